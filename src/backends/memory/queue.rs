@@ -1,0 +1,377 @@
+//! Queues in this process.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use self::state::State;
+use super::{after, lock};
+use crate::error::{Error, Result};
+use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+
+const DEFAULT_MESSAGES: usize = 1_024;
+const DEFAULT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a queue still counts as consumed after its last message was dealt with: a worker that
+/// takes one message at a time is on its way back.
+const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
+
+/// Queues in this process, made when they are first opened. Cloning gives another handle on the
+/// same queues.
+///
+/// They keep the contract of [`Queue`] as a service does, on tokio's clock. Beyond it:
+///
+/// - **Order.** None is promised. In practice messages come as they were sent, and those that
+///   somebody has had before come first.
+/// - **Receipts.** Each delivery has its own, and only the last one of a message counts. Once
+///   its visibility timeout is over a message is up for delivery; until that delivery happens the
+///   old receipt still [acknowledges](Queue::acknowledge) and [buries](Queue::bury) it, since
+///   the work was done after all, while to [`extend`](Queue::extend) and
+///   [`release`](Queue::release) it is stale. A released message's receipt is stale for every
+///   purpose. Burying with a stale receipt changes nothing.
+/// - **Visibility timeout.** It belongs to the handle: each applies the one it was opened with.
+/// - **Dead letters.** They are kept until they are redriven or discarded, and do not count
+///   towards the capacity.
+///
+/// ```
+/// use std::time::Duration;
+/// use catchment::backends::memory::MemoryQueues;
+/// use catchment::queue::{QueueOptions, Queues};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> catchment::Result<()> {
+/// let queue = MemoryQueues::new().open("letters", &QueueOptions::default()).await?;
+/// queue.send(vec!["hello".into()]).await?;
+/// let received = queue.receive(10, Duration::from_secs(1)).await?;
+/// assert_eq!(received[0].body, "hello");
+/// queue.acknowledge(vec![received[0].receipt.clone()]).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryQueues {
+    queues: Arc<Mutex<HashMap<String, Arc<Shared>>>>,
+    capacity: Capacity,
+    max_body: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Capacity {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Default for MemoryQueues {
+    fn default() -> Self {
+        Self::with_capacity(DEFAULT_MESSAGES, DEFAULT_BYTES)
+    }
+}
+
+impl MemoryQueues {
+    /// Queues with room for 1,024 messages and 4 MiB each.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Queues that each have room for this many messages and bytes of bodies, ready, delayed and
+    /// in flight together. A full queue still takes what is [sent](Queue::send);
+    /// [`room`](Queue::room) is what waits.
+    ///
+    /// It waits while somebody consumes: a [`receive`](Queue::receive) call is waiting, messages
+    /// are in flight, or either was so in the last 100 milliseconds. Otherwise it lets other tasks
+    /// run once, and returns if that changed nothing.
+    pub fn with_capacity(messages: usize, bytes: usize) -> Self {
+        Self {
+            queues: Arc::default(),
+            capacity: Capacity { messages, bytes },
+            max_body: None,
+        }
+    }
+
+    /// The same, but bodies of more than this many bytes are refused, as services do. A queue
+    /// keeps the limit it was first opened with.
+    #[must_use]
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = Some(bytes);
+        self
+    }
+
+    fn queue(&self, name: &str) -> Arc<Shared> {
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get(name) {
+            return Arc::clone(queue);
+        }
+        let queue = Arc::new(Shared {
+            name: name.to_owned(),
+            capacity: self.capacity,
+            max_body: self.max_body,
+            state: Mutex::default(),
+            arrivals: Notify::new(),
+            room: Notify::new(),
+        });
+        queues.insert(name.to_owned(), Arc::clone(&queue));
+        queue
+    }
+}
+
+#[async_trait]
+impl Queues for MemoryQueues {
+    async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
+        Ok(Arc::new(MemoryQueue {
+            shared: self.queue(name),
+            visibility_timeout: options.visibility_timeout,
+        }))
+    }
+
+    async fn provision(&self, name: &str, _options: &QueueOptions) -> Result<()> {
+        self.queue(name);
+        Ok(())
+    }
+}
+
+/// One queue, shared by all its handles.
+struct Shared {
+    name: String,
+    capacity: Capacity,
+    max_body: Option<usize>,
+    state: Mutex<State>,
+    /// Wakes one receiver for each batch of messages that may concern it; whoever leaves some
+    /// behind wakes the next. Wakes all when the next deadline has come closer.
+    arrivals: Notify,
+    /// Wakes everyone in `room` when there is some, and when the last consumer has gone.
+    room: Notify,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("MemoryQueue")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What others wait for.
+struct Outline {
+    full: bool,
+    consumed: bool,
+    next_change: Option<Instant>,
+}
+
+impl Shared {
+    /// Makes a change to the state as it is now, and wakes those whom the change concerns.
+    ///
+    /// Nobody misses a wake-up, since waiting goes like this: make the `Notified`, then look at
+    /// the state under the lock, then await.
+    fn change<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        let before = self.outline(&state);
+        state.sweep(now);
+        let value = change(&mut state, now);
+        let outline = self.outline(&state);
+
+        let deserted = before.consumed && !outline.consumed;
+        if deserted {
+            state.consumers_left = Some(now);
+        }
+        let room = deserted || (before.full && !outline.full);
+        let is_earlier = match (before.next_change, outline.next_change) {
+            (Some(before), Some(next)) => next < before,
+            (None, next) => next.is_some(),
+            (Some(_), None) => false,
+        };
+        let receivers_wait = state.waiting > 0;
+        let has_ready = state.has_ready();
+        drop(state);
+
+        if room {
+            self.room.notify_waiters();
+        }
+        if receivers_wait && is_earlier {
+            self.arrivals.notify_waiters();
+        }
+        if receivers_wait && has_ready {
+            self.arrivals.notify_one();
+        }
+        value
+    }
+
+    fn outline(&self, state: &State) -> Outline {
+        Outline {
+            full: self.is_full(state),
+            consumed: state.waiting > 0 || state.has_in_flight(),
+            next_change: state.next_change(),
+        }
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        let (messages, bytes) = state.load();
+        messages >= self.capacity.messages || bytes >= self.capacity.bytes
+    }
+
+    fn outlook(&self, state: &State, now: Instant) -> Outlook {
+        if !self.is_full(state) {
+            Outlook::Room
+        } else if state.has_in_flight() {
+            // Should their consumer have died, they come back at some time, and nobody is left.
+            Outlook::Wait(state.next_change())
+        } else if state.waiting > 0 {
+            Outlook::Wait(None)
+        } else {
+            match state.consumers_left.map(|left| left + BETWEEN_MESSAGES) {
+                Some(returning) if now < returning => Outlook::Wait(Some(returning)),
+                _ => Outlook::Deserted,
+            }
+        }
+    }
+}
+
+/// What somebody who would like to send finds.
+enum Outlook {
+    Room,
+    /// Somebody consumes. Look again when told so, or at this time.
+    Wait(Option<Instant>),
+    Deserted,
+}
+
+/// A `receive` call that waits; counted from when it began to wait until it is dropped.
+struct Waiting<'a>(&'a Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.change(|state, _| state.waiting -= 1);
+    }
+}
+
+/// A handle on a queue.
+struct MemoryQueue {
+    shared: Arc<Shared>,
+    visibility_timeout: Duration,
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
+        if let Some(limit) = self.shared.max_body
+            && let Some(body) = bodies.iter().find(|body| body.len() > limit)
+        {
+            return Err(Error::TooLarge {
+                what: format!("a message for queue `{}`", self.shared.name),
+                size: body.len(),
+                limit,
+                advice: "send smaller packets, or references to where the data is",
+            });
+        }
+        if !bodies.is_empty() {
+            self.shared.change(|state, _| state.push(bodies));
+        }
+        Ok(())
+    }
+
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        // A caller who never finds the queue empty must let other tasks run all the same.
+        tokio::task::consume_budget().await;
+        let until = after(Instant::now(), wait);
+        let mut waiting = None;
+        loop {
+            let arrival = self.shared.arrivals.notified();
+            let (deliveries, next_change) = self.shared.change(|state, now| {
+                let deliveries = state.take(max.max(1), after(now, self.visibility_timeout));
+                if !deliveries.is_empty() || now >= until {
+                    return (deliveries, None);
+                }
+                if waiting.is_none() {
+                    state.waiting += 1;
+                }
+                let next_change = state.next_change().unwrap_or(until);
+                (deliveries, Some(next_change.min(until)))
+            });
+            // Taken and returned in the same poll, so that dropping this future loses nothing.
+            let Some(next_change) = next_change else {
+                return Ok(deliveries);
+            };
+            waiting.get_or_insert_with(|| Waiting(&self.shared));
+            tokio::select! {
+                biased;
+                () = arrival => {}
+                () = sleep_until(next_change) => {}
+            }
+        }
+    }
+
+    async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()> {
+        self.shared.change(|state, _| state.acknowledge(&receipts));
+        Ok(())
+    }
+
+    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
+        self.shared
+            .change(|state, now| state.release(&receipt, now, after));
+        Ok(())
+    }
+
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
+        Ok(self
+            .shared
+            .change(|state, now| state.extend(receipts, after(now, by))))
+    }
+
+    async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()> {
+        self.shared
+            .change(|state, _| state.bury(&delivery.receipt, reason));
+        Ok(())
+    }
+
+    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
+        Ok(self.shared.change(|state, _| state.dead_letters(max)))
+    }
+
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        self.shared.change(|state, _| state.redrive(&messages));
+        Ok(())
+    }
+
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        self.shared.change(|state, _| state.discard(&messages));
+        Ok(())
+    }
+
+    async fn depth(&self) -> Result<Depth> {
+        Ok(self.shared.change(|state, _| state.depth()))
+    }
+
+    async fn room(&self) -> Result<()> {
+        let mut has_yielded = false;
+        loop {
+            let changed = self.shared.room.notified();
+            let outlook = self
+                .shared
+                .change(|state, now| self.shared.outlook(state, now));
+            match outlook {
+                Outlook::Room => return Ok(()),
+                Outlook::Deserted if has_yielded => return Ok(()),
+                Outlook::Deserted => {
+                    tokio::task::yield_now().await;
+                    has_yielded = true;
+                }
+                Outlook::Wait(None) => changed.await,
+                Outlook::Wait(Some(until)) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    fn max_body(&self) -> Option<usize> {
+        self.shared.max_body
+    }
+}

@@ -1,0 +1,280 @@
+//! What one queue holds, and every change to it: plain data, no locks and no waiting.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::backends::memory::after;
+use crate::queue::{BuriedMessage, Delivery, Depth, Receipt};
+
+/// Deadlines that are out of date are tolerated up to as many as there are live ones, and this.
+const STALE_DEADLINES: usize = 64;
+
+struct Message {
+    body: Bytes,
+    receives: u32,
+}
+
+struct InFlight {
+    message: Message,
+    visible_at: Instant,
+}
+
+struct Buried {
+    body: Bytes,
+    reason: String,
+}
+
+/// The messages of a queue. A message is in exactly one of the five collections.
+#[derive(Default)]
+pub(super) struct State {
+    ready: VecDeque<Message>,
+    delayed: BTreeMap<(Instant, u64), Message>,
+    in_flight: HashMap<u64, InFlight>,
+    /// Visible again, but not delivered again: the last receipt still removes these.
+    lapsed: BTreeMap<u64, Message>,
+    dead: BTreeMap<u64, Buried>,
+
+    /// Every message in flight has an entry at or before its time. Entries of messages that have
+    /// left, or were extended, stay until their time comes or they outnumber the others.
+    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// The last number given to a delivery, a delay or a dead letter.
+    numbers: u64,
+    /// Bytes in the bodies of all messages but the dead ones.
+    bytes: usize,
+    /// Calls of `receive` that wait at this moment.
+    pub(super) waiting: usize,
+    /// When it was last seen that nobody consumes any more; `None` where nobody ever did.
+    pub(super) consumers_left: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn push(&mut self, bodies: Vec<Bytes>) {
+        self.ready.reserve(bodies.len());
+        for body in bodies {
+            self.push_one(body);
+        }
+    }
+
+    fn push_one(&mut self, body: Bytes) {
+        self.bytes += body.len();
+        self.ready.push_back(Message { body, receives: 0 });
+    }
+
+    /// Makes visible whatever has become so by now.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        while let Some(first) = self.delayed.first_entry()
+            && first.key().0 <= now
+        {
+            self.ready.push_back(first.remove());
+        }
+        while let Some(Reverse((at, number))) = self.deadlines.peek().copied()
+            && at <= now
+        {
+            self.deadlines.pop();
+            match self.in_flight.get(&number).map(|held| held.visible_at) {
+                Some(visible_at) if visible_at <= now => {
+                    if let Some(held) = self.in_flight.remove(&number) {
+                        self.lapsed.insert(number, held.message);
+                    }
+                }
+                Some(visible_at) => self.deadlines.push(Reverse((visible_at, number))),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes up to `max` messages, those first that somebody has had before.
+    pub(super) fn take(&mut self, max: usize, visible_at: Instant) -> Vec<Delivery> {
+        let count = max.min(self.lapsed.len() + self.ready.len());
+        let mut deliveries = Vec::with_capacity(count);
+        while deliveries.len() < count {
+            let lapsed = self.lapsed.pop_first().map(|(_, message)| message);
+            let Some(mut message) = lapsed.or_else(|| self.ready.pop_front()) else {
+                break;
+            };
+            message.receives = message.receives.saturating_add(1);
+            let number = self.number();
+            deliveries.push(Delivery {
+                body: message.body.clone(),
+                receipt: Receipt::Number(number),
+                receive_count: message.receives,
+            });
+            self.deadlines.push(Reverse((visible_at, number)));
+            self.in_flight.insert(
+                number,
+                InFlight {
+                    message,
+                    visible_at,
+                },
+            );
+        }
+        deliveries
+    }
+
+    pub(super) fn acknowledge(&mut self, receipts: &[Receipt]) {
+        for receipt in receipts {
+            if let Some(message) = self.remove(receipt) {
+                self.bytes -= message.body.len();
+            }
+        }
+        self.drop_stale_deadlines();
+    }
+
+    pub(super) fn release(&mut self, receipt: &Receipt, now: Instant, after_delay: Duration) {
+        let Some(held) = number_of(receipt).and_then(|number| self.in_flight.remove(&number))
+        else {
+            return;
+        };
+        if after_delay.is_zero() {
+            self.ready.push_back(held.message);
+        } else {
+            let number = self.number();
+            self.delayed
+                .insert((after(now, after_delay), number), held.message);
+        }
+        self.drop_stale_deadlines();
+    }
+
+    /// Hides messages until `visible_at`. Returns the receipts of those that are not in flight.
+    pub(super) fn extend(&mut self, receipts: Vec<Receipt>, visible_at: Instant) -> Vec<Receipt> {
+        let mut stale = Vec::new();
+        for receipt in receipts {
+            let held = number_of(&receipt)
+                .and_then(|number| Some((number, self.in_flight.get_mut(&number)?)));
+            match held {
+                Some((number, held)) => {
+                    // A later time needs no entry of its own: the earlier one leads to it.
+                    if visible_at < held.visible_at {
+                        self.deadlines.push(Reverse((visible_at, number)));
+                    }
+                    held.visible_at = visible_at;
+                }
+                None => stale.push(receipt),
+            }
+        }
+        self.drop_stale_deadlines();
+        stale
+    }
+
+    pub(super) fn bury(&mut self, receipt: &Receipt, reason: &str) {
+        let Some(message) = self.remove(receipt) else {
+            return;
+        };
+        self.bytes -= message.body.len();
+        let number = self.number();
+        self.dead.insert(
+            number,
+            Buried {
+                body: message.body,
+                reason: reason.to_owned(),
+            },
+        );
+        self.drop_stale_deadlines();
+    }
+
+    pub(super) fn dead_letters(&self, max: usize) -> Vec<BuriedMessage> {
+        self.dead
+            .iter()
+            .take(max)
+            .map(|(number, buried)| BuriedMessage {
+                body: buried.body.clone(),
+                reason: buried.reason.clone(),
+                receipt: Receipt::Number(*number),
+            })
+            .collect()
+    }
+
+    pub(super) fn redrive(&mut self, messages: &[BuriedMessage]) {
+        for message in messages {
+            if let Some(body) = self.exhume(&message.receipt) {
+                self.push_one(body);
+            }
+        }
+    }
+
+    pub(super) fn discard(&mut self, messages: &[BuriedMessage]) {
+        for message in messages {
+            self.exhume(&message.receipt);
+        }
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        Depth {
+            ready: (self.ready.len() + self.lapsed.len()) as u64,
+            in_flight: self.in_flight.len() as u64,
+            delayed: self.delayed.len() as u64,
+            dead: self.dead.len() as u64,
+        }
+    }
+
+    /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let messages =
+            self.ready.len() + self.lapsed.len() + self.delayed.len() + self.in_flight.len();
+        (messages, self.bytes)
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.lapsed.is_empty()
+    }
+
+    pub(super) fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// When to look again: nothing becomes visible by itself before.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        let lapse = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        let delay = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        match (lapse, delay) {
+            (Some(lapse), Some(delay)) => Some(lapse.min(delay)),
+            (lapse, delay) => lapse.or(delay),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Removes a message by the receipt of its last delivery.
+    fn remove(&mut self, receipt: &Receipt) -> Option<Message> {
+        let number = number_of(receipt)?;
+        match self.in_flight.remove(&number) {
+            Some(held) => Some(held.message),
+            None => self.lapsed.remove(&number),
+        }
+    }
+
+    fn exhume(&mut self, receipt: &Receipt) -> Option<Bytes> {
+        let buried = self.dead.remove(&number_of(receipt)?)?;
+        Some(buried.body)
+    }
+
+    /// Keeps the deadlines in proportion to the messages in flight, at a constant cost for each
+    /// that left.
+    fn drop_stale_deadlines(&mut self) {
+        if self.deadlines.len() > 2 * self.in_flight.len() + STALE_DEADLINES {
+            self.deadlines.clear();
+            let live = self.in_flight.iter();
+            self.deadlines
+                .extend(live.map(|(number, held)| Reverse((held.visible_at, *number))));
+        }
+    }
+}
+
+fn number_of(receipt: &Receipt) -> Option<u64> {
+    match receipt {
+        Receipt::Number(number) => Some(*number),
+        Receipt::Text(_) => None,
+    }
+}

@@ -1,0 +1,131 @@
+//! One run: its record, its tree and what became of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::failures::Failures;
+use super::groups::Groups;
+use crate::backends::memory::after;
+use crate::error::{Error, Result};
+use crate::scratchpad::{RunRecord, RunSnapshot};
+
+/// How long a run is kept that has not ended, after the last write.
+const OPEN: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a run is kept after its result has been taken.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Run {
+    record: RunRecord,
+    submitted: bool,
+    cancelled: bool,
+    forgotten: Option<Instant>,
+    result: Option<Bytes>,
+    pub(super) groups: Groups,
+    pub(super) failures: Failures,
+    /// Tells those who wait that the run may have ended; closed when the run is removed.
+    pub(super) changed: watch::Sender<()>,
+    /// When it was last written to.
+    pub(super) written: Instant,
+    /// When the next look at its age is due.
+    pub(super) due: Instant,
+}
+
+impl Run {
+    pub(super) fn new(record: RunRecord, now: Instant) -> Self {
+        Self {
+            record,
+            submitted: false,
+            cancelled: false,
+            forgotten: None,
+            result: None,
+            groups: Groups::default(),
+            failures: Failures::default(),
+            changed: watch::Sender::new(()),
+            written: now,
+            due: after(now, OPEN),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> RunSnapshot {
+        RunSnapshot {
+            record: self.record.clone(),
+            submitted: self.submitted,
+            cancelled: self.cancelled,
+            failure: self.failures.first(),
+            dead: self.failures.dead(),
+            skipped: self.failures.skipped(),
+            result: self.result.clone(),
+        }
+    }
+
+    /// Done or cancelled: nothing that comes for its tree changes anything.
+    pub(super) fn is_over(&self) -> bool {
+        self.cancelled || self.result.is_some()
+    }
+
+    /// When it may be removed.
+    pub(super) fn expires(&self, retention: Duration) -> Instant {
+        let has_ended = self.is_over() || self.failures.has_dead();
+        let kept = if has_ended { retention } else { OPEN };
+        let expires = after(self.written, kept);
+        match self.forgotten {
+            Some(forgotten) => expires.min(after(forgotten, FORGOTTEN)),
+            None => expires,
+        }
+    }
+
+    pub(super) fn measure(&mut self, array_length: u64, packets: u64) -> Result<()> {
+        let record = &mut self.record;
+        let length = record.array_length.unwrap_or(array_length);
+        let count = record.packets.unwrap_or(packets);
+        if (length, count) == (array_length, packets) {
+            record.array_length = Some(length);
+            record.packets = Some(count);
+            return Ok(());
+        }
+        Err(Error::Submission {
+            array_id: record.array_id.clone(),
+            problem: format!(
+                "{array_length} items in {packets} packets, but {length} items in {count} packets are on record"
+            ),
+        })
+    }
+
+    pub(super) fn submitted(&mut self) {
+        self.submitted = true;
+    }
+
+    /// Whether this call wrote the result, and the groups that nobody needs any more.
+    pub(super) fn complete(&mut self, result: Bytes) -> (bool, Groups) {
+        if self.is_over() {
+            return (false, Groups::default());
+        }
+        self.result = Some(result);
+        (true, self.end())
+    }
+
+    /// Whether the run is cancelled now, and the groups that nobody needs any more.
+    pub(super) fn cancel(&mut self) -> (bool, Groups) {
+        if self.is_over() {
+            return (self.cancelled, Groups::default());
+        }
+        self.cancelled = true;
+        (true, self.end())
+    }
+
+    /// Only a run that is over can have been taken note of for good.
+    pub(super) fn forget(&mut self, now: Instant) {
+        if self.is_over() {
+            self.forgotten.get_or_insert(now);
+        }
+    }
+
+    fn end(&mut self) -> Groups {
+        self.changed.send_replace(());
+        std::mem::take(&mut self.groups)
+    }
+}

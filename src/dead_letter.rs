@@ -1,0 +1,81 @@
+//! Dead letters: messages that used up their attempts, kept with their error for a person.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::packet::{ArrayId, Message};
+use crate::queue::BuriedMessage;
+use crate::scratchpad::Attempt;
+
+/// A message in a dead-letter queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The stage whose message it is.
+    pub stage: String,
+    /// Its run; `None` where the bytes do not say.
+    pub array_id: Option<ArrayId>,
+    /// The message within the stage: `packet 3`, `group 1/0`; `None` where the bytes do not say.
+    pub message: Option<String>,
+    /// Which item of the array failed, where that is known.
+    pub item: Option<u64>,
+    /// The last error.
+    pub error: String,
+    /// Every failed attempt on record, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// The message as it was sent.
+    pub body: Bytes,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) buried: BuriedMessage,
+}
+
+/// What stands beside a buried message, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reason {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) item: Option<u64>,
+    pub(crate) error: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+impl Reason {
+    pub(crate) fn write(&self) -> String {
+        // Strings, numbers and a UUID: this cannot fail, and the error alone is better than nothing.
+        serde_json::to_string(self).unwrap_or_else(|_| self.error.clone())
+    }
+
+    fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|_| Self {
+            id: None,
+            item: None,
+            error: match text {
+                "" => "the queue's own limit of deliveries was reached".to_owned(),
+                text => text.to_owned(),
+            },
+            attempts: Vec::new(),
+        })
+    }
+}
+
+impl DeadLetter {
+    pub(crate) fn read(stage: &str, buried: BuriedMessage) -> Self {
+        let message = Message::decode(&buried.body).ok();
+        let reason = Reason::read(&buried.reason);
+        Self {
+            stage: stage.to_owned(),
+            array_id: message.as_ref().map(|message| message.array_id().clone()),
+            message: message.as_ref().map(Message::name),
+            item: reason.item,
+            error: reason.error,
+            attempts: reason.attempts,
+            body: buried.body.clone(),
+            id: reason.id,
+            buried,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! A pipeline under a name, over a backend: what is submitted to, worked on and looked into.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures::Stream;
+use tokio::sync::OnceCell;
+
+use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
+use crate::dead_letter::DeadLetter;
+use crate::definition::{Definition, Extract, queue_name};
+use crate::error::{Error, Result};
+use crate::packet::ArrayId;
+use crate::queue::{Queue, Queues};
+use crate::run::Run;
+use crate::scratchpad::Scratchpad;
+use crate::stage::Data;
+use crate::submit::{FromIterator, FromStream, Submission};
+use crate::worker::Worker;
+
+/// Queues and a scratchpad: any queue goes with any scratchpad. Cloning it gives the same backend.
+#[derive(Clone)]
+pub struct Backend {
+    pub(crate) queues: Arc<dyn Queues>,
+    pub(crate) scratchpad: Arc<dyn Scratchpad>,
+}
+
+impl Backend {
+    /// Queues and scratchpad in this process's memory, for as long as the backend or a deployment over it
+    /// lives. They behave as the services do: visibility timeouts, redelivery, dead letters.
+    pub fn memory() -> Self {
+        Self::new(
+            Arc::new(MemoryQueues::new()),
+            Arc::new(MemoryScratchpad::new()),
+        )
+    }
+
+    /// Somebody else's queues or scratchpad.
+    pub fn new(queues: Arc<dyn Queues>, scratchpad: Arc<dyn Scratchpad>) -> Self {
+        Self { queues, scratchpad }
+    }
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Backend").finish_non_exhaustive()
+    }
+}
+
+/// What every part of a deployment shares, types erased.
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) definition: Definition,
+    pub(crate) backend: Backend,
+    /// One for each stage, opened when first used.
+    queues: Vec<OnceCell<Arc<dyn Queue>>>,
+}
+
+impl Shared {
+    /// The queue of the stage at this place.
+    pub(crate) async fn queue(&self, stage: usize) -> Result<&Arc<dyn Queue>> {
+        let (Some(cell), Some(definition)) =
+            (self.queues.get(stage), self.definition.stage(stage))
+        else {
+            return Err(Error::InvalidPipeline {
+                problem: format!("there is no stage {stage}"),
+            });
+        };
+        cell.get_or_try_init(|| async {
+            let name = queue_name(&self.name, &definition.name);
+            self.backend
+                .queues
+                .open(&name, &definition.options.queue)
+                .await
+        })
+        .await
+    }
+
+    pub(crate) fn scratchpad(&self) -> &dyn Scratchpad {
+        self.backend.scratchpad.as_ref()
+    }
+
+    /// Every dead letter of every stage, with the queue that redrives it.
+    pub(crate) async fn dead_letters(&self) -> Result<Vec<(Arc<dyn Queue>, DeadLetter)>> {
+        const MOST: usize = 100_000;
+        let mut letters = Vec::new();
+        for (index, stage) in self.definition.stages().iter().enumerate() {
+            let queue = self.queue(index).await?;
+            for message in queue.dead_letters(MOST).await? {
+                letters.push((Arc::clone(queue), DeadLetter::read(&stage.name, message)));
+            }
+        }
+        Ok(letters)
+    }
+}
+
+/// A pipeline deployed under a name, taking items of type `I` and answering with `R`. Cloning it gives
+/// another handle on the same deployment.
+///
+/// ```
+/// use catchment::{Backend, Pipeline};
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+/// let adder = adder.deploy("adder", Backend::memory())?;
+/// adder.provision().await?;
+/// let run = adder.submit([1, 2, 3, 4, 5]).await?;
+/// let worker = adder.worker().start();
+/// assert_eq!(run.result().await?, 30);
+/// worker.shutdown().await;
+/// # Ok(()) }
+/// ```
+pub struct Deployment<I, R> {
+    shared: Arc<Shared>,
+    extract: Extract<R>,
+    types: PhantomData<fn(I)>,
+}
+
+impl<I, R> Clone for Deployment<I, R> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            extract: self.extract,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I, R> std::fmt::Debug for Deployment<I, R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Deployment")
+            .field("name", &self.name())
+            .field("stages", &self.stages().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I, R> Deployment<I, R> {
+    pub(crate) fn new(
+        name: &str,
+        definition: Definition,
+        backend: Backend,
+        extract: Extract<R>,
+    ) -> Self {
+        let queues = definition
+            .stages()
+            .iter()
+            .map(|_| OnceCell::new())
+            .collect();
+        Self {
+            shared: Arc::new(Shared {
+                name: name.to_owned(),
+                definition,
+                backend,
+                queues,
+            }),
+            extract,
+            types: PhantomData,
+        }
+    }
+
+    /// The name it was deployed under.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The stages' names, in order.
+    pub fn stages(&self) -> impl Iterator<Item = &str> {
+        let stages = self.shared.definition.stages();
+        stages.iter().map(|stage| &*stage.name)
+    }
+
+    /// Makes the queues, dead-letter queues and tables that are missing. Safe to repeat, and to do from
+    /// many processes at once. A memory backend needs none of it.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] with the service's reason.
+    pub async fn provision(&self) -> Result<()> {
+        let Shared {
+            name,
+            definition,
+            backend,
+            ..
+        } = self.shared.as_ref();
+        for stage in definition.stages() {
+            let queue = queue_name(name, &stage.name);
+            backend
+                .queues
+                .provision(&queue, &stage.options.queue)
+                .await?;
+        }
+        backend.scratchpad.provision(name).await
+    }
+
+    /// A worker for this deployment's stages, with its options to set.
+    pub fn worker(&self) -> Worker {
+        Worker::new(Arc::clone(&self.shared))
+    }
+
+    /// Every dead letter of this deployment, of all runs: what to look at when something failed.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where a queue cannot be read.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        let letters = self.shared.dead_letters().await?;
+        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    }
+}
+
+impl<I: Data, R: Send + 'static> Deployment<I, R> {
+    /// A handle on a run that was submitted here or elsewhere. Nothing is asked yet: an id that nobody
+    /// knows is an error of the handle's calls.
+    pub fn attach(&self, id: impl Into<ArrayId>) -> Run<R> {
+        Run::new(Arc::clone(&self.shared), id.into(), self.extract)
+    }
+
+    /// Submits an array under a new random id. Returns once every packet is on a queue.
+    ///
+    /// Items are pulled as the queue takes them. An iterator whose length is known
+    /// ([`size_hint`](Iterator::size_hint) exact) makes packets for that length.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Backend`] where the service
+    /// could not be reached. The run is cancelled then; to be able to go on where a submission broke off,
+    /// give it an id with [`submit_as`](Self::submit_as).
+    pub async fn submit<V>(&self, items: V) -> Result<Run<R>>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        let submission = self.begin(ArrayId::random(), items).await?;
+        self.send_or_cancel(submission).await
+    }
+
+    /// Submits an array under an id of the caller's. Submitting the same array under the same id again, from
+    /// anywhere, is the same run: it sends nothing if everything was sent, and completes what broke off
+    /// if not. Packet i must have the same items each time, which is the caller's to keep.
+    ///
+    /// ```
+    /// # use catchment::{Backend, Pipeline};
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let _worker = adder.worker().start();
+    /// let run = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
+    /// let same = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
+    /// assert_eq!((run.result().await?, same.result().await?), (30, 30));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), but the run stays open, and repeating the call completes it.
+    /// [`Error::Submission`] where the id was used for an array of another length,
+    /// [`Error::InvalidArrayId`] for an id that not every backend could keep.
+    pub async fn submit_as<V>(&self, id: impl Into<ArrayId>, items: V) -> Result<Run<R>>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        let submission = self.begin(id.into(), items).await?;
+        self.send(submission).await
+    }
+
+    /// As [`submit`](Self::submit), for input that comes as a stream. Work begins while it is still
+    /// open; the length is told to the run at its end.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_stream<V>(&self, items: V) -> Result<Run<R>>
+    where
+        V: Stream<Item = I>,
+    {
+        let submission = self.begin_stream(ArrayId::random(), items).await?;
+        self.send_or_cancel(submission).await
+    }
+
+    /// As [`submit_as`](Self::submit_as), for input that comes as a stream.
+    ///
+    /// # Errors
+    /// As [`submit_as`](Self::submit_as).
+    pub async fn submit_stream_as<V>(&self, id: impl Into<ArrayId>, items: V) -> Result<Run<R>>
+    where
+        V: Stream<Item = I>,
+    {
+        let submission = self.begin_stream(id.into(), items).await?;
+        self.send(submission).await
+    }
+
+    pub(crate) async fn begin<V>(
+        &self,
+        id: ArrayId,
+        items: V,
+    ) -> Result<Submission<FromIterator<V::IntoIter>>>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        let items = items.into_iter();
+        let length = match items.size_hint() {
+            (low, Some(high)) if low == high => Some(low as u64),
+            _ => None,
+        };
+        Submission::begin(&self.shared, id, FromIterator(items), length).await
+    }
+
+    pub(crate) async fn begin_stream<V>(
+        &self,
+        id: ArrayId,
+        items: V,
+    ) -> Result<Submission<FromStream<V>>>
+    where
+        V: Stream<Item = I>,
+    {
+        Submission::begin(&self.shared, id, FromStream(Box::pin(items)), None).await
+    }
+
+    async fn send<S: crate::submit::Source<Item = I>>(
+        &self,
+        submission: Submission<S>,
+    ) -> Result<Run<R>> {
+        let run = self.attach(submission.array_id());
+        submission.send().await?;
+        Ok(run)
+    }
+
+    /// Nobody knows the id of a submission that failed, so nobody could complete it.
+    async fn send_or_cancel<S: crate::submit::Source<Item = I>>(
+        &self,
+        submission: Submission<S>,
+    ) -> Result<Run<R>> {
+        let run = self.attach(submission.array_id());
+        match submission.send().await {
+            Ok(()) => Ok(run),
+            Err(error) => {
+                if let Err(problem) = run.cancel().await {
+                    tracing::warn!(array_id = %run.id(), %problem, "could not cancel a run whose submission failed");
+                }
+                Err(error)
+            }
+        }
+    }
+}

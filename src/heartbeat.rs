@@ -1,0 +1,103 @@
+//! Heartbeats: what a worker holds is kept hidden from others for as long as it works on it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::error::describe;
+use crate::queue::{Queue, Receipt};
+
+/// The messages of one stage that a worker holds, waiting and at work.
+pub(crate) struct Heartbeat {
+    queue: Arc<dyn Queue>,
+    visibility: Duration,
+    held: Mutex<HashMap<Receipt, Arc<Hold>>>,
+}
+
+/// One held message.
+#[derive(Default)]
+pub(crate) struct Hold {
+    lost: AtomicBool,
+    work: OnceLock<AbortHandle>,
+}
+
+impl Hold {
+    /// Whether the message is somebody else's by now.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Tells which work to stop when the message is lost.
+    pub(crate) fn begin(&self, work: AbortHandle) {
+        let work = self.work.get_or_init(|| work);
+        if self.is_lost() {
+            work.abort();
+        }
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+        if let Some(work) = self.work.get() {
+            work.abort();
+        }
+    }
+}
+
+impl Heartbeat {
+    pub(crate) fn new(queue: Arc<dyn Queue>, visibility: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            queue,
+            visibility,
+            held: Mutex::default(),
+        })
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Receipt, Arc<Hold>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hold(&self, receipt: &Receipt) -> Arc<Hold> {
+        let hold = Arc::new(Hold::default());
+        self.held().insert(receipt.clone(), Arc::clone(&hold));
+        hold
+    }
+
+    pub(crate) fn let_go(&self, receipt: &Receipt) {
+        self.held().remove(receipt);
+    }
+
+    /// Every receipt that is held.
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
+        self.held().keys().cloned().collect()
+    }
+
+    /// Extends what is held, at half the visibility timeout, until it is dropped.
+    pub(crate) async fn beat(self: Arc<Self>) {
+        let mut wait = self.visibility / 2;
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = self.visibility / 2;
+            let receipts = self.receipts();
+            if receipts.is_empty() {
+                continue;
+            }
+            match self.queue.extend(receipts, self.visibility).await {
+                Ok(lost) => {
+                    for receipt in lost {
+                        if let Some(hold) = self.held().remove(&receipt) {
+                            tracing::warn!(?receipt, "a message was lost to another worker");
+                            hold.lose();
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %describe(&error), "a heartbeat failed");
+                    wait = self.visibility / 8;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod codec;
+mod cut;
+mod dead_letter;
+mod definition;
+mod deployment;
+mod embedded;
+mod error;
+mod heartbeat;
+mod packet;
+mod pipeline;
+mod protocol;
+mod rate;
+mod retry;
+mod run;
+mod seam;
+mod stage;
+mod submit;
+mod tree;
+mod worker;
+
+pub mod backends;
+pub mod queue;
+pub mod scratchpad;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use dead_letter::DeadLetter;
+pub use deployment::{Backend, Deployment};
+pub use error::{BoxError, Error, Permanent, Result, permanent};
+pub use packet::{ArrayId, Packet, PacketId};
+pub use pipeline::{Answer, Many, One, Pipeline};
+pub use run::{Outcome, Run, RunState, Status};
+pub use scratchpad::Failure;
+pub use stage::{
+    Backoff, Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage,
+};
+pub use worker::{RunningWorker, Worker};

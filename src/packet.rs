@@ -1,0 +1,520 @@
+//! The wire format: what travels on queues and rests in the scratchpad, JSON throughout.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
+
+/// The version of the wire format that this library writes, and the only one it reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// The id of an array, and so of a run: a random UUID, or a key of the caller's.
+///
+/// A key has 1 to 128 characters, each an ASCII letter or digit or one of `- _ . : / @ = + ,`, so
+/// that every backend can use it in a key of its own. Submitting the same key twice is one run.
+///
+/// ```
+/// use catchment::ArrayId;
+/// let id = ArrayId::from("invoices/2026-11-21");
+/// assert_eq!(id.as_str(), "invoices/2026-11-21");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArrayId(Arc<str>);
+
+const MAX_ARRAY_ID: usize = 128;
+
+impl ArrayId {
+    /// A new random id (UUID version 4).
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().to_string().into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether every backend could keep it.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/@=+,".contains(c);
+        let problem = if self.0.is_empty() {
+            "it is empty"
+        } else if self.0.len() > MAX_ARRAY_ID {
+            "it has more than 128 characters"
+        } else if !self.0.chars().all(allowed) {
+            "only ASCII letters, digits and - _ . : / @ = + , are allowed"
+        } else {
+            return Ok(());
+        };
+        Err(Error::InvalidArrayId {
+            id: self.0.chars().take(MAX_ARRAY_ID).collect(),
+            problem,
+        })
+    }
+}
+
+impl fmt::Display for ArrayId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for ArrayId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&ArrayId> for ArrayId {
+    fn from(id: &ArrayId) -> Self {
+        id.clone()
+    }
+}
+
+impl From<&str> for ArrayId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<String> for ArrayId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<&String> for ArrayId {
+    fn from(id: &String) -> Self {
+        Self(id.as_str().into())
+    }
+}
+
+impl From<Uuid> for ArrayId {
+    fn from(id: Uuid) -> Self {
+        Self(id.to_string().into())
+    }
+}
+
+impl Serialize for ArrayId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ArrayId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = Self(Arc::deserialize(deserializer)?);
+        id.validate().map_err(serde::de::Error::custom)?;
+        Ok(id)
+    }
+}
+
+/// The place of a packet in the tree of its run. Written `level/index`: `0/7` is leaf 7, which
+/// is packet 7 of the array; `2/0` is the partial result of the first group of level 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PacketId {
+    /// 0 for a leaf.
+    pub level: u32,
+    /// From the left, counted from 0.
+    pub index: u64,
+}
+
+impl PacketId {
+    pub(crate) fn leaf(index: u64) -> Self {
+        Self { level: 0, index }
+    }
+}
+
+impl fmt::Display for PacketId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.level, self.index)
+    }
+}
+
+impl Serialize for PacketId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PacketId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let parsed = text
+            .split_once('/')
+            .and_then(|(level, index)| Some((level.parse().ok()?, index.parse().ok()?)));
+        match parsed {
+            Some((level, index)) => Ok(Self { level, index }),
+            None => Err(serde::de::Error::custom(format_args!(
+                "packetId {text:?} is not of the form level/index"
+            ))),
+        }
+    }
+}
+
+/// What travels: a slice of consecutive items, or a partial result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The run.
+    pub array_id: ArrayId,
+    /// The packet's place in the tree.
+    pub packet_id: PacketId,
+    /// The items as a JSON array, or a partial result as JSON.
+    pub value: Bytes,
+    /// Items in the whole array; absent while a stream is still open.
+    pub array_length: Option<u64>,
+    /// Source items it stands for.
+    pub contains: u64,
+    /// Source items left out of it under a skip policy.
+    pub skipped: u64,
+}
+
+impl Packet {
+    /// The packet as it is stored in a scratchpad.
+    ///
+    /// # Errors
+    /// None that a packet made by this library can cause.
+    pub fn encode(&self) -> Result<Bytes> {
+        splice(&Wire::of_packet(self), &self.value)
+    }
+
+    /// Reads a stored packet. The value is a slice of `bytes`, not a copy.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for bytes that are not a packet.
+    pub fn decode(bytes: &Bytes) -> Result<Self> {
+        Wire::parse(bytes)
+            .and_then(|wire| wire.packet(bytes))
+            .map_err(|problem| Error::decode("a stored packet", problem))
+    }
+}
+
+/// A message on a stage's queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// The stage it is for.
+    pub(crate) stage: Arc<str>,
+    /// Members a group, as it was when the run began.
+    pub(crate) fan_in: u32,
+    pub(crate) work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Map(MapWork),
+    Reduce(ReduceWork),
+}
+
+/// A packet for a map stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MapWork {
+    pub(crate) packet: Packet,
+    /// The index in the array of the packet's first item.
+    pub(crate) offset: u64,
+    /// How many values each source item has become, in order. Absent: one each.
+    pub(crate) yields: Option<Vec<u32>>,
+}
+
+/// A complete group for a reducing stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReduceWork {
+    pub(crate) array_id: ArrayId,
+    pub(crate) level: u32,
+    pub(crate) group: u64,
+}
+
+impl Message {
+    pub(crate) fn array_id(&self) -> &ArrayId {
+        match &self.work {
+            Work::Map(map) => &map.packet.array_id,
+            Work::Reduce(reduce) => &reduce.array_id,
+        }
+    }
+
+    /// The message's name within its stage, for records of failures.
+    pub(crate) fn name(&self) -> String {
+        match &self.work {
+            Work::Map(map) => format!("packet {}", map.packet.packet_id.index),
+            Work::Reduce(reduce) => format!("group {}/{}", reduce.level, reduce.group),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        let mut wire = match &self.work {
+            Work::Map(map) => Wire {
+                kind: Some(Kind::Map),
+                packet_offset: Some(map.offset),
+                packet_yields: map.yields.as_deref().map(Into::into),
+                ..Wire::of_packet(&map.packet)
+            },
+            Work::Reduce(reduce) => Wire {
+                kind: Some(Kind::Reduce),
+                level: Some(reduce.level),
+                group: Some(reduce.group),
+                ..Wire::new(reduce.array_id.clone())
+            },
+        };
+        wire.version = Some(VERSION);
+        wire.stage = Some(self.stage.as_ref().into());
+        wire.fan_in = Some(self.fan_in);
+        match &self.work {
+            Work::Map(map) => splice(&wire, &map.packet.value),
+            Work::Reduce(_) => serde_json::to_vec(&wire)
+                .map(Bytes::from)
+                .map_err(|source| Error::encode("a message", source)),
+        }
+    }
+
+    /// Reads a message. A packet's value is a slice of `body`, not a copy. The error is a sentence.
+    pub(crate) fn decode(body: &Bytes) -> Result<Self, String> {
+        let wire = Wire::parse(body)?;
+        match wire.version {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(format!(
+                    "version {other} of the wire format, but this library reads version {VERSION}"
+                ));
+            }
+            None => return Err(missing("version")),
+        }
+        let fan_in = wire.fan_in.ok_or_else(|| missing("fanIn"))?;
+        if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
+            return Err(format!(
+                "fanIn {fan_in} is not in {MIN_FAN_IN}..={MAX_FAN_IN}"
+            ));
+        }
+        let stage = wire.stage.as_deref().ok_or_else(|| missing("stage"))?;
+        let stage = Arc::from(stage);
+        let work = match wire.kind {
+            Some(Kind::Map) => Work::Map(MapWork {
+                packet: wire.packet(body)?,
+                offset: wire.packet_offset.unwrap_or_default(),
+                yields: wire.packet_yields.map(|yields| yields.into_owned()),
+            }),
+            Some(Kind::Reduce) => Work::Reduce(ReduceWork {
+                level: wire.level.ok_or_else(|| missing("level"))?,
+                group: wire.group.ok_or_else(|| missing("group"))?,
+                array_id: wire.array_id,
+            }),
+            None => return Err(missing("kind")),
+        };
+        Ok(Self {
+            stage,
+            fan_in,
+            work,
+        })
+    }
+}
+
+/// Which source item a value came from, given how many values each has become.
+pub(crate) fn unit_of(yields: &[u32], position: usize) -> usize {
+    let mut end = 0usize;
+    yields
+        .iter()
+        .take_while(|count| {
+            end = end.saturating_add(**count as usize);
+            end <= position
+        })
+        .count()
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Map,
+    Reduce,
+}
+
+/// Every field that travels, in the order in which they are written. One flat structure, so that
+/// a message is read in a single pass.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    stage: Option<Cow<'a, str>>,
+    array_id: ArrayId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fan_in: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet_id: Option<PacketId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet_offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    array_length: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet_contains: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    packet_skipped: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet_yields: Option<Cow<'a, [u32]>>,
+    /// Written by [`splice`], since it is JSON already.
+    #[serde(borrow, skip_serializing)]
+    packet_value: Option<&'a RawValue>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn missing(field: &str) -> String {
+    format!("the field `{field}` is missing")
+}
+
+impl<'a> Wire<'a> {
+    fn new(array_id: ArrayId) -> Self {
+        Self {
+            version: None,
+            kind: None,
+            stage: None,
+            array_id,
+            fan_in: None,
+            level: None,
+            group: None,
+            packet_id: None,
+            packet_offset: None,
+            array_length: None,
+            packet_contains: None,
+            packet_skipped: 0,
+            packet_yields: None,
+            packet_value: None,
+        }
+    }
+
+    fn of_packet(packet: &Packet) -> Self {
+        Self {
+            packet_id: Some(packet.packet_id),
+            array_length: packet.array_length,
+            packet_contains: Some(packet.contains),
+            packet_skipped: packet.skipped,
+            ..Self::new(packet.array_id.clone())
+        }
+    }
+
+    fn parse(bytes: &'a [u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    fn packet(&self, bytes: &Bytes) -> Result<Packet, String> {
+        let value = self.packet_value.ok_or_else(|| missing("packetValue"))?;
+        Ok(Packet {
+            array_id: self.array_id.clone(),
+            packet_id: self.packet_id.ok_or_else(|| missing("packetId"))?,
+            value: bytes.slice_ref(value.get().as_bytes()),
+            array_length: self.array_length,
+            contains: self
+                .packet_contains
+                .ok_or_else(|| missing("packetContains"))?,
+            skipped: self.packet_skipped,
+        })
+    }
+}
+
+/// Writes the fields as a JSON object with `packetValue` last. The value is JSON already, so it
+/// is copied, not parsed.
+fn splice(wire: &Wire<'_>, value: &[u8]) -> Result<Bytes> {
+    const FIELD: &[u8] = b",\"packetValue\":";
+    let mut bytes = Vec::with_capacity(256 + FIELD.len() + value.len());
+    serde_json::to_writer(&mut bytes, wire)
+        .map_err(|source| Error::encode("a packet's header", source))?;
+    bytes.pop();
+    bytes.extend_from_slice(FIELD);
+    bytes.extend_from_slice(value);
+    bytes.push(b'}');
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet() -> Packet {
+        Packet {
+            array_id: "a".into(),
+            packet_id: PacketId::leaf(3),
+            value: Bytes::from_static(b"[1,\"two\",{\"three\":3}]"),
+            array_length: Some(50),
+            contains: 3,
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn a_map_message_reads_as_the_design_says() {
+        let message = Message {
+            stage: "times_two".into(),
+            fan_in: 32,
+            work: Work::Map(MapWork {
+                packet: packet(),
+                offset: 9,
+                yields: None,
+            }),
+        };
+        let body = message.encode().unwrap();
+        assert_eq!(
+            std::str::from_utf8(&body).unwrap(),
+            r#"{"version":1,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
+        );
+        assert_eq!(Message::decode(&body).unwrap(), message);
+    }
+
+    #[test]
+    fn a_reduce_message_comes_back() {
+        let message = Message {
+            stage: "sum".into(),
+            fan_in: 2,
+            work: Work::Reduce(ReduceWork {
+                array_id: "a".into(),
+                level: 2,
+                group: 7,
+            }),
+        };
+        assert_eq!(
+            Message::decode(&message.encode().unwrap()).unwrap(),
+            message
+        );
+    }
+
+    #[test]
+    fn a_stored_packet_comes_back() {
+        let packet = Packet {
+            array_length: None,
+            skipped: 2,
+            ..packet()
+        };
+        assert_eq!(Packet::decode(&packet.encode().unwrap()).unwrap(), packet);
+    }
+
+    #[test]
+    fn what_is_wrong_with_bad_bytes_is_named() {
+        let problem = |body: &str| Message::decode(&Bytes::from(body.to_owned())).unwrap_err();
+        assert!(problem("not json").contains("line 1"));
+        assert!(problem(r#"{"arrayId":"a"}"#).contains("version"));
+        assert!(problem(r#"{"arrayId":"a","version":2}"#).contains("version 2"));
+        assert!(problem(r#"{"arrayId":"a b","version":1}"#).contains("cannot be used"));
+        let body = r#"{"arrayId":"a","version":1,"stage":"s","fanIn":1,"kind":"reduce"}"#;
+        assert!(problem(body).contains("fanIn 1"));
+        let body = r#"{"arrayId":"a","version":1,"stage":"s","fanIn":2,"kind":"map","packetId":"0/0","packetContains":1}"#;
+        assert!(problem(body).contains("packetValue"));
+    }
+
+    #[test]
+    fn values_know_their_items() {
+        let yields = [0, 2, 0, 1];
+        assert_eq!([0, 1, 2].map(|at| unit_of(&yields, at)), [1, 1, 3]);
+    }
+}

@@ -1,0 +1,469 @@
+//! The builder: a typed chain in, a checked definition out.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::codec;
+use crate::definition::{Definition, DraftStage, Extract, StageKind};
+use crate::deployment::{Backend, Deployment};
+use crate::embedded;
+use crate::error::{BoxError, Error, Result};
+use crate::packet::Packet;
+use crate::stage::{
+    Async, Collect, Combine, Context, Count, Data, Discard, Encode, Execution, FilterFn,
+    FilterMapFn, FlatMapFn, Fold, FoldFn, Identity, Map, MapFn, MapHolder, MapTail, Only, Sink,
+    Stage, Tally, TryMapFn, TryReduceFn,
+};
+
+/// The state of a [`Pipeline`] that carries items: nothing has been reduced yet.
+#[derive(Debug)]
+pub enum Many {}
+
+/// The state of a [`Pipeline`] behind a reduction: it carries one value.
+#[derive(Debug)]
+pub enum One {}
+
+/// A map/reduce pipeline: what happens to items of type `I` until values of type `O` are left. `S` is
+/// [`Many`] before a reduction and [`One`] after it.
+///
+/// Each call adds a stage with a queue of its own. Closures may run on any worker, more than once
+/// for the same item, and side by side: they are `Fn + Send + Sync + 'static`, and what they share they
+/// share as threads do.
+///
+/// ```
+/// use catchment::{Pipeline, Stage};
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// let adder = Pipeline::new()
+///     .map(|n: i64| n * 2).with(Stage::named("times_two"))
+///     .reduce(|| 0, |sum, n| sum + n);
+/// assert_eq!(adder.run(1..=5).await?, 30);
+/// # Ok(()) }
+/// ```
+#[must_use = "a pipeline does nothing until it is run or deployed"]
+pub struct Pipeline<I, O = I, S = Many> {
+    stages: Vec<DraftStage>,
+    last: Last<O>,
+    problem: Option<String>,
+    types: PhantomData<fn(I) -> S>,
+}
+
+/// The stage added last: what becomes of its outputs is not known yet.
+enum Last<O> {
+    None(fn() -> Arc<dyn MapTail<O>>),
+    Map(Arc<dyn MapTail<O>>, Stage),
+    Reduced(DraftStage),
+}
+
+impl<O> Clone for Last<O> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::None(identity) => Self::None(*identity),
+            Self::Map(tail, options) => Self::Map(Arc::clone(tail), options.clone()),
+            Self::Reduced(stage) => Self::Reduced(stage.clone()),
+        }
+    }
+}
+
+impl<I, O, S> Clone for Pipeline<I, O, S> {
+    fn clone(&self) -> Self {
+        Self {
+            stages: self.stages.clone(),
+            last: self.last.clone(),
+            problem: self.problem.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I, O, S> std::fmt::Debug for Pipeline<I, O, S> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let last = usize::from(!matches!(self.last, Last::None(_)));
+        formatter
+            .debug_struct("Pipeline")
+            .field("stages", &(self.stages.len() + last))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I: Data> Pipeline<I> {
+    /// A pipeline without stages. What it takes follows from the first stage's function.
+    pub fn new() -> Self {
+        Self {
+            stages: Vec::new(),
+            last: Last::None(|| Arc::new(MapHolder(Arc::new(Identity::<I>::new())))),
+            problem: None,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I: Data> Default for Pipeline<I> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<I: Data, O: Data, S> Pipeline<I, O, S> {
+    /// Adds a pure, CPU-bound function. It runs on threads for blocking work, one item of a packet
+    /// after the other, so that heartbeats never starve. Behind a reduction it finishes the one value.
+    ///
+    /// A panic fails the attempt; see [`try_map`](Self::try_map) for functions that may fail.
+    pub fn map<U, F>(self, function: F) -> Pipeline<I, U, S>
+    where
+        U: Data,
+        F: Fn(O) -> U + Send + Sync + 'static,
+    {
+        self.stage(MapFn::new(function))
+    }
+
+    /// As [`map`](Self::map), for a function that may fail. An error fails the attempt, and the packet
+    /// is tried again; one marked by [`permanent`](crate::permanent) is not.
+    ///
+    /// Any error converts that `?` would convert to a `Box<dyn Error>`: error types, `String`, `&str`.
+    pub fn try_map<U, E, F>(self, function: F) -> Pipeline<I, U, S>
+    where
+        U: Data,
+        E: Into<BoxError> + 'static,
+        F: Fn(O) -> Result<U, E> + Send + Sync + 'static,
+    {
+        self.stage(TryMapFn::new(move |item: O, _: &Context| function(item)))
+    }
+
+    /// As [`try_map`](Self::try_map), for a function that needs to know where it is.
+    pub fn try_map_with<U, E, F>(self, function: F) -> Pipeline<I, U, S>
+    where
+        U: Data,
+        E: Into<BoxError> + 'static,
+        F: Fn(O, &Context) -> Result<U, E> + Send + Sync + 'static,
+    {
+        self.stage(TryMapFn::new(function))
+    }
+
+    /// Adds an asynchronous, I/O-bound function. The items of one packet run side by side, up to the
+    /// stage's [`concurrency`](Stage::concurrency). It may fail as [`try_map`](Self::try_map) may.
+    ///
+    /// ```
+    /// use catchment::Pipeline;
+    /// let sizes = Pipeline::new()
+    ///     .then(|path: String| async move { tokio::fs::metadata(path).await.map(|m| m.len()) })
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// ```
+    pub fn then<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S>
+    where
+        U: Data,
+        E: Into<BoxError> + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        F: Fn(O) -> Fut + Send + Sync + 'static,
+    {
+        self.stage(Async::new(move |item: O, _: Context| function(item)))
+    }
+
+    /// As [`then`](Self::then), for a function that needs to know where it is: the array's id and the
+    /// item's index are an idempotency key for side effects.
+    pub fn then_with<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S>
+    where
+        U: Data,
+        E: Into<BoxError> + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        F: Fn(O, Context) -> Fut + Send + Sync + 'static,
+    {
+        self.stage(Async::new(function))
+    }
+
+    /// Adds a stage with state of its own.
+    pub fn stage<M>(mut self, map: M) -> Pipeline<I, M::Output, S>
+    where
+        M: Map<Input = O>,
+    {
+        self.close(|| Arc::new(Encode));
+        self.followed_by(Last::Map(
+            Arc::new(MapHolder(Arc::new(map))),
+            Stage::new(),
+        ))
+    }
+
+    /// Sets options of the stage just added. Called again, it adds to them.
+    pub fn with(mut self, options: Stage) -> Self {
+        match &mut self.last {
+            Last::None(_) => {
+                self.problem = Some("`with` stands before the first stage, so there is no stage that its options could belong to".into());
+            }
+            Last::Map(_, earlier) => *earlier = options.over(std::mem::take(earlier)),
+            Last::Reduced(stage) => {
+                stage.options = options.over(std::mem::take(&mut stage.options));
+            }
+        }
+        self
+    }
+
+    /// Writes down the last stage, now that it is known what becomes of its outputs.
+    fn close(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
+        match &self.last {
+            Last::None(_) => {}
+            Last::Map(tail, options) => self.stages.push(DraftStage {
+                options: options.clone(),
+                kind: StageKind::Map(tail.finish(sink())),
+                execution: tail.execution(),
+            }),
+            Last::Reduced(stage) => self.stages.push(stage.clone()),
+        }
+    }
+
+    fn followed_by<U, T>(self, last: Last<U>) -> Pipeline<I, U, T> {
+        Pipeline {
+            stages: self.stages,
+            last,
+            problem: self.problem,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I: Data, O: Data> Pipeline<I, O, Many> {
+    /// Keeps the items for which this is true, as [`Iterator::filter`]. An item that is left out still
+    /// counts as one that went through.
+    pub fn filter<F>(self, keep: F) -> Pipeline<I, O>
+    where
+        F: Fn(&O) -> bool + Send + Sync + 'static,
+    {
+        self.stage(FilterFn::new(keep))
+    }
+
+    /// Maps and filters in one, as [`Iterator::filter_map`].
+    pub fn filter_map<U, F>(self, function: F) -> Pipeline<I, U>
+    where
+        U: Data,
+        F: Fn(O) -> Option<U> + Send + Sync + 'static,
+    {
+        self.stage(FilterMapFn::new(function))
+    }
+
+    /// Makes any number of values of each item, as [`Iterator::flat_map`]. They stay in their packet,
+    /// behind each other.
+    pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
+    where
+        V: IntoIterator + 'static,
+        V::Item: Data,
+        F: Fn(O) -> V + Send + Sync + 'static,
+    {
+        self.stage(FlatMapFn::new(function))
+    }
+
+    /// Combines everything to one value, as rayon's `reduce`.
+    ///
+    /// `operator` should be associative; it need not be commutative, since values combine in item
+    /// order. `identity` gives the result of empty input, and should be neutral: it may stand
+    /// before the first item of any packet.
+    ///
+    /// The tree's shape follows from the input's length, the packet size and the fan-in
+    /// alone: the same input gives the same bits, floating point too, however many workers ran.
+    pub fn reduce<ID, OP>(self, identity: ID, operator: OP) -> Pipeline<I, O, One>
+    where
+        ID: Fn() -> O + Send + Sync + 'static,
+        OP: Fn(O, O) -> O + Send + Sync + 'static,
+    {
+        self.combine(TryReduceFn::new(identity, move |a, b| Ok(operator(a, b))))
+    }
+
+    /// As [`reduce`](Self::reduce), for an operator that may fail.
+    pub fn try_reduce<E, ID, OP>(self, identity: ID, operator: OP) -> Pipeline<I, O, One>
+    where
+        E: Into<BoxError> + 'static,
+        ID: Fn() -> O + Send + Sync + 'static,
+        OP: Fn(O, O) -> Result<O, E> + Send + Sync + 'static,
+    {
+        self.combine(TryReduceFn::new(identity, move |a, b| {
+            operator(a, b).map_err(Into::into)
+        }))
+    }
+
+    /// Reduces to another type: `step` takes items into an accumulator, one packet at a time, and `merge`
+    /// combines accumulators. `merge` should be associative, and `step(a, x)` should equal
+    /// `merge(a, step(identity(), x))`.
+    ///
+    /// ```
+    /// # use catchment::Pipeline;
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let (sum, count) = Pipeline::new()
+    ///     .map(|n: f64| n)
+    ///     .fold(|| (0.0, 0u64), |(s, c), n| (s + n, c + 1), |(s, c), (t, d)| (s + t, c + d))
+    ///     .run([1.0, 2.0, 6.0])
+    ///     .await?;
+    /// assert_eq!((sum / 3.0, count), (3.0, 3));
+    /// # Ok(()) }
+    /// ```
+    pub fn fold<A, ID, STEP, MERGE>(
+        self,
+        identity: ID,
+        step: STEP,
+        merge: MERGE,
+    ) -> Pipeline<I, A, One>
+    where
+        A: Data,
+        ID: Fn() -> A + Send + Sync + 'static,
+        STEP: Fn(A, O) -> A + Send + Sync + 'static,
+        MERGE: Fn(A, A) -> A + Send + Sync + 'static,
+    {
+        self.combine(FoldFn::new(identity, step, merge))
+    }
+
+    /// Every output, in input order. The list has to fit one message of the backend's, and memory.
+    pub fn collect(self) -> Pipeline<I, Vec<O>, One> {
+        self.combine(Collect::new())
+    }
+
+    /// How many outputs there are.
+    pub fn count(self) -> Pipeline<I, u64, One> {
+        self.combine(Count::new())
+    }
+
+    /// Adds a reduction with state of its own, which gets a whole group at once.
+    pub fn combine<C>(mut self, combine: C) -> Pipeline<I, C::Output, One>
+    where
+        C: Combine<Input = O>,
+    {
+        let step = Arc::new(Fold(Arc::new(combine)));
+        self.close_with_identity(|| step.clone());
+        let execution = Sink::<O>::execution(step.as_ref());
+        self.followed_by(Last::Reduced(DraftStage {
+            options: Stage::new(),
+            kind: StageKind::Reduce(step),
+            execution,
+        }))
+    }
+
+    /// As `close`; a pipeline without any stage gets one that passes items on.
+    fn close_with_identity(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
+        if let Last::None(identity) = &self.last {
+            self.last = Last::Map(identity(), Stage::new());
+        }
+        self.close(sink);
+    }
+}
+
+impl<I: Data, O: Data> Pipeline<I, O, One> {
+    /// Makes any number of values of the one: they are items again, in one packet, and can be reduced
+    /// once more.
+    pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
+    where
+        V: IntoIterator + 'static,
+        V::Item: Data,
+        F: Fn(O) -> V + Send + Sync + 'static,
+    {
+        let pipeline: Pipeline<I, V::Item, One> = self.stage(FlatMapFn::new(function));
+        let Pipeline { stages, last, .. } = pipeline;
+        Pipeline {
+            stages,
+            last,
+            problem: pipeline.problem,
+            types: PhantomData,
+        }
+    }
+}
+
+/// What a pipeline answers with, by its state: a [`One`] with its value, a [`Many`] with how many
+/// items went through. Not to be implemented elsewhere.
+pub trait Answer<O>: private::Sealed {
+    /// The answer's type.
+    type Value: Send + 'static;
+    #[doc(hidden)]
+    fn close<I: Data>(pipeline: Pipeline<I, O, Self>) -> private::Closed<Self::Value>
+    where
+        Self: Sized;
+}
+
+mod private {
+    use super::{DraftStage, Extract};
+
+    pub trait Sealed {}
+    impl Sealed for super::Many {}
+    impl Sealed for super::One {}
+
+    /// A pipeline with its types erased, and how to read its result.
+    pub struct Closed<R> {
+        pub(crate) stages: Vec<DraftStage>,
+        pub(crate) extract: Extract<R>,
+    }
+}
+
+impl<O: Data> Answer<O> for Many {
+    type Value = u64;
+
+    fn close<I: Data>(mut pipeline: Pipeline<I, O, Many>) -> private::Closed<u64> {
+        pipeline.close_with_identity(|| Arc::new(Discard));
+        let step = Fold(Arc::new(Tally));
+        pipeline.stages.push(DraftStage {
+            options: Stage::new(),
+            kind: StageKind::Reduce(Arc::new(step)),
+            execution: Execution::Async,
+        });
+        private::Closed {
+            stages: pipeline.stages,
+            extract: |packet: &Packet| Ok(packet.contains),
+        }
+    }
+}
+
+impl<O: Data> Answer<O> for One {
+    type Value = O;
+
+    fn close<I: Data>(mut pipeline: Pipeline<I, O, One>) -> private::Closed<O> {
+        pipeline.close(|| Arc::new(Only));
+        private::Closed {
+            stages: pipeline.stages,
+            extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
+        }
+    }
+}
+
+impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
+    /// Makes the pipeline ready to run over a backend, under a name that its queues and tables bear. The
+    /// same definition deployed under the same name in many processes is one deployment. Nothing is asked
+    /// of the backend yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`] for what types cannot tell: two stages of one name, a name that no
+    /// queue accepts, options out of their range.
+    pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
+        if let Some(problem) = &self.problem {
+            return Err(Error::InvalidPipeline {
+                problem: problem.clone(),
+            });
+        }
+        let closed = S::close(self.clone());
+        let definition = Definition::check(name, closed.stages)?;
+        Ok(Deployment::new(name, definition, backend, closed.extract))
+    }
+
+    /// Runs the pipeline inside this process over a backend of its own: queues, scratchpad and
+    /// workers live as long as the run. Memory is bounded by what is in flight, not by the input.
+    ///
+    /// Dropping the future stops the run.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`], as [`deploy`](Self::deploy); [`Error::Failed`], at once, when an item
+    /// cannot be processed.
+    pub async fn run<V>(&self, items: V) -> Result<S::Value>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        embedded::run(self.embedded()?, items).await
+    }
+
+    /// As [`run`](Self::run), for input that comes as a stream.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_stream<V>(&self, items: V) -> Result<S::Value>
+    where
+        V: futures::Stream<Item = I>,
+    {
+        embedded::run_stream(self.embedded()?, items).await
+    }
+
+    fn embedded(&self) -> Result<Deployment<I, S::Value>> {
+        self.deploy("embedded", Backend::memory())
+    }
+}

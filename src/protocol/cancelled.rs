@@ -1,0 +1,73 @@
+//! Which runs are over, looked up seldom: a mark that workers see within a few seconds.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::packet::ArrayId;
+use crate::seam::Seam;
+
+/// Runs remembered before those not looked up lately are dropped.
+const REMEMBERED: usize = 1_024;
+
+pub(super) struct Cancelled {
+    interval: Duration,
+    runs: Mutex<HashMap<ArrayId, Known>>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    over: bool,
+    checked: Instant,
+}
+
+impl Cancelled {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            runs: Mutex::default(),
+        }
+    }
+
+    /// Whether the run was cancelled, or has its result already, as of the last look. A run is not looked up when
+    /// its first message comes, so that a short run costs no request.
+    pub(super) async fn check(&self, seam: &Seam, array_id: &ArrayId) -> bool {
+        let now = Instant::now();
+        {
+            let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            match runs.get_mut(array_id) {
+                Some(known) if known.over => return true,
+                Some(known) if now.duration_since(known.checked) < self.interval => return false,
+                // Others that come meanwhile need not ask as well.
+                Some(known) => known.checked = now,
+                None => {
+                    if runs.len() >= REMEMBERED {
+                        runs.retain(|_, known| now.duration_since(known.checked) < self.interval);
+                    }
+                    let known = Known {
+                        over: false,
+                        checked: now,
+                    };
+                    runs.insert(array_id.clone(), known);
+                    return false;
+                }
+            }
+        }
+        match seam.shared.scratchpad().status(array_id).await {
+            Ok(Some(run)) if run.cancelled || run.result.is_some() => {
+                let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(known) = runs.get_mut(array_id) {
+                    known.over = true;
+                }
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(%array_id, %error, "could not look up whether the run was cancelled");
+                false
+            }
+        }
+    }
+}

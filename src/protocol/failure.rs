@@ -1,0 +1,158 @@
+//! What becomes of work that failed: another attempt, left-out items, or a dead letter.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+use super::{Answer, Failures, Protocol, Task, refused};
+use crate::dead_letter::Reason;
+use crate::definition::StageDefinition;
+use crate::packet::{MapWork, Message};
+use crate::queue::Delivery;
+use crate::scratchpad::{Attempt, FailureLog, FailureReport, Verdict};
+use crate::stage::ItemFailure;
+
+/// Characters of an error that are kept.
+const LONGEST_ERROR: usize = 2_000;
+/// Failed items of one message that are listed.
+const MOST_ITEMS: usize = 100;
+
+impl Protocol {
+    /// Bytes that are no message: nobody can tell whose they were.
+    pub(super) fn unreadable(
+        &self,
+        stage: &StageDefinition,
+        delivery: &Delivery,
+        problem: String,
+    ) -> Answer {
+        tracing::error!(stage = %stage.name, bytes = delivery.body.len(), problem, "a message cannot be read, and becomes a dead letter");
+        let reason = Reason {
+            id: None,
+            item: None,
+            error: shorten(&format!("the message cannot be read: {problem}")),
+            attempts: Vec::new(),
+        };
+        Answer::Bury(reason.write())
+    }
+
+    /// Writes the failure down, then says what becomes of the message.
+    pub(super) async fn failed(
+        &self,
+        task: &Task<'_>,
+        message: &Message,
+        failures: Failures,
+    ) -> Answer {
+        let last = task.attempt >= task.stage.options.queue.attempts;
+        let dead = last || failures.iter().any(|failure| failure.permanent);
+        let id = Uuid::new_v4();
+        let verdict = match dead {
+            true => Verdict::Dead(id),
+            false => Verdict::Retry,
+        };
+        let attempts = attempts(task, &failures);
+        let (item, error) = attempts
+            .first()
+            .map(|attempt| (attempt.item, attempt.error.clone()))
+            .unwrap_or_default();
+        let array_id = message.array_id();
+        let name = message.name();
+        let report = FailureReport {
+            array_id: array_id.clone(),
+            stage: Arc::clone(&task.stage.name),
+            message: name.clone(),
+            attempts,
+            verdict,
+        };
+        let log = self.record(&report).await.unwrap_or_else(|problem| {
+            tracing::error!(%array_id, message = name, problem, "a failure could not be written down");
+            FailureLog {
+                attempts: report.attempts.clone(),
+                skipped: 0,
+            }
+        });
+        let stage = &task.stage.name;
+        if dead {
+            tracing::error!(%array_id, %stage, message = name, item, attempt = task.attempt, error, "a dead letter");
+            let reason = Reason {
+                id: Some(id),
+                item,
+                error,
+                attempts: log.attempts,
+            };
+            Answer::Bury(reason.write())
+        } else {
+            let wait = task.stage.options.backoff.draw(task.attempt);
+            tracing::warn!(%array_id, %stage, message = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
+            Answer::Release(wait)
+        }
+    }
+
+    /// Writes down the items that are left out, unless that would be more than are tolerated.
+    pub(super) async fn skip(
+        &self,
+        task: &Task<'_>,
+        work: &MapWork,
+        skipped: &[ItemFailure],
+    ) -> Result<(), Failures> {
+        let report = FailureReport {
+            array_id: work.packet.array_id.clone(),
+            stage: Arc::clone(&task.stage.name),
+            message: format!("packet {}", work.packet.packet_id.index),
+            attempts: all_attempts(task, skipped),
+            verdict: Verdict::Skip,
+        };
+        let log = self.record(&report).await.map_err(refused)?;
+        let policy = task.stage.options.on_failure;
+        if policy.tolerates(log.skipped, work.packet.array_length) {
+            return Ok(());
+        }
+        let first = skipped.first();
+        Err(vec![ItemFailure {
+            item: first.and_then(|failure| failure.item),
+            error: format!(
+                "{} (with it {} items would be left out, more than are tolerated)",
+                first.map_or("", |failure| &failure.error),
+                log.skipped
+            ),
+            permanent: true,
+        }])
+    }
+
+    async fn record(&self, report: &FailureReport) -> Result<FailureLog, String> {
+        let scratchpad = self.seam.shared.scratchpad();
+        self.seam
+            .scratchpad("record_failure", || scratchpad.record_failure(report))
+            .await
+    }
+}
+
+fn attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
+    let listed = failures.len().min(MOST_ITEMS);
+    all_attempts(task, failures.split_at(listed).0)
+}
+
+fn all_attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
+    let at = now();
+    let entry = |failure: &ItemFailure| Attempt {
+        number: task.attempt,
+        at,
+        item: failure.item,
+        error: shorten(&failure.error),
+    };
+    failures.iter().map(entry).collect()
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // 2^64 milliseconds are half a billion years.
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+fn shorten(error: &str) -> String {
+    match error.char_indices().nth(LONGEST_ERROR) {
+        None => error.to_owned(),
+        Some((end, _)) => format!("{}…", error.split_at(end).0),
+    }
+}

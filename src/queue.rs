@@ -1,0 +1,176 @@
+//! The contract of a queue: at-least-once delivery of bytes, nothing of users' types.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+
+/// How long a received message stays hidden from other receivers unless told otherwise.
+pub const DEFAULT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a queue is opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueOptions {
+    /// How long a received message stays hidden before it is delivered again.
+    pub visibility_timeout: Duration,
+    /// How many deliveries the library makes use of before it buries a message itself. A service
+    /// with a safety net of its own sets it a good deal higher than this.
+    pub attempts: u32,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            visibility_timeout: DEFAULT_VISIBILITY_TIMEOUT,
+            attempts: crate::stage::DEFAULT_ATTEMPTS,
+        }
+    }
+}
+
+impl QueueOptions {
+    /// The same with another visibility timeout.
+    #[must_use]
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.visibility_timeout = timeout;
+        self
+    }
+
+    /// The same with another number of attempts.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+}
+
+/// Proof of one delivery: acknowledging, releasing and extending ask for it. A later delivery of
+/// the same message has another receipt, and makes the earlier one stale.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Receipt {
+    /// For queues that number their deliveries.
+    Number(u64),
+    /// For services that hand out opaque text.
+    Text(Arc<str>),
+}
+
+/// A message as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The bytes that were sent.
+    pub body: Bytes,
+    /// Proof of this delivery.
+    pub receipt: Receipt,
+    /// How often the message has been received, this time included: 1 the first time.
+    pub receive_count: u32,
+}
+
+/// A message that was buried, kept for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuriedMessage {
+    /// The bytes that were sent, unchanged, so that the message can go back as it was.
+    pub body: Bytes,
+    /// Why it was buried, as given to [`Queue::bury`]; empty where a service's own safety net
+    /// moved it.
+    pub reason: String,
+    /// What [`Queue::redrive`] and [`Queue::discard`] know it by.
+    pub receipt: Receipt,
+}
+
+/// How many messages a queue holds. Services that only estimate say so in their own docs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Waiting to be received.
+    pub ready: u64,
+    /// Received and neither acknowledged nor visible again.
+    pub in_flight: u64,
+    /// Sent back with a delay that is not over.
+    pub delayed: u64,
+    /// In the dead-letter queue.
+    pub dead: u64,
+}
+
+/// Opens queues by name.
+#[async_trait]
+pub trait Queues: Send + Sync + 'static {
+    /// A handle on the queue of this name and on its dead-letter queue, which is the same name
+    /// with `-dead` behind it. Two handles on one name are one queue.
+    ///
+    /// # Errors
+    /// A service that needs provisioning names the queue that is missing.
+    async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>>;
+
+    /// Makes the queue and its dead-letter queue if they are missing. Idempotent; many callers
+    /// may do it at once.
+    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<()>;
+}
+
+/// An at-least-once queue: whatever is received and not acknowledged becomes visible again after
+/// the visibility timeout. Messages may arrive in any order and more than once.
+///
+/// Every method may be cancelled by dropping its future. What a cancelled call leaves behind is
+/// said on each; none leaves a message lost.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Puts messages on the queue, split to the service's limits; the part that failed is tried
+    /// again. When this returns `Ok` all of them are durable. After an error or a cancelled call
+    /// any of them may be: sending again is safe, since consumers are idempotent.
+    async fn send(&self, bodies: Vec<Bytes>) -> Result<()>;
+
+    /// Takes up to `max` messages, waiting up to `wait` for the first. Returns what is there as
+    /// soon as there is any, and an empty vector when the time is over. `max` is at least 1 and
+    /// a service may return fewer.
+    ///
+    /// Cancelled before it returns, it takes nothing, or takes messages that become visible
+    /// again after their visibility timeout.
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>>;
+
+    /// Removes messages. A stale receipt is not an error, and does not remove the later delivery.
+    /// Idempotent.
+    async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()>;
+
+    /// Negative acknowledgement: the message becomes visible again after this delay. Its receive
+    /// count stays. A stale receipt is not an error and changes nothing.
+    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()>;
+
+    /// Heartbeat: hides each message for `by` from now. Returns the receipts that are stale: those
+    /// messages are somebody else's, or gone.
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>>;
+
+    /// Moves a message to the dead-letter queue, its body unchanged, with the reason beside it.
+    /// Cancelled, or repeated after a crash, it may leave two copies there, never none anywhere.
+    /// A stale receipt is not an error.
+    async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()>;
+
+    /// Up to `max` buried messages, without removing them. A service may hide what it returns
+    /// from the next caller for a moment.
+    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>>;
+
+    /// Puts buried messages back on the queue with a fresh receive count, then removes them from
+    /// the dead-letter queue. Cancelled in between, a message is in both. One that is no longer
+    /// in the dead-letter queue is passed over where the service can tell.
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()>;
+
+    /// Removes buried messages for good. Idempotent.
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()>;
+
+    /// How many messages there are.
+    async fn depth(&self) -> Result<Depth>;
+
+    /// Waits until the queue would rather have more: back-pressure for those who produce faster
+    /// than others consume. A queue that keeps any amount returns at once, which is the default.
+    ///
+    /// It must return while nobody consumes, or a program that submits before it starts a worker
+    /// would wait for ever. Cancelling it leaves nothing behind.
+    async fn room(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The largest body [`send`](Queue::send) takes, in bytes; `None`, the default, where there is no limit.
+    fn max_body(&self) -> Option<usize> {
+        None
+    }
+}

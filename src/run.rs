@@ -1,0 +1,354 @@
+//! The handle on a run: its result, how far it is, and what to do when it failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::dead_letter::DeadLetter;
+use crate::definition::Extract;
+use crate::deployment::Shared;
+use crate::error::{Error, Result};
+use crate::packet::{ArrayId, Packet};
+use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
+use crate::tree::Tree;
+
+/// One wait on the scratchpad; it is repeated.
+const WAIT: Duration = Duration::from_secs(60);
+/// Groups asked for in one call when a run's progress is looked up.
+const GROUPS_AT_ONCE: u64 = 1_000;
+/// Failures that [`Run::failures`] lists.
+const MOST_FAILURES: usize = 10_000;
+
+/// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the run.
+pub struct Run<R> {
+    shared: Arc<Shared>,
+    array_id: ArrayId,
+    extract: Extract<R>,
+    result: OnceCell<Packet>,
+}
+
+impl<R> std::fmt::Debug for Run<R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Run")
+            .field("id", &self.array_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunState {
+    /// Its submitter has not sent everything yet.
+    Open,
+    /// All is sent, and being worked on.
+    Running,
+    /// The result is there.
+    Done,
+    /// Some message is a dead letter. The rest goes on; [`Run::redrive`] completes it.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl std::fmt::Display for RunState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Open => "open",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// A run's progress, read off the reduction tree: nothing that is delivered twice counts twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// How far it is.
+    pub state: RunState,
+    /// Items in the array; `None` while a stream is still open.
+    pub items: Option<u64>,
+    /// Items that have gone through every stage before the first reduction. Where packets had to be cut
+    /// short for a backend's size limit, an estimate from the packets.
+    pub items_done: u64,
+    /// Packets the array makes; `None` while that is not known.
+    pub packets: Option<u64>,
+    /// Packets that have gone through every stage before the first reduction.
+    pub packets_done: u64,
+    /// Items left out under a skip policy.
+    pub skipped: u64,
+    /// Messages that stand as dead letters.
+    pub failures: u64,
+    /// The first of those failures.
+    pub failure: Option<Failure>,
+}
+
+/// A result, and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome<R> {
+    /// The result.
+    pub value: R,
+    /// Items in the array.
+    pub items: u64,
+    /// Items that the result stands for: all, but for those skipped.
+    pub contains: u64,
+    /// Items left out under a skip policy. [`Run::failures`] lists them.
+    pub skipped: u64,
+}
+
+impl<R> Run<R> {
+    pub(crate) fn new(shared: Arc<Shared>, array_id: ArrayId, extract: Extract<R>) -> Self {
+        Self {
+            shared,
+            array_id,
+            extract,
+            result: OnceCell::new(),
+        }
+    }
+
+    /// The array's id, by which any process can [attach](crate::Deployment::attach).
+    pub fn id(&self) -> &ArrayId {
+        &self.array_id
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// At once where the run has failed ([`Error::Failed`], with the first failure) or was cancelled;
+    /// [`Error::NoSuchRun`] where nobody knows it; [`Error::Decode`] where the result is no `R`.
+    pub async fn result(&self) -> Result<R> {
+        (self.extract)(self.packet().await?)
+    }
+
+    /// Waits for the result, and says what it stands for.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result).
+    pub async fn outcome(&self) -> Result<Outcome<R>> {
+        let packet = self.packet().await?;
+        Ok(Outcome {
+            value: (self.extract)(packet)?,
+            items: packet.array_length.unwrap_or(packet.contains + packet.skipped),
+            contains: packet.contains,
+            skipped: packet.skipped,
+        })
+    }
+
+    async fn packet(&self) -> Result<&Packet> {
+        self.result
+            .get_or_try_init(|| async {
+                loop {
+                    let snapshot = self.snapshot(WAIT).await?;
+                    if let Some(result) = &snapshot.result {
+                        let packet = Packet::decode(result)?;
+                        if let Err(error) = self.shared.scratchpad().forget(&self.array_id).await {
+                            tracing::warn!(array_id = %self.array_id, %error, "a taken result could not be let go");
+                        }
+                        return Ok(packet);
+                    }
+                    if snapshot.cancelled {
+                        return Err(Error::Cancelled {
+                            array_id: self.array_id.clone(),
+                        });
+                    }
+                    if let Some(failure) = snapshot.failure {
+                        return Err(Error::Failed {
+                            array_id: self.array_id.clone(),
+                            failure: Box::new(failure),
+                        });
+                    }
+                }
+            })
+            .await
+    }
+
+    /// What is known of the run once it has ended, or after this long.
+    async fn snapshot(&self, up_to: Duration) -> Result<RunSnapshot> {
+        self.array_id.validate()?;
+        let snapshot = self.shared.scratchpad().wait(&self.array_id, up_to).await?;
+        snapshot.ok_or_else(|| Error::NoSuchRun {
+            array_id: self.array_id.clone(),
+        })
+    }
+
+    /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns its status
+    /// then.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRun`] where nobody knows the run.
+    pub async fn wait(&self, timeout: Duration) -> Result<Status> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let snapshot = self.snapshot(left.min(WAIT)).await?;
+            if snapshot.has_ended() || left.is_zero() {
+                return self.status_of(snapshot).await;
+            }
+        }
+    }
+
+    /// How far the run is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRun`] where nobody knows the run.
+    pub async fn status(&self) -> Result<Status> {
+        let snapshot = self.snapshot(Duration::ZERO).await?;
+        self.status_of(snapshot).await
+    }
+
+    async fn status_of(&self, snapshot: RunSnapshot) -> Result<Status> {
+        let state = if snapshot.result.is_some() {
+            RunState::Done
+        } else if snapshot.cancelled {
+            RunState::Cancelled
+        } else if snapshot.failure.is_some() {
+            RunState::Failed
+        } else if snapshot.submitted {
+            RunState::Running
+        } else {
+            RunState::Open
+        };
+        let record = &snapshot.record;
+        let (items, packets) = (record.array_length, record.packets);
+        let (items_done, packets_done) = match (state, items, packets) {
+            (RunState::Done, Some(items), Some(packets)) => (items, packets),
+            _ => {
+                let leaves = self.arrived_leaves(&snapshot).await?;
+                let done = leaves.len() as u64;
+                let length = items.unwrap_or(u64::MAX);
+                let as_planned = packets.is_none_or(|packets| {
+                    items.is_none_or(|items| record.plan.packets(items) == packets)
+                });
+                let items_done = match (as_planned, items, packets) {
+                    (false, Some(items), Some(packets)) if packets > 0 => {
+                        (u128::from(items) * u128::from(done) / u128::from(packets)) as u64
+                    }
+                    _ => record.plan.items(leaves, length),
+                };
+                (items_done, done)
+            }
+        };
+        Ok(Status {
+            state,
+            items,
+            items_done,
+            packets,
+            packets_done,
+            skipped: snapshot.skipped,
+            failures: snapshot.dead,
+            failure: snapshot.failure,
+        })
+    }
+
+    /// The packets that have arrived at the first reduction, in ascending order.
+    async fn arrived_leaves(&self, snapshot: &RunSnapshot) -> Result<Vec<u64>> {
+        let record = &snapshot.record;
+        let fan_in = u64::from(record.fan_in);
+        let stage: Arc<str> = record.reduce_stage.as_str().into();
+        let groups = record
+            .packets
+            .map(|packets| Tree::new(packets, record.fan_in).first_level_groups());
+        let mut leaves = Vec::new();
+        let mut first = 0;
+        loop {
+            let end = groups.map_or(first + GROUPS_AT_ONCE, |groups| {
+                groups.min(first + GROUPS_AT_ONCE)
+            });
+            if first >= end {
+                return Ok(leaves);
+            }
+            let ids: Vec<GroupId> = (first..end)
+                .map(|index| GroupId {
+                    array_id: self.array_id.clone(),
+                    stage: Arc::clone(&stage),
+                    level: 1,
+                    index,
+                })
+                .collect();
+            let before = leaves.len();
+            let arrived = self.shared.scratchpad().arrived(&ids).await?;
+            for (group, slots) in (first..end).zip(arrived) {
+                leaves.extend(slots.into_iter().map(|slot| group * fan_in + u64::from(slot)));
+            }
+            // Of an open run nobody knows where it ends: a stretch without arrivals is taken for it.
+            if groups.is_none() && leaves.len() == before {
+                return Ok(leaves);
+            }
+            first = end;
+        }
+    }
+
+    /// Cancels the run: waiting for its result ends at once, and workers drop its messages within seconds. A
+    /// finished run stays finished. Returns whether the run is cancelled now.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the scratchpad cannot be reached.
+    pub async fn cancel(&self) -> Result<bool> {
+        self.array_id.validate()?;
+        self.shared.scratchpad().cancel(&self.array_id).await
+    }
+
+    /// Failures on record: messages that became dead letters, and items that were left out, by stage, message
+    /// and item; the first 10,000.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the scratchpad cannot be reached.
+    pub async fn failures(&self) -> Result<Vec<Failure>> {
+        self.array_id.validate()?;
+        let scratchpad = self.shared.scratchpad();
+        scratchpad.failures(&self.array_id, MOST_FAILURES).await
+    }
+
+    /// This run's dead letters.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where a queue cannot be read.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        let letters = self.own_dead_letters().await?;
+        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    }
+
+    async fn own_dead_letters(
+        &self,
+    ) -> Result<Vec<(Arc<dyn crate::queue::Queue>, DeadLetter)>> {
+        let mut letters = self.shared.dead_letters().await?;
+        letters.retain(|(_, letter)| letter.array_id.as_ref() == Some(&self.array_id));
+        Ok(letters)
+    }
+
+    /// Puts this run's dead letters back on their queues with all their attempts, after their cause was mended. What was
+    /// done stays done: the run goes on from where it stopped. Returns how many messages went back.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call does the rest.
+    pub async fn redrive(&self) -> Result<usize> {
+        let letters = self.own_dead_letters().await?;
+        let count = letters.len();
+        for (queue, letter) in letters {
+            // First the message, then the mark: the other way round, a crash in between would leave a run
+            // that looks healthy and never ends. The mark only goes if it is this letter's.
+            queue.redrive(vec![letter.buried]).await?;
+            if let (Some(message), Some(id)) = (letter.message, letter.id) {
+                self.shared
+                    .scratchpad()
+                    .clear_failure(&self.array_id, &letter.stage, &message, id)
+                    .await?;
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Failure {
+    /// Whether the item was left out and the run went on, rather than the message having become a dead letter.
+    pub fn is_skipped(&self) -> bool {
+        self.verdict == Verdict::Skip
+    }
+}

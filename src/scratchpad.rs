@@ -1,0 +1,348 @@
+//! The contract of a scratchpad: the store that holds partial results, and knows which members
+//! of a group have arrived. It knows bytes, groups and conditional writes, nothing of users' types.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::packet::ArrayId;
+
+/// A group of up to `fan_in` neighbouring packets that one reduce call combines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId {
+    /// The run.
+    pub array_id: ArrayId,
+    /// The reducing stage.
+    pub stage: Arc<str>,
+    /// 1 directly above the leaves.
+    pub level: u32,
+    /// From the left, counted from 0.
+    pub index: u64,
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            array_id,
+            stage,
+            level,
+            index,
+        } = self;
+        write!(formatter, "{array_id}#{stage}#{level}#{index}")
+    }
+}
+
+/// What a scratchpad knows of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupState {
+    /// How many different slots have arrived.
+    pub arrived: u32,
+    /// How many there will be, where sealing has said so; otherwise the fan-in.
+    pub expected: Option<u32>,
+    /// Whether reducing this group yields the result.
+    pub root: bool,
+    /// Reduced and passed on: its values may be gone.
+    pub retired: bool,
+}
+
+impl GroupState {
+    /// Whether every member has arrived and the group still waits to be reduced.
+    ///
+    /// ```
+    /// use catchment::scratchpad::GroupState;
+    /// let full = GroupState { arrived: 32, ..GroupState::default() };
+    /// assert!(full.is_ready(32));
+    /// assert!(!GroupState { retired: true, ..full }.is_ready(32));
+    /// assert!(GroupState { arrived: 3, expected: Some(3), ..GroupState::default() }.is_ready(32));
+    /// ```
+    pub fn is_ready(&self, fan_in: u32) -> bool {
+        !self.retired && self.arrived == self.expected.unwrap_or(fan_in)
+    }
+
+    /// The state to report for a group whose run is done, cancelled or unknown: whatever comes
+    /// for it now is late, and there is nothing left to do.
+    pub fn gone() -> Self {
+        Self {
+            retired: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// A partial result on its way into a slot of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The group.
+    pub group: GroupId,
+    /// Which member of the group, counted from 0.
+    pub slot: u32,
+    /// The packet in its wire format.
+    pub value: Bytes,
+}
+
+/// What [`Scratchpad::members`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// The group is still to be reduced.
+    Present {
+        /// Its state.
+        state: GroupState,
+        /// The values that have arrived with their slots, in slot order.
+        values: Vec<(u32, Bytes)>,
+    },
+    /// The group has been reduced and passed on, or its run is over or unknown.
+    Retired,
+}
+
+/// How an array is cut into packets: packet i is packet i however often it is submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PacketPlan {
+    /// Every packet but the last has this many items.
+    Fixed(u32),
+    /// The length is not known beforehand: a packet that begins at item `n` has as many items as
+    /// if `n` were the length.
+    Growing,
+}
+
+/// What is written when a run begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRecord {
+    /// The run.
+    pub array_id: ArrayId,
+    /// When it was first submitted, in milliseconds since 1970-01-01 UTC.
+    pub created_at: u64,
+    /// The stage that the packets are first sent to.
+    pub first_stage: String,
+    /// The first reducing stage, at whose tree the leaves arrive.
+    pub reduce_stage: String,
+    /// Members a group.
+    pub fan_in: u32,
+    /// How the array is cut.
+    pub plan: PacketPlan,
+    /// Items in the array; absent while a stream is still open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_length: Option<u64>,
+    /// Packets they make; absent while a stream is still open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
+}
+
+/// What [`Scratchpad::begin`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The run is new, and the record now stands.
+    New,
+    /// A run of this id was there already; nothing was changed.
+    Existing(Box<RunSnapshot>),
+}
+
+/// All that is known of a run but its tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSnapshot {
+    /// The record, with the lengths that sealing added.
+    pub record: RunRecord,
+    /// Whether a submitter has put every packet on the queue.
+    pub submitted: bool,
+    /// Whether the run was cancelled.
+    pub cancelled: bool,
+    /// The first failure that stands: a dead letter that nobody has redriven.
+    pub failure: Option<Failure>,
+    /// How many messages stand as dead letters.
+    pub dead: u64,
+    /// How many items are on record as skipped.
+    pub skipped: u64,
+    /// The result in its wire format.
+    pub result: Option<Bytes>,
+}
+
+impl RunSnapshot {
+    /// Whether waiting is over: done, failed or cancelled.
+    pub fn has_ended(&self) -> bool {
+        self.result.is_some() || self.cancelled || self.failure.is_some()
+    }
+}
+
+/// One attempt at a message that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// 1 is the first delivery.
+    pub number: u32,
+    /// When it failed, in milliseconds since 1970-01-01 UTC.
+    pub at: u64,
+    /// Which item of the array failed, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u64>,
+    /// The error.
+    pub error: String,
+}
+
+/// What becomes of a message or of items after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// The message comes back.
+    Retry,
+    /// The items are left out of the result, the rest of the packet counts.
+    Skip,
+    /// The message goes to the dead-letter queue under this id, and the run has failed.
+    Dead(Uuid),
+}
+
+/// A failure on its way into the scratchpad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureReport {
+    /// The run.
+    pub array_id: ArrayId,
+    /// The stage.
+    pub stage: Arc<str>,
+    /// The message within the stage: `packet 3`, `group 1/0`.
+    pub message: String,
+    /// What failed; one entry for each item, or one for the message as a whole.
+    pub attempts: Vec<Attempt>,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What a scratchpad answers to a [`FailureReport`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailureLog {
+    /// Every failed attempt at this message on record, oldest first, this one included. A backend
+    /// may keep only the newest hundred.
+    pub attempts: Vec<Attempt>,
+    /// How many items of the whole run are on record as skipped.
+    pub skipped: u64,
+}
+
+/// A failure on record: a dead letter, or an item left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The stage.
+    pub stage: String,
+    /// The message within the stage: `packet 3`, `group 1/0`.
+    pub message: String,
+    /// Which item of the array, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u64>,
+    /// The last error.
+    pub error: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Every failed attempt on record, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "stage `{}`, {}", self.stage, self.message)?;
+        if let Some(item) = self.item {
+            write!(formatter, ", item {item}")?;
+        }
+        write!(formatter, ": {}", self.error)?;
+        match self.attempts.iter().map(|attempt| attempt.number).max() {
+            None | Some(0 | 1) => Ok(()),
+            Some(last) => write!(formatter, " (attempt {last})"),
+        }
+    }
+}
+
+/// The store. Every write is idempotent: doing it twice, or again after a crash, changes nothing
+/// the second time. Every read sees every write that has returned.
+///
+/// A run that is done, cancelled, forgotten or was never begun is *over*: its groups read as
+/// [`GroupState::gone`] and writes to them change nothing, so that a late duplicate message finds
+/// nothing to do. A store that keeps the slots of a finished run longer than a queue can
+/// deliver duplicates may answer from those instead.
+///
+/// Futures may be dropped at any await: the write has then happened entirely or not at all,
+/// but for [`arrive`](Scratchpad::arrive), whose batch may have happened in part.
+#[async_trait]
+pub trait Scratchpad: Send + Sync + 'static {
+    /// Makes the tables that are missing, under names that begin with the deployment's. Idempotent;
+    /// many callers may do it at once. A store that needs none does nothing.
+    async fn provision(&self, _deployment: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Begins a run: conditional on the array id being new. Atomic.
+    async fn begin(&self, record: &RunRecord) -> Result<Begun>;
+
+    /// Writes down how long the array turned out to be. Atomic; the same numbers again change nothing.
+    ///
+    /// # Errors
+    /// [`Error::Submission`](crate::Error::Submission) where other numbers stand already,
+    /// [`Error::NoSuchRun`](crate::Error::NoSuchRun) where the run is unknown.
+    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()>;
+
+    /// Notes that every packet is on the queue, so that submitting the same id again sends nothing.
+    async fn submitted(&self, array_id: &ArrayId) -> Result<()>;
+
+    /// Tells a group its size, and whether it is the root. Atomic. Returns the state after it.
+    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState>;
+
+    /// Stores each value if its slot is empty, then adds the slot to the group's arrived set, in
+    /// that order: whoever sees the slot can read the value. A slot that is taken keeps its first
+    /// value. Returns each arrival's group state, in the order given, as it was at or after its
+    /// own write; of the arrivals that fill a group at least one sees it full.
+    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>>;
+
+    /// The members of a group, in slot order. May find fewer values than arrived slots while
+    /// another retires the group; a reader then reads again.
+    async fn members(&self, group: &GroupId) -> Result<Members>;
+
+    /// Marks a group as reduced and passed on. Its values may be dropped; its slots stay taken.
+    async fn retire(&self, group: &GroupId) -> Result<()>;
+
+    /// Writes the run's result if there is none: the first writer wins. Atomic. Returns whether
+    /// this call wrote it. A cancelled or unknown run takes no result.
+    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool>;
+
+    /// Adds to the record of failures. Attempts are appended. [`Verdict::Skip`] puts the items into
+    /// the message's set of skipped ones. [`Verdict::Dead`] makes the run read as failed, and takes the
+    /// place of an older id of the same message. An unknown run changes nothing and gives an empty log.
+    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog>;
+
+    /// Takes back what stands as dead for a message, and its skipped items, if it stands under this
+    /// id: the message is on its queue again. Another id, or none, changes nothing.
+    async fn clear_failure(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: Uuid,
+    ) -> Result<()>;
+
+    /// Failures on record, dead letters and skipped items alike, up to `limit`, in the order of their stage names,
+    /// messages and items. An unknown run has none.
+    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>>;
+
+    /// What is known of a run, `None` for an unknown one.
+    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>>;
+
+    /// Which slots of each group have arrived, in the order of the groups given; empty for a group
+    /// nobody has written to, or whose run is over.
+    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>>;
+
+    /// Waits until the run has [ended](RunSnapshot::has_ended), or for `up_to`, and returns what
+    /// is known then: `None` for an unknown run, at once.
+    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>>;
+
+    /// Marks a run as cancelled; its tree may be dropped. A finished run stays finished. Returns
+    /// whether the run is cancelled now: false for a finished or unknown one.
+    async fn cancel(&self, array_id: &ArrayId) -> Result<bool>;
+
+    /// A hint that the result has been taken, and need not be kept much longer. The default does nothing:
+    /// stores with an expiry of their own rely on that.
+    async fn forget(&self, _array_id: &ArrayId) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! What a stage is: its options, and the two traits that every function of an application becomes.
+
+mod execute;
+mod functions;
+mod options;
+mod sink;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::BoxError;
+use crate::packet::ArrayId;
+
+pub(crate) use execute::{CombineStep, Input, ItemFailure, Limits, MapHolder, MapStep, MapTail};
+pub(crate) use sink::{Discard, Encode, Fold, Only, Sink};
+pub(crate) use functions::{
+    Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
+    TryMapFn, TryReduceFn,
+};
+pub use options::{Backoff, OnFailure, Stage};
+pub(crate) use options::{DEFAULT_ATTEMPTS, Place, RateLimit, StageOptions};
+
+/// What a pipeline can carry from stage to stage: anything serde can write and read back, that may
+/// move between threads. Implemented for every such type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between stages",
+    label = "this value would have to be written to a queue and read back",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; it must own its data and be `Send`"
+)]
+pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
+
+/// Where the engine runs a stage's function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// On the runtime's asynchronous threads, the items of one packet side by side. For I/O.
+    Async,
+    /// On threads for blocking work, one item after the other, so that heartbeats never starve. The
+    /// future should be ready at once. For CPU-bound work.
+    Blocking,
+}
+
+/// Where a function is: what it works on, for which run, for the how-manieth time. Together with
+/// the item the array id makes an idempotency key for side effects.
+#[derive(Clone, Debug)]
+pub struct Context {
+    shared: Arc<Shared>,
+    item: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    array_id: ArrayId,
+    stage: Arc<str>,
+    attempt: u32,
+}
+
+impl Context {
+    pub(crate) fn new(array_id: ArrayId, stage: Arc<str>, attempt: u32) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                array_id,
+                stage,
+                attempt,
+            }),
+            item: None,
+        }
+    }
+
+    pub(crate) fn at(&self, item: u64) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            item: Some(item),
+        }
+    }
+
+    /// The run.
+    pub fn array_id(&self) -> &ArrayId {
+        &self.shared.array_id
+    }
+
+    /// The stage's name.
+    pub fn stage(&self) -> &str {
+        &self.shared.stage
+    }
+
+    /// The index in the array of the item at hand, or of the item it came from, counted from 0. `None`
+    /// where partial results are combined.
+    pub fn item(&self) -> Option<u64> {
+        self.item
+    }
+
+    /// Which delivery of the message this is: 1 the first time.
+    pub fn attempt(&self) -> u32 {
+        self.shared.attempt
+    }
+}
+
+/// Where a [`Map`] puts what it makes of an item.
+#[derive(Debug)]
+pub struct Emitter<'a, T> {
+    values: &'a mut Vec<T>,
+}
+
+impl<T> Emitter<'_, T> {
+    /// Adds one value.
+    pub fn push(&mut self, value: T) {
+        self.values.push(value);
+    }
+}
+
+impl<T> Extend<T> for Emitter<'_, T> {
+    fn extend<V: IntoIterator<Item = T>>(&mut self, values: V) {
+        self.values.extend(values);
+    }
+}
+
+/// A stage that works on items: asynchronous, fallible, with state of its own. All of `map`, `then`,
+/// `filter` and their kin are sugar for it.
+///
+/// It may run more than once for the same item, after a failure or on another worker; only one of
+/// the outcomes counts. Dropping its future part-way must leave nothing broken behind.
+///
+/// ```
+/// use catchment::{BoxError, Context, Emitter, Map, Pipeline};
+///
+/// /// Splits text into words no longer than the limit.
+/// struct Words { limit: usize }
+///
+/// impl Map for Words {
+///     type Input = String;
+///     type Output = String;
+///
+///     async fn map(
+///         &self,
+///         text: String,
+///         _context: &Context,
+///         words: &mut Emitter<'_, String>,
+///     ) -> Result<(), BoxError> {
+///         words.extend(text.split_whitespace().filter(|w| w.len() <= self.limit).map(str::to_owned));
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// let count = Pipeline::new().stage(Words { limit: 4 }).count();
+/// assert_eq!(count.run(["rain falls".to_string(), "downhill".to_string()]).await?, 1);
+/// # Ok(()) }
+/// ```
+pub trait Map: Send + Sync + 'static {
+    /// What it takes.
+    type Input: Data;
+    /// What it makes, any number of them from each item.
+    type Output: Data;
+
+    /// Works on one item. What was emitted before an error does not count.
+    fn map(
+        &self,
+        item: Self::Input,
+        context: &Context,
+        output: &mut Emitter<'_, Self::Output>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Where it runs: [`Execution::Async`] unless said otherwise.
+    fn execution(&self) -> Execution {
+        Execution::Async
+    }
+}
+
+/// The outputs of one packet, in item order, for [`Combine::fold`].
+#[derive(Debug)]
+pub struct Items<'a, T> {
+    values: &'a mut std::vec::IntoIter<T>,
+    progress: &'a Progress,
+}
+
+impl<T> Iterator for Items<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        let value = self.values.next()?;
+        self.progress.step();
+        Some(value)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.values.size_hint()
+    }
+}
+
+impl<T> ExactSizeIterator for Items<'_, T> {}
+
+/// How far a packet's work has come: so that a panic or a timeout can name its item.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(std::sync::atomic::AtomicUsize);
+
+impl Progress {
+    /// One more item has been begun. Only one thread steps, so this needs no atomic addition.
+    fn step(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.0.store(self.0.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// How many items have been begun.
+    fn begun(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// A reduction: asynchronous, fallible, with state of its own. `reduce`, `fold`, `collect` and
+/// `count` are sugar for it.
+///
+/// # Algebra
+/// [`combine`](Combine::combine) should be associative over neighbours: combining `[a, b]` and then
+/// the outcome with `c` gives what `[a, b, c]` gives at once. It need not be commutative: values
+/// always come in item order. With an associative function the result is the same whatever
+/// the number of workers; even without one (floating-point sums) it is, bit for bit, for
+/// the same input, packet size and fan-in, since the tree's shape follows from those alone.
+///
+/// ```
+/// use catchment::{BoxError, Combine, Context, Items, Pipeline};
+///
+/// /// Merges sorted runs, a whole group in one pass.
+/// struct MergeSort;
+///
+/// impl Combine for MergeSort {
+///     type Input = u32;
+///     type Output = Vec<u32>;
+///
+///     fn identity(&self) -> Vec<u32> { Vec::new() }
+///
+///     async fn fold(&self, items: Items<'_, u32>, _: &Context) -> Result<Vec<u32>, BoxError> {
+///         let mut sorted: Vec<u32> = items.collect();
+///         sorted.sort_unstable();
+///         Ok(sorted)
+///     }
+///
+///     async fn combine(&self, group: Vec<Vec<u32>>, _: &Context) -> Result<Vec<u32>, BoxError> {
+///         let mut merged = group.concat();
+///         merged.sort(); // finds the sorted runs and merges them
+///         Ok(merged)
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// let sorted = Pipeline::new().map(|n: u32| n % 7).combine(MergeSort).run(0..9).await?;
+/// assert_eq!(sorted, [0, 0, 1, 1, 2, 3, 4, 5, 6]);
+/// # Ok(()) }
+/// ```
+pub trait Combine: Send + Sync + 'static {
+    /// What it takes: the outputs of the stage before.
+    type Input: Data;
+    /// The partial result, and the result.
+    type Output: Data;
+
+    /// The result where nothing is left to combine: of empty input, or when all was filtered out.
+    fn identity(&self) -> Self::Output;
+
+    /// Makes a partial result of one packet's outputs, of which there may be none.
+    fn fold(
+        &self,
+        items: Items<'_, Self::Input>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Self::Output, BoxError>> + Send;
+
+    /// Combines a group: neighbouring partial results, at least one, in item order.
+    fn combine(
+        &self,
+        group: Vec<Self::Output>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Self::Output, BoxError>> + Send;
+
+    /// Where it runs: [`Execution::Async`] unless said otherwise.
+    fn execution(&self) -> Execution {
+        Execution::Async
+    }
+
+    /// Whether `fold` is done with each item before it asks for the next, so that an error or a
+    /// panic belongs to the item it asked for last.
+    #[doc(hidden)]
+    fn folds_stepwise(&self) -> bool {
+        false
+    }
+}

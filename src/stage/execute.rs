@@ -1,0 +1,641 @@
+//! Typed functions made into bytes → bytes: decoding, running, timeouts, panics.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::sink::Sink;
+use super::{Combine, Context, Emitter, Execution, Fold, Map, Progress};
+use crate::codec;
+use crate::error::{BoxError, describe, is_permanent, permanent};
+use crate::packet::{MapWork, unit_of};
+use crate::rate::Pace;
+
+/// What one worker allows one stage.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// How long the function may take for an item or a group.
+    pub(crate) timeout: Duration,
+    /// Items in flight, over all packets of an asynchronous stage.
+    pub(crate) items: Semaphore,
+    /// The most items of one packet that are begun side by side.
+    pub(crate) concurrency: usize,
+    pub(crate) pace: Option<Pace>,
+}
+
+/// A packet for a map stage, and how to treat it.
+pub(crate) struct Input<'a> {
+    pub(crate) work: &'a MapWork,
+    pub(crate) context: Context,
+    pub(crate) limits: &'a Limits,
+    /// Leave out the items that fail, instead of failing the packet.
+    pub(crate) lenient: bool,
+}
+
+/// What a map stage made of a packet.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) value: Bytes,
+    /// How many values each source item has become; absent: one each.
+    pub(crate) yields: Option<Vec<u32>>,
+    /// The items that were left out.
+    pub(crate) skipped: Vec<ItemFailure>,
+}
+
+/// One item that failed, or, without an item, a packet or group as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ItemFailure {
+    pub(crate) item: Option<u64>,
+    pub(crate) error: String,
+    pub(crate) permanent: bool,
+}
+
+impl ItemFailure {
+    pub(crate) fn whole(error: impl Into<String>) -> Self {
+        Self {
+            item: None,
+            error: error.into(),
+            permanent: false,
+        }
+    }
+
+    pub(crate) fn permanent(error: impl Into<String>) -> Self {
+        Self {
+            permanent: true,
+            ..Self::whole(error)
+        }
+    }
+}
+
+/// A map stage with its types erased.
+#[async_trait]
+pub(crate) trait MapStep: Send + Sync {
+    async fn run(&self, input: Input<'_>) -> Result<Output, Vec<ItemFailure>>;
+}
+
+/// A reduction with its types erased.
+#[async_trait]
+pub(crate) trait CombineStep: Send + Sync {
+    /// Combines encoded partial results, of which there may be none.
+    async fn combine(
+        &self,
+        group: Vec<Bytes>,
+        context: Context,
+        limits: &Limits,
+    ) -> Result<Bytes, ItemFailure>;
+}
+
+/// A map stage that does not know yet what becomes of its outputs.
+pub(crate) trait MapTail<O>: Send + Sync {
+    fn finish(&self, sink: Arc<dyn Sink<O>>) -> Arc<dyn MapStep>;
+    fn execution(&self) -> Execution;
+}
+
+pub(crate) struct MapHolder<M>(pub(crate) Arc<M>);
+
+impl<M: Map> MapTail<M::Output> for MapHolder<M> {
+    fn finish(&self, sink: Arc<dyn Sink<M::Output>>) -> Arc<dyn MapStep> {
+        Arc::new(TypedMap {
+            map: Arc::clone(&self.0),
+            sink,
+        })
+    }
+
+    fn execution(&self) -> Execution {
+        self.0.execution()
+    }
+}
+
+struct TypedMap<M: Map> {
+    map: Arc<M>,
+    sink: Arc<dyn Sink<M::Output>>,
+}
+
+/// One source item of the packet that failed, or, without a unit, the packet as a whole.
+struct Trouble {
+    unit: Option<usize>,
+    error: String,
+    permanent: bool,
+}
+
+impl Trouble {
+    fn new(unit: Option<usize>, error: String) -> Self {
+        Self {
+            unit,
+            error,
+            permanent: false,
+        }
+    }
+
+    fn of(unit: Option<usize>, error: &BoxError) -> Self {
+        Self {
+            permanent: is_permanent(error),
+            ..Self::new(unit, describe(error.as_ref()))
+        }
+    }
+}
+
+/// What the function made of a packet, before the sink.
+struct Mapped<O> {
+    outputs: Vec<O>,
+    /// Outputs by source item; absent: one each.
+    yields: Option<Vec<u32>>,
+    failed: Vec<Trouble>,
+}
+
+/// Encoded outputs, outputs by source item, and the items left out.
+type Passed = Result<(Bytes, Option<Vec<u32>>, Vec<Trouble>), Vec<Trouble>>;
+
+/// How far a pass has come, for whoever watches it from another thread.
+#[derive(Default)]
+struct Watch {
+    mapping: Progress,
+    sinking: Progress,
+    /// Set once the sink begins: outputs by source item.
+    sink_yields: OnceLock<Option<Vec<u32>>>,
+}
+
+/// All that one pass over a packet needs, so that it can move to another thread.
+struct Pass<M: Map> {
+    map: Arc<M>,
+    sink: Arc<dyn Sink<M::Output>>,
+    value: Bytes,
+    yields: Option<Vec<u32>>,
+    /// The source item of each value; set once the yields are known to fit, and not plain.
+    units: OnceLock<Vec<usize>>,
+    offset: u64,
+    items: u64,
+    excluded: BTreeSet<usize>,
+    context: Context,
+    lenient: bool,
+    watch: Watch,
+}
+
+#[async_trait]
+impl<M: Map> MapStep for TypedMap<M> {
+    async fn run(&self, input: Input<'_>) -> Result<Output, Vec<ItemFailure>> {
+        let work = input.work;
+        let named = |trouble: Trouble| ItemFailure {
+            item: trouble
+                .unit
+                .map(|unit| work.offset.saturating_add(unit as u64)),
+            error: trouble.error,
+            permanent: trouble.permanent,
+        };
+        let mut excluded = BTreeSet::new();
+        let mut skipped = Vec::new();
+        // Each round leaves out at least one item more, so there are at most as many as items.
+        loop {
+            let pass = Arc::new(Pass {
+                map: Arc::clone(&self.map),
+                sink: Arc::clone(&self.sink),
+                value: work.packet.value.clone(),
+                yields: work.yields.clone(),
+                units: OnceLock::new(),
+                offset: work.offset,
+                items: work.packet.contains,
+                excluded: excluded.clone(),
+                context: input.context.clone(),
+                lenient: input.lenient,
+                watch: Watch::default(),
+            });
+            match pass.run(input.limits).await {
+                Ok((value, yields, failed)) => {
+                    skipped.extend(failed.into_iter().map(named));
+                    return Ok(Output {
+                        value,
+                        yields,
+                        skipped,
+                    });
+                }
+                Err(troubles) => {
+                    let units: Option<Vec<usize>> =
+                        troubles.iter().map(|trouble| trouble.unit).collect();
+                    match units {
+                        Some(units)
+                            if input.lenient && units.iter().any(|u| !excluded.contains(u)) =>
+                        {
+                            excluded.extend(units);
+                            skipped.extend(troubles.into_iter().map(named));
+                        }
+                        _ => return Err(troubles.into_iter().map(named).collect()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<M: Map> Pass<M> {
+    async fn run(self: Arc<Self>, limits: &Limits) -> Passed {
+        let this = Arc::clone(&self);
+        let work = match self.map.execution() {
+            Execution::Blocking => {
+                if let Some(pace) = &limits.pace {
+                    pace.wait(self.items).await;
+                }
+                off_thread(limits.timeout, || self.begun(), move || {
+                    let mapped = this.map_in_turn()?;
+                    ready(this.absorb(mapped))
+                })
+                .await
+            }
+            Execution::Async => {
+                let mapped = self.map_side_by_side(limits).await?;
+                match self.sink.execution() {
+                    Execution::Blocking => {
+                        off_thread(limits.timeout, || self.begun(), move || {
+                            ready(this.absorb(mapped))
+                        })
+                        .await
+                    }
+                    Execution::Async => tokio::time::timeout(limits.timeout, self.absorb(mapped))
+                        .await
+                        .map_err(|_| timed_out(limits.timeout)),
+                }
+            }
+        };
+        work.unwrap_or_else(|error| Err(vec![Trouble::new(self.current_unit(), error)]))
+    }
+
+    /// How many steps have been begun, in the function and in the sink.
+    fn begun(&self) -> usize {
+        let in_sink = usize::from(self.watch.sink_yields.get().is_some());
+        self.watch.mapping.begun() + self.watch.sinking.begun() + in_sink
+    }
+
+    /// The source item that was begun last, where that is known.
+    fn current_unit(&self) -> Option<usize> {
+        match self.watch.sink_yields.get() {
+            None => Some(self.unit(self.watch.mapping.begun().checked_sub(1)?)),
+            Some(_) if !self.sink.steps() => None,
+            Some(yields) => {
+                let position = self.watch.sinking.begun().checked_sub(1)?;
+                Some(
+                    yields
+                        .as_ref()
+                        .map_or(position, |yields| unit_of(yields, position)),
+                )
+            }
+        }
+    }
+
+    /// The source item that a value of the packet came from.
+    fn unit(&self, position: usize) -> usize {
+        match (self.units.get(), &self.yields) {
+            (Some(units), _) => units.get(position).copied().unwrap_or(position),
+            (None, Some(yields)) => unit_of(yields, position),
+            (None, None) => position,
+        }
+    }
+
+    fn item(&self, unit: usize) -> u64 {
+        self.offset.saturating_add(unit as u64)
+    }
+
+    /// The packet's values, and how many source items they came from.
+    fn decode(&self) -> Result<(Vec<M::Input>, usize), Vec<Trouble>> {
+        let values = catch_unwind(AssertUnwindSafe(|| {
+            codec::decode_list::<M::Input>(&self.value, "the packet's value")
+        }));
+        let values = match values {
+            Ok(Ok(values)) => values,
+            Ok(Err((error, position))) => {
+                return Err(vec![Trouble {
+                    permanent: true,
+                    ..Trouble::new(position.map(|at| self.unit(at)), describe(&error))
+                }]);
+            }
+            Err(panic) => return Err(vec![Trouble::new(None, panicked(panic.as_ref()))]),
+        };
+        let Some(yields) = &self.yields else {
+            let units = values.len();
+            return Ok((values, units));
+        };
+        let sum: u64 = yields.iter().map(|count| u64::from(*count)).sum();
+        if sum != values.len() as u64 {
+            let error = format!(
+                "packetYields adds up to {sum} values, but packetValue has {}",
+                values.len()
+            );
+            return Err(vec![Trouble {
+                permanent: true,
+                ..Trouble::new(None, error)
+            }]);
+        }
+        self.units.get_or_init(|| {
+            let counted = yields.iter().enumerate();
+            counted
+                .flat_map(|(unit, count)| std::iter::repeat_n(unit, *count as usize))
+                .collect()
+        });
+        Ok((values, yields.len()))
+    }
+
+    /// One item after the other, on this thread.
+    fn map_in_turn(&self) -> Result<Mapped<M::Output>, Vec<Trouble>> {
+        let (values, units) = self.decode()?;
+        let mut outputs = Vec::with_capacity(values.len());
+        let mut yields = Yields::new(units);
+        let mut failed = Vec::new();
+        let mut context = self.context.clone();
+        let mut values = values.into_iter();
+        loop {
+            // One guard around many items: a panic ends this round of the loop, not the packet.
+            let round = catch_unwind(AssertUnwindSafe(|| {
+                for value in values.by_ref() {
+                    let position = self.watch.mapping.begun();
+                    self.watch.mapping.step();
+                    let unit = self.unit(position);
+                    if !self.excluded.is_empty() && self.excluded.contains(&unit) {
+                        continue;
+                    }
+                    context.item = Some(self.item(unit));
+                    let before = outputs.len();
+                    let mut emitter = Emitter {
+                        values: &mut outputs,
+                    };
+                    match ready(self.map.map(value, &context, &mut emitter)) {
+                        Ok(()) => yields.add(unit, outputs.len() - before),
+                        Err(error) => {
+                            outputs.truncate(before);
+                            failed.push(Trouble::of(Some(unit), &error));
+                            if !self.lenient {
+                                break;
+                            }
+                        }
+                    }
+                }
+            }));
+            match round {
+                Ok(()) => break,
+                Err(panic) => {
+                    outputs.truncate(yields.total());
+                    failed.push(Trouble::new(
+                        self.current_unit(),
+                        panicked(panic.as_ref()),
+                    ));
+                    if !self.lenient {
+                        break;
+                    }
+                }
+            }
+        }
+        self.settle(outputs, yields, failed)
+    }
+
+    /// The items side by side, on the runtime.
+    async fn map_side_by_side(&self, limits: &Limits) -> Result<Mapped<M::Output>, Vec<Trouble>> {
+        let (values, units) = self.decode()?;
+        let mut made: Vec<Option<Vec<M::Output>>> = Vec::new();
+        made.resize_with(values.len(), || None);
+        let mut failed = Vec::new();
+        let mut running = futures::stream::iter(values.into_iter().enumerate())
+            .map(|(position, value)| self.map_one(limits, position, value))
+            .buffer_unordered(limits.concurrency);
+        while let Some((position, result)) = running.next().await {
+            match result {
+                Ok(outputs) => {
+                    if let Some(slot) = made.get_mut(position) {
+                        *slot = Some(outputs);
+                    }
+                }
+                Err(trouble) if self.lenient => failed.push(trouble),
+                Err(trouble) => return Err(vec![trouble]),
+            }
+        }
+        let mut yields = Yields::new(units);
+        let mut outputs = Vec::with_capacity(made.len());
+        for (position, values) in made.into_iter().enumerate() {
+            let values = values.unwrap_or_default();
+            yields.add(self.unit(position), values.len());
+            outputs.extend(values);
+        }
+        self.settle(outputs, yields, failed)
+    }
+
+    async fn map_one(
+        &self,
+        limits: &Limits,
+        position: usize,
+        value: M::Input,
+    ) -> (usize, Result<Vec<M::Output>, Trouble>) {
+        let unit = self.unit(position);
+        let mut outputs = Vec::new();
+        if self.excluded.contains(&unit) {
+            return (position, Ok(outputs));
+        }
+        // The semaphore is never closed.
+        let _permit = limits.items.acquire().await;
+        if let Some(pace) = &limits.pace {
+            pace.wait(1).await;
+        }
+        let context = self.context.at(self.item(unit));
+        let mut emitter = Emitter {
+            values: &mut outputs,
+        };
+        let work = async { self.map.map(value, &context, &mut emitter).await };
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let trouble = match tokio::time::timeout(limits.timeout, work).await {
+            Ok(Ok(Ok(()))) => return (position, Ok(outputs)),
+            Ok(Ok(Err(error))) => Trouble::of(Some(unit), &error),
+            Ok(Err(panic)) => Trouble::new(Some(unit), panicked(panic.as_ref())),
+            Err(_) => Trouble::new(Some(unit), timed_out(limits.timeout)),
+        };
+        (position, Err(trouble))
+    }
+
+    /// The outputs without those of items that failed in part: an item counts whole or not at all.
+    fn settle(
+        &self,
+        mut outputs: Vec<M::Output>,
+        mut yields: Yields,
+        failed: Vec<Trouble>,
+    ) -> Result<Mapped<M::Output>, Vec<Trouble>> {
+        if !failed.is_empty() {
+            if !self.lenient || failed.iter().any(|trouble| trouble.unit.is_none()) {
+                return Err(failed);
+            }
+            let bad: BTreeSet<usize> = failed.iter().filter_map(|trouble| trouble.unit).collect();
+            let mut rest = outputs.into_iter();
+            outputs = Vec::with_capacity(rest.len());
+            for (unit, count) in yields.0.iter_mut().enumerate() {
+                let kept = rest.by_ref().take(*count as usize);
+                if bad.contains(&unit) {
+                    kept.for_each(drop);
+                    *count = 0;
+                } else {
+                    outputs.extend(kept);
+                }
+            }
+        }
+        Ok(Mapped {
+            outputs,
+            yields: yields.unless_plain(),
+            failed,
+        })
+    }
+
+    async fn absorb(&self, mapped: Mapped<M::Output>) -> Passed {
+        let Mapped {
+            outputs,
+            yields,
+            mut failed,
+        } = mapped;
+        let yields = self.watch.sink_yields.get_or_init(|| yields);
+        let work = self
+            .sink
+            .take(outputs, &self.context, &self.watch.sinking);
+        let trouble = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(bytes)) => return Ok((bytes, yields.clone(), failed)),
+            Ok(Err(error)) => {
+                let unit = error.at_output.then(|| self.current_unit()).flatten();
+                Trouble::of(unit, &error.error)
+            }
+            Err(panic) => Trouble::new(self.current_unit(), panicked(panic.as_ref())),
+        };
+        failed.push(trouble);
+        Err(failed)
+    }
+}
+
+/// How many outputs each source item has.
+struct Yields(Vec<u32>);
+
+impl Yields {
+    fn new(units: usize) -> Self {
+        Self(vec![0; units])
+    }
+
+    fn add(&mut self, unit: usize, outputs: usize) {
+        if let Some(count) = self.0.get_mut(unit) {
+            *count += u32::try_from(outputs).unwrap_or(u32::MAX);
+        }
+    }
+
+    fn total(&self) -> usize {
+        self.0.iter().map(|count| *count as usize).sum()
+    }
+
+    fn unless_plain(self) -> Option<Vec<u32>> {
+        (!self.0.iter().all(|count| *count == 1)).then_some(self.0)
+    }
+}
+
+#[async_trait]
+impl<C: Combine> CombineStep for Fold<C> {
+    async fn combine(
+        &self,
+        group: Vec<Bytes>,
+        context: Context,
+        limits: &Limits,
+    ) -> Result<Bytes, ItemFailure> {
+        if let [only] = group.as_slice() {
+            return Ok(only.clone());
+        }
+        if let Some(pace) = &limits.pace {
+            pace.wait(1).await;
+        }
+        let combine = Arc::clone(&self.0);
+        let work = async move {
+            let work = AssertUnwindSafe(combine_group(combine.as_ref(), group, &context));
+            match work.catch_unwind().await {
+                Ok(result) => result.map_err(|error| ItemFailure {
+                    permanent: is_permanent(&error),
+                    ..ItemFailure::whole(describe(error.as_ref()))
+                }),
+                Err(panic) => Err(ItemFailure::whole(panicked(panic.as_ref()))),
+            }
+        };
+        let outcome = match self.0.execution() {
+            Execution::Blocking => off_thread(limits.timeout, || 0, move || ready(work)).await,
+            Execution::Async => tokio::time::timeout(limits.timeout, work)
+                .await
+                .map_err(|_| timed_out(limits.timeout)),
+        };
+        outcome.unwrap_or_else(|error| Err(ItemFailure::whole(error)))
+    }
+}
+
+async fn combine_group<C: Combine>(
+    combine: &C,
+    group: Vec<Bytes>,
+    context: &Context,
+) -> Result<Bytes, BoxError> {
+    let mut partials = Vec::with_capacity(group.len());
+    for bytes in &group {
+        let partial = codec::decode(bytes, "a partial result");
+        // Other bytes will not come: what is stored stays as it is.
+        partials.push(partial.map_err(permanent)?);
+    }
+    let result = match partials.is_empty() {
+        true => combine.identity(),
+        false => combine.combine(partials, context).await?,
+    };
+    Ok(codec::encode(&result, "a partial result").map_err(permanent)?)
+}
+
+/// Runs work on a thread for blocking work, and gives it up when `steps` has not moved for as long
+/// as the timeout. The thread cannot be stopped; what it makes then is dropped.
+async fn off_thread<T: Send + 'static>(
+    timeout: Duration,
+    steps: impl Fn() -> usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let mut handle = tokio::task::spawn_blocking(work);
+    let mut seen = steps();
+    let mut since = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut handle => {
+                return result.map_err(|error| match error.try_into_panic() {
+                    Ok(panic) => panicked(panic.as_ref()),
+                    Err(error) => error.to_string(),
+                });
+            }
+            () = tokio::time::sleep(timeout / 4) => {
+                let now = steps();
+                if now != seen {
+                    seen = now;
+                    since = Instant::now();
+                } else if since.elapsed() >= timeout {
+                    return Err(timed_out(timeout));
+                }
+            }
+        }
+    }
+}
+
+/// Runs a future to its end on this thread, which is one for blocking work. Most are ready at once.
+fn ready<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = std::task::Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(value) => value,
+        Poll::Pending => tokio::runtime::Handle::current().block_on(future),
+    }
+}
+
+fn timed_out(timeout: Duration) -> String {
+    format!("timed out: no end after {timeout:?}")
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", message.unwrap_or("(no message)"))
+}

@@ -1,0 +1,416 @@
+//! The options of a stage, their defaults and their checks.
+
+use std::time::Duration;
+
+use crate::queue::{DEFAULT_VISIBILITY_TIMEOUT, QueueOptions};
+use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
+
+pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
+const DEFAULT_FAN_IN: u32 = 32;
+const DEFAULT_IN_FLIGHT: usize = 64;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const MAX_PACKET_SIZE: u32 = 1_000_000;
+
+/// Options of the stage that was just added, given to [`Pipeline::with`](crate::Pipeline::with).
+/// What is not set keeps its default.
+///
+/// ```
+/// use std::time::Duration;
+/// use catchment::{Backoff, OnFailure, Pipeline, Stage};
+///
+/// let pages = Pipeline::new()
+///     .then(|url: String| async move { Ok::<_, std::io::Error>(url.len() as u64) })
+///     .with(
+///         Stage::named("fetch")
+///             .concurrency(200)
+///             .timeout(Duration::from_secs(30))
+///             .attempts(3)
+///             .backoff(Backoff::exponential(Duration::from_millis(200), Duration::from_secs(20)))
+///             .rate_limit(50, Duration::from_secs(1))
+///             .on_failure(OnFailure::Skip),
+///     )
+///     .reduce(|| 0, |a, b| a + b)
+///     .with(Stage::named("total").fan_in(8));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[must_use]
+pub struct Stage {
+    name: Option<String>,
+    concurrency: Option<usize>,
+    timeout: Option<Duration>,
+    attempts: Option<u32>,
+    backoff: Option<Backoff>,
+    rate_limit: Option<RateLimit>,
+    packet_size: Option<u32>,
+    fan_in: Option<u32>,
+    on_failure: Option<OnFailure>,
+    visibility_timeout: Option<Duration>,
+}
+
+impl Stage {
+    /// No option set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the stage: its queue is `{deployment}-{name}`. ASCII letters, digits, `-` and `_`.
+    /// By default a stage is called `map-0`, `reduce-1`, … by its place.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..Self::default()
+        }
+    }
+
+    /// How much of this stage one worker does at once. For an asynchronous stage: how many items
+    /// are in flight, over all its packets (default 64). For a CPU-bound one: how many packets
+    /// or groups (default: as many as the machine has cores).
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = Some(concurrency);
+        self
+    }
+
+    /// How long the function may take for one item, or for one group (default 15 minutes). An
+    /// asynchronous function is dropped then. A CPU-bound one cannot be stopped from outside: its
+    /// thread goes on, its outcome is ignored, and the attempt counts as failed. For such a one the
+    /// timeout is noticed up to a quarter late.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How many deliveries a message gets before it becomes a dead letter (default 5). Deliveries
+    /// count, not failures: a message that kills its process is caught as well.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
+        self
+    }
+
+    /// How long a failed message waits (default: [`Backoff::default`]).
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// At most this many items in each such time, for each worker (default: no limit). An
+    /// asynchronous stage spreads its items evenly; a CPU-bound one waits before each packet.
+    pub fn rate_limit(mut self, items: u32, per: Duration) -> Self {
+        self.rate_limit = Some(RateLimit { items, per });
+        self
+    }
+
+    /// How many items a packet has: of the pipeline's first stage only, since it is the array that
+    /// is cut. Default: one up to 1,000 items, then so many that there are a thousand packets, and
+    /// at most 1,024.
+    pub fn packet_size(mut self, items: u32) -> Self {
+        self.packet_size = Some(items);
+        self
+    }
+
+    /// How many packets a reduction combines at once (default 32, at least 2, at most 1,000).
+    pub fn fan_in(mut self, packets: u32) -> Self {
+        self.fan_in = Some(packets);
+        self
+    }
+
+    /// What happens when an item has used up its attempts (default: [`OnFailure::Fail`]).
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = Some(on_failure);
+        self
+    }
+
+    /// How long a message of this stage stays hidden from other workers without a heartbeat
+    /// (default 30 s). A worker that dies is noticed after this long; one that lives sends a
+    /// heartbeat at half of it, however long its work takes.
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.visibility_timeout = Some(timeout);
+        self
+    }
+
+    /// These options, and where they are not set, the earlier ones.
+    pub(crate) fn over(self, earlier: Self) -> Self {
+        Self {
+            name: self.name.or(earlier.name),
+            concurrency: self.concurrency.or(earlier.concurrency),
+            timeout: self.timeout.or(earlier.timeout),
+            attempts: self.attempts.or(earlier.attempts),
+            backoff: self.backoff.or(earlier.backoff),
+            rate_limit: self.rate_limit.or(earlier.rate_limit),
+            packet_size: self.packet_size.or(earlier.packet_size),
+            fan_in: self.fan_in.or(earlier.fan_in),
+            on_failure: self.on_failure.or(earlier.on_failure),
+            visibility_timeout: self.visibility_timeout.or(earlier.visibility_timeout),
+        }
+    }
+
+    /// Defaults filled in, values checked. The error is a sentence without the stage's name.
+    pub(crate) fn resolve(&self, place: Place) -> Result<StageOptions, String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let concurrency = self.concurrency.unwrap_or(match place.asynchronous {
+            true => DEFAULT_IN_FLIGHT,
+            false => cores,
+        });
+        let fan_in = self.fan_in.unwrap_or(DEFAULT_FAN_IN);
+        let options = StageOptions {
+            concurrency,
+            timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            backoff: self.backoff.unwrap_or_default(),
+            rate_limit: self.rate_limit,
+            packet_size: self.packet_size,
+            fan_in,
+            on_failure: self.on_failure.unwrap_or_default(),
+            queue: QueueOptions {
+                visibility_timeout: self
+                    .visibility_timeout
+                    .unwrap_or(DEFAULT_VISIBILITY_TIMEOUT),
+                attempts: self.attempts.unwrap_or(DEFAULT_ATTEMPTS),
+            },
+        };
+        let only = |set: bool, allowed: bool, what: &str, whose: &str| match set && !allowed {
+            true => Err(format!("{what} is an option of {whose}, not of this one")),
+            false => Ok(()),
+        };
+        only(
+            self.packet_size.is_some(),
+            place.first,
+            "packet_size",
+            "the pipeline's first stage",
+        )?;
+        only(
+            self.fan_in.is_some(),
+            place.reduction,
+            "fan_in",
+            "a reduction",
+        )?;
+        only(
+            self.on_failure
+                .is_some_and(|policy| policy != OnFailure::Fail),
+            place.items,
+            "leaving out items with on_failure",
+            "a stage that works on items, before the reduction",
+        )?;
+        let zero = |what: &str, advice: &str| Err(format!("{what} is 0: {advice}"));
+        if options.concurrency == 0 {
+            return zero("concurrency", "nothing would ever run; use at least 1");
+        }
+        if options.queue.attempts == 0 {
+            return zero(
+                "attempts",
+                "every message would be a dead letter at once; use at least 1",
+            );
+        }
+        if options.timeout.is_zero() {
+            return zero("timeout", "every call would fail; use a positive duration");
+        }
+        if options.queue.visibility_timeout.is_zero() {
+            return zero(
+                "visibility_timeout",
+                "every message would be delivered without end; use a positive duration",
+            );
+        }
+        if options.rate_limit.is_some_and(|rate| rate.items == 0) {
+            return zero("rate_limit", "nothing would ever run; use at least 1 item");
+        }
+        if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
+            return Err(format!(
+                "fan_in is {fan_in}: a group has at least {MIN_FAN_IN} members, or the tree would not shrink, and at most {MAX_FAN_IN}"
+            ));
+        }
+        if let Some(size) = self.packet_size
+            && !(1..=MAX_PACKET_SIZE).contains(&size)
+        {
+            return Err(format!(
+                "packet_size is {size}: a packet has at least 1 item and at most {MAX_PACKET_SIZE}"
+            ));
+        }
+        if let OnFailure::TolerateShare(share) = options.on_failure
+            && !(0.0..=100.0).contains(&share)
+        {
+            return Err(format!(
+                "on_failure tolerates {share} per cent: use a number from 0 to 100"
+            ));
+        }
+        Ok(options)
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+}
+
+/// Where a stage stands, which decides what its options may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) first: bool,
+    pub(crate) reduction: bool,
+    /// It works on the items of the array: a map stage before the first reduction.
+    pub(crate) items: bool,
+    pub(crate) asynchronous: bool,
+}
+
+/// Options with their defaults filled in, and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct StageOptions {
+    pub(crate) concurrency: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) packet_size: Option<u32>,
+    pub(crate) fan_in: u32,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) queue: QueueOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RateLimit {
+    pub(crate) items: u32,
+    pub(crate) per: Duration,
+}
+
+/// What happens to an item that has used up its attempts, or failed with a
+/// [permanent](crate::permanent) error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// Its packet becomes a dead letter and the run fails, at once. After the cause is mended,
+    /// [`Run::redrive`](crate::Run::redrive) completes it.
+    #[default]
+    Fail,
+    /// The item is left out, listed and counted; the rest of its packet stays in the result.
+    Skip,
+    /// As `Skip` up to this many items of the run; one more, and the run fails.
+    Tolerate(u64),
+    /// As `Skip` up to this share of the array's items, in per cent; above it, the run fails.
+    /// While the length of a streamed input is not known yet, items are skipped, and the share
+    /// is checked when the result is made.
+    TolerateShare(f64),
+}
+
+impl OnFailure {
+    /// Whether so many skipped items are within what is tolerated. An unknown length is.
+    pub(crate) fn tolerates(&self, skipped: u64, array_length: Option<u64>) -> bool {
+        match (*self, array_length) {
+            (Self::Fail, _) => skipped == 0,
+            (Self::Skip, _) | (Self::TolerateShare(_), None) => true,
+            (Self::Tolerate(most), _) => skipped <= most,
+            // Counts beyond 2^53 lose digits no policy is about.
+            (Self::TolerateShare(share), Some(length)) => {
+                skipped as f64 * 100.0 <= share * length as f64
+            }
+        }
+    }
+}
+
+/// How long a failed message waits: exponential, with full jitter, so that messages which failed
+/// together do not come back together. The n-th wait is drawn evenly from zero to
+/// `base · 2^(n-1)`, at most `cap`.
+///
+/// The scheme is the "full jitter" of Marc Brooker, *Exponential Backoff And Jitter*, AWS
+/// Architecture Blog, 2015.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+}
+
+impl Default for Backoff {
+    /// From 1 second to 5 minutes.
+    fn default() -> Self {
+        Self::exponential(Duration::from_secs(1), Duration::from_secs(300))
+    }
+}
+
+impl Backoff {
+    /// From `base` for the first wait, doubling, up to `cap`.
+    pub const fn exponential(base: Duration, cap: Duration) -> Self {
+        Self { base, cap }
+    }
+
+    /// No wait at all.
+    pub const fn none() -> Self {
+        Self::exponential(Duration::ZERO, Duration::ZERO)
+    }
+
+    /// The longest the wait after this attempt can be; attempts count from 1.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use catchment::Backoff;
+    /// let backoff = Backoff::default();
+    /// assert_eq!(backoff.longest(1), Duration::from_secs(1));
+    /// assert_eq!(backoff.longest(4), Duration::from_secs(8));
+    /// assert_eq!(backoff.longest(40), Duration::from_secs(300));
+    /// ```
+    pub fn longest(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        self.base.saturating_mul(1 << doublings).min(self.cap)
+    }
+
+    /// A wait drawn for this attempt.
+    pub(crate) fn draw(&self, attempt: u32) -> Duration {
+        self.longest(attempt).mul_f64(fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Place = Place {
+        first: true,
+        reduction: true,
+        items: true,
+        asynchronous: false,
+    };
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_reason() {
+        let problem = |stage: Stage| stage.resolve(ANY).unwrap_err();
+        assert!(problem(Stage::new().fan_in(1)).contains("fan_in is 1"));
+        assert!(problem(Stage::new().attempts(0)).contains("attempts is 0"));
+        assert!(problem(Stage::new().concurrency(0)).contains("concurrency is 0"));
+        assert!(problem(Stage::new().packet_size(0)).contains("packet_size is 0"));
+        assert!(problem(Stage::new().timeout(Duration::ZERO)).contains("timeout is 0"));
+        assert!(problem(Stage::new().rate_limit(0, Duration::ZERO)).contains("rate_limit is 0"));
+        let share = OnFailure::TolerateShare(f64::NAN);
+        assert!(problem(Stage::new().on_failure(share)).contains("per cent"));
+    }
+
+    #[test]
+    fn options_stand_where_they_mean_something() {
+        let map = Place {
+            first: false,
+            reduction: false,
+            items: false,
+            asynchronous: true,
+        };
+        for stage in [
+            Stage::new().fan_in(3),
+            Stage::new().packet_size(3),
+            Stage::new().on_failure(OnFailure::Skip),
+        ] {
+            assert!(stage.resolve(map).unwrap_err().contains("is an option of"));
+        }
+        assert_eq!(Stage::new().resolve(map).unwrap().concurrency, 64);
+    }
+
+    #[test]
+    fn waits_are_spread_over_the_whole_range() {
+        let backoff = Backoff::default();
+        for attempt in 1..12 {
+            let longest = backoff.longest(attempt);
+            assert!((0..200).all(|_| backoff.draw(attempt) <= longest));
+            assert!((0..200).any(|_| backoff.draw(attempt) > longest / 2));
+            assert!((0..200).any(|_| backoff.draw(attempt) < longest / 2));
+        }
+    }
+
+    #[test]
+    fn tolerance_is_inclusive() {
+        assert!(OnFailure::Tolerate(2).tolerates(2, None));
+        assert!(!OnFailure::Tolerate(2).tolerates(3, None));
+        assert!(OnFailure::TolerateShare(1.0).tolerates(1, Some(100)));
+        assert!(!OnFailure::TolerateShare(1.0).tolerates(2, Some(100)));
+        assert!(!OnFailure::Fail.tolerates(1, Some(100)));
+    }
+}

@@ -1,0 +1,446 @@
+//! Submitting: an array is cut into packets, the packets go on the first stage's queue, and the tree is
+//! told its size.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::codec;
+use crate::deployment::Shared;
+use crate::error::{Error, Result, describe};
+use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, ReduceWork, Work};
+use crate::protocol::now;
+use crate::queue::Queue;
+use crate::retry::retry;
+use crate::scratchpad::{
+    Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict,
+};
+use crate::stage::Data;
+use crate::tree::Tree;
+
+/// Messages and bytes that go to the queue in one call.
+const BATCH_MESSAGES: usize = 10;
+const BATCH_BYTES: usize = 256 * 1024;
+/// A first packet larger than this share of what the queue takes warns that others may not fit.
+const COMFORTABLE: usize = 4;
+/// Tries of a call whose error may pass; with the backoff between them about two minutes.
+const ATTEMPTS: u32 = 12;
+/// How often a submitter looks whether the run was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_secs(2);
+
+const ADVICE: &str =
+    "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
+
+/// What stands in for a message where the submission itself failed.
+const SUBMISSION: &str = "submission";
+
+/// Where items come from.
+pub(crate) trait Source {
+    type Item: Data;
+    /// Adds items until there are so many; fewer only at the end. Cancelled, it has lost none.
+    async fn fill(&mut self, items: &mut Vec<Self::Item>, count: usize);
+}
+
+pub(crate) struct FromIterator<V>(pub(crate) V);
+
+impl<V: Iterator<Item: Data>> Source for FromIterator<V> {
+    type Item = V::Item;
+
+    async fn fill(&mut self, items: &mut Vec<V::Item>, count: usize) {
+        let more = count.saturating_sub(items.len());
+        items.extend(self.0.by_ref().take(more));
+    }
+}
+
+pub(crate) struct FromStream<V>(pub(crate) Pin<Box<V>>);
+
+impl<V: Stream<Item: Data>> Source for FromStream<V> {
+    type Item = V::Item;
+
+    async fn fill(&mut self, items: &mut Vec<V::Item>, count: usize) {
+        while items.len() < count {
+            match self.0.next().await {
+                Some(item) => items.push(item),
+                None => return,
+            }
+        }
+    }
+}
+
+/// A run that has begun, and the items that it still has to be sent.
+pub(crate) struct Submission<S: Source> {
+    shared: Arc<Shared>,
+    queue: Arc<dyn Queue>,
+    record: RunRecord,
+    source: S,
+    /// What was pulled and has not been sent.
+    items: Vec<S::Item>,
+    /// Nothing is to be sent: all was sent before, or the run is over.
+    sent_before: bool,
+    /// A failure of an earlier submission stands.
+    failed_before: bool,
+    /// Whether this submission began the run.
+    new: bool,
+    offset: u64,
+    packets: u64,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
+    checked: Instant,
+}
+
+impl<S: Source> Submission<S> {
+    /// Writes the run's record, or finds the one that stands.
+    pub(crate) async fn begin(
+        shared: &Arc<Shared>,
+        array_id: ArrayId,
+        mut source: S,
+        length: Option<u64>,
+    ) -> Result<Self> {
+        array_id.validate()?;
+        let missing = || Error::InvalidPipeline {
+            problem: "it has no stage that takes items".into(),
+        };
+        let definition = &shared.definition;
+        let first = definition.stage(0).ok_or_else(missing)?;
+        let reduction = definition.reductions().next().ok_or_else(missing)?;
+        let queue = Arc::clone(shared.queue(0).await?);
+        let plan = PacketPlan::new(first.options.packet_size, length);
+        let mut items = Vec::new();
+        let mut record = RunRecord {
+            array_id,
+            created_at: now(),
+            first_stage: first.name.to_string(),
+            reduce_stage: reduction.name.to_string(),
+            fan_in: reduction.options.fan_in,
+            plan,
+            array_length: length,
+            packets: length.map(|length| plan.packets(length)),
+        };
+        if let (Some(limit), Some(_)) = (queue.max_body(), length) {
+            // Where items are large, packets are cut by their bytes, and only the end tells how many.
+            source.fill(&mut items, plan.size_at(0) as usize).await;
+            let value = encode_items(&items, 0, 0)?;
+            if value.len().saturating_mul(COMFORTABLE) > limit {
+                record.packets = None;
+            }
+        }
+        let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
+        let mut submission = Self {
+            shared: Arc::clone(shared),
+            queue,
+            record,
+            source,
+            items,
+            sent_before: false,
+            failed_before: false,
+            new: true,
+            offset: 0,
+            packets: 0,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            checked: Instant::now(),
+        };
+        if let Begun::Existing(snapshot) = begun {
+            let existing = snapshot.record;
+            let ours = &submission.record;
+            if (&existing.first_stage, &existing.reduce_stage)
+                != (&ours.first_stage, &ours.reduce_stage)
+            {
+                return Err(submission.refuse(format!(
+                    "it was begun by a pipeline that goes from stage `{}` to reduction `{}`, and this one goes from `{}` to `{}`",
+                    existing.first_stage, existing.reduce_stage, ours.first_stage, ours.reduce_stage
+                )));
+            }
+            if let (Some(stands), Some(given)) = (existing.array_length, ours.array_length)
+                && stands != given
+            {
+                return Err(submission.refuse(format!(
+                    "this id was used for an array of {stands} items, and this one has {given}"
+                )));
+            }
+            submission.new = false;
+            submission.sent_before =
+                snapshot.submitted || snapshot.cancelled || snapshot.result.is_some();
+            submission.failed_before = snapshot
+                .failure
+                .is_some_and(|failure| failure.message == SUBMISSION);
+            submission.record = existing;
+        }
+        Ok(submission)
+    }
+
+    pub(crate) fn array_id(&self) -> &ArrayId {
+        &self.record.array_id
+    }
+
+    fn refuse(&self, problem: String) -> Error {
+        Error::Submission {
+            array_id: self.record.array_id.clone(),
+            problem,
+        }
+    }
+
+    /// Sends what is to be sent.
+    pub(crate) async fn send(mut self) -> Result<()> {
+        if self.sent_before {
+            return Ok(());
+        }
+        match self.send_all().await {
+            Ok(()) if self.failed_before => {
+                let Self { shared, record, .. } = &self;
+                shared
+                    .scratchpad()
+                    .clear_failure(
+                        &record.array_id,
+                        &record.first_stage,
+                        SUBMISSION,
+                        Uuid::nil(),
+                    )
+                    .await
+            }
+            Err(error) if self.new && !error.is_retryable() => {
+                // Nobody will send the rest: who waits for the result must hear of it.
+                let report = FailureReport {
+                    array_id: self.record.array_id.clone(),
+                    stage: self.record.first_stage.as_str().into(),
+                    message: SUBMISSION.to_owned(),
+                    attempts: vec![Attempt {
+                        number: 1,
+                        at: now(),
+                        item: None,
+                        error: describe(&error),
+                    }],
+                    verdict: Verdict::Dead(Uuid::nil()),
+                };
+                if let Err(problem) = self.shared.scratchpad().record_failure(&report).await {
+                    tracing::error!(array_id = %self.record.array_id, %problem, "a failed submission could not be written down");
+                }
+                Err(error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn send_all(&mut self) -> Result<()> {
+        tracing::debug!(array_id = %self.record.array_id, items = self.record.array_length, packets = self.record.packets, "submitting");
+        self.seal(self.record.packets).await?;
+        loop {
+            self.fill().await?;
+            if self.items.is_empty() {
+                break;
+            }
+            let body = self.next_packet()?;
+            self.batch_bytes += body.len();
+            self.batch.push(body);
+            if self.batch.len() >= BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {
+                self.flush().await?;
+                if self.is_cancelled().await? {
+                    return Ok(());
+                }
+            }
+        }
+        self.flush().await?;
+        let Self {
+            shared,
+            record,
+            offset,
+            packets,
+            ..
+        } = self;
+        if let Some(length) = record.array_length
+            && length != *offset
+        {
+            let given = *offset;
+            return Err(self.refuse(format!(
+                "the array was to have {length} items, and {given} came"
+            )));
+        }
+        let scratchpad = shared.scratchpad();
+        let array_id = &record.array_id;
+        patiently("measure", || scratchpad.measure(array_id, *offset, *packets))
+        .await?;
+        if record.packets.is_none() {
+            let packets = *packets;
+            self.seal(Some(packets)).await?;
+        }
+        let scratchpad = self.shared.scratchpad();
+        let array_id = &self.record.array_id;
+        patiently("submitted", || scratchpad.submitted(array_id)).await
+    }
+
+    /// Pulls the next packet's items. What is ready to go does not wait for a slow stream.
+    async fn fill(&mut self) -> Result<()> {
+        let mut size = u64::from(self.record.plan.size_at(self.offset));
+        if let Some(length) = self.record.array_length {
+            // One item more than there should be shows that there are too many.
+            let left = length.saturating_sub(self.offset).max(1);
+            size = size.min(left);
+        }
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let mut source = &mut self.source;
+        let pending = {
+            let mut fill = pin!(source.fill(&mut self.items, size));
+            futures::poll!(fill.as_mut()).is_pending()
+        };
+        if pending {
+            flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await?;
+            source = &mut self.source;
+            source.fill(&mut self.items, size).await;
+        }
+        match self.record.array_length {
+            Some(length) if self.offset >= length && !self.items.is_empty() => {
+                Err(self.refuse(format!(
+                    "the array was to have {length} items, and more came"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Encodes the next packet, and moves on behind it. It has as many items as the plan says, or fewer where
+    /// they would not fit.
+    fn next_packet(&mut self) -> Result<Bytes> {
+        let limit = self.queue.max_body().unwrap_or(usize::MAX);
+        let mut count = self.items.len();
+        loop {
+            let (items, _) = self.items.split_at(count);
+            let message = Message {
+                stage: self.record.first_stage.as_str().into(),
+                fan_in: self.record.fan_in,
+                work: Work::Map(MapWork {
+                    packet: Packet {
+                        array_id: self.record.array_id.clone(),
+                        packet_id: PacketId::leaf(self.packets),
+                        value: encode_items(items, self.packets, self.offset)?,
+                        array_length: self.record.array_length,
+                        contains: count as u64,
+                        skipped: 0,
+                    },
+                    offset: self.offset,
+                    yields: None,
+                }),
+            };
+            let body = message.encode()?;
+            if body.len() <= limit {
+                self.items.drain(..count);
+                self.offset += count as u64;
+                self.packets += 1;
+                return Ok(body);
+            }
+            if count == 1 || self.record.packets.is_some() {
+                return Err(Error::TooLarge {
+                    what: name_packet(self.packets, self.offset, count),
+                    size: body.len(),
+                    limit,
+                    advice: ADVICE,
+                });
+            }
+            count /= 2;
+        }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await
+    }
+
+    /// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
+    /// is known, and of each later one's, which has a single leaf.
+    async fn seal(&self, packets: Option<u64>) -> Result<()> {
+        let record = &self.record;
+        for (place, stage) in self.shared.definition.reductions().enumerate() {
+            let leaves = match (place, packets) {
+                (0, None) => continue,
+                (0, Some(packets)) => packets,
+                _ => 1,
+            };
+            for edge in Tree::new(leaves, record.fan_in).edges() {
+                let group = GroupId {
+                    array_id: record.array_id.clone(),
+                    stage: Arc::clone(&stage.name),
+                    level: edge.level,
+                    index: edge.index,
+                };
+                let scratchpad = self.shared.scratchpad();
+                let state = patiently("expect", || scratchpad.expect(&group, edge.expected, edge.root))
+                .await?;
+                if state.is_ready(record.fan_in) {
+                    let message = Message {
+                        stage: Arc::clone(&stage.name),
+                        fan_in: record.fan_in,
+                        work: Work::Reduce(ReduceWork {
+                            array_id: group.array_id,
+                            level: edge.level,
+                            group: edge.index,
+                        }),
+                    };
+                    let body = message.encode()?;
+                    let Some(place) = self.shared.definition.position(&stage.name) else {
+                        continue;
+                    };
+                    let queue = self.shared.queue(place).await?;
+                    patiently("send", || queue.send(vec![body.clone()])).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks now and then whether somebody cancelled the run.
+    async fn is_cancelled(&mut self) -> Result<bool> {
+        if self.checked.elapsed() < CANCEL_CHECK {
+            return Ok(false);
+        }
+        self.checked = Instant::now();
+        let status = self.shared.scratchpad().status(&self.record.array_id);
+        Ok(status.await?.is_none_or(|run| run.cancelled))
+    }
+}
+
+/// Puts a batch on the queue, once the queue wants more.
+async fn flush(
+    queue: &Arc<dyn Queue>,
+    batch: &mut Vec<Bytes>,
+    batch_bytes: &mut usize,
+) -> Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    queue.room().await?;
+    let bodies = std::mem::take(batch);
+    *batch_bytes = 0;
+    patiently("send", || queue.send(bodies.clone())).await
+}
+
+/// A call that is tried again for a while.
+async fn patiently<T, F>(what: &str, call: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    retry(what, Some(ATTEMPTS), call).await
+}
+
+fn name_packet(packet: u64, offset: u64, count: usize) -> String {
+    match count {
+        1 => format!("packet {packet} (item {offset})"),
+        count => format!("packet {packet} (items {offset} to {})", offset + count as u64 - 1),
+    }
+}
+
+fn encode_items<T: Data>(items: &[T], packet: u64, offset: u64) -> Result<Bytes> {
+    codec::encode(items, "").map_err(|error| {
+        let bad = items.iter().position(|item| codec::encode(item, "").is_err());
+        let what = match bad {
+            Some(position) => format!("packet {packet}, item {}", offset + position as u64),
+            None => name_packet(packet, offset, items.len()),
+        };
+        match error {
+            Error::Encode { source, .. } => Error::Encode { what, source },
+            other => other,
+        }
+    })
+}

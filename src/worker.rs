@@ -1,0 +1,187 @@
+//! A worker: receive → protocol → acknowledge, with limits, heartbeats and an orderly end.
+
+mod lane;
+mod shift;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::deployment::Shared;
+use crate::error::{Error, Result};
+
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
+const DEFAULT_PREFETCH: usize = 10;
+
+/// A worker's options. Every one has a default that is meant to do.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use catchment::{Backend, Pipeline};
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+/// # let adder = adder.deploy("adder", Backend::memory())?;
+/// let worker = adder
+///     .worker()
+///     .stages(["map-0"])                   // another process serves the rest
+///     .concurrency(2)                      // CPU-bound work at once
+///     .prefetch(4)                         // messages held in waiting, for each stage
+///     .grace_period(Duration::from_secs(5))
+///     .start();
+/// worker.shutdown().await;
+/// # Ok(()) }
+/// ```
+#[must_use = "a worker does nothing until it is started"]
+pub struct Worker {
+    shared: Arc<Shared>,
+    options: Options,
+}
+
+#[derive(Clone, Debug)]
+struct Options {
+    stages: Option<Vec<String>>,
+    concurrency: usize,
+    prefetch: usize,
+    grace_period: Duration,
+    cancel_check: Duration,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Worker")
+            .field("deployment", &self.shared.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            options: Options {
+                stages: None,
+                concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+                prefetch: DEFAULT_PREFETCH,
+                grace_period: DEFAULT_GRACE,
+                cancel_check: DEFAULT_CANCEL_CHECK,
+            },
+        }
+    }
+
+    /// Serves only the stages of these names (default: all).
+    pub fn stages<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.options.stages = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// How many CPU-bound packets and groups are worked on at once, over all stages (default: as many as
+    /// the machine has cores; at least 1). Where there is a choice, later stages go first, so that what was begun
+    /// ends before more is begun. What asynchronous stages do at once is their own
+    /// [`concurrency`](crate::Stage::concurrency).
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.options.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// How many received messages wait their turn, for each stage (default 10; at least 1). More save
+    /// requests; fewer leave more to other workers when each message takes long.
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.options.prefetch = messages.max(1);
+        self
+    }
+
+    /// How long [`shutdown`](RunningWorker::shutdown) lets running work go on (default 30 s).
+    pub fn grace_period(mut self, period: Duration) -> Self {
+        self.options.grace_period = period;
+        self
+    }
+
+    /// How old a look at whether a run was cancelled may be (default 2 s). A longer one saves requests.
+    pub fn cancel_check(mut self, interval: Duration) -> Self {
+        self.options.cancel_check = interval;
+        self
+    }
+
+    /// Starts it on the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, as [`tokio::spawn`].
+    pub fn start(self) -> RunningWorker {
+        let (shutdown, signal) = watch::channel(false);
+        let task = tokio::spawn(shift::run(self.shared, self.options, signal));
+        RunningWorker {
+            shutdown,
+            task: Some(task),
+        }
+    }
+
+    /// Works until `stop` completes, then shuts down as [`RunningWorker::shutdown`] does: the whole of a worker
+    /// process.
+    ///
+    /// # Errors
+    /// Where the worker cannot begin: a stage it is to serve does not exist, or a queue has not been
+    /// provisioned.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut worker = self.start();
+        tokio::select! {
+            result = worker.finished() => return result,
+            () = stop => {}
+        }
+        worker.shutdown().await;
+        Ok(())
+    }
+}
+
+/// A worker at work. Dropping it stops it on the spot, like a crash: what it held is delivered again after the
+/// visibility timeout. [`shutdown`](Self::shutdown) is the orderly way.
+#[derive(Debug)]
+#[must_use = "dropping it stops the worker on the spot"]
+pub struct RunningWorker {
+    shutdown: watch::Sender<bool>,
+    task: Option<JoinHandle<Result<()>>>,
+}
+
+impl RunningWorker {
+    /// Stops receiving, hands back at once what it has not begun, lets running work finish within the grace
+    /// period, and hands back the rest.
+    pub async fn shutdown(mut self) {
+        self.shutdown.send_replace(true);
+        if let Err(error) = self.finished().await {
+            tracing::error!(%error, "the worker had ended with an error");
+        }
+    }
+
+    /// Waits until the worker has ended by itself, which it does only when it cannot begin.
+    ///
+    /// # Errors
+    /// The reason: a stage it is to serve does not exist, or a queue has not been provisioned.
+    pub async fn finished(&mut self) -> Result<()> {
+        let Some(task) = &mut self.task else {
+            return Ok(());
+        };
+        let outcome = task.await;
+        self.task = None;
+        match outcome {
+            Ok(result) => result,
+            Err(error) => Err(Error::Backend {
+                service: "worker",
+                operation: "its task".to_owned(),
+                retryable: false,
+                source: error.into(),
+            }),
+        }
+    }
+}
+
+impl Drop for RunningWorker {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
