@@ -36,6 +36,12 @@ pub(crate) fn decode_list<T: DeserializeOwned>(
     })
 }
 
+/// How many values a list has; 1 where it is no list, which is found out when it is read.
+pub(crate) fn count(bytes: &[u8]) -> u64 {
+    serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(bytes)
+        .map_or(1, |values| values.len() as u64)
+}
+
 /// The list that has one value, which is encoded already.
 pub(crate) fn list_of_one(value: &[u8]) -> Bytes {
     [b"[", value, b"]"].concat().into()

@@ -32,6 +32,8 @@ pub(crate) struct StageDefinition {
     pub(crate) options: StageOptions,
     pub(crate) kind: StageKind,
     pub(crate) execution: Execution,
+    /// It works on the array's items: a map stage before the first reduction.
+    pub(crate) works_on_items: bool,
 }
 
 impl StageDefinition {
@@ -85,13 +87,15 @@ impl Definition {
                 asynchronous: draft.execution == Execution::Async && !reduction,
             };
             let options = draft.options.resolve(place);
-            let options = options.map_err(|problem| invalid(format!("stage `{name}`: {problem}")))?;
+            let options =
+                options.map_err(|problem| invalid(format!("stage `{name}`: {problem}")))?;
             reduced |= reduction;
             stages.push(StageDefinition {
                 name: name.into(),
                 options,
                 kind: draft.kind,
                 execution: draft.execution,
+                works_on_items: place.items,
             });
         }
         Ok(Self { stages })

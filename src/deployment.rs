@@ -59,8 +59,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// The queue of the stage at this place.
     pub(crate) async fn queue(&self, stage: usize) -> Result<&Arc<dyn Queue>> {
-        let (Some(cell), Some(definition)) =
-            (self.queues.get(stage), self.definition.stage(stage))
+        let (Some(cell), Some(definition)) = (self.queues.get(stage), self.definition.stage(stage))
         else {
             return Err(Error::InvalidPipeline {
                 problem: format!("there is no stage {stage}"),

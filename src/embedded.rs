@@ -24,9 +24,7 @@ where
     R: Send + 'static,
     V: Stream<Item = I>,
 {
-    let submission = deployment
-        .begin_stream(ArrayId::random(), items)
-        .await?;
+    let submission = deployment.begin_stream(ArrayId::random(), items).await?;
     drive(deployment, submission).await
 }
 

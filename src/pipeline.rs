@@ -178,10 +178,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         M: Map<Input = O>,
     {
         self.close(|| Arc::new(Encode));
-        self.followed_by(Last::Map(
-            Arc::new(MapHolder(Arc::new(map))),
-            Stage::new(),
-        ))
+        self.followed_by(Last::Map(Arc::new(MapHolder(Arc::new(map))), Stage::new()))
     }
 
     /// Sets options of the stage just added. Called again, it adds to them.

@@ -63,7 +63,12 @@ impl Protocol {
 
     /// Does all of a message's work. Dropped anywhere, it has done what a crash there would leave:
     /// nothing that redelivery does not mend.
-    pub(crate) async fn handle(&self, index: usize, delivery: &Delivery, limits: &Limits) -> Answer {
+    pub(crate) async fn handle(
+        &self,
+        index: usize,
+        delivery: &Delivery,
+        limits: &Limits,
+    ) -> Answer {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
             return Answer::Release(Duration::ZERO);
         };
@@ -97,6 +102,10 @@ impl Protocol {
             )));
         }
         if task.attempt > stage.options.queue.attempts {
+            // Acknowledgements may have been lost time and again: what is done is no failure.
+            if self.is_done(task, message).await? {
+                return Ok(());
+            }
             return Err(refused(format!(
                 "delivered {} times and never finished: each time the worker died, lost the message or handed it back",
                 task.attempt
@@ -110,6 +119,60 @@ impl Protocol {
             (Work::Map(_), _) => Err(refused("a packet of items came to a reduction")),
             (Work::Reduce(_), _) => Err(refused("a group came to a stage that works on items")),
         }
+    }
+
+    /// Whether all that the message causes is durable already, as far as the tree tells. If only the
+    /// group's reduction is still to be asked for, asks for it.
+    async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
+        let Work::Map(work) = &message.work else {
+            return Ok(false);
+        };
+        let next = task.index + 1;
+        let (Some(StageKind::Reduce(_)), Some(reduction)) =
+            (self.kind_of(next), self.seam.shared.definition.stage(next))
+        else {
+            return Ok(false);
+        };
+        let PacketId { level, index } = work.packet.packet_id;
+        let (level, index, slot) = tree::parent(level, index, task.fan_in);
+        let group = GroupId {
+            array_id: work.packet.array_id.clone(),
+            stage: Arc::clone(&reduction.name),
+            level,
+            index,
+        };
+        match self.members(&group).await? {
+            Members::Retired => Ok(true),
+            Members::Present { state, values } => {
+                let arrived = values.iter().any(|(taken, _)| *taken == slot);
+                if arrived && state.is_ready(task.fan_in) {
+                    self.ask_for_reduction(next, task.fan_in, &group).await?;
+                }
+                Ok(arrived)
+            }
+        }
+    }
+
+    async fn members(&self, group: &GroupId) -> Result<Members, Failures> {
+        let scratchpad = self.seam.shared.scratchpad();
+        self.seam
+            .scratchpad("members", || scratchpad.members(group))
+            .await
+            .map_err(seam)
+    }
+
+    async fn ask_for_reduction(
+        &self,
+        stage: usize,
+        fan_in: u32,
+        group: &GroupId,
+    ) -> Result<(), Failures> {
+        let work = ReduceWork {
+            array_id: group.array_id.clone(),
+            level: group.level,
+            group: group.index,
+        };
+        self.send(stage, fan_in, Work::Reduce(work)).await
     }
 
     /// Runs the function over the items → the next stage, or this packet's slot in the tree.
@@ -177,11 +240,7 @@ impl Protocol {
             level: work.level,
             index: work.group,
         };
-        let scratchpad = self.seam.shared.scratchpad();
-        let members = self
-            .seam
-            .scratchpad("members", || scratchpad.members(&group));
-        let (state, values) = match members.await.map_err(seam)? {
+        let (state, values) = match self.members(&group).await? {
             Members::Retired => return Ok(()),
             Members::Present { state, values } => (state, values),
         };
@@ -212,6 +271,7 @@ impl Protocol {
                 }
             }
         }
+        let scratchpad = self.seam.shared.scratchpad();
         self.seam
             .scratchpad("retire", || scratchpad.retire(&group))
             .await
@@ -329,16 +389,13 @@ impl Protocol {
         let arrival = Arrival {
             group: group.clone(),
             slot,
-            value: packet.encode().map_err(|error| refused(error.to_string()))?,
+            value: packet
+                .encode()
+                .map_err(|error| refused(error.to_string()))?,
         };
         let state = self.seam.arrive(arrival).await.map_err(seam)?;
         if state.is_ready(fan_in) {
-            let work = ReduceWork {
-                array_id: group.array_id,
-                level,
-                group: index,
-            };
-            self.send(stage, fan_in, Work::Reduce(work)).await?;
+            self.ask_for_reduction(stage, fan_in, &group).await?;
         }
         Ok(())
     }
@@ -363,7 +420,9 @@ impl Protocol {
             .encode()
             .map_err(|error| refused(error.to_string()))?;
         let scratchpad = self.seam.shared.scratchpad();
-        let complete = self.seam.scratchpad("complete", || scratchpad.complete(&packet.array_id, result.clone()));
+        let complete = self.seam.scratchpad("complete", || {
+            scratchpad.complete(&packet.array_id, result.clone())
+        });
         if complete.await.map_err(seam)? {
             tracing::debug!(array_id = %packet.array_id, items = packet.contains, "run is done");
         }

@@ -135,7 +135,9 @@ impl<R> Run<R> {
         let packet = self.packet().await?;
         Ok(Outcome {
             value: (self.extract)(packet)?,
-            items: packet.array_length.unwrap_or(packet.contains + packet.skipped),
+            items: packet
+                .array_length
+                .unwrap_or(packet.contains + packet.skipped),
             contains: packet.contains,
             skipped: packet.skipped,
         })
@@ -275,7 +277,11 @@ impl<R> Run<R> {
             let before = leaves.len();
             let arrived = self.shared.scratchpad().arrived(&ids).await?;
             for (group, slots) in (first..end).zip(arrived) {
-                leaves.extend(slots.into_iter().map(|slot| group * fan_in + u64::from(slot)));
+                leaves.extend(
+                    slots
+                        .into_iter()
+                        .map(|slot| group * fan_in + u64::from(slot)),
+                );
             }
             // Of an open run nobody knows where it ends: a stretch without arrivals is taken for it.
             if groups.is_none() && leaves.len() == before {
@@ -315,9 +321,7 @@ impl<R> Run<R> {
         Ok(letters.into_iter().map(|(_, letter)| letter).collect())
     }
 
-    async fn own_dead_letters(
-        &self,
-    ) -> Result<Vec<(Arc<dyn crate::queue::Queue>, DeadLetter)>> {
+    async fn own_dead_letters(&self) -> Result<Vec<(Arc<dyn crate::queue::Queue>, DeadLetter)>> {
         let mut letters = self.shared.dead_letters().await?;
         letters.retain(|(_, letter)| letter.array_id.as_ref() == Some(&self.array_id));
         Ok(letters)

@@ -26,11 +26,7 @@ impl Seam {
         let scratchpad = Arc::clone(&shared.backend.scratchpad);
         let arrivals = Batcher::new(move |arrivals: Vec<Arrival>| {
             let scratchpad = Arc::clone(&scratchpad);
-            async move {
-                persist("arrive", || scratchpad.arrive(arrivals.clone()))
-                .await
-            }
-            .boxed()
+            async move { persist("arrive", || scratchpad.arrive(arrivals.clone())).await }.boxed()
         });
         let stages = 0..shared.definition.stages().len();
         let sends = stages.clone().map(|stage| send_to(&shared, stage));

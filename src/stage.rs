@@ -15,13 +15,13 @@ use crate::error::BoxError;
 use crate::packet::ArrayId;
 
 pub(crate) use execute::{CombineStep, Input, ItemFailure, Limits, MapHolder, MapStep, MapTail};
-pub(crate) use sink::{Discard, Encode, Fold, Only, Sink};
 pub(crate) use functions::{
     Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
     TryMapFn, TryReduceFn,
 };
 pub use options::{Backoff, OnFailure, Stage};
 pub(crate) use options::{DEFAULT_ATTEMPTS, Place, RateLimit, StageOptions};
+pub(crate) use sink::{Discard, Encode, Fold, Only, Sink};
 
 /// What a pipeline can carry from stage to stage: anything serde can write and read back, that may
 /// move between threads. Implemented for every such type.

@@ -17,9 +17,7 @@ use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, ReduceWork, Wor
 use crate::protocol::now;
 use crate::queue::Queue;
 use crate::retry::retry;
-use crate::scratchpad::{
-    Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict,
-};
+use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::Data;
 use crate::tree::Tree;
 
@@ -33,8 +31,7 @@ const ATTEMPTS: u32 = 12;
 /// How often a submitter looks whether the run was cancelled.
 const CANCEL_CHECK: Duration = Duration::from_secs(2);
 
-const ADVICE: &str =
-    "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
+const ADVICE: &str = "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
 
 /// What stands in for a message where the submission itself failed.
 const SUBMISSION: &str = "submission";
@@ -262,7 +259,9 @@ impl<S: Source> Submission<S> {
         }
         let scratchpad = shared.scratchpad();
         let array_id = &record.array_id;
-        patiently("measure", || scratchpad.measure(array_id, *offset, *packets))
+        patiently("measure", || {
+            scratchpad.measure(array_id, *offset, *packets)
+        })
         .await?;
         if record.packets.is_none() {
             let packets = *packets;
@@ -293,11 +292,9 @@ impl<S: Source> Submission<S> {
             source.fill(&mut self.items, size).await;
         }
         match self.record.array_length {
-            Some(length) if self.offset >= length && !self.items.is_empty() => {
-                Err(self.refuse(format!(
-                    "the array was to have {length} items, and more came"
-                )))
-            }
+            Some(length) if self.offset >= length && !self.items.is_empty() => Err(self.refuse(
+                format!("the array was to have {length} items, and more came"),
+            )),
             _ => Ok(()),
         }
     }
@@ -366,7 +363,9 @@ impl<S: Source> Submission<S> {
                     index: edge.index,
                 };
                 let scratchpad = self.shared.scratchpad();
-                let state = patiently("expect", || scratchpad.expect(&group, edge.expected, edge.root))
+                let state = patiently("expect", || {
+                    scratchpad.expect(&group, edge.expected, edge.root)
+                })
                 .await?;
                 if state.is_ready(record.fan_in) {
                     let message = Message {
@@ -396,8 +395,10 @@ impl<S: Source> Submission<S> {
             return Ok(false);
         }
         self.checked = Instant::now();
-        let status = self.shared.scratchpad().status(&self.record.array_id);
-        Ok(status.await?.is_none_or(|run| run.cancelled))
+        let scratchpad = self.shared.scratchpad();
+        let array_id = &self.record.array_id;
+        let status = patiently("status", || scratchpad.status(array_id)).await?;
+        Ok(status.is_none_or(|run| run.cancelled))
     }
 }
 
@@ -427,13 +428,18 @@ where
 fn name_packet(packet: u64, offset: u64, count: usize) -> String {
     match count {
         1 => format!("packet {packet} (item {offset})"),
-        count => format!("packet {packet} (items {offset} to {})", offset + count as u64 - 1),
+        count => format!(
+            "packet {packet} (items {offset} to {})",
+            offset + count as u64 - 1
+        ),
     }
 }
 
 fn encode_items<T: Data>(items: &[T], packet: u64, offset: u64) -> Result<Bytes> {
     codec::encode(items, "").map_err(|error| {
-        let bad = items.iter().position(|item| codec::encode(item, "").is_err());
+        let bad = items
+            .iter()
+            .position(|item| codec::encode(item, "").is_err());
         let what = match bad {
             Some(position) => format!("packet {packet}, item {}", offset + position as u64),
             None => name_packet(packet, offset, items.len()),

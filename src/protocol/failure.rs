@@ -52,7 +52,7 @@ impl Protocol {
         };
         let attempts = attempts(task, &failures);
         let (item, error) = attempts
-            .first()
+            .last()
             .map(|attempt| (attempt.item, attempt.error.clone()))
             .unwrap_or_default();
         let array_id = message.array_id();

@@ -175,7 +175,6 @@ struct Pass<M: Map> {
     /// The source item of each value; set once the yields are known to fit, and not plain.
     units: OnceLock<Vec<usize>>,
     offset: u64,
-    items: u64,
     excluded: BTreeSet<usize>,
     context: Context,
     lenient: bool,
@@ -204,7 +203,6 @@ impl<M: Map> MapStep for TypedMap<M> {
                 yields: work.yields.clone(),
                 units: OnceLock::new(),
                 offset: work.offset,
-                items: work.packet.contains,
                 excluded: excluded.clone(),
                 context: input.context.clone(),
                 lenient: input.lenient,
@@ -243,21 +241,27 @@ impl<M: Map> Pass<M> {
         let work = match self.map.execution() {
             Execution::Blocking => {
                 if let Some(pace) = &limits.pace {
-                    pace.wait(self.items).await;
+                    pace.wait(codec::count(&self.value)).await;
                 }
-                off_thread(limits.timeout, || self.begun(), move || {
-                    let mapped = this.map_in_turn()?;
-                    ready(this.absorb(mapped))
-                })
+                off_thread(
+                    limits.timeout,
+                    || self.begun(),
+                    move || {
+                        let mapped = this.map_in_turn()?;
+                        ready(this.absorb(mapped))
+                    },
+                )
                 .await
             }
             Execution::Async => {
                 let mapped = self.map_side_by_side(limits).await?;
                 match self.sink.execution() {
                     Execution::Blocking => {
-                        off_thread(limits.timeout, || self.begun(), move || {
-                            ready(this.absorb(mapped))
-                        })
+                        off_thread(
+                            limits.timeout,
+                            || self.begun(),
+                            move || ready(this.absorb(mapped)),
+                        )
                         .await
                     }
                     Execution::Async => tokio::time::timeout(limits.timeout, self.absorb(mapped))
@@ -382,10 +386,7 @@ impl<M: Map> Pass<M> {
                 Ok(()) => break,
                 Err(panic) => {
                     outputs.truncate(yields.total());
-                    failed.push(Trouble::new(
-                        self.current_unit(),
-                        panicked(panic.as_ref()),
-                    ));
+                    failed.push(Trouble::new(self.current_unit(), panicked(panic.as_ref())));
                     if !self.lenient {
                         break;
                     }
@@ -494,9 +495,7 @@ impl<M: Map> Pass<M> {
             mut failed,
         } = mapped;
         let yields = self.watch.sink_yields.get_or_init(|| yields);
-        let work = self
-            .sink
-            .take(outputs, &self.context, &self.watch.sinking);
+        let work = self.sink.take(outputs, &self.context, &self.watch.sinking);
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok(bytes)) => return Ok((bytes, yields.clone(), failed)),
             Ok(Err(error)) => {

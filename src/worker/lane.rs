@@ -30,6 +30,8 @@ pub(super) struct Lane {
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
     pub(super) cpu_bound: bool,
+    /// Whether its messages are packets of the array's items, and count by them.
+    by_items: bool,
     concurrency: usize,
     prefetch: usize,
     waiting: VecDeque<Held>,
@@ -43,7 +45,7 @@ pub(super) struct Lane {
 pub(super) struct Held {
     pub(super) delivery: Delivery,
     pub(super) hold: Arc<Hold>,
-    /// What it counts for: 1 for CPU-bound work, its items for asynchronous work.
+    /// What it counts for: its items where an asynchronous function works on those, else 1.
     pub(super) weight: usize,
 }
 
@@ -68,6 +70,7 @@ impl Lane {
                 pace: options.rate_limit.map(Pace::new),
             }),
             cpu_bound: definition.execution == Execution::Blocking,
+            by_items: definition.execution == Execution::Async && definition.works_on_items,
             concurrency: options.concurrency,
             prefetch,
             waiting: VecDeque::new(),
@@ -101,9 +104,9 @@ impl Lane {
         self.receiving = false;
         for delivery in deliveries {
             let hold = self.heartbeat.hold(&delivery.receipt);
-            let weight = match self.cpu_bound {
-                true => 1,
-                false => items(&delivery),
+            let weight = match self.by_items {
+                true => items(&delivery),
+                false => 1,
             };
             self.waiting.push_back(Held {
                 delivery,

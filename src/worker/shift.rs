@@ -44,7 +44,9 @@ pub(super) async fn run(
 ) -> Result<()> {
     let begin = async {
         let lanes = open_lanes(&shared, &options).await;
-        lanes.inspect_err(|error| tracing::error!(error = %describe(error), "the worker cannot begin"))
+        lanes.inspect_err(
+            |error| tracing::error!(error = %describe(error), "the worker cannot begin"),
+        )
     };
     let lanes = tokio::select! {
         lanes = begin => lanes?,
@@ -118,9 +120,7 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>
         let Some(current) = definition.stage(stage) else {
             continue;
         };
-        let open = async |stage| {
-            persist("open", async || shared.queue(stage).await.cloned()).await
-        };
+        let open = async |stage| persist("open", async || shared.queue(stage).await.cloned()).await;
         let queue = open(stage).await?;
         // What a stage sends to a reduction are small messages about groups: no need to wait for those.
         let next = match definition.stage(stage + 1) {
@@ -251,14 +251,18 @@ impl Task {
         let outcome = match answer {
             Answer::Acknowledge => protocol.acknowledge(stage, receipt.clone()).await,
             Answer::Release(after) => persist("release", || queue.release(receipt.clone(), after))
-            .await
-            .map_err(|error| describe(&error)),
+                .await
+                .map_err(|error| describe(&error)),
             Answer::Bury(reason) => persist("bury", || queue.bury(delivery.clone(), &reason))
-            .await
-            .map_err(|error| describe(&error)),
+                .await
+                .map_err(|error| describe(&error)),
         };
         if let Err(problem) = outcome {
-            tracing::error!(stage, problem, "a message could not be put away; it comes back");
+            tracing::error!(
+                stage,
+                problem,
+                "a message could not be put away; it comes back"
+            );
         }
     }
 }
