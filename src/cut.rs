@@ -106,7 +106,8 @@ mod tests {
         }
         assert_eq!(plan.size_at(999), 1);
         assert_eq!(plan.size_at(10_000_000), 1_024);
-        assert_eq!(plan.packets(1_000_000_000), 982_546);
+        // Full packets, and some seven thousand smaller ones on the way there.
+        assert!((976_562..985_000).contains(&plan.packets(1_000_000_000)));
     }
 
     #[test]

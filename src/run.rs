@@ -301,15 +301,21 @@ impl<R> Run<R> {
         self.shared.scratchpad().cancel(&self.array_id).await
     }
 
-    /// Failures on record: messages that became dead letters, and items that were left out, by stage, message
-    /// and item; the first 10,000.
+    /// Failures on record: messages that became dead letters, and items that were left out, by stage and
+    /// item; at most 10,000.
     ///
     /// # Errors
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn failures(&self) -> Result<Vec<Failure>> {
         self.array_id.validate()?;
         let scratchpad = self.shared.scratchpad();
-        scratchpad.failures(&self.array_id, MOST_FAILURES).await
+        let mut failures = scratchpad.failures(&self.array_id, MOST_FAILURES).await?;
+        let definition = &self.shared.definition;
+        failures.sort_by_key(|failure| {
+            let stage = definition.position(&failure.stage);
+            (stage, failure.item.unwrap_or(u64::MAX))
+        });
+        Ok(failures)
     }
 
     /// This run's dead letters.
