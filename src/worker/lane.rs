@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::definition::StageDefinition;
-use crate::error::describe;
+use crate::error::{Result, describe};
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::packet::{Message, Work};
 use crate::queue::{Delivery, Queue};
@@ -25,8 +25,11 @@ pub(super) struct Lane {
     /// The stage's place in the pipeline.
     pub(super) stage: usize,
     pub(super) queue: Arc<dyn Queue>,
-    /// Where this stage's outputs go, if to a queue: when that is full, this stage waits.
+    /// Where this stage's outputs go, if to a queue that can be full: then nothing more is begun.
     next: Option<Arc<dyn Queue>>,
+    /// Messages that may be begun before that queue is asked again whether it has room.
+    may_begin: usize,
+    asking: bool,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
     pub(super) cpu_bound: bool,
@@ -61,6 +64,8 @@ impl Lane {
         Self {
             stage,
             next,
+            may_begin: 0,
+            asking: false,
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
             limits: Arc::new(Limits {
@@ -85,8 +90,12 @@ impl Lane {
         if self.running > 0 && self.weight >= self.concurrency {
             return None;
         }
+        if self.next.is_some() && self.may_begin == 0 {
+            return None;
+        }
         while let Some(held) = self.waiting.pop_front() {
             if !held.hold.is_lost() {
+                self.may_begin = self.may_begin.saturating_sub(1);
                 self.running += 1;
                 self.weight += held.weight;
                 return Some(held);
@@ -129,28 +138,44 @@ impl Lane {
         self.receiving = true;
         let room = self.prefetch - self.waiting.len();
         let queue = Arc::clone(&self.queue);
-        let next = self.next.clone();
-        let receive = async move {
-            let mut attempt = 0;
-            loop {
-                let received = async {
-                    if let Some(next) = &next {
-                        next.room().await?;
-                    }
-                    queue.receive(room, LONG_POLL).await
-                };
-                match received.await {
-                    Ok(deliveries) => return deliveries,
-                    Err(error) => {
-                        attempt += 1;
-                        let wait = RECEIVE_BACKOFF.draw(attempt);
-                        tracing::warn!(attempt, ?wait, error = %describe(&error), "receiving failed");
-                        tokio::time::sleep(wait).await;
-                    }
-                }
-            }
-        };
+        let receive = async move { insist("receive", || queue.receive(room, LONG_POLL)).await };
         Some(receive.boxed())
+    }
+
+    /// Something to wait for before more is begun, where the next stage's queue is to be asked for room. What was
+    /// received stays held meanwhile, so that those who send to this stage's queue see that it is full, too.
+    pub(super) fn ask_for_room(&mut self) -> Option<BoxFuture<'static, ()>> {
+        let next = self.next.as_ref()?;
+        if self.asking || self.may_begin > 0 || self.waiting.is_empty() {
+            return None;
+        }
+        self.asking = true;
+        let next = Arc::clone(next);
+        Some(async move { insist("ask for room", || next.room()).await }.boxed())
+    }
+
+    pub(super) fn has_room(&mut self) {
+        self.asking = false;
+        self.may_begin = self.prefetch;
+    }
+}
+
+/// Repeats a call until it succeeds: a worker has nothing better to do than to wait for its queues.
+async fn insist<T, F>(what: &str, mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut attempt = 0;
+    loop {
+        match call().await {
+            Ok(value) => return value,
+            Err(error) => {
+                attempt += 1;
+                let wait = RECEIVE_BACKOFF.draw(attempt);
+                tracing::warn!(what, attempt, ?wait, error = %describe(&error), "a call on a queue failed");
+                tokio::time::sleep(wait).await;
+            }
+        }
     }
 }
 

@@ -64,19 +64,30 @@ pub(super) async fn run(
         tasks: HashMap::new(),
         cpu_free: options.concurrency,
     };
-    let mut receives: FuturesUnordered<BoxFuture<'static, (usize, Vec<Delivery>)>> =
-        FuturesUnordered::new();
+    let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
+    let mut rooms = FuturesUnordered::<BoxFuture<'static, usize>>::new();
     loop {
         shift.begin_work();
         for (index, lane) in shift.lanes.iter_mut().enumerate() {
             if let Some(receive) = lane.receive() {
                 receives.push(Box::pin(async move { (index, receive.await) }));
             }
+            if let Some(room) = lane.ask_for_room() {
+                rooms.push(Box::pin(async move {
+                    room.await;
+                    index
+                }));
+            }
         }
         tokio::select! {
             biased;
             _ = signal.wait_for(|stop| *stop) => break,
             Some(outcome) = shift.work.join_next_with_id() => shift.ended(outcome),
+            Some(index) = rooms.next() => {
+                if let Some(lane) = shift.lanes.get_mut(index) {
+                    lane.has_room();
+                }
+            }
             Some((index, deliveries)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
                     lane.accept(deliveries);

@@ -279,11 +279,12 @@ impl Queue for MemoryQueue {
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
         // A caller who never finds the queue empty must let other tasks run all the same.
         tokio::task::consume_budget().await;
-        let until = after(Instant::now(), wait);
+        let mut until = None;
         let mut waiting = None;
         loop {
             let arrival = self.shared.arrivals.notified();
             let (deliveries, next_change) = self.shared.change(|state, now| {
+                let until = *until.get_or_insert_with(|| after(now, wait));
                 let deliveries = state.take(max.max(1), after(now, self.visibility_timeout));
                 if !deliveries.is_empty() || now >= until {
                     return (deliveries, None);

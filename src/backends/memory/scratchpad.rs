@@ -4,6 +4,8 @@ mod failures;
 mod groups;
 mod ranges;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;

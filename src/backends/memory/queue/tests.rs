@@ -179,15 +179,20 @@ async fn room_waits_for_consumers_and_for_nobody_else() {
 #[tokio::test(start_paused = true)]
 async fn room_counts_bytes() {
     let queue = queue_of(MemoryQueues::with_capacity(100, 10));
-    queue
-        .send(vec![Bytes::from_static(&[0; 10])])
-        .await
-        .unwrap();
-    let taken = receive_one(&queue).await;
-    let mut room = Box::pin(queue.room());
-    assert!(poll!(&mut room).is_pending());
-    queue.bury(taken, "done with").await.unwrap();
-    room.await.unwrap();
+    for is_buried in [false, true] {
+        queue.send(vec![vec![0; 10].into()]).await.unwrap();
+        let taken = receive_one(&queue).await;
+        let mut room = Box::pin(queue.room());
+        assert!(poll!(&mut room).is_pending());
+        if is_buried {
+            queue.bury(taken, "done with").await.unwrap();
+        } else {
+            queue.acknowledge(vec![taken.receipt]).await.unwrap();
+        }
+        let before = Instant::now();
+        room.await.unwrap();
+        assert_eq!(Instant::now(), before);
+    }
 }
 
 #[tokio::test(start_paused = true)]

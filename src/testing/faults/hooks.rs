@@ -1,0 +1,118 @@
+//! A fault of some calls on a queue; the others go through as they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+
+/// What becomes of the calls that a fault may change. Each default makes the call.
+#[async_trait]
+pub(super) trait Hooks: Clone + Send + Sync + 'static {
+    async fn send(&self, queue: &Named, bodies: Vec<Bytes>) -> Result<()> {
+        queue.inner.send(bodies).await
+    }
+
+    async fn receive(&self, queue: &Named, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        queue.inner.receive(max, wait).await
+    }
+
+    async fn acknowledge(&self, queue: &Named, receipts: Vec<Receipt>) -> Result<()> {
+        queue.inner.acknowledge(receipts).await
+    }
+
+    async fn extend(
+        &self,
+        queue: &Named,
+        receipts: Vec<Receipt>,
+        by: Duration,
+    ) -> Result<Vec<Receipt>> {
+        queue.inner.extend(receipts, by).await
+    }
+}
+
+/// A queue and its name: receipts are unique within one queue only.
+pub(super) struct Named {
+    pub(super) name: Arc<str>,
+    pub(super) inner: Arc<dyn Queue>,
+}
+
+pub(super) struct HookedQueues<H> {
+    pub(super) hooks: H,
+    pub(super) inner: Arc<dyn Queues>,
+}
+
+#[async_trait]
+impl<H: Hooks> Queues for HookedQueues<H> {
+    async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
+        let inner = self.inner.open(name, options).await?;
+        let name = name.into();
+        Ok(Arc::new(HookedQueue {
+            hooks: self.hooks.clone(),
+            queue: Named { name, inner },
+        }))
+    }
+
+    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<()> {
+        self.inner.provision(name, options).await
+    }
+}
+
+struct HookedQueue<H> {
+    hooks: H,
+    queue: Named,
+}
+
+#[async_trait]
+impl<H: Hooks> Queue for HookedQueue<H> {
+    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
+        self.hooks.send(&self.queue, bodies).await
+    }
+
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        self.hooks.receive(&self.queue, max, wait).await
+    }
+
+    async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()> {
+        self.hooks.acknowledge(&self.queue, receipts).await
+    }
+
+    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
+        self.queue.inner.release(receipt, after).await
+    }
+
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
+        self.hooks.extend(&self.queue, receipts, by).await
+    }
+
+    async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()> {
+        self.queue.inner.bury(delivery, reason).await
+    }
+
+    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
+        self.queue.inner.dead_letters(max).await
+    }
+
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        self.queue.inner.redrive(messages).await
+    }
+
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        self.queue.inner.discard(messages).await
+    }
+
+    async fn depth(&self) -> Result<Depth> {
+        self.queue.inner.depth().await
+    }
+
+    async fn room(&self) -> Result<()> {
+        self.queue.inner.room().await
+    }
+
+    fn max_body(&self) -> Option<usize> {
+        self.queue.inner.max_body()
+    }
+}

@@ -1,0 +1,127 @@
+//! Messages that are kept for a person.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::Capabilities;
+use super::subject::{Subject, bodies};
+use crate::queue::{BuriedMessage, Depth, Queues};
+
+/// Sends so many messages, receives and buries them.
+async fn bury(subject: &Subject, count: usize) -> Vec<Bytes> {
+    subject.send(&bodies(count)).await;
+    for delivery in subject.receive(count, "sent").await {
+        let buried = subject.queue.bury(delivery, "not a number: «x»\nline 2").await;
+        buried.expect("bury");
+    }
+    bodies(count)
+}
+
+/// A buried message leaves the queue. It is found with its body unchanged and the reason.
+pub async fn a_buried_message_is_a_dead_letter(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let sent = bury(&subject, 1).await;
+    let found = subject.dead_letters(1).await;
+    assert_eq!(found[0].body, sent[0]);
+    assert_eq!(found[0].reason, "not a number: «x»\nline 2");
+    let long = subject.visibility_timeout() * 3 / 2;
+    subject.assert_hidden_for(long, "it was buried").await;
+}
+
+/// Burying with a stale receipt is no error, and the message is still somewhere.
+pub async fn burying_with_a_stale_receipt_loses_nothing(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    subject.send(&bodies(1)).await;
+    let first = subject.receive_one("sent").await;
+    sleep(subject.visibility_timeout()).await;
+    let second = subject.receive_one("its visibility timeout is over").await;
+    subject.queue.bury(first, "late").await.expect("bury");
+    if capabilities.strict_receipts {
+        sleep(subject.visibility_timeout()).await;
+        let last = subject.receive_one("the one who buried it had lost it").await;
+        assert_eq!(last.body, second.body);
+    } else {
+        subject.queue.bury(second, "in time").await.expect("bury");
+        subject.dead_letters(1).await;
+    }
+}
+
+/// Looking does not remove, and returns no more than asked for.
+pub async fn looking_at_dead_letters_leaves_them_there(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let sent = bury(&subject, 3).await;
+    for _ in 0..2 {
+        let found = subject.dead_letters(3).await.into_iter();
+        let mut found: Vec<Bytes> = found.map(|dead| dead.body).collect();
+        found.sort();
+        assert_eq!(found, sent, "all of them, each time");
+        sleep(subject.visibility_timeout()).await;
+        let one = subject.queue.dead_letters(1).await.expect("dead_letters");
+        assert!(one.len() <= 1, "no more than `max` are returned");
+        sleep(subject.visibility_timeout()).await;
+    }
+    let dead = Depth {
+        dead: 3,
+        ..Depth::default()
+    };
+    subject.assert_depth(dead).await;
+}
+
+/// A redriven message is back on the queue as it was, with a fresh receive count, and no dead
+/// letter any more.
+pub async fn a_redriven_message_begins_anew(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let sent = bury(&subject, 1).await;
+    let found = subject.dead_letters(1).await;
+    subject.queue.redrive(found).await.expect("redrive");
+    let again = subject.receive_one("redriven").await;
+    assert_eq!(again.body, sent[0]);
+    assert_eq!(again.receive_count, 1, "a fresh receive count");
+    subject.assert_no_dead_letters("it was redriven").await;
+    subject.acknowledge(&[again]).await;
+    let long = subject.visibility_timeout() * 3 / 2;
+    subject.assert_hidden_for(long, "it was dealt with").await;
+    subject.assert_depth(Depth::default()).await;
+}
+
+/// A message that somebody else has redriven or discarded is passed over where the service can
+/// tell. Where it cannot, the message is delivered once more, as at-least-once allows.
+pub async fn redriving_what_is_gone_is_no_error(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let sent = bury(&subject, 2).await;
+    let found: Vec<BuriedMessage> = subject.dead_letters(2).await;
+    let redriven = subject.queue.redrive(found[..1].to_vec()).await;
+    redriven.expect("redrive");
+    subject.queue.redrive(found).await.expect("redrive again");
+    subject.drain(&sent, "redriven").await;
+    subject.assert_no_dead_letters("both were redriven").await;
+}
+
+/// A discarded message is in neither queue, and discarding it again is no error.
+pub async fn a_discarded_message_is_gone(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+    let subject = Subject::new(&queues, capabilities).await;
+    bury(&subject, 2).await;
+    let found = subject.dead_letters(2).await;
+    for _ in 0..2 {
+        let discarded = subject.queue.discard(found.clone()).await;
+        discarded.expect("discard");
+    }
+    let long = subject.visibility_timeout() * 3 / 2;
+    subject.assert_hidden_for(long, "they were discarded").await;
+    subject.assert_no_dead_letters("they were discarded").await;
+    subject.assert_depth(Depth::default()).await;
+}

@@ -1,0 +1,75 @@
+//! The conformance suite of scratchpads: each sentence of
+//! [`Scratchpad`]'s contract is a scenario.
+
+mod subject;
+
+use std::sync::Arc;
+
+use super::suite::{run_all, scenarios};
+use crate::scratchpad::Scratchpad;
+
+/// Runs every scenario, one after the other, each on runs of its own whose ids are unique.
+///
+/// # Panics
+/// When all have run, if some failed: with the name of each and what was expected.
+pub async fn conformance(scratchpad: Arc<dyn Scratchpad>) {
+    run_all(scenarios(&scratchpad)).await;
+}
+
+scenarios! {
+    /// The scenarios of the suite, to be run one by one.
+    fn scenarios(scratchpad: &Arc<dyn Scratchpad>) => (Arc::clone(scratchpad));
+
+    mod runs {
+        provisioning_again_changes_nothing,
+        a_run_begins_once,
+        one_of_many_begins_a_run,
+        ids_of_every_allowed_form_are_told_apart,
+        measuring_again_changes_nothing_and_other_numbers_are_refused,
+        a_submitted_run_says_so,
+        the_first_result_stands,
+        one_of_many_completes_a_run,
+        a_cancelled_run_takes_no_result,
+        a_finished_run_stays_finished,
+        an_unknown_run_is_over,
+        forgetting_is_only_a_hint,
+    }
+    mod groups {
+        arrivals_are_counted_in_the_order_given,
+        a_slot_keeps_its_first_value,
+        duplicates_in_one_batch_count_once,
+        a_batch_may_be_large_and_of_many_groups,
+        members_come_in_slot_order,
+        a_value_may_be_any_bytes,
+        a_group_nobody_has_written_to_is_empty,
+        groups_are_told_apart,
+        a_group_is_told_its_size,
+        an_empty_root_is_complete,
+        a_retired_group_keeps_its_slots,
+        arrivals_at_a_finished_run_change_nothing,
+    }
+    mod concurrency {
+        of_the_arrivals_that_fill_a_group_one_sees_it_full,
+        sealing_or_the_last_arrival_sees_a_group_complete,
+        whoever_sees_a_slot_can_read_its_value,
+        every_failure_reported_at_once_is_kept,
+    }
+    mod failures {
+        a_retry_is_on_record_and_the_run_goes_on,
+        a_dead_letter_fails_the_run,
+        a_newer_dead_letter_takes_the_place_of_an_older_one,
+        skipped_items_count_once,
+        a_failure_is_cleared_by_its_own_id_only,
+        clearing_takes_skipped_items_back,
+        the_first_failure_is_the_oldest_that_stands,
+        failures_come_in_order,
+        a_failed_run_can_be_completed,
+        a_late_failure_leaves_the_result,
+    }
+    mod waiting {
+        waiting_ends_with_its_time,
+        waiting_ends_with_the_run,
+        waiting_for_a_run_that_has_ended_returns_at_once,
+        waiting_outlasts_what_does_not_end_the_run,
+    }
+}

@@ -1,0 +1,216 @@
+//! What is on record of failures.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::subject::{Subject, attempt};
+use crate::scratchpad::{Failure, FailureReport, Scratchpad, Verdict};
+
+/// Every attempt is appended, oldest first, and the run goes on.
+pub async fn a_retry_is_on_record_and_the_run_goes_on(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let first = [attempt(1, Some(30), "größer «x»\n"), attempt(1, Some(31), "")];
+    let second = [attempt(2, None, "timed out")];
+    let log = subject.fail("packet 3", Verdict::Retry, &first).await;
+    assert_eq!(log.attempts, first);
+    let log = subject.fail("packet 3", Verdict::Retry, &second).await;
+
+    assert_eq!(log.attempts, [&first[..], &second].concat());
+    assert_eq!(log.skipped, 0);
+    let log = subject.fail("packet 4", Verdict::Retry, &second).await;
+    assert_eq!(log.attempts, second, "another message, another log");
+    let status = subject.status().await;
+    assert!(!status.has_ended());
+    assert_eq!((status.dead, status.skipped), (0, 0));
+    assert_eq!(subject.failures().await, []);
+}
+
+/// The run reads as failed, with the last error and every attempt.
+pub async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let attempts = [attempt(1, None, "slow"), attempt(2, Some(31), "broken")];
+    subject.fail("packet 3", Verdict::Retry, &attempts[..1]).await;
+    let verdict = Verdict::Dead(Uuid::new_v4());
+    assert_eq!(subject.fail("packet 3", verdict, &attempts[1..]).await.attempts, attempts);
+    let failure = Failure {
+        stage: "map".into(),
+        message: "packet 3".into(),
+        item: Some(31),
+        error: "broken".into(),
+        verdict,
+        attempts: attempts.to_vec(),
+    };
+    let status = subject.status().await;
+    assert!(status.has_ended());
+    assert_eq!(status.failure.as_ref(), Some(&failure));
+    assert_eq!((status.dead, status.skipped), (1, 0));
+    assert_eq!(subject.failures().await, [failure]);
+}
+
+/// A message that died again stands as dead once, under its newer id.
+pub async fn a_newer_dead_letter_takes_the_place_of_an_older_one(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let [older, newer] = [Uuid::new_v4(), Uuid::new_v4()];
+    for (number, id) in [(1, older), (2, newer)] {
+        let failed = [attempt(number, None, &format!("error {number}"))];
+        subject.fail("packet 3", Verdict::Dead(id), &failed).await;
+        assert_eq!(subject.status().await.dead, 1);
+    }
+    subject.clear("packet 3", older).await;
+    let failures = subject.failures().await;
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0].verdict, Verdict::Dead(newer));
+    assert_eq!(failures[0].error, "error 2");
+    subject.clear("packet 3", newer).await;
+    assert!(!subject.status().await.has_ended());
+}
+
+/// Skipped items are a set for each message; the run goes on without them.
+pub async fn skipped_items_count_once(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let items = [attempt(1, Some(30), "bad"), attempt(1, Some(32), "worse")];
+    let report = subject.report("packet 3", Verdict::Skip, &items);
+    assert_eq!(subject.record(&report).await.skipped, 2);
+    assert_eq!(subject.record(&report).await.skipped, 2, "a set");
+    let more = [attempt(1, Some(40), "bad")];
+    assert_eq!(subject.fail("packet 4", Verdict::Skip, &more).await.skipped, 3, "of the whole run");
+    let status = subject.status().await;
+    assert!(!status.has_ended());
+    assert_eq!((status.dead, status.skipped), (0, 3));
+    let failures = subject.failures().await;
+    let listed: Vec<_> = failures
+        .iter()
+        .map(|failure| (failure.item, failure.error.as_str(), failure.verdict))
+        .collect();
+    let expected = [(30, "bad"), (32, "worse"), (40, "bad")];
+    assert_eq!(
+        listed,
+        expected.map(|(item, error)| (Some(item), error, Verdict::Skip))
+    );
+}
+
+/// Another id, another message or none at all changes nothing.
+pub async fn a_failure_is_cleared_by_its_own_id_only(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let id = Uuid::new_v4();
+    let failed = [attempt(1, None, "broken")];
+    subject.fail("packet 3", Verdict::Dead(id), &failed).await;
+    subject.clear("packet 3", Uuid::new_v4()).await;
+    subject.clear("packet 4", id).await;
+    assert_eq!(subject.status().await.dead, 1);
+    for _ in 0..2 {
+        subject.clear("packet 3", id).await;
+        let status = subject.status().await;
+        assert_eq!((status.dead, status.failure.as_ref()), (0, None));
+        assert!(!status.has_ended(), "the message is on its queue again");
+    }
+}
+
+/// A message that is on its queue again may yet succeed with the items it had skipped.
+pub async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    for (message, item) in [("packet 3", 30), ("packet 4", 40)] {
+        let failed = [attempt(1, Some(item), "bad")];
+        subject.fail(message, Verdict::Skip, &failed).await;
+    }
+    let id = Uuid::new_v4();
+    let failed = [attempt(1, None, "too many are bad")];
+    assert_eq!(subject.fail("packet 3", Verdict::Dead(id), &failed).await.skipped, 2);
+    subject.clear("packet 3", Uuid::new_v4()).await;
+    assert_eq!(subject.status().await.skipped, 2, "that was another id");
+    subject.clear("packet 3", id).await;
+    let status = subject.status().await;
+    assert_eq!((status.dead, status.skipped), (0, 1));
+    let failures = subject.failures().await;
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0].item, Some(40));
+}
+
+/// The run tells the first failure, as long as it stands.
+pub async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let dead = [(9, Uuid::new_v4()), (3, Uuid::new_v4()), (5, Uuid::new_v4())];
+    for (number, id) in dead {
+        let message = format!("packet {number}");
+        let failed = [attempt(number, None, "broken")];
+        subject.fail(&message, Verdict::Dead(id), &failed).await;
+    }
+    for (left, (number, id)) in [3, 2, 1].into_iter().zip(dead) {
+        let status = subject.status().await;
+        assert_eq!(status.dead, left);
+        let failure = status.failure.expect("a failure stands");
+        assert_eq!(failure.verdict, Verdict::Dead(id), "{}", failure.message);
+        subject.clear(&format!("packet {number}"), id).await;
+    }
+}
+
+/// By stage, message and item, dead letters and skipped items alike, as many as asked for.
+pub async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let dead = || Verdict::Dead(Uuid::new_v4());
+    let reports = [
+        ("sum", "group 1/0", dead(), vec![None]),
+        ("map", "packet 4", Verdict::Skip, vec![Some(42), Some(40)]),
+        ("map", "packet 3", dead(), vec![Some(31)]),
+        ("map", "packet 3", Verdict::Skip, vec![Some(32), Some(30)]),
+        ("fetch", "packet 9", dead(), vec![None]),
+    ];
+    for (stage, message, verdict, items) in reports {
+        let failed = items.into_iter().map(|item| attempt(1, item, "bad"));
+        let report = FailureReport {
+            stage: stage.into(),
+            ..subject.report(message, verdict, &failed.collect::<Vec<_>>())
+        };
+        subject.record(&report).await;
+    }
+    let expected = [
+        ("fetch", "packet 9", None),
+        ("map", "packet 3", Some(30)),
+        ("map", "packet 3", Some(31)),
+        ("map", "packet 3", Some(32)),
+        ("map", "packet 4", Some(40)),
+        ("map", "packet 4", Some(42)),
+        ("sum", "group 1/0", None),
+    ];
+    for limit in [0, 1, 3, 100] {
+        let failures = subject.scratchpad.failures(&subject.id, limit).await;
+        let failures = failures.expect("failures");
+        let listed: Vec<_> = failures
+            .iter()
+            .map(|f| (f.stage.as_str(), f.message.as_str(), f.item))
+            .collect();
+        assert_eq!(listed, expected[..limit.min(7)]);
+    }
+    let status = subject.status().await;
+    assert_eq!((status.dead, status.skipped), (3, 4));
+}
+
+/// A failed run is not over: its other packets go on, and it takes a result, whether or not
+/// the failure still stands.
+pub async fn a_failed_run_can_be_completed(scratchpad: Arc<dyn Scratchpad>) {
+    for is_cleared in [true, false] {
+        let subject = Subject::new(Arc::clone(&scratchpad)).await;
+        let id = Uuid::new_v4();
+        let failed = [attempt(1, None, "broken")];
+        subject.fail("packet 3", Verdict::Dead(id), &failed).await;
+        let states = subject.arrive(vec![subject.arrival(0, 0, "a")]).await;
+        assert!(!states[0].retired);
+        assert_eq!(subject.values(0).await.len(), 1);
+        if is_cleared {
+            subject.clear("packet 3", id).await;
+        }
+        assert!(subject.complete("done").await, "cleared: {is_cleared}");
+        assert_eq!(subject.status().await.result.as_deref(), Some(&b"done"[..]));
+    }
+}
+
+/// A failure of a message that was only a late duplicate does not touch the result.
+pub async fn a_late_failure_leaves_the_result(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    assert!(subject.complete("done").await);
+    let failed = [attempt(5, None, "broken")];
+    let dead = Verdict::Dead(Uuid::new_v4());
+    subject.fail("packet 3", dead, &failed).await;
+    assert_eq!(subject.status().await.result.as_deref(), Some(&b"done"[..]));
+}

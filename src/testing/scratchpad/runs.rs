@@ -1,0 +1,208 @@
+//! The life of a run: begun, measured, submitted, completed or cancelled.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use uuid::Uuid;
+
+use super::subject::{Subject, attempt, record};
+use crate::error::Error;
+use crate::packet::ArrayId;
+use crate::scratchpad::{
+    Begun, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
+};
+
+/// Provisioning is idempotent, and many may do it at once: no run is lost by it.
+pub async fn provisioning_again_changes_nothing(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let again = (0..4).map(|_| subject.scratchpad.provision("conformance"));
+    for provisioned in join_all(again).await {
+        provisioned.expect("provision");
+    }
+    subject.status().await;
+}
+
+/// Beginning is conditional on the id being new: the second finds what the first wrote.
+pub async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::unknown(scratchpad).await;
+    let first = RunRecord {
+        array_length: Some(95),
+        packets: Some(10),
+        ..record(&subject.id)
+    };
+    assert_eq!(subject.begin(&first).await, Begun::New);
+    let fresh = subject.status().await;
+    assert_eq!(fresh.record, first);
+    assert!(!fresh.submitted && !fresh.cancelled && !fresh.has_ended());
+    assert_eq!((fresh.failure.as_ref(), fresh.result.as_ref()), (None, None));
+    assert_eq!((fresh.dead, fresh.skipped), (0, 0));
+
+    let other = RunRecord {
+        fan_in: 7,
+        plan: PacketPlan::Growing,
+        ..record(&subject.id)
+    };
+    let existing = Begun::Existing(Box::new(fresh));
+    assert_eq!(subject.begin(&other).await, existing);
+    assert_eq!(subject.status().await.record, first, "nothing was changed");
+}
+
+/// Of many who begin a run at once, one begins it.
+pub async fn one_of_many_begins_a_run(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::unknown(scratchpad).await;
+    let record = record(&subject.id);
+    let begun = join_all((0..8).map(|_| subject.begin(&record))).await;
+    let new = begun.iter().filter(|begun| **begun == Begun::New).count();
+    assert_eq!(new, 1, "{new} of 8 began the run");
+}
+
+/// Keys of up to 128 characters, each of the allowed ones, name runs of their own.
+pub async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::unknown(scratchpad).await;
+    let unique = Uuid::new_v4().to_string();
+    let mut ids: Vec<String> = "-_.:/@=+,aA0"
+        .chars()
+        .map(|c| format!("{unique}{c}x"))
+        .collect();
+    ids.push(format!("{unique:a<128}"));
+    ids.push(format!("{unique:a<127}b"));
+    ids.push(unique);
+    for id in &ids {
+        let begun = subject.begin(&record(&id.into())).await;
+        assert_eq!(begun, Begun::New, "{id:?} is another run");
+    }
+    for id in &ids {
+        let status = subject.scratchpad.status(&id.into()).await;
+        let status = status.expect("status").expect("the run is known");
+        assert_eq!(status.record.array_id.as_str(), id);
+    }
+}
+
+/// The length of an open run is written down once.
+pub async fn measuring_again_changes_nothing_and_other_numbers_are_refused(
+    scratchpad: Arc<dyn Scratchpad>,
+) {
+    let subject = Subject::new(scratchpad).await;
+    let measure = |length, packets| subject.scratchpad.measure(&subject.id, length, packets);
+    for _ in 0..2 {
+        measure(95, 10).await.expect("the same numbers");
+    }
+    for (length, packets) in [(96, 10), (95, 11), (0, 0)] {
+        let refused = measure(length, packets).await;
+        assert!(
+            matches!(&refused, Err(Error::Submission { array_id, .. }) if *array_id == subject.id),
+            "other numbers stand already: {refused:?}"
+        );
+    }
+    let measured = RunRecord {
+        array_length: Some(95),
+        packets: Some(10),
+        ..record(&subject.id)
+    };
+    assert_eq!(subject.status().await.record, measured);
+}
+
+/// That every packet is on the queue is noted, and noting it again changes nothing.
+pub async fn a_submitted_run_says_so(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    for _ in 0..2 {
+        let noted = subject.scratchpad.submitted(&subject.id).await;
+        noted.expect("submitted");
+        let status = subject.status().await;
+        assert!(status.submitted);
+        assert!(!status.has_ended());
+    }
+}
+
+/// The first writer's result stays, whoever comes later.
+pub async fn the_first_result_stands(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    assert!(subject.complete("first").await, "the first writes it");
+    assert!(!subject.complete("second").await, "the second does not");
+    assert!(!subject.complete("first").await, "nor does the first again");
+    let status = subject.status().await;
+    assert_eq!(status.result.as_deref(), Some(&b"first"[..]));
+    assert!(status.has_ended());
+}
+
+/// Of many who complete a run at once one writes the result, and that is the one which stands.
+pub async fn one_of_many_completes_a_run(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let writers = (0..8).map(|writer| {
+        let subject = subject.clone();
+        tokio::spawn(async move { subject.complete(&writer.to_string()).await })
+    });
+    let wrote = join_all(writers).await;
+    let wrote = wrote.into_iter().map(|wrote| wrote.expect("no panic"));
+    let winners: Vec<usize> = wrote
+        .enumerate()
+        .filter_map(|(writer, wrote)| wrote.then_some(writer))
+        .collect();
+    assert_eq!(winners.len(), 1, "one wrote the result: {winners:?}");
+    let result = subject.status().await.result.expect("a result");
+    assert_eq!(result, winners[0].to_string());
+}
+
+/// Cancelling ends a run for good; cancelling again says the same.
+pub async fn a_cancelled_run_takes_no_result(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    assert!(subject.cancel().await);
+    assert!(subject.cancel().await, "it is cancelled now");
+    assert!(!subject.complete("late").await);
+    let status = subject.status().await;
+    assert!(status.cancelled && status.has_ended());
+    assert_eq!(status.result, None);
+}
+
+/// Cancelling a finished run changes nothing.
+pub async fn a_finished_run_stays_finished(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    assert!(subject.complete("done").await);
+    assert!(!subject.cancel().await);
+    let status = subject.status().await;
+    assert!(!status.cancelled);
+    assert_eq!(status.result.as_deref(), Some(&b"done"[..]));
+}
+
+/// To a run that was never begun nothing can be written, and all that is read of it is that.
+pub async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::unknown(scratchpad).await;
+    let (store, id) = (&subject.scratchpad, &subject.id);
+    let measured = store.measure(id, 1, 1).await;
+    assert!(
+        matches!(&measured, Err(Error::NoSuchRun { array_id }) if array_id == id),
+        "{measured:?}"
+    );
+    store.submitted(id).await.expect("submitted");
+
+    assert_eq!(subject.expect(0, 1, true).await, GroupState::gone());
+    let late = vec![subject.arrival(0, 0, "a"), subject.arrival(0, 1, "b")];
+    assert_eq!(subject.arrive(late).await, [GroupState::gone(); 2]);
+    subject.retire(0).await;
+    assert_eq!(subject.members(0).await, Members::Retired);
+    assert_eq!(subject.arrived(&[subject.group(1, 0)]).await, [[0; 0]]);
+
+    let dead = Verdict::Dead(Uuid::new_v4());
+    assert_eq!(subject.fail("packet 1", dead, &[attempt(1, None, "broken")]).await, FailureLog::default());
+    subject.clear("packet 1", Uuid::new_v4()).await;
+    assert_eq!(subject.failures().await, []);
+
+    assert!(!subject.complete("late").await);
+    assert!(!subject.cancel().await);
+    store.forget(id).await.expect("forget");
+    assert_eq!(store.status(id).await.expect("status"), None);
+    let other = ArrayId::random();
+    assert_eq!(store.status(&other).await.expect("status"), None);
+}
+
+/// Forgetting is no error at any time, and a run that has not ended goes on.
+pub async fn forgetting_is_only_a_hint(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let forget = || subject.scratchpad.forget(&subject.id);
+    forget().await.expect("forget");
+    assert_eq!(subject.arrive(vec![subject.arrival(0, 0, "a")]).await.len(), 1);
+    assert!(subject.complete("done").await, "it went on");
+    for _ in 0..2 {
+        forget().await.expect("forget");
+    }
+}

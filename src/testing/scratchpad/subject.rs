@@ -1,0 +1,185 @@
+//! A run on the scratchpad under test, and what every scenario does with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::packet::ArrayId;
+use crate::scratchpad::{
+    Arrival, Attempt, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members,
+    PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
+};
+
+/// Members of a full group in every scenario.
+pub(super) const FAN_IN: u32 = 4;
+
+#[derive(Clone)]
+pub(super) struct Subject {
+    pub(super) scratchpad: Arc<dyn Scratchpad>,
+    pub(super) id: ArrayId,
+}
+
+impl Subject {
+    /// A run that has just begun.
+    pub(super) async fn new(scratchpad: Arc<dyn Scratchpad>) -> Self {
+        let subject = Self::unknown(scratchpad).await;
+        let begun = subject.begin(&record(&subject.id)).await;
+        assert_eq!(begun, Begun::New, "a random id is new");
+        subject
+    }
+
+    /// A run that nobody has begun.
+    pub(super) async fn unknown(scratchpad: Arc<dyn Scratchpad>) -> Self {
+        let provisioned = scratchpad.provision("conformance").await;
+        provisioned.expect("provision");
+        Self {
+            scratchpad,
+            id: ArrayId::random(),
+        }
+    }
+
+    pub(super) fn group(&self, level: u32, index: u64) -> GroupId {
+        GroupId {
+            array_id: self.id.clone(),
+            stage: "sum".into(),
+            level,
+            index,
+        }
+    }
+
+    /// Something for a slot of group `index` of level 1.
+    pub(super) fn arrival(&self, index: u64, slot: u32, value: impl Into<Bytes>) -> Arrival {
+        Arrival {
+            group: self.group(1, index),
+            slot,
+            value: value.into(),
+        }
+    }
+
+    /// A failure of one message of the stage `map`, to be reported.
+    pub(super) fn report(
+        &self,
+        message: &str,
+        verdict: Verdict,
+        attempts: &[Attempt],
+    ) -> FailureReport {
+        FailureReport {
+            array_id: self.id.clone(),
+            stage: "map".into(),
+            message: message.into(),
+            attempts: attempts.to_vec(),
+            verdict,
+        }
+    }
+
+    pub(super) async fn begin(&self, record: &RunRecord) -> Begun {
+        self.scratchpad.begin(record).await.expect("begin")
+    }
+
+    pub(super) async fn arrive(&self, arrivals: Vec<Arrival>) -> Vec<GroupState> {
+        let count = arrivals.len();
+        let states = self.scratchpad.arrive(arrivals).await.expect("arrive");
+        assert_eq!(states.len(), count, "one state for each arrival");
+        states
+    }
+
+    pub(super) async fn expect(&self, index: u64, expected: u32, root: bool) -> GroupState {
+        let group = self.group(1, index);
+        let told = self.scratchpad.expect(&group, expected, root).await;
+        told.expect("expect")
+    }
+
+    /// The values of a group of level 1 that is still there.
+    pub(super) async fn values(&self, index: u64) -> Vec<(u32, Bytes)> {
+        match self.members(index).await {
+            Members::Present { state, values } => {
+                assert_eq!(
+                    state.arrived as usize,
+                    values.len(),
+                    "a value for each slot"
+                );
+                values
+            }
+            Members::Retired => panic!("group {index} has not retired"),
+        }
+    }
+
+    pub(super) async fn members(&self, index: u64) -> Members {
+        let members = self.scratchpad.members(&self.group(1, index)).await;
+        members.expect("members")
+    }
+
+    pub(super) async fn retire(&self, index: u64) {
+        let retired = self.scratchpad.retire(&self.group(1, index)).await;
+        retired.expect("retire");
+    }
+
+    pub(super) async fn arrived(&self, groups: &[GroupId]) -> Vec<Vec<u32>> {
+        self.scratchpad.arrived(groups).await.expect("arrived")
+    }
+
+    pub(super) async fn complete(&self, result: &str) -> bool {
+        let result = Bytes::from(result.to_owned());
+        let completed = self.scratchpad.complete(&self.id, result).await;
+        completed.expect("complete")
+    }
+
+    pub(super) async fn cancel(&self) -> bool {
+        self.scratchpad.cancel(&self.id).await.expect("cancel")
+    }
+
+    /// What is known of the run, which has to be something.
+    pub(super) async fn status(&self) -> RunSnapshot {
+        let status = self.scratchpad.status(&self.id).await.expect("status");
+        status.expect("the run is known")
+    }
+
+    pub(super) async fn record(&self, report: &FailureReport) -> FailureLog {
+        let log = self.scratchpad.record_failure(report).await;
+        log.expect("record_failure")
+    }
+
+    /// Reports a failure of one message of the stage `map`.
+    pub(super) async fn fail(
+        &self,
+        message: &str,
+        verdict: Verdict,
+        attempts: &[Attempt],
+    ) -> FailureLog {
+        self.record(&self.report(message, verdict, attempts)).await
+    }
+
+    pub(super) async fn clear(&self, message: &str, id: Uuid) {
+        let cleared = self.scratchpad.clear_failure(&self.id, "map", message, id);
+        cleared.await.expect("clear_failure");
+    }
+
+    pub(super) async fn failures(&self) -> Vec<Failure> {
+        let failures = self.scratchpad.failures(&self.id, 1_000).await;
+        failures.expect("failures")
+    }
+}
+
+/// The record of a run whose length is not known yet.
+pub(super) fn record(id: &ArrayId) -> RunRecord {
+    RunRecord {
+        array_id: id.clone(),
+        created_at: 1_700_000_000_000,
+        first_stage: "map".into(),
+        reduce_stage: "sum".into(),
+        fan_in: FAN_IN,
+        plan: PacketPlan::Fixed(10),
+        array_length: None,
+        packets: None,
+    }
+}
+
+pub(super) fn attempt(number: u32, item: Option<u64>, error: &str) -> Attempt {
+    Attempt {
+        number,
+        at: 1_700_000_000_000 + u64::from(number),
+        item,
+        error: error.into(),
+    }
+}
