@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::sync::OnceCell;
 
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
+use crate::change::Change;
 use crate::dead_letter::DeadLetter;
 use crate::definition::{Definition, Extract, queue_name};
 use crate::error::{Error, Result};
@@ -142,6 +143,13 @@ impl<I, R> Deployment<I, R> {
         backend: Backend,
         extract: Extract<R>,
     ) -> Self {
+        let backend = match backend.scratchpad.bind(name) {
+            Some(scratchpad) => Backend {
+                scratchpad,
+                ..backend
+            },
+            None => backend,
+        };
         let queues = definition
             .stages()
             .iter()
@@ -170,26 +178,55 @@ impl<I, R> Deployment<I, R> {
         stages.iter().map(|stage| &*stage.name)
     }
 
-    /// Makes the queues, dead-letter queues and tables that are missing. Safe to repeat, and to do from
-    /// many processes at once. A memory backend needs none of it.
+    /// Makes the queues, dead-letter queues and tables that are missing, updates the settings that differ
+    /// where that is safe, touches nothing else, and says what it did. Safe to repeat, and to do from many processes at
+    /// once. A memory backend needs none of it.
     ///
     /// # Errors
     /// [`Error::Backend`] with the service's reason.
-    pub async fn provision(&self) -> Result<()> {
+    pub async fn provision(&self) -> Result<Vec<Change>> {
         let Shared {
             name,
             definition,
             backend,
             ..
         } = self.shared.as_ref();
+        let mut changes = Vec::new();
         for stage in definition.stages() {
             let queue = queue_name(name, &stage.name);
-            backend
-                .queues
-                .provision(&queue, &stage.options.queue)
-                .await?;
+            let options = &stage.options.queue;
+            changes.extend(backend.queues.provision(&queue, options).await?);
         }
-        backend.scratchpad.provision(name).await
+        changes.extend(backend.scratchpad.provision().await?);
+        Ok(changes)
+    }
+
+    /// Removes the deployment's queues, dead-letter queues and tables **with everything in them**: runs under way,
+    /// results and dead letters. Asks for the deployment's name, so that nobody does it by accident.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`] where `name` is not this deployment's, and [`Error::Backend`] with the service's reason.
+    pub async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
+        if name != self.name() {
+            return Err(Error::InvalidPipeline {
+                problem: format!(
+                    "deprovisioning removes everything of deployment `{}`: it asks for that name, and was given `{name}`",
+                    self.name()
+                ),
+            });
+        }
+        let Shared {
+            definition,
+            backend,
+            ..
+        } = self.shared.as_ref();
+        let mut changes = Vec::new();
+        for stage in definition.stages() {
+            let queue = queue_name(name, &stage.name);
+            changes.extend(backend.queues.deprovision(&queue).await?);
+        }
+        changes.extend(backend.scratchpad.deprovision().await?);
+        Ok(changes)
     }
 
     /// A worker for this deployment's stages, with its options to set.
@@ -297,7 +334,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
             (low, Some(high)) if low == high => Some(low as u64),
             _ => None,
         };
-        Submission::begin(&self.shared, id, FromIterator(items), length).await
+        Submission::begin(&self.shared, id, FromIterator(items.fuse()), length).await
     }
 
     pub(crate) async fn begin_stream<V>(
@@ -308,7 +345,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     where
         V: Stream<Item = I>,
     {
-        Submission::begin(&self.shared, id, FromStream(Box::pin(items)), None).await
+        Submission::begin(&self.shared, id, FromStream(Box::pin(items.fuse())), None).await
     }
 
     async fn send<S: crate::submit::Source<Item = I>>(

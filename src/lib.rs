@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod change;
 mod codec;
 mod cut;
 mod dead_letter;
@@ -27,6 +28,7 @@ pub mod scratchpad;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use change::{Action, Change};
 pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
 pub use error::{BoxError, Error, Permanent, Result, permanent};

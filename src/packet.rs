@@ -363,8 +363,15 @@ struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     packet_yields: Option<Cow<'a, [u32]>>,
     /// Written by [`splice`], since it is JSON already.
-    #[serde(borrow, skip_serializing)]
+    #[serde(borrow, default, skip_serializing, deserialize_with = "even_null")]
     packet_value: Option<&'a RawValue>,
+}
+
+/// A value that is `null` is a value, and not a missing field.
+fn even_null<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -494,6 +501,15 @@ mod tests {
         let packet = Packet {
             array_length: None,
             skipped: 2,
+            ..packet()
+        };
+        assert_eq!(Packet::decode(&packet.encode().unwrap()).unwrap(), packet);
+    }
+
+    #[test]
+    fn null_is_a_value() {
+        let packet = Packet {
+            value: Bytes::from_static(b"null"),
             ..packet()
         };
         assert_eq!(Packet::decode(&packet.encode().unwrap()).unwrap(), packet);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::change::Change;
 use crate::error::Result;
 
 /// How long a received message stays hidden from other receivers unless told otherwise.
@@ -103,9 +104,18 @@ pub trait Queues: Send + Sync + 'static {
     /// A service that needs provisioning names the queue that is missing.
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>>;
 
-    /// Makes the queue and its dead-letter queue if they are missing. Idempotent; many callers
-    /// may do it at once.
-    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<()>;
+    /// Makes the queue and its dead-letter queue if they are missing, updates the settings that differ
+    /// where that is safe, touches nothing else, and says what it did. Idempotent; many callers may do it at
+    /// once. Queues that need no making do nothing, which is the default.
+    async fn provision(&self, _name: &str, _options: &QueueOptions) -> Result<Vec<Change>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes the queue and its dead-letter queue with all that is in them, and says what it did.
+    /// Idempotent. The default does nothing.
+    async fn deprovision(&self, _name: &str) -> Result<Vec<Change>> {
+        Ok(Vec::new())
+    }
 }
 
 /// An at-least-once queue: whatever is received and not acknowledged becomes visible again after

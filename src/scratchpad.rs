@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::change::Change;
 use crate::error::Result;
 use crate::packet::ArrayId;
 
@@ -267,10 +268,21 @@ impl fmt::Display for Failure {
 /// but for [`arrive`](Scratchpad::arrive), whose batch may have happened in part.
 #[async_trait]
 pub trait Scratchpad: Send + Sync + 'static {
-    /// Makes the tables that are missing, under names that begin with the deployment's. Idempotent;
-    /// many callers may do it at once. A store that needs none does nothing.
-    async fn provision(&self, _deployment: &str) -> Result<()> {
-        Ok(())
+    /// The scratchpad for one deployment: what is written through it stays apart from what other
+    /// deployments write. `None`, the default, where this one serves whatever is deployed over it.
+    fn bind(&self, _deployment: &str) -> Option<Arc<dyn Scratchpad>> {
+        None
+    }
+
+    /// Makes the tables that are missing, touches nothing else, and says what it did. Idempotent; many
+    /// callers may do it at once. A store that needs none does nothing, which is the default.
+    async fn provision(&self) -> Result<Vec<Change>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes the tables with all that is in them, and says what it did. Idempotent. The default does nothing.
+    async fn deprovision(&self) -> Result<Vec<Change>> {
+        Ok(Vec::new())
     }
 
     /// Begins a run: conditional on the array id being new. Atomic.

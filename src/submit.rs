@@ -1,6 +1,7 @@
 //! Submitting: an array is cut into packets, the packets go on the first stage's queue, and the tree is
 //! told its size.
 
+use std::iter::Fuse;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,6 @@ use crate::tree::Tree;
 /// Messages and bytes that go to the queue in one call.
 const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
-/// A first packet larger than this share of what the queue takes warns that others may not fit.
-const COMFORTABLE: usize = 4;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
 const ATTEMPTS: u32 = 12;
 /// How often a submitter looks whether the run was cancelled.
@@ -43,7 +42,7 @@ pub(crate) trait Source {
     async fn fill(&mut self, items: &mut Vec<Self::Item>, count: usize);
 }
 
-pub(crate) struct FromIterator<V>(pub(crate) V);
+pub(crate) struct FromIterator<V>(pub(crate) Fuse<V>);
 
 impl<V: Iterator<Item: Data>> Source for FromIterator<V> {
     type Item = V::Item;
@@ -54,7 +53,7 @@ impl<V: Iterator<Item: Data>> Source for FromIterator<V> {
     }
 }
 
-pub(crate) struct FromStream<V>(pub(crate) Pin<Box<V>>);
+pub(crate) struct FromStream<V>(pub(crate) Pin<Box<futures::stream::Fuse<V>>>);
 
 impl<V: Stream<Item: Data>> Source for FromStream<V> {
     type Item = V::Item;
@@ -95,7 +94,7 @@ impl<S: Source> Submission<S> {
     pub(crate) async fn begin(
         shared: &Arc<Shared>,
         array_id: ArrayId,
-        mut source: S,
+        source: S,
         length: Option<u64>,
     ) -> Result<Self> {
         array_id.validate()?;
@@ -107,8 +106,13 @@ impl<S: Source> Submission<S> {
         let reduction = definition.reductions().next().ok_or_else(missing)?;
         let queue = Arc::clone(shared.queue(0).await?);
         let plan = PacketPlan::new(first.options.packet_size, length);
-        let mut items = Vec::new();
-        let mut record = RunRecord {
+        // Where messages have a limit, packets may have to be cut by their bytes, and only the end tells how
+        // many there are.
+        let packets = match queue.max_body() {
+            None => length.map(|length| plan.packets(length)),
+            Some(_) => None,
+        };
+        let record = RunRecord {
             array_id,
             created_at: now(),
             first_stage: first.name.to_string(),
@@ -116,23 +120,15 @@ impl<S: Source> Submission<S> {
             fan_in: reduction.options.fan_in,
             plan,
             array_length: length,
-            packets: length.map(|length| plan.packets(length)),
+            packets,
         };
-        if let (Some(limit), Some(_)) = (queue.max_body(), length) {
-            // Where items are large, packets are cut by their bytes, and only the end tells how many.
-            source.fill(&mut items, plan.size_at(0) as usize).await;
-            let value = encode_items(&items, 0, 0)?;
-            if value.len().saturating_mul(COMFORTABLE) > limit {
-                record.packets = None;
-            }
-        }
         let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
         let mut submission = Self {
             shared: Arc::clone(shared),
             queue,
             record,
             source,
-            items,
+            items: Vec::new(),
             sent_before: false,
             failed_before: false,
             new: true,
@@ -329,7 +325,7 @@ impl<S: Source> Submission<S> {
                 self.packets += 1;
                 return Ok(body);
             }
-            if count == 1 || self.record.packets.is_some() {
+            if count == 1 {
                 return Err(Error::TooLarge {
                     what: name_packet(self.packets, self.offset, count),
                     size: body.len(),

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::state::State;
 use super::{after, lock};
+use crate::change::Change;
 use crate::error::{Error, Result};
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 
@@ -130,9 +131,12 @@ impl Queues for MemoryQueues {
         }))
     }
 
-    async fn provision(&self, name: &str, _options: &QueueOptions) -> Result<()> {
-        self.queue(name);
-        Ok(())
+    async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
+        let queue = format!("queue {name}");
+        Ok(match lock(&self.queues).remove(name) {
+            Some(_) => vec![Change::deleted(queue)],
+            None => vec![Change::unchanged(queue)],
+        })
     }
 }
 

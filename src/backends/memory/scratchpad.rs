@@ -46,6 +46,8 @@ const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug)]
 pub struct MemoryScratchpad {
     store: Arc<Store>,
+    /// A store for each deployment, so that two may give their runs the same ids.
+    deployments: Arc<Mutex<HashMap<String, Arc<Store>>>>,
     retention: Duration,
 }
 
@@ -62,6 +64,7 @@ impl Default for MemoryScratchpad {
     fn default() -> Self {
         Self {
             store: Arc::default(),
+            deployments: Arc::default(),
             retention: DEFAULT_RETENTION,
         }
     }
@@ -157,6 +160,15 @@ impl MemoryScratchpad {
 
 #[async_trait]
 impl Scratchpad for MemoryScratchpad {
+    fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
+        let mut deployments = lock(&self.deployments);
+        let store = deployments.entry(deployment.to_owned()).or_default();
+        Some(Arc::new(Self {
+            store: Arc::clone(store),
+            ..self.clone()
+        }))
+    }
+
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {
         let now = Instant::now();
         self.sweep(now);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::change::Change;
 use crate::error::Result;
 use crate::packet::ArrayId;
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
@@ -40,9 +41,14 @@ impl<F: Around> Queues for Wrapped<F, dyn Queues> {
         Ok(Arc::new(Wrapped { fault, inner }))
     }
 
-    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<()> {
+    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<Vec<Change>> {
         let call = self.inner.provision(name, options);
         self.fault.around("provision", call).await
+    }
+
+    async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
+        let call = self.inner.deprovision(name);
+        self.fault.around("deprovision", call).await
     }
 }
 
@@ -107,9 +113,20 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
 
 #[async_trait]
 impl<F: Around> Scratchpad for Wrapped<F, dyn Scratchpad> {
-    async fn provision(&self, deployment: &str) -> Result<()> {
-        let call = self.inner.provision(deployment);
+    fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
+        let inner = self.inner.bind(deployment)?;
+        let fault = self.fault.clone();
+        Some(Arc::new(Self { fault, inner }))
+    }
+
+    async fn provision(&self) -> Result<Vec<Change>> {
+        let call = self.inner.provision();
         self.fault.around("provision", call).await
+    }
+
+    async fn deprovision(&self) -> Result<Vec<Change>> {
+        let call = self.inner.deprovision();
+        self.fault.around("deprovision", call).await
     }
 
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {

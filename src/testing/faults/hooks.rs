@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::change::Change;
 use crate::error::Result;
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 
@@ -56,8 +57,12 @@ impl<H: Hooks> Queues for HookedQueues<H> {
         }))
     }
 
-    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<()> {
+    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<Vec<Change>> {
         self.inner.provision(name, options).await
+    }
+
+    async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
+        self.inner.deprovision(name).await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::scratchpad::{
 /// Provisioning is idempotent, and many may do it at once: no run is lost by it.
 pub async fn provisioning_again_changes_nothing(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let again = (0..4).map(|_| subject.scratchpad.provision("conformance"));
+    let again = (0..4).map(|_| subject.scratchpad.provision());
     for provisioned in join_all(again).await {
         provisioned.expect("provision");
     }

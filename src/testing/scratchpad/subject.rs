@@ -31,7 +31,7 @@ impl Subject {
 
     /// A run that nobody has begun.
     pub(super) async fn unknown(scratchpad: Arc<dyn Scratchpad>) -> Self {
-        let provisioned = scratchpad.provision("conformance").await;
+        let provisioned = scratchpad.provision().await;
         provisioned.expect("provision");
         Self {
             scratchpad,

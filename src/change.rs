@@ -1,0 +1,68 @@
+//! What provisioning did.
+
+use std::fmt;
+
+/// What became of one queue or table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// Which resource, such as `SQS queue adder-sum`.
+    pub resource: String,
+    /// What was done.
+    pub action: Action,
+}
+
+/// What was done to a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// It was missing, and was made.
+    Created,
+    /// It was there, and these of its settings were changed.
+    Updated(String),
+    /// It was as it should be.
+    Unchanged,
+    /// It was removed.
+    Deleted,
+}
+
+impl Change {
+    /// The resource was made.
+    pub fn created(resource: impl Into<String>) -> Self {
+        Self::new(resource, Action::Created)
+    }
+
+    /// These settings of the resource were changed.
+    pub fn updated(resource: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(resource, Action::Updated(what.into()))
+    }
+
+    /// Nothing was to be done.
+    pub fn unchanged(resource: impl Into<String>) -> Self {
+        Self::new(resource, Action::Unchanged)
+    }
+
+    /// The resource was removed.
+    pub fn deleted(resource: impl Into<String>) -> Self {
+        Self::new(resource, Action::Deleted)
+    }
+
+    fn new(resource: impl Into<String>, action: Action) -> Self {
+        Self {
+            resource: resource.into(),
+            action,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resource = &self.resource;
+        match &self.action {
+            Action::Created => write!(formatter, "{resource}: created"),
+            Action::Updated(what) => write!(formatter, "{resource}: updated {what}"),
+            Action::Unchanged => write!(formatter, "{resource}: unchanged"),
+            Action::Deleted => write!(formatter, "{resource}: deleted"),
+        }
+    }
+}
