@@ -16,6 +16,8 @@
 //!
 //! What cannot be read (no permission, not text, gone, a link to nowhere) is named on standard error, and the
 //! rest is counted.
+//!
+//! Memory follows the number of different words: text goes as soon as it is counted.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -34,9 +36,9 @@ use walkdir::{DirEntry, WalkDir};
 const TOP: usize = 10;
 /// Files open at once: each is in memory while it waits to be counted.
 const FILES_AT_ONCE: usize = 16;
-/// Files whose words are counted into one map. Each map is a message, so few files would mean many messages
-/// with the same words, and many would hold much text in memory at once.
-const FILES_A_PACKET: u32 = 16;
+/// Files whose words are counted into one map. Each map is kept as a message, so few files would make many
+/// messages of the same words, and many would hold much text in memory at once.
+const FILES_A_PACKET: u32 = 64;
 /// A binary file nearly always shows itself this early, and is then not read to its end.
 const HEAD: u64 = 8 * 1024;
 
