@@ -7,8 +7,7 @@
 //!
 //! A word is a run of anything but white space, as `LC_ALL=C tr -s '[:space:]' '\n'` sees it: space, tab,
 //! newline, vertical tab, form feed and carriage return part words, and nothing else does. Case counts. `wc -w`
-//! agrees on plain text; in a UTF-8 locale it parts words at no-break spaces too, and no `wc` counts what
-//! cannot be printed.
+//! agrees on plain text; on no-break spaces and on what cannot be printed, its versions and locales differ.
 //!
 //! A text file is one that is UTF-8 and has no NUL byte. Links are not followed, pipes, sockets and devices
 //! are left alone. Without DIR, the tree's `target` and its hidden directories, such as `.git`, are left out

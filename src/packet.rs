@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
+use crate::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -294,12 +294,23 @@ impl Message {
         let stage = Arc::from(stage);
         let work = match wire.kind {
             Some(Kind::Map) => Work::Map(MapWork {
-                packet: wire.packet(body)?,
+                packet: match wire.packet(body)? {
+                    leaf if leaf.packet_id.level == 0 => leaf,
+                    other => {
+                        return Err(format!(
+                            "packetId {} is no leaf's, as that of a packet of items is",
+                            other.packet_id
+                        ));
+                    }
+                },
                 offset: wire.packet_offset.unwrap_or_default(),
                 yields: wire.packet_yields.map(|yields| yields.into_owned()),
             }),
             Some(Kind::Reduce) => Work::Reduce(ReduceWork {
-                level: wire.level.ok_or_else(|| missing("level"))?,
+                level: match wire.level.ok_or_else(|| missing("level"))? {
+                    level @ 1..=MAX_LEVEL => level,
+                    other => return Err(format!("level {other} is not in 1..={MAX_LEVEL}")),
+                },
                 group: wire.group.ok_or_else(|| missing("group"))?,
                 array_id: wire.array_id,
             }),

@@ -124,8 +124,17 @@ impl Protocol {
     /// Whether all that the message causes is durable already, as far as the tree tells. If only the
     /// group's reduction is still to be asked for, asks for it.
     async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
-        let Work::Map(work) = &message.work else {
-            return Ok(false);
+        let work = match &message.work {
+            Work::Map(work) => work,
+            Work::Reduce(work) => {
+                let group = GroupId {
+                    array_id: work.array_id.clone(),
+                    stage: Arc::clone(&task.stage.name),
+                    level: work.level,
+                    index: work.group,
+                };
+                return Ok(self.members(&group).await? == Members::Retired);
+            }
         };
         let next = task.index + 1;
         let (Some(StageKind::Reduce(_)), Some(reduction)) =
@@ -194,6 +203,7 @@ impl Protocol {
             ),
             limits: task.limits,
             lenient,
+            of_items: task.stage.works_on_items,
         };
         let output = match step.run(input(may_skip && last)).await {
             Err(failures) if may_skip && !last && failures.iter().any(|f| f.permanent) => {

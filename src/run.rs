@@ -18,6 +18,8 @@ use crate::tree::Tree;
 const WAIT: Duration = Duration::from_secs(60);
 /// Groups asked for in one call when a run's progress is looked up.
 const GROUPS_AT_ONCE: u64 = 1_000;
+/// How long a dead letter may take to get into its place after its failure is on record.
+const BURIAL: Duration = Duration::from_secs(5);
 /// Failures that [`Run::failures`] lists.
 const MOST_FAILURES: usize = 10_000;
 
@@ -186,9 +188,10 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::NoSuchRun`] where nobody knows the run.
     pub async fn wait(&self, timeout: Duration) -> Result<Status> {
-        let deadline = Instant::now() + timeout;
+        // A wait too long for the clock is one without end.
+        let deadline = Instant::now().checked_add(timeout);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(WAIT, |at| at.saturating_duration_since(Instant::now()));
             let snapshot = self.snapshot(left.min(WAIT)).await?;
             if snapshot.has_ended() || left.is_zero() {
                 return self.status_of(snapshot).await;
@@ -339,6 +342,24 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call does the rest.
     pub async fn redrive(&self) -> Result<usize> {
+        let begin = Instant::now();
+        let mut count = 0;
+        loop {
+            count += self.redrive_what_is_there().await?;
+            // A failure is on record a moment before its dead letter is in its place.
+            let missing = self
+                .failures()
+                .await?
+                .into_iter()
+                .any(|failure| matches!(failure.verdict, Verdict::Dead(id) if !id.is_nil()));
+            if !missing || begin.elapsed() >= BURIAL {
+                return Ok(count);
+            }
+            tokio::time::sleep(BURIAL / 20).await;
+        }
+    }
+
+    async fn redrive_what_is_there(&self) -> Result<usize> {
         let letters = self.own_dead_letters().await?;
         let count = letters.len();
         for (queue, letter) in letters {

@@ -70,10 +70,10 @@ impl Context {
         }
     }
 
-    pub(crate) fn at(&self, item: u64) -> Self {
+    pub(crate) fn at(&self, item: Option<u64>) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            item: Some(item),
+            item,
         }
     }
 
@@ -88,7 +88,7 @@ impl Context {
     }
 
     /// The index in the array of the item at hand, or of the item it came from, counted from 0. `None`
-    /// where partial results are combined.
+    /// where partial results are combined, and behind a reduction.
     pub fn item(&self) -> Option<u64> {
         self.item
     }

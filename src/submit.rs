@@ -223,7 +223,9 @@ impl<S: Source> Submission<S> {
         tracing::debug!(array_id = %self.record.array_id, items = self.record.array_length, packets = self.record.packets, "submitting");
         self.seal(self.record.packets).await?;
         loop {
-            self.fill().await?;
+            if !self.fill().await? {
+                return Ok(());
+            }
             if self.items.is_empty() {
                 break;
             }
@@ -232,9 +234,8 @@ impl<S: Source> Submission<S> {
             self.batch.push(body);
             if self.batch.len() >= BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {
                 self.flush().await?;
-                if self.is_cancelled().await? {
-                    return Ok(());
-                }
+                // Input that is always ready must not keep who waits for the run from seeing it fail.
+                tokio::task::yield_now().await;
             }
         }
         self.flush().await?;
@@ -268,8 +269,9 @@ impl<S: Source> Submission<S> {
         patiently("submitted", || scratchpad.submitted(array_id)).await
     }
 
-    /// Pulls the next packet's items. What is ready to go does not wait for a slow stream.
-    async fn fill(&mut self) -> Result<()> {
+    /// Pulls the next packet's items. What is ready to go does not wait for a slow stream. Returns false when the
+    /// run was cancelled meanwhile.
+    async fn fill(&mut self) -> Result<bool> {
         let mut size = u64::from(self.record.plan.size_at(self.offset));
         if let Some(length) = self.record.array_length {
             // One item more than there should be shows that there are too many.
@@ -277,21 +279,30 @@ impl<S: Source> Submission<S> {
             size = size.min(left);
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let mut source = &mut self.source;
         let pending = {
-            let mut fill = pin!(source.fill(&mut self.items, size));
+            let mut fill = pin!(self.source.fill(&mut self.items, size));
             futures::poll!(fill.as_mut()).is_pending()
         };
         if pending {
-            flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await?;
-            source = &mut self.source;
-            source.fill(&mut self.items, size).await;
+            self.flush().await?;
+            loop {
+                let fill = self.source.fill(&mut self.items, size);
+                if tokio::time::timeout(CANCEL_CHECK, fill).await.is_ok() {
+                    break;
+                }
+                if self.is_cancelled().await? {
+                    return Ok(false);
+                }
+            }
+        }
+        if self.is_cancelled().await? {
+            return Ok(false);
         }
         match self.record.array_length {
             Some(length) if self.offset >= length && !self.items.is_empty() => Err(self.refuse(
                 format!("the array was to have {length} items, and more came"),
             )),
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

@@ -12,6 +12,9 @@ pub(crate) const MIN_FAN_IN: u32 = 2;
 /// The most members a group can have, so that a group's state stays a small record in any store.
 pub(crate) const MAX_FAN_IN: u32 = 1_000;
 
+/// The highest level a tree can have: that of 2^64 leaves in pairs.
+pub(crate) const MAX_LEVEL: u32 = 66;
+
 /// The shape of one run's tree: how many leaves, how many members a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tree {
@@ -32,7 +35,11 @@ pub(crate) struct Edge {
 pub(crate) fn parent(level: u32, index: u64, fan_in: u32) -> (u32, u64, u32) {
     let fan_in = u64::from(fan_in.max(MIN_FAN_IN));
     // The remainder is below `fan_in`, which is a u32.
-    (level + 1, index / fan_in, (index % fan_in) as u32)
+    (
+        level.saturating_add(1),
+        index / fan_in,
+        (index % fan_in) as u32,
+    )
 }
 
 impl Tree {
@@ -157,7 +164,7 @@ mod tests {
             Tree::new(u64::MAX, 2)
                 .edges()
                 .last()
-                .is_some_and(|e| e.root)
+                .is_some_and(|e| e.root && e.level <= MAX_LEVEL)
         );
     }
 }

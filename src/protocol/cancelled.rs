@@ -38,8 +38,9 @@ impl Cancelled {
         {
             let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
             match runs.get_mut(array_id) {
-                Some(known) if known.over => return true,
-                Some(known) if now.duration_since(known.checked) < self.interval => return false,
+                Some(known) if now.duration_since(known.checked) < self.interval => {
+                    return known.over;
+                }
                 // Others that come meanwhile need not ask as well.
                 Some(known) => known.checked = now,
                 None => {
@@ -55,19 +56,18 @@ impl Cancelled {
                 }
             }
         }
-        match seam.shared.scratchpad().status(array_id).await {
-            Ok(Some(run)) if run.cancelled || run.result.is_some() => {
-                let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(known) = runs.get_mut(array_id) {
-                    known.over = true;
-                }
-                true
-            }
-            Ok(_) => false,
+        let over = match seam.shared.scratchpad().status(array_id).await {
+            // An id may be used again after its run has gone.
+            Ok(run) => run.is_some_and(|run| run.cancelled || run.result.is_some()),
             Err(error) => {
                 tracing::warn!(%array_id, %error, "could not look up whether the run was cancelled");
-                false
+                return false;
             }
+        };
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = runs.get_mut(array_id) {
+            known.over = over;
         }
+        over
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Limits {
     /// The most items of one packet that are begun side by side.
     pub(crate) concurrency: usize,
     pub(crate) pace: Option<Pace>,
+    /// CPU-bound work at once, over all of the worker's stages.
+    pub(crate) cpu: Arc<Semaphore>,
 }
 
 /// A packet for a map stage, and how to treat it.
@@ -41,6 +43,8 @@ pub(crate) struct Input<'a> {
     pub(crate) limits: &'a Limits,
     /// Leave out the items that fail, instead of failing the packet.
     pub(crate) lenient: bool,
+    /// Whether the values come from items of the array, and not from one reduced value.
+    pub(crate) of_items: bool,
 }
 
 /// What a map stage made of a packet.
@@ -178,6 +182,7 @@ struct Pass<M: Map> {
     excluded: BTreeSet<usize>,
     context: Context,
     lenient: bool,
+    of_items: bool,
     watch: Watch,
 }
 
@@ -188,6 +193,7 @@ impl<M: Map> MapStep for TypedMap<M> {
         let named = |trouble: Trouble| ItemFailure {
             item: trouble
                 .unit
+                .filter(|_| input.of_items)
                 .map(|unit| work.offset.saturating_add(unit as u64)),
             error: trouble.error,
             permanent: trouble.permanent,
@@ -206,6 +212,7 @@ impl<M: Map> MapStep for TypedMap<M> {
                 excluded: excluded.clone(),
                 context: input.context.clone(),
                 lenient: input.lenient,
+                of_items: input.of_items,
                 watch: Watch::default(),
             });
             match pass.run(input.limits).await {
@@ -244,7 +251,7 @@ impl<M: Map> Pass<M> {
                     pace.wait(codec::count(&self.value)).await;
                 }
                 off_thread(
-                    limits.timeout,
+                    limits,
                     || self.begun(),
                     move || {
                         let mapped = this.map_in_turn()?;
@@ -257,12 +264,8 @@ impl<M: Map> Pass<M> {
                 let mapped = self.map_side_by_side(limits).await?;
                 match self.sink.execution() {
                     Execution::Blocking => {
-                        off_thread(
-                            limits.timeout,
-                            || self.begun(),
-                            move || ready(this.absorb(mapped)),
-                        )
-                        .await
+                        off_thread(limits, || self.begun(), move || ready(this.absorb(mapped)))
+                            .await
                     }
                     Execution::Async => tokio::time::timeout(limits.timeout, self.absorb(mapped))
                         .await
@@ -304,8 +307,10 @@ impl<M: Map> Pass<M> {
         }
     }
 
-    fn item(&self, unit: usize) -> u64 {
-        self.offset.saturating_add(unit as u64)
+    /// The array's item behind a source item of this packet.
+    fn item(&self, unit: usize) -> Option<u64> {
+        let item = self.offset.saturating_add(unit as u64);
+        self.of_items.then_some(item)
     }
 
     /// The packet's values, and how many source items they came from.
@@ -365,7 +370,7 @@ impl<M: Map> Pass<M> {
                     if !self.excluded.is_empty() && self.excluded.contains(&unit) {
                         continue;
                     }
-                    context.item = Some(self.item(unit));
+                    context.item = self.item(unit);
                     let before = outputs.len();
                     let mut emitter = Emitter {
                         values: &mut outputs,
@@ -558,7 +563,7 @@ impl<C: Combine> CombineStep for Fold<C> {
             }
         };
         let outcome = match self.0.execution() {
-            Execution::Blocking => off_thread(limits.timeout, || 0, move || ready(work)).await,
+            Execution::Blocking => off_thread(limits, || 0, move || ready(work)).await,
             Execution::Async => tokio::time::timeout(limits.timeout, work)
                 .await
                 .map_err(|_| timed_out(limits.timeout)),
@@ -588,10 +593,14 @@ async fn combine_group<C: Combine>(
 /// Runs work on a thread for blocking work, and gives it up when `steps` has not moved for as long
 /// as the timeout. The thread cannot be stopped; what it makes then is dropped.
 async fn off_thread<T: Send + 'static>(
-    timeout: Duration,
+    limits: &Limits,
     steps: impl Fn() -> usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
+    let timeout = limits.timeout;
+    // The semaphore is never closed. Work that is given up gives its place up, too, or a few that never end
+    // would stop the worker.
+    let _permit = limits.cpu.acquire().await;
     let mut handle = tokio::task::spawn_blocking(work);
     let mut seen = steps();
     let mut since = Instant::now();

@@ -59,6 +59,7 @@ impl Lane {
         queue: Arc<dyn Queue>,
         next: Option<Arc<dyn Queue>>,
         prefetch: usize,
+        cpu: Arc<Semaphore>,
     ) -> Self {
         let options = &definition.options;
         Self {
@@ -73,6 +74,7 @@ impl Lane {
                 items: Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)),
                 concurrency: options.concurrency,
                 pace: options.rate_limit.map(Pace::new),
+                cpu,
             }),
             cpu_bound: definition.execution == Execution::Blocking,
             by_items: definition.execution == Execution::Async && definition.works_on_items,

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -126,6 +127,9 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>
             places
         }
     };
+    let cpu = Arc::new(Semaphore::new(
+        options.concurrency.min(Semaphore::MAX_PERMITS),
+    ));
     let mut lanes = Vec::with_capacity(served.len());
     for stage in served {
         let Some(current) = definition.stage(stage) else {
@@ -138,7 +142,15 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>
             Some(next) if !next.is_reduction() => Some(open(stage + 1).await?),
             _ => None,
         };
-        lanes.push(Lane::new(stage, current, queue, next, options.prefetch));
+        let cpu = Arc::clone(&cpu);
+        lanes.push(Lane::new(
+            stage,
+            current,
+            queue,
+            next,
+            options.prefetch,
+            cpu,
+        ));
     }
     Ok(lanes)
 }
@@ -190,19 +202,32 @@ impl Shift {
 
     /// Hands back what waits, lets what runs finish within the grace period, hands back the rest.
     async fn end(mut self, grace: Duration) {
-        let deadline = Instant::now() + grace;
+        // A period too long for the clock is one without end.
+        let deadline = Instant::now().checked_add(grace);
         let mut unbegun = Vec::new();
         for lane in &mut self.lanes {
             let queue = Arc::clone(&lane.queue);
             let heartbeat = Arc::clone(&lane.heartbeat);
+            let mut deliveries = Vec::new();
             for held in lane.give_up_waiting() {
                 heartbeat.let_go(&held.delivery.receipt);
-                unbegun.push((Arc::clone(&queue), held.delivery.receipt));
+                deliveries.push(held.delivery);
             }
+            unbegun.push(put_back(queue, deliveries));
         }
-        release_all(unbegun).await;
+        if tokio::time::timeout(RELEASE_TIMEOUT, join_all(unbegun))
+            .await
+            .is_err()
+        {
+            tracing::warn!("handing back took too long; the visibility timeout does it");
+        }
         loop {
-            match tokio::time::timeout_at(deadline, self.work.join_next_with_id()).await {
+            let next = self.work.join_next_with_id();
+            let next = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, next).await,
+                None => Ok(next.await),
+            };
+            match next {
                 Ok(Some(outcome)) => self.ended(outcome),
                 Ok(None) => return,
                 Err(_) => break,
@@ -219,6 +244,32 @@ impl Shift {
         );
         self.work.shutdown().await;
         release_all(unfinished).await;
+    }
+}
+
+/// Puts messages that were not begun back as they were, by fresh copies: their delivery was no attempt at them, and a
+/// fleet may be restarted as often as it likes. A crash in between leaves two of a message, which is nothing new.
+async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
+    if deliveries.is_empty() {
+        return;
+    }
+    let (bodies, receipts): (Vec<Bytes>, Vec<Receipt>) = deliveries
+        .into_iter()
+        .map(|delivery| (delivery.body, delivery.receipt))
+        .unzip();
+    let attempts = Some(RELEASE_ATTEMPTS);
+    let sent = retry("send", attempts, || queue.send(bodies.clone())).await;
+    let put_back = match sent {
+        Ok(()) => {
+            retry("acknowledge", attempts, || {
+                queue.acknowledge(receipts.clone())
+            })
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = put_back {
+        tracing::warn!(error = %describe(&error), "messages could not be handed back; their visibility timeout does it");
     }
 }
 
