@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod array_id;
 mod batch;
 mod change;
 mod codec;

@@ -7,114 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
+pub use crate::array_id::ArrayId;
 use crate::error::{Error, Result};
 use crate::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
-
-/// The id of an array, and so of a run: a random UUID, or a key of the caller's.
-///
-/// A key has 1 to 128 characters, each an ASCII letter or digit or one of `- _ . : / @ = + ,`, so
-/// that every backend can use it in a key of its own. Submitting the same key twice is one run.
-///
-/// ```
-/// use catchment::ArrayId;
-/// let id = ArrayId::from("invoices/2026-11-21");
-/// assert_eq!(id.as_str(), "invoices/2026-11-21");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ArrayId(Arc<str>);
-
-const MAX_ARRAY_ID: usize = 128;
-
-impl ArrayId {
-    /// A new random id (UUID version 4).
-    pub fn random() -> Self {
-        Self(Uuid::new_v4().to_string().into())
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether every backend could keep it.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/@=+,".contains(c);
-        let problem = if self.0.is_empty() {
-            "it is empty"
-        } else if self.0.len() > MAX_ARRAY_ID {
-            "it has more than 128 characters"
-        } else if !self.0.chars().all(allowed) {
-            "only ASCII letters, digits and - _ . : / @ = + , are allowed"
-        } else {
-            return Ok(());
-        };
-        Err(Error::InvalidArrayId {
-            id: self.0.chars().take(MAX_ARRAY_ID).collect(),
-            problem,
-        })
-    }
-}
-
-impl fmt::Display for ArrayId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl AsRef<str> for ArrayId {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&ArrayId> for ArrayId {
-    fn from(id: &ArrayId) -> Self {
-        id.clone()
-    }
-}
-
-impl From<&str> for ArrayId {
-    fn from(id: &str) -> Self {
-        Self(id.into())
-    }
-}
-
-impl From<String> for ArrayId {
-    fn from(id: String) -> Self {
-        Self(id.into())
-    }
-}
-
-impl From<&String> for ArrayId {
-    fn from(id: &String) -> Self {
-        Self(id.as_str().into())
-    }
-}
-
-impl From<Uuid> for ArrayId {
-    fn from(id: Uuid) -> Self {
-        Self(id.to_string().into())
-    }
-}
-
-impl Serialize for ArrayId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for ArrayId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let id = Self(Arc::deserialize(deserializer)?);
-        id.validate().map_err(serde::de::Error::custom)?;
-        Ok(id)
-    }
-}
 
 /// The place of a packet in the tree of its run. Written `level/index`: `0/7` is leaf 7, which
 /// is packet 7 of the array; `2/0` is the partial result of the first group of level 2.

@@ -1,8 +1,11 @@
 //! What a stage is: its options, and the two traits that every function of an application becomes.
 
+mod blocking;
+mod combine;
 mod execute;
 mod functions;
 mod options;
+mod pass;
 mod sink;
 
 use std::future::Future;
