@@ -1,0 +1,16 @@
+//! What must not compile does not, and says why; what should compile without annotations does.
+
+#[path = "compile_pass/inference.rs"]
+mod inference;
+
+/// The messages are the compiler's own, so they are compared on the version that they were written with, and
+/// on any other this test shows as ignored. After a move to another version, or a change of what the messages
+/// show: `TRYBUILD=overwrite cargo test --test compile_fail`, and read the difference.
+#[rustversion::attr(
+    not(stable(1.95)),
+    ignore = "the expected messages are those of Rust 1.95, stable"
+)]
+#[test]
+fn misuse_does_not_compile() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}

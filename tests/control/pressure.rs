@@ -1,0 +1,94 @@
+//! Producers that are faster than consumers.
+
+use std::time::Duration;
+
+use catchment::backends::memory::MemoryQueues;
+use catchment::{Pipeline, RunState, Stage};
+use futures::stream;
+use tokio::time::sleep;
+
+use super::*;
+use crate::common::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_fast_producer_waits_for_slow_work() {
+    const CAPACITY: usize = 50;
+    for slow_stage in [0, 1, 2] {
+        for streamed in [false, true] {
+            let what = format!("stage {slow_stage} is slow, streamed: {streamed}");
+            let live = Gauge::default();
+            let done = live.clone();
+            let pace = move |stage| {
+                let done = done.clone();
+                move |n: u64| {
+                    let done = done.clone();
+                    async move {
+                        if stage == slow_stage {
+                            sleep(Duration::from_millis(10)).await;
+                        }
+                        if stage == 2 {
+                            done.leave();
+                        }
+                        ok(n).await
+                    }
+                }
+            };
+            let four = || Stage::new().concurrency(4);
+            let pipeline = Pipeline::new()
+                .then(pace(0))
+                .with(four().packet_size(1))
+                .then(pace(1))
+                .with(four())
+                .then(pace(2))
+                .with(four())
+                .reduce(|| 0, |a, b| a + b);
+            let queues = MemoryQueues::with_capacity(CAPACITY, usize::MAX);
+            let store = Store::with_queues(queues);
+            let deployment = pipeline.deploy("press", store.backend()).unwrap();
+            let worker = deployment.worker().start();
+            let pulled = live.clone();
+            let items = (0..3_000).inspect(move |_| drop(pulled.enter()));
+            let run = match streamed {
+                false => soon(deployment.submit(items)).await.unwrap(),
+                true => soon(deployment.submit_stream(stream::iter(items)))
+                    .await
+                    .unwrap(),
+            };
+            assert_eq!(
+                soon(run.result()).await.unwrap(),
+                (0..3_000).sum::<u64>(),
+                "{what}"
+            );
+            // Each queue may hold its fill, and a batch or what a worker holds beyond it.
+            let bound = (slow_stage + 1) * (CAPACITY + 30);
+            let most = live.most();
+            assert!(most <= bound, "{what}: {most} items between input and end");
+            assert!(
+                most >= CAPACITY,
+                "{what}: {most} items between input and end"
+            );
+            drop(worker);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn submitting_ends_although_nobody_works_yet() {
+    let store = Store::new();
+    let deployment = quick().deploy("alone", store.backend()).unwrap();
+    let run = soon(deployment.submit(0..1_000_000)).await.unwrap();
+    assert_eq!(store.depth(&deployment).await.ready, 1_000);
+    assert_eq!(run.status().await.unwrap().state, RunState::Running);
+    // Many more messages than a queue has room for.
+    let single = quick().deploy("single", store.backend()).unwrap();
+    let stream = stream::iter(0..1_000_000);
+    let run = soon(single.submit_stream(stream)).await.unwrap();
+    let depth = store.depth(&single).await;
+    assert!(depth.ready > 1_024, "{depth:?}");
+    let worker = single.worker().start();
+    assert_eq!(
+        soon(run.result()).await.unwrap(),
+        (0..1_000_000).sum::<u64>()
+    );
+    drop(worker);
+}

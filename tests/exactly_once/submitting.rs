@@ -1,0 +1,90 @@
+//! Submissions that are repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catchment::RunState;
+use catchment::backends::memory::MemoryQueues;
+
+use super::*;
+use crate::common::*;
+
+#[tokio::test(start_paused = true)]
+async fn submitting_the_same_id_twice_is_one_run() {
+    for input in [Input::List, Input::Stream] {
+        for length in [0, 1, 9, 25] {
+            let store = Store::new();
+            let record = Arc::new(Record::default());
+            let deployment = deploy(Shape::Reduce, 3, store.hooked(record.clone()));
+            let first = submit(&deployment, length, input).await.unwrap();
+            let sent = record.sent().len();
+            let second = submit(&deployment, length, input).await.unwrap();
+            assert_eq!(
+                record.sent().len(),
+                sent,
+                "the second submission sends nothing"
+            );
+            assert_eq!(first.id(), second.id());
+            let worker = deployment.worker().start();
+            settles(&store, &deployment, length, "submitted twice").await;
+            let sent = record.sent().len();
+            let third = submit(&deployment, length, input).await.unwrap();
+            assert_eq!(third.result().await.unwrap(), counting(length));
+            assert_eq!(record.sent().len(), sent, "nor does one after the run");
+            drop(worker);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn submitting_the_same_id_at_the_same_time_is_one_run() {
+    for seed in 0..40 {
+        let store = Store::new();
+        let backend = |n: u64| store.hooked(Arc::new(Yields::new(seed * 2 + n)));
+        let submitters = [0, 1].map(|n| deploy(Shape::Reduce, 2, backend(n)));
+        let worker = submitters[0].worker().start();
+        let [left, right] = &submitters;
+        let (a, b) = soon(futures::future::join(
+            submit(left, 13, Input::List),
+            submit(right, 13, Input::Stream),
+        ))
+        .await;
+        assert_eq!(soon(a.unwrap().result()).await.unwrap(), counting(13));
+        assert_eq!(soon(b.unwrap().result()).await.unwrap(), counting(13));
+        settles(&store, left, 13, &format!("seed {seed}")).await;
+        drop(worker);
+    }
+}
+
+/// The plan of the first submission holds, whatever the second would have planned.
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_broke_off_as_a_stream_is_completed_by_a_list() {
+    for max_body in [None, Some(100_000)] {
+        let mut queues = MemoryQueues::new();
+        if let Some(bytes) = max_body {
+            queues = queues.max_body(bytes);
+        }
+        let store = Store::with_queues(queues);
+        let deployment = deploy(Shape::Reduce, 8, store.backend());
+        let worker = deployment.worker().start();
+        let broken = async {
+            let items = futures::stream::iter(0..1_500u64);
+            let items = futures::StreamExt::chain(items, futures::stream::pending());
+            deployment.submit_stream_as("run", items).await
+        };
+        let broken = tokio::time::timeout(Duration::from_secs(5), broken).await;
+        assert!(broken.is_err(), "it was to break off");
+        let status = deployment.attach("run").status().await.unwrap();
+        assert_eq!((status.state, status.items), (RunState::Open, None));
+        assert!(status.items_done > 1_000);
+        submit(&deployment, 2_500, Input::List).await.unwrap();
+        settles(
+            &store,
+            &deployment,
+            2_500,
+            &format!("max_body {max_body:?}"),
+        )
+        .await;
+        drop(worker);
+    }
+}

@@ -1,0 +1,43 @@
+//! Nothing is lost silently: what cannot be processed becomes a dead letter with its error, and the run says so at
+//! once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod dead_letters;
+mod endless;
+mod messages;
+mod redrive;
+mod retry;
+mod skip;
+
+use std::time::Duration;
+
+use catchment::scratchpad::Failure;
+use catchment::{Error, One, Pipeline, Stage};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Sum = Pipeline<u64, u64, One>;
+
+fn sum(items: Pipeline<u64>) -> Sum {
+    items
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::new().fan_in(3))
+}
+
+/// The failure that the run ended with.
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Failed { failure, .. } => *failure,
+        other => panic!("not a failed run: {other}"),
+    }
+}

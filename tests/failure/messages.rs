@@ -1,0 +1,256 @@
+//! Messages and stored values that are not as they should be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use catchment::queue::Depth;
+use catchment::scratchpad::Members;
+use catchment::{Deployment, Pipeline, Stage};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::*;
+use crate::common::*;
+
+#[tokio::test(start_paused = true)]
+async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() {
+    let message = |changes: serde_json::Value| {
+        let mut message = json!({
+            "version": 1,
+            "kind": "map",
+            "stage": "first",
+            "arrayId": "nobody",
+            "fanIn": 2,
+            "packetId": "0/0",
+            "packetOffset": 0,
+            "packetContains": 1,
+            "packetValue": [1],
+        });
+        for (field, value) in changes.as_object().unwrap() {
+            match value.is_null() {
+                true => message.as_object_mut().unwrap().remove(field),
+                false => message
+                    .as_object_mut()
+                    .unwrap()
+                    .insert(field.clone(), value.clone()),
+            };
+        }
+        message.to_string().into_bytes()
+    };
+    let reduce = json!({ "kind": "reduce", "stage": "first", "level": 1, "group": 0 });
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let bad: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("bad-first", b"not json".to_vec(), "cannot be read"),
+        ("bad-first", b"".to_vec(), "cannot be read"),
+        ("bad-first", b"\xff\xfe\x00".to_vec(), "cannot be read"),
+        ("bad-first", b"{}".to_vec(), "arrayId"),
+        ("bad-first", b"[1, 2]".to_vec(), "cannot be read"),
+        ("bad-first", b"null".to_vec(), "cannot be read"),
+        ("bad-first", deep.into_bytes(), "cannot be read"),
+        (
+            "bad-first",
+            message(json!({}))[..60].to_vec(),
+            "cannot be read",
+        ),
+        ("bad-first", message(json!({ "version": 2 })), "version 2"),
+        ("bad-first", message(json!({ "version": null })), "version"),
+        (
+            "bad-first",
+            message(json!({ "kind": "explode" })),
+            "explode",
+        ),
+        ("bad-first", message(json!({ "kind": null })), "kind"),
+        (
+            "bad-first",
+            message(json!({ "stage": "unknown" })),
+            "`unknown`",
+        ),
+        ("bad-first", message(json!({ "stage": "sum" })), "`sum`"),
+        ("bad-first", message(json!({ "stage": null })), "stage"),
+        (
+            "bad-first",
+            message(json!({ "arrayId": "two words" })),
+            "two words",
+        ),
+        (
+            "bad-first",
+            message(json!({ "arrayId": 5 })),
+            "expected a string",
+        ),
+        ("bad-first", message(json!({ "fanIn": 1 })), "fanIn 1"),
+        (
+            "bad-first",
+            message(json!({ "fanIn": 1_000_000 })),
+            "fanIn 1000000",
+        ),
+        (
+            "bad-first",
+            message(json!({ "fanIn": -1 })),
+            "cannot be read",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetId": "seven" })),
+            "seven",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetId": "4294967295/0" })),
+            "4294967295/0",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetId": null })),
+            "packetId",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetValue": null })),
+            "packetValue",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetValue": "text" })),
+            "packet",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetValue": ["text"] })),
+            "text",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetContains": null })),
+            "packetContains",
+        ),
+        (
+            "bad-first",
+            message(json!({ "packetYields": [7] })),
+            "packetYields",
+        ),
+        ("bad-first", message(reduce), "group"),
+        ("bad-sum", message(json!({ "stage": "sum" })), "reduction"),
+        ("bad-sum", b"not json either".to_vec(), "cannot be read"),
+    ];
+    let deployment_of = |backend| {
+        Pipeline::new()
+            .then(ok::<u64>)
+            .with(Stage::named("first"))
+            .reduce(|| 0, |a, b| a + b)
+            .with(Stage::named("sum"))
+            .deploy("bad", backend)
+            .unwrap()
+    };
+    for (queue, body, reason) in bad {
+        let what = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        let store = Store::new();
+        let deployment: Deployment<u64, u64> = deployment_of(store.backend());
+        let worker = deployment.worker().start();
+        store
+            .queue(queue)
+            .await
+            .send(vec![body.clone().into()])
+            .await
+            .unwrap();
+        // At once: other bytes will not come, so there is nothing to try again.
+        sleep(SECOND).await;
+        let letters = deployment.dead_letters().await.unwrap();
+        let [letter] = letters.as_slice() else {
+            panic!("{what}: {letters:?}");
+        };
+        assert!(letter.error.contains(reason), "{what}: {}", letter.error);
+        assert_eq!(format!("bad-{}", letter.stage), queue, "{what}");
+        assert_eq!(letter.body, body, "{what}");
+        let run = deployment.submit(0..10).await.unwrap();
+        assert_eq!(soon(run.result()).await.unwrap(), 45, "{what}");
+        drop(worker);
+    }
+}
+
+/// A message of a run that nobody knows, or whose time is up, is no failure: there is nothing to do.
+#[tokio::test(start_paused = true)]
+async fn a_message_of_an_unknown_run_goes_away() {
+    let store = Store::new();
+    let deployment = sum(Pipeline::new().then(ok::<u64>))
+        .deploy("none", store.backend())
+        .unwrap();
+    let worker = deployment.worker().start();
+    let packet = r#"{"version":1,"kind":"map","stage":"map-0","arrayId":"nobody","fanIn":2,"packetId":"0/0","packetOffset":0,"packetContains":1,"packetValue":[1]}"#;
+    let group = r#"{"version":1,"kind":"reduce","stage":"reduce-1","arrayId":"nobody","fanIn":2,"level":1,"group":0}"#;
+    store
+        .queue("none-map-0")
+        .await
+        .send(vec![packet.into()])
+        .await
+        .unwrap();
+    store
+        .queue("none-reduce-1")
+        .await
+        .send(vec![group.into()])
+        .await
+        .unwrap();
+    sleep(MINUTE).await;
+    assert_eq!(store.depth(&deployment).await, Depth::default());
+    drop(worker);
+}
+
+/// The last line of defence: a message that lies about its items cannot make a wrong result.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_does_not_stand_for_every_item_is_refused() {
+    let store = Store::new();
+    let deployment = sum(Pipeline::new().then(ok::<u64>))
+        .deploy("lie", store.backend())
+        .unwrap();
+    let run = deployment.submit_as("run", 0..10).await.unwrap();
+    let queue = store.queue("lie-map-0").await;
+    let stolen = queue.receive(1, Duration::ZERO).await.unwrap().remove(0);
+    let body = String::from_utf8(stolen.body.to_vec()).unwrap();
+    let body = body.replace(r#""packetContains":1"#, r#""packetContains":3"#);
+    queue.acknowledge(vec![stolen.receipt]).await.unwrap();
+    queue.send(vec![body.into()]).await.unwrap();
+    let worker = deployment.worker().start();
+    let failure = failure(soon(run.result()).await.unwrap_err());
+    assert!(
+        failure.error.contains("12") && failure.error.contains("10"),
+        "{failure}"
+    );
+    drop(worker);
+}
+
+/// A store that is not atomic may show a group's slots before their values can be read, while another retires it.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_cannot_be_read_in_full_is_read_again() {
+    /// The first reads of each group lack their last value, and others their first.
+    struct Torn(AtomicU64);
+    #[async_trait::async_trait]
+    impl Hook for Torn {
+        async fn before(&self, _: &Call<'_>) -> Act {
+            Act::Go
+        }
+        fn read(&self, members: &mut Members) {
+            let Members::Present { values, .. } = members else {
+                return;
+            };
+            match self.0.fetch_add(1, SeqCst) {
+                0..3 => drop(values.pop()),
+                3..6 => drop(values.drain(..1.min(values.len()))),
+                _ => {}
+            }
+        }
+    }
+    let store = Store::new();
+    let pipeline = Pipeline::new()
+        .then(|n: u64| ok(format!("{n} ")))
+        .combine(Concat);
+    let deployment = pipeline
+        .with(Stage::new().fan_in(3).attempts(10))
+        .deploy("torn", store.hooked(Arc::new(Torn(AtomicU64::new(0)))))
+        .unwrap();
+    let worker = deployment.worker().start();
+    let run = deployment.submit(0..20).await.unwrap();
+    assert_eq!(soon(run.result()).await.unwrap(), counting(20));
+    sleep(MINUTE).await;
+    assert_eq!(store.depth(&deployment).await, Depth::default());
+    drop(worker);
+}

@@ -1,0 +1,202 @@
+//! Items that are left out, by policy.
+
+use catchment::queue::Depth;
+use catchment::testing::faults::{Copies, Duplicate};
+use catchment::{Backend, OnFailure, Pipeline, RunState, Stage, permanent};
+use futures::stream;
+use tokio::time::sleep;
+
+use super::*;
+use crate::common::*;
+
+/// A pipeline that leaves out the multiples of ten.
+fn lenient(policy: OnFailure, packet_size: u32) -> Sum {
+    let items = Pipeline::new()
+        .try_map(|n: u64| {
+            if n.is_multiple_of(10) {
+                Err("a ten")
+            } else {
+                Ok(n)
+            }
+        })
+        .with(
+            Stage::named("lenient")
+                .packet_size(packet_size)
+                .attempts(2)
+                .on_failure(policy),
+        );
+    sum(items)
+}
+
+fn without_tens(length: u64) -> u64 {
+    (0..length).filter(|n| n % 10 != 0).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn skipped_items_are_left_out_listed_and_counted() {
+    for packet_size in [1, 4, 100] {
+        for copies in [Copies::None, Copies::Early, Copies::Late] {
+            let store = Store::new();
+            let backend = store.with(|queues| Duplicate::new(copies).queues(queues));
+            let pipeline = lenient(OnFailure::Skip, packet_size);
+            let deployment = pipeline.deploy("skip", backend).unwrap();
+            let worker = deployment.worker().start();
+            let run = deployment.submit(0..45).await.unwrap();
+            let outcome = soon(run.outcome()).await.unwrap();
+            assert_eq!(outcome.value, without_tens(45));
+            assert_eq!(
+                (outcome.items, outcome.contains, outcome.skipped),
+                (45, 40, 5)
+            );
+            let failures = run.failures().await.unwrap();
+            let mut items: Vec<u64> = failures.iter().filter_map(|failure| failure.item).collect();
+            items.sort_unstable();
+            assert_eq!(items, [0, 10, 20, 30, 40]);
+            for failure in &failures {
+                assert!(
+                    failure.is_skipped() && failure.error.contains("a ten"),
+                    "{failure}"
+                );
+                assert_eq!(failure.stage, "lenient");
+            }
+            sleep(MINUTE).await;
+            let status = run.status().await.unwrap();
+            assert_eq!((status.state, status.skipped), (RunState::Done, 5));
+            assert_eq!((status.failures, status.items_done), (0, 45));
+            assert_eq!(store.depth(&deployment).await, Depth::default());
+            drop(worker);
+        }
+    }
+}
+
+/// The others of its packet stay, whatever is wrong with an item and wherever.
+#[tokio::test(start_paused = true)]
+async fn only_the_bad_items_are_skipped_and_not_their_packet() {
+    let skip = || Stage::new().attempts(2).on_failure(OnFailure::Skip);
+    let packets = || skip().packet_size(8);
+    let items: [(&str, Sum); 6] = [
+        (
+            "a panic",
+            sum(Pipeline::new()
+                .map(|n: u64| if n == 7 { panic!("seven") } else { n })
+                .with(packets())),
+        ),
+        (
+            "an asynchronous panic",
+            sum(Pipeline::new()
+                .then(|n: u64| async move { if n == 7 { panic!("seven") } else { ok(n).await } })
+                .with(packets())),
+        ),
+        (
+            "a permanent error",
+            sum(Pipeline::new()
+                .try_map(|n: u64| {
+                    if n == 7 {
+                        Err(permanent("seven"))
+                    } else {
+                        Ok(n)
+                    }
+                })
+                .with(packets())),
+        ),
+        (
+            "a panic in a fold",
+            Pipeline::new().map(|n: u64| n).with(packets()).fold(
+                || 0,
+                |sum, n| if n == 7 { panic!("seven") } else { sum + n },
+                |a, b| a + b,
+            ),
+        ),
+        (
+            "no end",
+            sum(Pipeline::new()
+                .then(|n: u64| async move {
+                    if n == 7 {
+                        std::future::pending::<()>().await;
+                    }
+                    ok(n).await
+                })
+                .with(packets())),
+        ),
+        (
+            // Seven sevens, of which the first are fine.
+            "one of many values",
+            sum(Pipeline::new()
+                .flat_map(|n: u64| (0..n).map(|k| (n, k)).collect::<Vec<_>>())
+                .with(Stage::new().packet_size(8))
+                .try_map(|(n, k)| match (n, k) {
+                    (7, 4) => Err("seven"),
+                    (n, k) => Ok(u64::from(k == 0) * n),
+                })
+                .with(skip())),
+        ),
+    ];
+    for (what, pipeline) in items {
+        let deployment = pipeline.deploy("skip", Backend::memory()).unwrap();
+        let worker = deployment.worker().start();
+        let run = deployment.submit(0..20).await.unwrap();
+        let outcome = soon(run.outcome()).await.unwrap();
+        assert_eq!(outcome.value, 190 - 7, "{what}");
+        assert_eq!(
+            (outcome.items, outcome.contains, outcome.skipped),
+            (20, 19, 1),
+            "{what}"
+        );
+        let failures = run.failures().await.unwrap();
+        let [failure] = failures.as_slice() else {
+            panic!("{what}: {failures:?}");
+        };
+        assert_eq!(failure.item, Some(7), "{what}");
+        drop(worker);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_bad_items_are_tolerated_and_not_one_more() {
+    // Five of 45 are tens.
+    for (policy, streamed, tolerated) in [
+        (OnFailure::Tolerate(5), false, true),
+        (OnFailure::Tolerate(5), true, true),
+        (OnFailure::Tolerate(4), false, false),
+        (OnFailure::Tolerate(4), true, false),
+        (OnFailure::Tolerate(0), false, false),
+        (OnFailure::TolerateShare(12.0), false, true),
+        (OnFailure::TolerateShare(12.0), true, true),
+        (OnFailure::TolerateShare(11.0), false, false),
+        (OnFailure::TolerateShare(11.0), true, false),
+        (OnFailure::TolerateShare(100.0), true, true),
+        (OnFailure::TolerateShare(0.0), false, false),
+        (OnFailure::TolerateShare(0.0), true, false),
+    ] {
+        for packet_size in [1, 7] {
+            let what = format!("{policy:?}, streamed: {streamed}, packets of {packet_size}");
+            let pipeline = lenient(policy, packet_size);
+            // Everything comes twice: one bad item counts once.
+            let store = Store::new();
+            let backend = store.with(|queues| Duplicate::new(Copies::Early).queues(queues));
+            let deployment = pipeline.deploy("tolerate", backend).unwrap();
+            let worker = deployment.worker().start();
+            let run = match streamed {
+                false => deployment.submit(0..45).await.unwrap(),
+                true => deployment.submit_stream(stream::iter(0..45)).await.unwrap(),
+            };
+            match soon(run.outcome()).await {
+                Ok(outcome) => {
+                    assert!(tolerated, "{what}");
+                    assert_eq!(outcome.value, without_tens(45), "{what}");
+                    assert_eq!(
+                        (outcome.items, outcome.contains, outcome.skipped),
+                        (45, 40, 5)
+                    );
+                }
+                Err(error) => {
+                    assert!(!tolerated, "{what}: {error}");
+                    let text = failure(error).error;
+                    assert!(text.contains("tolerate"), "{what}: {text}");
+                    assert_eq!(run.status().await.unwrap().state, RunState::Failed);
+                }
+            }
+            drop(worker);
+        }
+    }
+}
