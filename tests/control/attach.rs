@@ -1,5 +1,7 @@
 //! Waiting for runs, attaching to them from elsewhere, and the ids they have.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use catchment::{ArrayId, Backend, Error, RunState, Stage};
@@ -33,6 +35,26 @@ async fn waiting_ends_with_the_run_or_with_the_time() {
         soon(run.wait(Duration::MAX)).await.unwrap().state,
         RunState::Done
     );
+    drop(worker);
+}
+
+/// Who waits for hours must not lose the result to one answer that got lost.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_result_outlives_errors_that_pass() {
+    let (pipeline, _) = slow(100 * SECOND, Stage::new());
+    let store = Store::new();
+    let failed = AtomicUsize::new(0);
+    let hook = On(move |call: &Call<'_>| match call {
+        Call::Wait if failed.fetch_add(1, SeqCst) < 3 => Act::Fail(outage()),
+        _ => Act::Go,
+    });
+    let deployment = pipeline.deploy("wait", store.backend()).unwrap();
+    let flaky = pipeline
+        .deploy("wait", store.hooked(Arc::new(hook)))
+        .unwrap();
+    let worker = deployment.worker().start();
+    let run = deployment.submit(0..5).await.unwrap();
+    assert_eq!(soon(flaky.attach(run.id()).result()).await.unwrap(), 10);
     drop(worker);
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use catchment::queue::Depth;
+use catchment::testing::faults::{Crash, When};
 use catchment::{Backend, Stage};
 use tokio::time::{Instant, sleep};
 
@@ -137,4 +138,46 @@ async fn an_idle_worker_shuts_down_at_once() {
         assert_eq!(run.result().await.unwrap(), 45);
     };
     soon(deployment.worker().run_until(stop)).await.unwrap();
+}
+
+/// Shutting down breaks off at any of its calls, and nothing is lost.
+#[tokio::test(start_paused = true)]
+async fn shutting_down_that_broke_off_loses_nothing() {
+    let mut schedules = 0;
+    for when in [When::Before, When::After] {
+        for at in 1.. {
+            let store = Store::new();
+            let (pipeline, _) = slow(10 * SECOND, Stage::new().concurrency(2).attempts(2));
+            let crash = Crash::new(Some(at), when);
+            let doomed = pipeline
+                .deploy("break", store.crashing(&crash, at))
+                .unwrap();
+            let healthy = pipeline.deploy("break", store.backend()).unwrap();
+            let run = healthy.submit(0..12).await.unwrap();
+            let worker = doomed.worker().grace_period(SECOND).start();
+            let shutdown = async {
+                sleep(SECOND).await;
+                worker.shutdown().await;
+            };
+            let died = tokio::select! {
+                () = crash.crashed() => true,
+                () = shutdown => false,
+            };
+            let worker = healthy.worker().start();
+            assert_eq!(
+                soon(run.result()).await.unwrap(),
+                66,
+                "dies {when:?} call {at}"
+            );
+            sleep(MINUTE).await;
+            assert_eq!(store.depth(&healthy).await, Depth::default());
+            drop(worker);
+            schedules += 1;
+            if !died {
+                break;
+            }
+        }
+    }
+    println!("{schedules} schedules");
+    assert!(schedules > 10);
 }

@@ -1,6 +1,8 @@
 //! Submissions that are repeated.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use catchment::RunState;
@@ -85,6 +87,42 @@ async fn a_submission_that_broke_off_as_a_stream_is_completed_by_a_list() {
             &format!("max_body {max_body:?}"),
         )
         .await;
+        drop(worker);
+    }
+}
+
+/// Each of the calls that a submission makes fails twice with an error that may pass.
+#[tokio::test(start_paused = true)]
+async fn a_submission_outlives_errors_that_pass() {
+    for input in [Input::List, Input::Stream] {
+        let store = Store::new();
+        let failed = Mutex::new(HashMap::new());
+        let hook = On(move |call: &Call<'_>| {
+            let kind = std::mem::discriminant(call);
+            // Kinds of calls, whatever is in them.
+            let kind = format!("{kind:?}");
+            let mut failed = failed.lock().unwrap();
+            let times = failed.entry(kind).or_insert(0);
+            *times += 1;
+            if *times <= 2 {
+                Act::Fail(outage())
+            } else {
+                Act::Go
+            }
+        });
+        let flaky = deploy(Shape::Reduce, 3, store.hooked(Arc::new(hook)));
+        let healthy = deploy(Shape::Reduce, 3, store.backend());
+        let worker = healthy.worker().start();
+        // Slow enough that the submitter looks whether it was cancelled.
+        let items = futures::StreamExt::then(futures::stream::iter(0..30), async |n| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            n
+        });
+        match input {
+            Input::List => soon(flaky.submit_as("run", 0..30)).await.unwrap(),
+            Input::Stream => soon(flaky.submit_stream_as("run", items)).await.unwrap(),
+        };
+        settles(&store, &healthy, 30, &format!("{input:?}")).await;
         drop(worker);
     }
 }

@@ -127,6 +127,30 @@ async fn redriving_does_not_hide_a_failure_that_came_after_it() {
     drop(worker);
 }
 
+/// A message that fails again while the redriver is still looking is not put back again and again.
+#[tokio::test(start_paused = true)]
+async fn redriving_puts_each_dead_letter_back_once() {
+    let store = Store::new();
+    let (pipeline, _, begun) = mendable(1);
+    let slow_to_look = On(|call: &Call<'_>| match call {
+        Call::Failures | Call::DeadLetters => Act::Late(SECOND / 10),
+        _ => Act::Go,
+    });
+    let deployment = pipeline.deploy("mend", store.backend()).unwrap();
+    let worker = deployment.worker().start();
+    let slow = pipeline
+        .deploy("mend", store.hooked(Arc::new(slow_to_look)))
+        .unwrap();
+    let run = slow.submit(0..10).await.unwrap();
+    assert!(soon(run.result()).await.is_err());
+    sleep(MINUTE).await;
+    assert_eq!(run.redrive().await.unwrap(), 1);
+    sleep(MINUTE).await;
+    let times = begun.lock().unwrap().iter().filter(|n| **n == 7).count();
+    assert_eq!(times, 2, "redriven once, item 7 was to be begun twice");
+    drop(worker);
+}
+
 /// Redriving breaks off at any of its calls, is repeated, and loses nothing.
 #[tokio::test(start_paused = true)]
 async fn redriving_that_broke_off_is_completed_by_repeating_it() {

@@ -1,0 +1,145 @@
+//! Memory is bounded by what is in flight, never by the input, and what is done is let go.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+#![allow(unsafe_code, reason = "a counting allocator cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use catchment::{Backend, Pipeline, Stage};
+use futures::stream;
+
+/// Counts the bytes that are allocated at each moment, and the most that ever were.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const MIB: usize = 1024 * 1024;
+
+/// What is measured is the whole process's, so that one test runs at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs it on a clock that is paused, and returns the most that was allocated meanwhile, beyond what was before.
+fn peak_of(work: impl Future<Output = ()>) -> usize {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    runtime.block_on(work);
+    PEAK.load(Relaxed).saturating_sub(before)
+}
+
+fn assert_flat(what: &str, most: usize, work: impl Future<Output = ()>) {
+    let peak = peak_of(work);
+    println!("{what}: {:.1} MiB at most", peak as f64 / MIB as f64);
+    assert!(
+        peak < most,
+        "{what}: {peak} bytes at once, and {most} are allowed"
+    );
+}
+
+#[test]
+fn a_million_items_need_no_more_memory_than_what_is_in_flight() {
+    const ITEMS: u64 = 1_000_000;
+    let sum = (0..ITEMS).sum::<u64>();
+    let pipeline = Pipeline::new().map(|n: u64| n).reduce(|| 0, |a, b| a + b);
+    assert_flat("a million as a list", 16 * MIB, async {
+        assert_eq!(pipeline.run(0..ITEMS).await.unwrap(), sum);
+    });
+    assert_flat("a million as a stream", 16 * MIB, async {
+        assert_eq!(
+            pipeline.run_stream(stream::iter(0..ITEMS)).await.unwrap(),
+            sum
+        );
+    });
+}
+
+/// The tree of twenty thousand packets: groups that are done take no room.
+#[test]
+fn many_packets_need_no_more_memory_than_few() {
+    const ITEMS: u64 = 20_000;
+    let pipeline = Pipeline::new()
+        .then(|n: u64| async move { Ok::<_, Infallible>(n) })
+        .with(Stage::new().packet_size(1))
+        .reduce(|| 0, |a, b| a + b);
+    assert_flat("twenty thousand packets", 4 * MIB, async {
+        let sum = pipeline.run(0..ITEMS).await.unwrap();
+        assert_eq!(sum, (0..ITEMS).sum::<u64>());
+    });
+}
+
+/// 64 MiB in items of 64 KiB: what is in flight is counted in bytes as well.
+#[test]
+fn large_items_need_no_more_memory_than_what_is_in_flight() {
+    const ITEMS: u64 = 1_000;
+    let pipeline = Pipeline::new()
+        .then(|text: String| async move { Ok::<_, Infallible>(text) })
+        .then(|text: String| async move { Ok::<_, Infallible>(text.len() as u64) })
+        .with(Stage::new().concurrency(4))
+        .reduce(|| 0, |a, b| a + b);
+    assert_flat("large items", 16 * MIB, async {
+        let items = (0..ITEMS).map(|_| "x".repeat(64 * 1024));
+        assert_eq!(pipeline.run(items).await.unwrap(), ITEMS * 64 * 1024);
+    });
+}
+
+#[test]
+fn runs_that_are_done_and_taken_leave_nothing_behind() {
+    let pipeline = Pipeline::new()
+        .then(|n: u64| async move { Ok::<_, Infallible>(n) })
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::new().fan_in(4));
+    let peak = peak_of(async {
+        let deployment = pipeline.deploy("many", Backend::memory()).unwrap();
+        let worker = deployment.worker().start();
+        let mut live = Vec::new();
+        for round in 0..6 {
+            for key in 0..150u64 {
+                let id = format!("run-{round}-{key}");
+                let run = deployment.submit_as(id, 0..20).await.unwrap();
+                assert_eq!(run.result().await.unwrap(), 190);
+            }
+            // Taken results are kept for a minute; those whose time is up go when the next run begins.
+            tokio::time::sleep(Duration::from_secs(2 * 60 * 60)).await;
+            let run = deployment.submit(0..20).await.unwrap();
+            assert_eq!(run.result().await.unwrap(), 190);
+            live.push(LIVE.load(Relaxed));
+        }
+        println!("bytes alive after each 150 runs: {live:?}");
+        // Collections that have grown keep their room, and a worker remembers a thousand runs by their ids: less than
+        // a run that is kept.
+        let grown = live[5].saturating_sub(live[2]);
+        assert!(grown < 450 * 512, "{grown} bytes more after 450 more runs");
+        drop(worker);
+    });
+    assert!(peak < 16 * MIB, "{peak}");
+}
