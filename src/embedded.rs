@@ -1,5 +1,7 @@
 //! A run inside this process: a backend of its own, a worker of its own, gone when it ends.
 
+use std::pin::pin;
+
 use futures::Stream;
 
 use crate::deployment::Deployment;
@@ -37,20 +39,22 @@ where
 {
     let worker = deployment.worker().start();
     let run = deployment.attach(submission.array_id());
-    let result = async {
+    let result = {
+        let mut submitted = pin!(submission.send());
+        let mut result = pin!(run.result());
         tokio::select! {
             biased;
-            result = run.result() => result,
-            error = async {
-                match submission.send().await {
-                    // All is sent: what is left is to wait for the result.
-                    Ok(()) => std::future::pending().await,
-                    Err(error) => error,
-                }
-            } => Err(error),
+            early = &mut result => match early {
+                // The input may turn out to be longer than it said.
+                Ok(value) => submitted.await.map(|()| value),
+                Err(error) => Err(error),
+            },
+            sent = &mut submitted => match sent {
+                Ok(()) => result.await,
+                Err(error) => Err(error),
+            },
         }
     };
-    let result = result.await;
     // Nothing is left to hand back: the queues go with it.
     drop(worker);
     result

@@ -34,7 +34,7 @@ pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
 pub use error::{BoxError, Error, Permanent, Result, permanent};
 pub use packet::{ArrayId, Packet, PacketId};
-pub use pipeline::{Answer, Many, One, Pipeline};
+pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use run::{Outcome, Run, RunState, Status};
 pub use scratchpad::Failure;
 pub use stage::{

@@ -24,6 +24,15 @@ pub enum Many {}
 #[derive(Debug)]
 pub enum One {}
 
+/// A state in which there are items to leave out or to reduce: [`Many`]. Not to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "a reduction has left one value here: there is nothing to filter or to reduce",
+    label = "this needs items",
+    note = "`map` finishes the one value; `flat_map` makes items of it again"
+)]
+pub trait Unreduced: private::Sealed {}
+impl Unreduced for Many {}
+
 /// A map/reduce pipeline: what happens to items of type `I` until values of type `O` are left. `S` is
 /// [`Many`] before a reduction and [`One`] after it.
 ///
@@ -172,6 +181,24 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.stage(Async::new(function))
     }
 
+    /// Makes any number of values of each item, as [`Iterator::flat_map`]. They stay in their packet,
+    /// behind each other. Behind a reduction, what it makes of the one value are items again, in one packet,
+    /// and can be reduced once more.
+    pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
+    where
+        V: IntoIterator + 'static,
+        V::Item: Data,
+        F: Fn(O) -> V + Send + Sync + 'static,
+    {
+        let pipeline: Pipeline<I, V::Item, S> = self.stage(FlatMapFn::new(function));
+        Pipeline {
+            stages: pipeline.stages,
+            last: pipeline.last,
+            problem: pipeline.problem,
+            types: PhantomData,
+        }
+    }
+
     /// Adds a stage with state of its own.
     pub fn stage<M>(mut self, map: M) -> Pipeline<I, M::Output, S>
     where
@@ -218,34 +245,25 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     }
 }
 
-impl<I: Data, O: Data> Pipeline<I, O, Many> {
+impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// Keeps the items for which this is true, as [`Iterator::filter`]. An item that is left out still
     /// counts as one that went through.
-    pub fn filter<F>(self, keep: F) -> Pipeline<I, O>
+    pub fn filter<F>(self, keep: F) -> Pipeline<I, O, S>
     where
+        S: Unreduced,
         F: Fn(&O) -> bool + Send + Sync + 'static,
     {
         self.stage(FilterFn::new(keep))
     }
 
     /// Maps and filters in one, as [`Iterator::filter_map`].
-    pub fn filter_map<U, F>(self, function: F) -> Pipeline<I, U>
+    pub fn filter_map<U, F>(self, function: F) -> Pipeline<I, U, S>
     where
+        S: Unreduced,
         U: Data,
         F: Fn(O) -> Option<U> + Send + Sync + 'static,
     {
         self.stage(FilterMapFn::new(function))
-    }
-
-    /// Makes any number of values of each item, as [`Iterator::flat_map`]. They stay in their packet,
-    /// behind each other.
-    pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
-    where
-        V: IntoIterator + 'static,
-        V::Item: Data,
-        F: Fn(O) -> V + Send + Sync + 'static,
-    {
-        self.stage(FlatMapFn::new(function))
     }
 
     /// Combines everything to one value, as rayon's `reduce`.
@@ -258,6 +276,7 @@ impl<I: Data, O: Data> Pipeline<I, O, Many> {
     /// alone: the same input gives the same bits, floating point too, however many workers ran.
     pub fn reduce<ID, OP>(self, identity: ID, operator: OP) -> Pipeline<I, O, One>
     where
+        S: Unreduced,
         ID: Fn() -> O + Send + Sync + 'static,
         OP: Fn(O, O) -> O + Send + Sync + 'static,
     {
@@ -267,6 +286,7 @@ impl<I: Data, O: Data> Pipeline<I, O, Many> {
     /// As [`reduce`](Self::reduce), for an operator that may fail.
     pub fn try_reduce<E, ID, OP>(self, identity: ID, operator: OP) -> Pipeline<I, O, One>
     where
+        S: Unreduced,
         E: Into<BoxError> + 'static,
         ID: Fn() -> O + Send + Sync + 'static,
         OP: Fn(O, O) -> Result<O, E> + Send + Sync + 'static,
@@ -298,6 +318,7 @@ impl<I: Data, O: Data> Pipeline<I, O, Many> {
         merge: MERGE,
     ) -> Pipeline<I, A, One>
     where
+        S: Unreduced,
         A: Data,
         ID: Fn() -> A + Send + Sync + 'static,
         STEP: Fn(A, O) -> A + Send + Sync + 'static,
@@ -307,18 +328,25 @@ impl<I: Data, O: Data> Pipeline<I, O, Many> {
     }
 
     /// Every output, in input order. The list has to fit one message of the backend's, and memory.
-    pub fn collect(self) -> Pipeline<I, Vec<O>, One> {
+    pub fn collect(self) -> Pipeline<I, Vec<O>, One>
+    where
+        S: Unreduced,
+    {
         self.combine(Collect::new())
     }
 
     /// How many outputs there are.
-    pub fn count(self) -> Pipeline<I, u64, One> {
+    pub fn count(self) -> Pipeline<I, u64, One>
+    where
+        S: Unreduced,
+    {
         self.combine(Count::new())
     }
 
     /// Adds a reduction with state of its own, which gets a whole group at once.
     pub fn combine<C>(mut self, combine: C) -> Pipeline<I, C::Output, One>
     where
+        S: Unreduced,
         C: Combine<Input = O>,
     {
         let step = Arc::new(Fold(Arc::new(combine)));
@@ -337,26 +365,6 @@ impl<I: Data, O: Data> Pipeline<I, O, Many> {
             self.last = Last::Map(identity(), Stage::new());
         }
         self.close(sink);
-    }
-}
-
-impl<I: Data, O: Data> Pipeline<I, O, One> {
-    /// Makes any number of values of the one: they are items again, in one packet, and can be reduced
-    /// once more.
-    pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
-    where
-        V: IntoIterator + 'static,
-        V::Item: Data,
-        F: Fn(O) -> V + Send + Sync + 'static,
-    {
-        let pipeline: Pipeline<I, V::Item, One> = self.stage(FlatMapFn::new(function));
-        let Pipeline { stages, last, .. } = pipeline;
-        Pipeline {
-            stages,
-            last,
-            problem: pipeline.problem,
-            types: PhantomData,
-        }
     }
 }
 

@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use catchment::backends::memory::MemoryQueues;
-use catchment::{Backend, Error, OnFailure, Packet, Pipeline, RunState, Stage, permanent};
+use catchment::{
+    Backend, BoxError, Combine, Context, Emitter, Error, Execution, Items, Map, OnFailure, Packet,
+    Pipeline, RunState, Stage, permanent,
+};
 use common::*;
 use futures::stream;
 use serde_json::{Value, json};
@@ -650,5 +653,98 @@ async fn a_message_written_by_hand_is_as_good() {
     }
     let worker = deployment.worker().start();
     assert_eq!(soon(run.result()).await.unwrap(), 12);
+    drop(worker);
+}
+
+/// An asynchronous stage that asks for a thread: its future may wait all the same.
+struct Patient;
+
+impl Map for Patient {
+    type Input = u64;
+    type Output = u64;
+
+    async fn map(
+        &self,
+        n: u64,
+        _: &Context,
+        output: &mut Emitter<'_, u64>,
+    ) -> Result<(), BoxError> {
+        tokio::task::yield_now().await;
+        output.push(n);
+        tokio::task::yield_now().await;
+        output.extend([n * 10]);
+        Ok(())
+    }
+
+    fn execution(&self) -> Execution {
+        Execution::Blocking
+    }
+}
+
+impl Combine for Patient {
+    type Input = u64;
+    type Output = u64;
+
+    fn identity(&self) -> u64 {
+        0
+    }
+
+    async fn fold(&self, items: Items<'_, u64>, _: &Context) -> Result<u64, BoxError> {
+        tokio::task::yield_now().await;
+        Ok(items.sum())
+    }
+
+    async fn combine(&self, group: Vec<u64>, _: &Context) -> Result<u64, BoxError> {
+        tokio::task::yield_now().await;
+        Ok(group.into_iter().sum())
+    }
+
+    fn execution(&self) -> Execution {
+        Execution::Blocking
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_on_a_thread_may_wait() {
+    let pipeline = Pipeline::new()
+        .stage(Patient)
+        .with(Stage::new().packet_size(3))
+        .combine(Patient)
+        .with(Stage::new().fan_in(2));
+    assert_eq!(soon(pipeline.run(0..10)).await.unwrap(), 45 * 11);
+}
+
+/// Functions know which item of which run they work on, for the how-manieth time.
+#[tokio::test(start_paused = true)]
+async fn a_context_names_the_item() {
+    type Seen = (String, Option<u64>, u32);
+    fn seen(context: &Context) -> Seen {
+        let place = format!("{} of {}", context.stage(), context.array_id());
+        (place, context.item(), context.attempt())
+    }
+    let deployment = Pipeline::new()
+        .then_with(|n: u64, context| ok((n, seen(&context))))
+        .with(Stage::named("first").packet_size(3))
+        // Item n becomes n values.
+        .flat_map(|(n, first): (u64, Seen)| vec![first; n as usize])
+        .try_map_with(|first, context: &Context| Ok::<_, String>((first, seen(context))))
+        .with(Stage::named("last"))
+        .collect()
+        .try_map_with(|pairs, context: &Context| Ok::<_, String>((pairs, seen(context))))
+        .with(Stage::named("finish"))
+        .deploy("where", Backend::memory())
+        .unwrap();
+    let worker = deployment.worker().start();
+    let run = deployment.submit_as("run", 0..5).await.unwrap();
+    let (pairs, finish) = soon(run.result()).await.unwrap();
+    let expected = (0..5).flat_map(|n| {
+        let pair = (
+            ("first of run".to_owned(), Some(n), 1),
+            ("last of run".to_owned(), Some(n), 1),
+        );
+        vec![pair; n as usize]
+    });
+    assert_eq!(pairs, expected.collect::<Vec<_>>());
+    assert_eq!(finish, ("finish of run".to_owned(), None, 1));
     drop(worker);
 }

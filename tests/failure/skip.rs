@@ -2,7 +2,10 @@
 
 use catchment::queue::Depth;
 use catchment::testing::faults::{Copies, Duplicate};
-use catchment::{Backend, OnFailure, Pipeline, RunState, Stage, permanent};
+use catchment::{
+    Backend, BoxError, Context, Emitter, Execution, Map, OnFailure, Pipeline, RunState, Stage,
+    permanent,
+};
 use futures::stream;
 use tokio::time::sleep;
 
@@ -198,5 +201,53 @@ async fn so_many_bad_items_are_tolerated_and_not_one_more() {
             }
             drop(worker);
         }
+    }
+}
+
+/// Emits two values of each item, and fails in between where the item is seven.
+struct Halfway(Execution);
+
+impl Map for Halfway {
+    type Input = u64;
+    type Output = u64;
+
+    async fn map(
+        &self,
+        n: u64,
+        context: &Context,
+        output: &mut Emitter<'_, u64>,
+    ) -> Result<(), BoxError> {
+        output.push(n);
+        match n {
+            7 => return Err("seven".into()),
+            8 => panic!("eight"),
+            9 if context.attempt() == 1 => return Err("nine, at first".into()),
+            n => output.push(n),
+        }
+        Ok(())
+    }
+
+    fn execution(&self) -> Execution {
+        self.0
+    }
+}
+
+/// An item counts whole or not at all.
+#[tokio::test(start_paused = true)]
+async fn what_an_item_emitted_before_it_failed_does_not_count() {
+    for execution in [Execution::Async, Execution::Blocking] {
+        let pipeline = Pipeline::new()
+            .stage(Halfway(execution))
+            .with(
+                Stage::new()
+                    .packet_size(5)
+                    .attempts(2)
+                    .on_failure(OnFailure::Skip),
+            )
+            .collect();
+        let values = soon(pipeline.run(0..12)).await.unwrap();
+        let expected = (0..12).filter(|n| ![7, 8].contains(n));
+        let expected: Vec<u64> = expected.flat_map(|n| [n, n]).collect();
+        assert_eq!(values, expected, "{execution:?}");
     }
 }
