@@ -1,16 +1,20 @@
 //! The handle on a run: its result, how far it is, and what to do when it failed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::dead_letter::DeadLetter;
 use crate::definition::Extract;
 use crate::deployment::Shared;
 use crate::error::{Error, Result};
 use crate::packet::{ArrayId, Packet};
+use crate::queue::Queue;
+use crate::retry::persist;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
 use crate::tree::Tree;
 
@@ -149,7 +153,8 @@ impl<R> Run<R> {
         self.result
             .get_or_try_init(|| async {
                 loop {
-                    let snapshot = self.snapshot(WAIT).await?;
+                    // Who waits for hours does not lose the result to an answer that got lost.
+                    let snapshot = persist("wait", || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
                         let packet = Packet::decode(result)?;
                         if let Err(error) = self.shared.scratchpad().forget(&self.array_id).await {
@@ -330,7 +335,7 @@ impl<R> Run<R> {
         Ok(letters.into_iter().map(|(_, letter)| letter).collect())
     }
 
-    async fn own_dead_letters(&self) -> Result<Vec<(Arc<dyn crate::queue::Queue>, DeadLetter)>> {
+    async fn own_dead_letters(&self) -> Result<Vec<(Arc<dyn Queue>, DeadLetter)>> {
         let mut letters = self.shared.dead_letters().await?;
         letters.retain(|(_, letter)| letter.array_id.as_ref() == Some(&self.array_id));
         Ok(letters)
@@ -343,37 +348,44 @@ impl<R> Run<R> {
     /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call does the rest.
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
+        let failures = self.failures().await?;
+        let mut awaited: HashSet<Uuid> = failures
+            .iter()
+            .filter_map(|failure| match failure.verdict {
+                Verdict::Dead(id) if !id.is_nil() => Some(id),
+                _ => None,
+            })
+            .collect();
         let mut count = 0;
+        let mut letters = self.own_dead_letters().await?;
         loop {
-            count += self.redrive_what_is_there().await?;
+            for (queue, letter) in letters {
+                letter.id.map(|id| awaited.remove(&id));
+                self.redrive_one(&queue, letter).await?;
+                count += 1;
+            }
             // A failure is on record a moment before its dead letter is in its place.
-            let missing = self
-                .failures()
-                .await?
-                .into_iter()
-                .any(|failure| matches!(failure.verdict, Verdict::Dead(id) if !id.is_nil()));
-            if !missing || begin.elapsed() >= BURIAL {
+            if awaited.is_empty() || begin.elapsed() >= BURIAL {
                 return Ok(count);
             }
             tokio::time::sleep(BURIAL / 20).await;
+            letters = self.own_dead_letters().await?;
+            // What has failed again meanwhile is another failure.
+            letters.retain(|(_, letter)| letter.id.is_some_and(|id| awaited.contains(&id)));
         }
     }
 
-    async fn redrive_what_is_there(&self) -> Result<usize> {
-        let letters = self.own_dead_letters().await?;
-        let count = letters.len();
-        for (queue, letter) in letters {
-            // First the message, then the mark: the other way round, a crash in between would leave a run
-            // that looks healthy and never ends. The mark only goes if it is this letter's.
-            queue.redrive(vec![letter.buried]).await?;
-            if let (Some(message), Some(id)) = (letter.message, letter.id) {
-                self.shared
-                    .scratchpad()
-                    .clear_failure(&self.array_id, &letter.stage, &message, id)
-                    .await?;
-            }
-        }
-        Ok(count)
+    /// First the message, then the mark: the other way round, a crash in between would leave a run that looks healthy and
+    /// never ends. The mark only goes if it is this letter's.
+    async fn redrive_one(&self, queue: &Arc<dyn Queue>, letter: DeadLetter) -> Result<()> {
+        queue.redrive(vec![letter.buried]).await?;
+        let (Some(message), Some(id)) = (letter.message, letter.id) else {
+            return Ok(());
+        };
+        self.shared
+            .scratchpad()
+            .clear_failure(&self.array_id, &letter.stage, &message, id)
+            .await
     }
 }
 

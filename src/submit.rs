@@ -104,7 +104,7 @@ impl<S: Source> Submission<S> {
         let definition = &shared.definition;
         let first = definition.stage(0).ok_or_else(missing)?;
         let reduction = definition.reductions().next().ok_or_else(missing)?;
-        let queue = Arc::clone(shared.queue(0).await?);
+        let queue = open(shared, 0).await?;
         let plan = PacketPlan::new(first.options.packet_size, length);
         // Where messages have a limit, packets may have to be cut by their bytes, and only the end tells how
         // many there are.
@@ -186,15 +186,12 @@ impl<S: Source> Submission<S> {
         match self.send_all().await {
             Ok(()) if self.failed_before => {
                 let Self { shared, record, .. } = &self;
-                shared
-                    .scratchpad()
-                    .clear_failure(
-                        &record.array_id,
-                        &record.first_stage,
-                        SUBMISSION,
-                        Uuid::nil(),
-                    )
-                    .await
+                patiently("clear_failure", || {
+                    let scratchpad = shared.scratchpad();
+                    let (array_id, stage) = (&record.array_id, &record.first_stage);
+                    scratchpad.clear_failure(array_id, stage, SUBMISSION, Uuid::nil())
+                })
+                .await
             }
             Err(error) if self.new && !error.is_retryable() => {
                 // Nobody will send the rest: who waits for the result must hear of it.
@@ -388,7 +385,7 @@ impl<S: Source> Submission<S> {
                     let Some(place) = self.shared.definition.position(&stage.name) else {
                         continue;
                     };
-                    let queue = self.shared.queue(place).await?;
+                    let queue = open(&self.shared, place).await?;
                     patiently("send", || queue.send(vec![body.clone()])).await?;
                 }
             }
@@ -418,10 +415,14 @@ async fn flush(
     if batch.is_empty() {
         return Ok(());
     }
-    queue.room().await?;
+    patiently("ask for room", || queue.room()).await?;
     let bodies = std::mem::take(batch);
     *batch_bytes = 0;
     patiently("send", || queue.send(bodies.clone())).await
+}
+
+async fn open(shared: &Shared, stage: usize) -> Result<Arc<dyn Queue>> {
+    patiently("open", || async { shared.queue(stage).await.cloned() }).await
 }
 
 /// A call that is tried again for a while.

@@ -46,12 +46,18 @@ async fn empty_one_and_exactly_full_give_a_result() {
         let all = numbers().collect().with(by());
         let count = numbers().count().with(by());
         for length in lengths(u64::from(fan_in)) {
-            assert_eq!(sum.run(0..length).await.unwrap(), (0..length).sum::<u64>());
-            assert_eq!(text.run(0..length).await.unwrap(), counting(length));
-            assert_eq!(all.run(0..length).await.unwrap(), Vec::from_iter(0..length));
-            assert_eq!(count.run(0..length).await.unwrap(), length);
-            assert_eq!(numbers().run(0..length).await.unwrap(), length);
-            let stream = text.run_stream(stream::iter(0..length)).await;
+            assert_eq!(
+                soon(sum.run(0..length)).await.unwrap(),
+                (0..length).sum::<u64>()
+            );
+            assert_eq!(soon(text.run(0..length)).await.unwrap(), counting(length));
+            assert_eq!(
+                soon(all.run(0..length)).await.unwrap(),
+                Vec::from_iter(0..length)
+            );
+            assert_eq!(soon(count.run(0..length)).await.unwrap(), length);
+            assert_eq!(soon(numbers().run(0..length)).await.unwrap(), length);
+            let stream = soon(text.run_stream(stream::iter(0..length))).await;
             assert_eq!(stream.unwrap(), counting(length));
         }
     }
@@ -65,7 +71,10 @@ async fn the_largest_groups_are_full_or_not() {
         .combine(Concat)
         .with(Stage::new().fan_in(1_000));
     for length in [999, 1_000, 1_001] {
-        assert_eq!(pipeline.run(0..length).await.unwrap(), counting(length));
+        assert_eq!(
+            soon(pipeline.run(0..length)).await.unwrap(),
+            counting(length)
+        );
     }
 }
 
@@ -76,27 +85,30 @@ async fn all_filtered_out_gives_the_identity() {
         let sum = nothing()
             .reduce(|| 0, |a, b| a + b)
             .with(Stage::new().fan_in(2));
-        assert_eq!(sum.run(0..length).await.unwrap(), 0);
+        assert_eq!(soon(sum.run(0..length)).await.unwrap(), 0);
         let product = nothing().reduce(|| 1, |a, b| a * b);
-        assert_eq!(product.run(0..length).await.unwrap(), 1);
+        assert_eq!(soon(product.run(0..length)).await.unwrap(), 1);
         let list = nothing().map(|n| n.to_string()).collect();
-        assert_eq!(list.run(0..length).await.unwrap(), Vec::<String>::new());
-        assert_eq!(nothing().count().run(0..length).await.unwrap(), 0);
+        assert_eq!(
+            soon(list.run(0..length)).await.unwrap(),
+            Vec::<String>::new()
+        );
+        assert_eq!(soon(nothing().count().run(0..length)).await.unwrap(), 0);
         let longest = nothing().fold(|| None, |a, n| a.max(Some(n)), Option::max);
-        assert_eq!(longest.run(0..length).await.unwrap(), None);
+        assert_eq!(soon(longest.run(0..length)).await.unwrap(), None);
         let all_but_one = Pipeline::new()
             .filter(|n: &u64| *n == 3)
             .reduce(|| 0, |a, b| a + b)
             .with(Stage::new().fan_in(2));
         let expected = if length > 3 { 3 } else { 0 };
-        assert_eq!(all_but_one.run(0..length).await.unwrap(), expected);
+        assert_eq!(soon(all_but_one.run(0..length)).await.unwrap(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_reduction_the_answer_is_how_many_items_went_through() {
     for length in [0, 1, 32, 33, 100, 1_500] {
-        let run = async |pipeline: Pipeline<u64>| pipeline.run(0..length).await.unwrap();
+        let run = async |pipeline: Pipeline<u64>| soon(pipeline.run(0..length)).await.unwrap();
         assert_eq!(run(Pipeline::new()).await, length);
         assert_eq!(run(Pipeline::new().map(|n: u64| n)).await, length);
         assert_eq!(run(Pipeline::new().then(ok::<u64>)).await, length);
@@ -124,16 +136,16 @@ async fn items_that_were_skipped_did_not_go_through() {
             _ => Ok(n),
         })
         .with(Stage::new().on_failure(OnFailure::Skip));
-    assert_eq!(pipeline.run(0..100).await.unwrap(), 90);
+    assert_eq!(soon(pipeline.run(0..100)).await.unwrap(), 90);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_may_begin_with_its_reduction() {
     let sum = Pipeline::new().reduce(|| 0i64, |a, b| a + b);
-    assert_eq!(sum.run(1..=5).await.unwrap(), 15);
+    assert_eq!(soon(sum.run(1..=5)).await.unwrap(), 15);
     let words = Pipeline::new().combine(Concat);
     let items = ["a", "b", "c"].map(str::to_owned);
-    assert_eq!(words.run(items).await.unwrap(), "abc");
+    assert_eq!(soon(words.run(items)).await.unwrap(), "abc");
     let deployment = sum.deploy("sum", Backend::memory()).unwrap();
     assert_eq!(
         deployment.stages().collect::<Vec<_>>(),
@@ -194,8 +206,8 @@ async fn a_map_behind_the_reduction_finishes_the_one_value() {
             }
         })
         .then(|mean| ok(format!("{mean:?}")));
-    assert_eq!(mean.run([1.0, 2.0, 6.0]).await.unwrap(), "Some(3.0)");
-    assert_eq!(mean.run([]).await.unwrap(), "None");
+    assert_eq!(soon(mean.run([1.0, 2.0, 6.0])).await.unwrap(), "Some(3.0)");
+    assert_eq!(soon(mean.run([])).await.unwrap(), "None");
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +224,7 @@ async fn what_a_flat_map_makes_of_the_one_value_is_reduced_again() {
     for length in 0..20u64 {
         let words = (0..length).map(|n| "x".repeat(n as usize));
         let expected: u64 = (2..length.max(2)).sum();
-        assert_eq!(counted.run(words).await.unwrap(), -(expected as i64));
+        assert_eq!(soon(counted.run(words)).await.unwrap(), -(expected as i64));
     }
     // And once more.
     let thrice = Pipeline::new()
@@ -221,12 +233,12 @@ async fn what_a_flat_map_makes_of_the_one_value_is_reduced_again() {
         .reduce(|| 0, |a, b| a + b)
         .flat_map(|sum| vec![1u64; sum as usize])
         .count();
-    assert_eq!(thrice.run(0..4).await.unwrap(), 15);
+    assert_eq!(soon(thrice.run(0..4)).await.unwrap(), 15);
     // Without the second reduction, the answer is how many items went in.
     let open = Pipeline::new()
         .reduce(|| 0u64, |a, b| a + b)
         .flat_map(|sum| 0..sum);
-    assert_eq!(open.run(0..4).await.unwrap(), 4);
+    assert_eq!(soon(open.run(0..4)).await.unwrap(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,12 +248,12 @@ async fn input_of_unknown_length_is_measured_at_its_end() {
         let unknown = (0..length * 2).filter(|n| n % 2 == 0);
         assert_eq!(unknown.size_hint().0, 0);
         let expected: u64 = unknown.clone().sum();
-        assert_eq!(pipeline.run(unknown.clone()).await.unwrap(), expected);
+        assert_eq!(soon(pipeline.run(unknown.clone())).await.unwrap(), expected);
         let slow = stream::unfold(unknown, async |mut items| {
             tokio::time::sleep(std::time::Duration::from_millis(7)).await;
             Some((items.next()?, items))
         });
-        assert_eq!(pipeline.run_stream(slow).await.unwrap(), expected);
+        assert_eq!(soon(pipeline.run_stream(slow)).await.unwrap(), expected);
     }
 }
 
@@ -330,7 +342,7 @@ async fn an_iterator_that_knows_its_length_about_is_no_liar() {
     let pipeline = Pipeline::new().then(ok::<u64>).count();
     let items = (0..100).filter(|_| true).chain(0..50);
     assert_eq!(items.size_hint(), (50, Some(150)));
-    assert_eq!(pipeline.run(items).await.unwrap(), 150);
+    assert_eq!(soon(pipeline.run(items)).await.unwrap(), 150);
 }
 
 /// A store whose queues take bodies up to this size, and everything that was sent to them.

@@ -87,9 +87,9 @@ async fn floating_point_sums_are_the_same_to_the_bit() {
             assert!((sum - backwards).abs() < 1e-6 * backwards.abs().max(1.0));
             bits.insert(sum.to_bits());
         }
-        bits.insert(pipeline.run(numbers.clone()).await.unwrap().to_bits());
+        bits.insert(soon(pipeline.run(numbers.clone())).await.unwrap().to_bits());
         let stream = futures::stream::iter(numbers.clone());
-        bits.insert(pipeline.run_stream(stream).await.unwrap().to_bits());
+        bits.insert(soon(pipeline.run_stream(stream)).await.unwrap().to_bits());
         assert_eq!(bits.len(), 1, "fan_in {fan_in}, packet_size {packet_size}");
         sums.extend(bits);
     }
@@ -105,7 +105,7 @@ async fn floating_point_sums_are_the_same_to_the_bit_when_everything_comes_twice
         .with(Stage::new().packet_size(2))
         .reduce(|| 0.0, |a, b| a + b)
         .with(Stage::new().fan_in(3));
-    let plain = pipeline.run(rough(300)).await.unwrap();
+    let plain = soon(pipeline.run(rough(300))).await.unwrap();
     for seed in 0..5 {
         let store = Store::new();
         let backend = store.with(|queues| {
@@ -151,7 +151,7 @@ async fn every_length_up_to_200_as_a_stream() {
             .combine(Concat)
             .with(Stage::new().fan_in(fan_in));
         for length in 0..=200 {
-            let result = pipeline.run_stream(futures::stream::iter(0..length)).await;
+            let result = soon(pipeline.run_stream(futures::stream::iter(0..length))).await;
             assert_eq!(result.unwrap(), counting(length), "{length} by {fan_in}");
         }
     }
@@ -177,7 +177,7 @@ async fn matrices_multiply_in_order_on_threads() {
             .with(Stage::new().fan_in(fan_in));
         for length in (0..=200).step_by(13).chain([64, 81, 128]) {
             let expected = (0..length).map(matrix).fold(ONE, times);
-            let result = pipeline.run(0..length).await.unwrap();
+            let result = soon(pipeline.run(0..length)).await.unwrap();
             assert_eq!(result, expected, "{length} by {fan_in}");
         }
     }
