@@ -1,3 +1,9 @@
 //! The queues and scratchpads that come with the crate. Any queue goes with any scratchpad.
 
+#[cfg(feature = "aws-shared")]
+mod aws;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 pub mod memory;
+#[cfg(feature = "sqs")]
+pub mod sqs;

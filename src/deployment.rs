@@ -13,6 +13,7 @@ use crate::definition::{Definition, Extract, queue_name};
 use crate::error::{Error, Result};
 use crate::packet::ArrayId;
 use crate::queue::{Queue, Queues};
+use crate::requests::Requests;
 use crate::run::Run;
 use crate::scratchpad::Scratchpad;
 use crate::stage::Data;
@@ -24,6 +25,7 @@ use crate::worker::Worker;
 pub struct Backend {
     pub(crate) queues: Arc<dyn Queues>,
     pub(crate) scratchpad: Arc<dyn Scratchpad>,
+    requests: Requests,
 }
 
 impl Backend {
@@ -38,7 +40,48 @@ impl Backend {
 
     /// Somebody else's queues or scratchpad.
     pub fn new(queues: Arc<dyn Queues>, scratchpad: Arc<dyn Scratchpad>) -> Self {
-        Self { queues, scratchpad }
+        Self {
+            queues,
+            scratchpad,
+            requests: Requests::new(),
+        }
+    }
+
+    /// Amazon SQS and DynamoDB, in the account and region of this configuration: one client each, whose
+    /// connections are used again. Make one such backend a process, and clone it.
+    ///
+    /// ```no_run
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let backend = Backend::aws(&aws_config::load_from_env().await);
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", backend)?;
+    /// adder.provision().await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "aws")]
+    pub fn aws(config: &aws_config::SdkConfig) -> Self {
+        use crate::backends::{dynamodb::DynamoDbScratchpad, sqs::SqsQueues};
+        let requests = Requests::new();
+        Self {
+            queues: Arc::new(SqsQueues::counting(config, requests.clone())),
+            scratchpad: Arc::new(DynamoDbScratchpad::counting(config, requests.clone())),
+            requests,
+        }
+    }
+
+    /// [`aws`](Self::aws), configured as every AWS tool is: environment (`AWS_REGION`, `AWS_PROFILE`,
+    /// `AWS_ENDPOINT_URL`, …), profile, and the role of the instance, container or function.
+    #[cfg(feature = "aws")]
+    pub async fn aws_from_env() -> Self {
+        Self::aws(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
+    }
+
+    /// The requests this backend has made of a service, in this process: what is billed. None for one in memory, nor
+    /// for one of [`new`](Self::new), whose parts count their own.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 }
 
@@ -170,6 +213,11 @@ impl<I, R> Deployment<I, R> {
     /// The name it was deployed under.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// The requests that this deployment's [backend](Backend::requests) has made of a service, in this process.
+    pub fn requests(&self) -> Requests {
+        self.shared.backend.requests()
     }
 
     /// The stages' names, in order.

@@ -114,6 +114,17 @@ pub enum Error {
         advice: &'static str,
     },
 
+    /// A queue or a table that the deployment needs does not exist.
+    #[error(
+        "{resource} does not exist in {place}: make it with `Deployment::provision()`, or check the deployment's name and the region"
+    )]
+    NotProvisioned {
+        /// Which queue or table.
+        resource: String,
+        /// Where it was looked for: the region, and the endpoint where one was set.
+        place: String,
+    },
+
     /// A service behind the backend refused or could not be reached.
     #[error("{service}: {operation} failed")]
     Backend {

@@ -1,4 +1,5 @@
-#![doc = include_str!("../README.md")]
+// Its examples need the AWS backends.
+#![cfg_attr(any(not(doctest), feature = "aws"), doc = include_str!("../README.md"))]
 #![forbid(unsafe_code)]
 
 mod array_id;
@@ -16,6 +17,7 @@ mod packet;
 mod pipeline;
 mod protocol;
 mod rate;
+mod requests;
 mod retry;
 mod run;
 mod seam;
@@ -36,6 +38,7 @@ pub use deployment::{Backend, Deployment};
 pub use error::{BoxError, Error, Permanent, Result, permanent};
 pub use packet::{ArrayId, Packet, PacketId};
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
+pub use requests::Requests;
 pub use run::{Outcome, Run, RunState, Status};
 pub use scratchpad::Failure;
 pub use stage::{

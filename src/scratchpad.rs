@@ -262,7 +262,8 @@ impl fmt::Display for Failure {
 /// A run that is done, cancelled, forgotten or was never begun is *over*: its groups read as
 /// [`GroupState::gone`] and writes to them change nothing, so that a late duplicate message finds
 /// nothing to do. A store that keeps the slots of a finished run longer than a queue can
-/// deliver duplicates may answer from those instead.
+/// deliver duplicates may answer from those instead, and, if what is written expires by itself, need not
+/// look whether a group's run was ever begun.
 ///
 /// Futures may be dropped at any await: the write has then happened entirely or not at all,
 /// but for [`arrive`](Scratchpad::arrive), whose batch may have happened in part.
@@ -339,6 +340,13 @@ pub trait Scratchpad: Send + Sync + 'static {
 
     /// What is known of a run, `None` for an unknown one.
     async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>>;
+
+    /// Whether a run is done or cancelled, for workers that might do its work in vain: asked every few seconds, and
+    /// allowed to be late. False for an unknown run. The default looks at [`status`](Scratchpad::status).
+    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+        let run = self.status(array_id).await?;
+        Ok(run.is_some_and(|run| run.cancelled || run.result.is_some()))
+    }
 
     /// Which slots of each group have arrived, in the order of the groups given; empty for a group
     /// nobody has written to, or whose run is over.

@@ -56,9 +56,9 @@ impl Cancelled {
                 }
             }
         }
-        let over = match seam.shared.scratchpad().status(array_id).await {
-            // An id may be used again after its run has gone.
-            Ok(run) => run.is_some_and(|run| run.cancelled || run.result.is_some()),
+        // An id may be used again after its run has gone, so the answer can change back.
+        let over = match seam.shared.scratchpad().is_over(array_id).await {
+            Ok(over) => over,
             Err(error) => {
                 tracing::warn!(%array_id, %error, "could not look up whether the run was cancelled");
                 return false;

@@ -193,6 +193,11 @@ impl<F: Around> Scratchpad for Wrapped<F, dyn Scratchpad> {
         self.fault.around("status", call).await
     }
 
+    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+        let call = self.inner.is_over(array_id);
+        self.fault.around("is_over", call).await
+    }
+
     async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
         let call = self.inner.arrived(groups);
         self.fault.around("arrived", call).await

@@ -1,0 +1,206 @@
+//! What the two AWS backends share: how their clients are set up, how requests are counted, and
+//! what an error of theirs means.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+
+use crate::error::{BoxError, Error, describe};
+use crate::requests::Requests;
+
+/// How long one attempt at a request may take where the application has not said. Longer than a long poll.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Without a limit, a connection that has silently died would be waited for until the system gives it up.
+pub(super) fn timeouts(config: &SdkConfig) -> TimeoutConfig {
+    let given = config.timeout_config().cloned();
+    let mut timeouts = given.unwrap_or_else(TimeoutConfig::disabled).to_builder();
+    let is_limited = config.timeout_config().is_some_and(|given| {
+        given.operation_attempt_timeout().is_some()
+            || given.operation_timeout().is_some()
+            || given.read_timeout().is_some()
+    });
+    if !is_limited {
+        timeouts = timeouts.operation_attempt_timeout(ATTEMPT_TIMEOUT);
+    }
+    timeouts.build()
+}
+
+/// Counts every request that leaves the client, repeated ones included.
+#[derive(Debug)]
+pub(super) struct CountRequests(pub(super) Requests);
+
+impl Intercept for CountRequests {
+    fn name(&self) -> &'static str {
+        "CountRequests"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(metadata) = config.load::<Metadata>() {
+            self.0
+                .count(&format!("{} {}", metadata.service(), metadata.name()));
+        }
+        Ok(())
+    }
+}
+
+/// Where requests go, for error messages: the region, and the endpoint where one was set.
+pub(super) fn place(config: &SdkConfig) -> String {
+    let region = match config.region() {
+        Some(region) => format!("region {region}"),
+        None => "no region (set AWS_REGION, or a profile that has one)".to_owned(),
+    };
+    match config.endpoint_url() {
+        Some(endpoint) => format!("{region} at {endpoint}"),
+        None => region,
+    }
+}
+
+/// The error code of a refusal by the service.
+pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    error.as_service_error().and_then(|error| error.code())
+}
+
+/// The error of a call that failed, as a user reads it. `operation` says what was asked and of which
+/// queue or table.
+pub(super) fn failed<E>(
+    service: &'static str,
+    operation: impl Into<String>,
+    error: SdkError<E, HttpResponse>,
+) -> Error
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    Error::Backend {
+        service,
+        operation: operation.into(),
+        retryable: may_pass(&error),
+        source: Reason::of(&error).into(),
+    }
+}
+
+/// Whether the same request may succeed later.
+fn may_pass<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match error {
+        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
+        SdkError::DispatchFailure(failure) => {
+            failure.is_io() || failure.is_timeout() || lacks_credentials_for_now(error)
+        }
+        SdkError::ServiceError(error) => {
+            let status = error.raw().status().as_u16();
+            status >= 500 || status == 429 || error.err().code().is_some_and(is_passing)
+        }
+        _ => false,
+    }
+}
+
+/// Whether credentials are there but could not be had at this moment, rather than missing altogether.
+fn lacks_credentials_for_now(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<CredentialsError>() {
+            Some(
+                CredentialsError::CredentialsNotLoaded(_)
+                | CredentialsError::InvalidConfiguration(_),
+            ) => return false,
+            Some(_) => return true,
+            None => cause = error.source(),
+        }
+    }
+    false
+}
+
+/// Error codes of refusals that are worth a second try.
+pub(super) fn is_passing(code: &str) -> bool {
+    matches!(
+        code,
+        "ProvisionedThroughputExceededException"
+            | "ThrottlingException"
+            | "Throttling"
+            | "ThrottledException"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
+            | "KmsThrottled"
+            | "OverLimit"
+            | "LimitExceededException"
+            | "TransactionConflictException"
+            | "TransactionInProgressException"
+            | "ReplicatedWriteConflictException"
+            | "InternalError"
+            | "InternalFailure"
+            | "InternalServerError"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "RequestTimeout"
+            | "RequestTimeoutException"
+            // The clock is corrected by the client's next attempt, credentials are fetched anew.
+            | "RequestTimeTooSkewed"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "AWS.SimpleQueueService.QueueDeletedRecently"
+            | "QueueDeletedRecently"
+    )
+}
+
+/// What a service or its client said, on one line.
+#[derive(Debug)]
+struct Reason(String);
+
+impl Reason {
+    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let Some(refusal) = error.as_service_error() else {
+            return Self(describe(error));
+        };
+        Self(match (refusal.code(), refusal.message()) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            (None, _) => describe(error),
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl StdError for Reason {}
+
+/// A request that could not even be put together.
+pub(super) fn malformed(
+    service: &'static str,
+    operation: impl Into<String>,
+    source: impl Into<BoxError>,
+) -> Error {
+    Error::Backend {
+        service,
+        operation: operation.into(),
+        retryable: false,
+        source: source.into(),
+    }
+}

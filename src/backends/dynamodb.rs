@@ -1,0 +1,292 @@
+//! A scratchpad over Amazon DynamoDB.
+
+mod failures;
+mod groups;
+mod item;
+mod provision;
+mod runs;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_types::SdkConfig;
+use bytes::Bytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::aws::{self, CountRequests};
+use crate::change::Change;
+use crate::error::{Error, Result};
+use crate::packet::ArrayId;
+use crate::requests::Requests;
+use crate::scratchpad::{
+    Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
+    RunSnapshot, Scratchpad,
+};
+use crate::stage::Backoff;
+
+const SERVICE: &str = "DynamoDB";
+/// The service's limit of an item, 400 KB, less what keys and the other attributes take at most.
+const MAX_VALUE: usize = 400 * 1024 - 4 * 1024;
+/// How long items are kept after they were last written, unless set otherwise.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A day more than a queue may keep a message: a late duplicate has to find its slot taken.
+const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
+/// How often one who waits for a run looks: at first, and at last.
+const WAIT: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+/// Between tries of what the service could not do at the moment.
+const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+/// Requests under way at once for one call.
+const SIDE_BY_SIDE: usize = 16;
+
+/// A scratchpad over two tables of Amazon DynamoDB. Cloning it gives another handle on the same client and its
+/// connections.
+///
+/// A deployment has its own tables, `{deployment}-scratchpad` and `{deployment}-results`, which
+/// [`Deployment::provision`](crate::Deployment::provision) makes, billed by request. In the first each group of the tree is a
+/// partition, `{array}#{stage}#{level}#{group}`, so that no key is hot; the second has an item for each run.
+/// Values are stored as text where they are text, so that any tool shows them.
+///
+/// Items expire 30 days after they were last written: longer than a queue keeps a message, so that a late
+/// duplicate finds its slot taken. A run that takes longer than that from one write to a group to the next loses
+/// what has expired: set a longer [`retention`](Self::retention) for it.
+///
+/// Requests are strongly consistent wherever the protocol reads what another has written. A partial result or a result
+/// of more than about 396 KiB is refused with [`Error::TooLarge`].
+#[derive(Clone, Debug)]
+pub struct DynamoDbScratchpad {
+    client: Client,
+    requests: Requests,
+    place: String,
+    /// The names of the scratchpad's table and of the results', where they were given.
+    named: Option<(String, String)>,
+    tables: Arc<Tables>,
+    retention: Duration,
+}
+
+#[derive(Debug)]
+struct Tables {
+    scratchpad: String,
+    results: String,
+}
+
+impl Tables {
+    fn of(deployment: &str) -> Self {
+        Self {
+            scratchpad: format!("{deployment}-scratchpad"),
+            results: format!("{deployment}-results"),
+        }
+    }
+}
+
+impl DynamoDbScratchpad {
+    /// A scratchpad in the account and region of this configuration.
+    pub fn new(config: &SdkConfig) -> Self {
+        Self::counting(config, Requests::new())
+    }
+
+    /// The same, adding to counts that others add to as well.
+    pub(crate) fn counting(config: &SdkConfig, requests: Requests) -> Self {
+        let settings = aws_sdk_dynamodb::config::Builder::from(config)
+            .timeout_config(aws::timeouts(config))
+            .interceptor(CountRequests(requests.clone()))
+            .build();
+        Self {
+            client: Client::from_conf(settings),
+            requests,
+            place: aws::place(config),
+            named: None,
+            tables: Arc::new(Tables::of("catchment")),
+            retention: RETENTION,
+        }
+    }
+
+    /// The same with other names for its tables, of the scratchpad and of the results. Two deployments may not share
+    /// tables: their runs would be taken for one another's.
+    #[must_use]
+    pub fn tables(mut self, scratchpad: impl Into<String>, results: impl Into<String>) -> Self {
+        let (scratchpad, results) = (scratchpad.into(), results.into());
+        self.named = Some((scratchpad.clone(), results.clone()));
+        self.tables = Arc::new(Tables {
+            scratchpad,
+            results,
+        });
+        self
+    }
+
+    /// The same with another time for which items are kept after they were last written (default 30 days, at least
+    /// 15: a queue may deliver a duplicate after 14).
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention.max(LEAST_RETENTION);
+        self
+    }
+
+    /// The requests made through this client so far.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+
+    /// When what is written now expires, as the service wants it: in seconds since 1970.
+    fn expires_at(&self) -> AttributeValue {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at = now.unwrap_or_default().saturating_add(self.retention);
+        item::number(at.as_secs())
+    }
+
+    fn failed<E>(&self, operation: &str, table: &str, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        if aws::code(&error) == Some("ResourceNotFoundException") {
+            return Error::NotProvisioned {
+                resource: format!("DynamoDB table `{table}`"),
+                place: self.place.clone(),
+            };
+        }
+        aws::failed(SERVICE, format!("{operation} on table `{table}`"), error)
+    }
+
+    fn malformed(&self, what: &str, table: &str, error: impl Into<crate::BoxError>) -> Error {
+        aws::malformed(SERVICE, format!("{what} of table `{table}`"), error)
+    }
+}
+
+/// Whether a write was refused by its own condition.
+fn is_condition<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    aws::code(error) == Some("ConditionalCheckFailedException")
+}
+
+/// Whether a write was refused because its item would be too large.
+fn is_size<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let message = error.as_service_error().and_then(|error| error.message());
+    aws::code(error) == Some("ValidationException")
+        && message.is_some_and(|message| message.to_ascii_lowercase().contains("size"))
+}
+
+/// A value that the table cannot hold is refused before anything is written.
+fn check_size(what: impl FnOnce() -> String, value: &Bytes) -> Result<()> {
+    // Text is stored as such, other bytes as they are: neither grows.
+    if value.len() <= MAX_VALUE {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: what(),
+        size: value.len(),
+        limit: MAX_VALUE,
+        advice: "DynamoDB keeps 400 KB an item: let the stage make smaller partial results, or references to data stored elsewhere",
+    })
+}
+
+#[async_trait]
+impl Scratchpad for DynamoDbScratchpad {
+    fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
+        if self.named.is_some() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            tables: Arc::new(Tables::of(deployment)),
+            ..self.clone()
+        }))
+    }
+
+    async fn provision(&self) -> Result<Vec<Change>> {
+        provision::provision(self).await
+    }
+
+    async fn deprovision(&self) -> Result<Vec<Change>> {
+        provision::deprovision(self).await
+    }
+
+    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
+        self.begin_run(record).await
+    }
+
+    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
+        self.measure_run(array_id, array_length, packets).await
+    }
+
+    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
+        self.mark_submitted(array_id).await
+    }
+
+    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
+        self.tell_size(group, expected, root).await
+    }
+
+    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
+        self.store(arrivals).await
+    }
+
+    async fn members(&self, group: &GroupId) -> Result<Members> {
+        self.read_group(group).await
+    }
+
+    async fn retire(&self, group: &GroupId) -> Result<()> {
+        self.mark_retired(group).await
+    }
+
+    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
+        check_size(|| format!("the result of run {array_id}"), &result)?;
+        self.write_result(array_id, &result).await
+    }
+
+    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog> {
+        self.write_failure(report).await
+    }
+
+    async fn clear_failure(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: Uuid,
+    ) -> Result<()> {
+        self.remove_failure(array_id, stage, message, id).await
+    }
+
+    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
+        self.list_failures(array_id, limit).await
+    }
+
+    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
+        self.read_run(array_id).await
+    }
+
+    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+        self.is_marked_over(array_id).await
+    }
+
+    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
+        self.read_slots(groups).await
+    }
+
+    /// Looks after 50 ms, and then at growing intervals of up to 5 s.
+    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+        let until = Instant::now().checked_add(up_to);
+        let mut looks = 0;
+        loop {
+            let snapshot = self.read_run(array_id).await?;
+            let Some(run) = &snapshot else {
+                return Ok(None);
+            };
+            let left = until.map_or(Duration::MAX, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            if run.has_ended() || left.is_zero() {
+                return Ok(snapshot);
+            }
+            looks += 1;
+            tokio::time::sleep(WAIT.longest(looks).min(left)).await;
+        }
+    }
+
+    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
+        self.cancel_run(array_id).await
+    }
+}

@@ -1,0 +1,280 @@
+//! The runs: an item each in the table of results. That a run is over is marked in the scratchpad's table as well, so
+//! that those who only work on it need not read results.
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use bytes::Bytes;
+
+use super::groups::{EXPIRES, GROUP, SLOT};
+use super::item::{self, Item, Terms};
+use super::{DynamoDbScratchpad, is_condition};
+use crate::error::{Error, Result, describe};
+use crate::packet::ArrayId;
+use crate::scratchpad::{Begun, RunRecord, RunSnapshot};
+
+/// The table's key.
+pub(super) const ARRAY: &str = "arrayId";
+const RECORD: &str = "record";
+const LENGTH: &str = "arrayLength";
+const PACKETS: &str = "packets";
+const SUBMITTED: &str = "submitted";
+const CANCELLED: &str = "cancelled";
+const RESULT: &str = "result";
+/// That failures are on record, which are to be looked up in the scratchpad's table.
+const FAILURES: &str = "failures";
+/// The sort key of the mark that a run is over.
+const OVER: &str = "over";
+
+fn key(array_id: &ArrayId) -> Item {
+    Item::from([(ARRAY.to_owned(), item::text(array_id.as_str()))])
+}
+
+fn mark_key(array_id: &ArrayId) -> Item {
+    Item::from([
+        (GROUP.to_owned(), item::text(format!("{array_id}#run"))),
+        (SLOT.to_owned(), item::text(OVER)),
+    ])
+}
+
+/// A write to a run's item that was refused by its condition.
+struct Refused {
+    /// The item as it stands, if there is one.
+    item: Option<Item>,
+}
+
+impl DynamoDbScratchpad {
+    pub(super) async fn begin_run(&self, record: &RunRecord) -> Result<Begun> {
+        let table = &self.tables.results;
+        let text = serde_json::to_string(record)
+            .map_err(|source| Error::encode("the record of a run", source))?;
+        let mut item = key(&record.array_id);
+        item.insert(RECORD.to_owned(), item::text(text));
+        item.insert(EXPIRES.to_owned(), self.expires_at());
+        let mut terms = Terms::default();
+        let condition = terms.lacks(ARRAY);
+        let (names, _) = terms.into_parts();
+        let written = self
+            .client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(item))
+            .condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match written {
+            Ok(_) => Ok(Begun::New),
+            Err(error) if is_condition(&error) => {
+                let old = match error.into_service_error() {
+                    PutItemError::ConditionalCheckFailedException(old) => old.item,
+                    _ => None,
+                };
+                let snapshot = match old {
+                    Some(item) => Some(self.snapshot(&record.array_id, &item).await?),
+                    None => self.read_run(&record.array_id).await?,
+                };
+                let Some(snapshot) = snapshot else {
+                    return Err(self.malformed("a run", table, "it was there, and is gone"));
+                };
+                Ok(Begun::Existing(Box::new(snapshot)))
+            }
+            Err(error) => Err(self.failed("PutItem", table, error)),
+        }
+    }
+
+    /// Sets attributes of a run's item, if the condition holds.
+    async fn set(
+        &self,
+        array_id: &ArrayId,
+        write: impl FnOnce(&mut Terms) -> (Vec<String>, String),
+    ) -> Result<Result<(), Refused>> {
+        let table = &self.tables.results;
+        let mut terms = Terms::default();
+        let (mut set, condition) = write(&mut terms);
+        set.push(terms.equal(EXPIRES, self.expires_at()));
+        let exists = terms.exists(ARRAY);
+        let condition = match condition.as_str() {
+            "" => exists,
+            condition => format!("{exists} AND {condition}"),
+        };
+        let (names, values) = terms.into_parts();
+        let written = self
+            .client
+            .update_item()
+            .table_name(table)
+            .set_key(Some(key(array_id)))
+            .update_expression(format!("SET {}", set.join(", ")))
+            .condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match written {
+            Ok(_) => Ok(Ok(())),
+            Err(error) if is_condition(&error) => {
+                let item = match error.into_service_error() {
+                    UpdateItemError::ConditionalCheckFailedException(old) => old.item,
+                    _ => None,
+                };
+                Ok(Err(Refused { item }))
+            }
+            Err(error) => Err(self.failed("UpdateItem", table, error)),
+        }
+    }
+
+    pub(super) async fn measure_run(
+        &self,
+        array_id: &ArrayId,
+        array_length: u64,
+        packets: u64,
+    ) -> Result<()> {
+        // The record has the numbers that were known when the run began; they are compared here.
+        let Some(run) = self.read_item(array_id).await? else {
+            return Err(Error::NoSuchRun {
+                array_id: array_id.clone(),
+            });
+        };
+        let known = record(&run).and_then(|text| self.parse_record(text))?;
+        let refuse = |length: Option<u64>, count: Option<u64>| {
+            let say = |number: Option<u64>| number.map_or("?".to_owned(), |n| n.to_string());
+            Error::Submission {
+                array_id: array_id.clone(),
+                problem: format!(
+                    "{array_length} items in {packets} packets, but {} items in {} packets are on record",
+                    say(length),
+                    say(count)
+                ),
+            }
+        };
+        let differs = |known: Option<u64>, given| known.is_some_and(|known| known != given);
+        if differs(known.array_length, array_length) || differs(known.packets, packets) {
+            return Err(refuse(known.array_length, known.packets));
+        }
+        let written = self.set(array_id, |terms| {
+            let set = vec![
+                terms.equal(LENGTH, item::number(array_length)),
+                terms.equal(PACKETS, item::number(packets)),
+            ];
+            let lacks = terms.lacks(PACKETS);
+            let same = set.join(" AND ");
+            (set, format!("({lacks} OR ({same}))"))
+        });
+        written.await?.map_err(|refused| {
+            let item = refused.item.unwrap_or_default();
+            refuse(
+                item::get_number(&item, LENGTH),
+                item::get_number(&item, PACKETS),
+            )
+        })
+    }
+
+    pub(super) async fn mark_submitted(&self, array_id: &ArrayId) -> Result<()> {
+        let written = self.set(array_id, |terms| {
+            let submitted = terms.equal(SUBMITTED, AttributeValue::Bool(true));
+            (vec![submitted], String::new())
+        });
+        // An unknown run is refused, and nothing was to be done.
+        written.await.map(drop)
+    }
+
+    /// Notes that failures are on record. False for an unknown run.
+    pub(super) async fn mark_failures(&self, array_id: &ArrayId) -> Result<bool> {
+        let written = self.set(array_id, |terms| {
+            let failures = terms.equal(FAILURES, AttributeValue::Bool(true));
+            (vec![failures], String::new())
+        });
+        Ok(written.await?.is_ok())
+    }
+
+    pub(super) async fn write_result(&self, array_id: &ArrayId, result: &Bytes) -> Result<bool> {
+        let written = self.set(array_id, |terms| {
+            let set = vec![terms.equal(RESULT, item::bytes(result))];
+            let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
+            (set, condition)
+        });
+        let is_first = written.await?.is_ok();
+        if is_first {
+            self.mark_over(array_id).await;
+        }
+        Ok(is_first)
+    }
+
+    pub(super) async fn cancel_run(&self, array_id: &ArrayId) -> Result<bool> {
+        let written = self.set(array_id, |terms| {
+            let set = vec![terms.equal(CANCELLED, AttributeValue::Bool(true))];
+            (set, terms.lacks(RESULT))
+        });
+        let is_cancelled = written.await?.is_ok();
+        if is_cancelled {
+            self.mark_over(array_id).await;
+        }
+        Ok(is_cancelled)
+    }
+
+    /// Without the mark, workers only do what is no longer needed.
+    async fn mark_over(&self, array_id: &ArrayId) {
+        let table = &self.tables.scratchpad;
+        let mut item = mark_key(array_id);
+        item.insert(EXPIRES.to_owned(), self.expires_at());
+        let put = self.client.put_item().table_name(table);
+        if let Err(error) = put.set_item(Some(item)).send().await {
+            let error = self.failed("PutItem", table, error);
+            tracing::warn!(%array_id, error = %describe(&error), "workers could not be told that the run is over");
+        }
+    }
+
+    pub(super) async fn is_marked_over(&self, array_id: &ArrayId) -> Result<bool> {
+        let table = &self.tables.scratchpad;
+        let asked = self.client.get_item().table_name(table);
+        let found = asked.set_key(Some(mark_key(array_id))).send().await;
+        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
+        Ok(found.item.is_some())
+    }
+
+    async fn read_item(&self, array_id: &ArrayId) -> Result<Option<Item>> {
+        let table = &self.tables.results;
+        let asked = self.client.get_item().table_name(table);
+        let asked = asked.set_key(Some(key(array_id))).consistent_read(true);
+        let found = asked.send().await;
+        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
+        Ok(found.item)
+    }
+
+    pub(super) async fn read_run(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
+        match self.read_item(array_id).await? {
+            Some(item) => self.snapshot(array_id, &item).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn snapshot(&self, array_id: &ArrayId, item: &Item) -> Result<RunSnapshot> {
+        let mut record = record(item).and_then(|text| self.parse_record(text))?;
+        record.array_length = item::get_number(item, LENGTH).or(record.array_length);
+        record.packets = item::get_number(item, PACKETS).or(record.packets);
+        let standing = match item::get_flag(item, FAILURES) {
+            true => self.standing(array_id).await?,
+            false => Default::default(),
+        };
+        Ok(RunSnapshot {
+            record,
+            submitted: item::get_flag(item, SUBMITTED),
+            cancelled: item::get_flag(item, CANCELLED),
+            failure: standing.first,
+            dead: standing.dead,
+            skipped: standing.skipped,
+            result: item.get(RESULT).and_then(item::get_bytes),
+        })
+    }
+
+    fn parse_record(&self, text: &str) -> Result<RunRecord> {
+        serde_json::from_str(text).map_err(|source| Error::decode("the record of a run", source))
+    }
+}
+
+fn record(item: &Item) -> Result<&str> {
+    item::get_text(item, RECORD)
+        .ok_or_else(|| Error::decode("the record of a run", "the item has none"))
+}

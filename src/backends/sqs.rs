@@ -1,0 +1,439 @@
+//! Queues over Amazon SQS.
+
+mod batch;
+mod body;
+mod dead_letters;
+mod poll;
+mod provision;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::SdkError;
+use aws_types::SdkConfig;
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use self::batch::{Operation, Refusal};
+use super::aws::{self, CountRequests};
+use crate::change::Change;
+use crate::error::{Error, Result};
+use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::requests::Requests;
+
+const SERVICE: &str = "SQS";
+/// The service's limit of a message, and of a request: 1 MiB.
+const MAX_PAYLOAD: usize = 1024 * 1024;
+/// What every endpoint takes.
+const LEAST_PAYLOAD: usize = 256 * 1024;
+/// The longest that the service keeps a message hidden, counted from when it was received: 12 hours.
+const LONGEST_HIDDEN: i32 = 43_200;
+/// The longest wait that the service allows a poll.
+const LONGEST_POLL: Duration = Duration::from_secs(20);
+
+/// Queues over Amazon SQS. Cloning it gives another handle on the same client and its connections.
+///
+/// A stage's queue is `{deployment}-{stage}`, its dead letters are in `{deployment}-{stage}-dead`.
+/// Both are standard queues, made by [`Deployment::provision`](crate::Deployment::provision).
+///
+/// - Bodies are sent as they are where they are text that SQS takes, so that any tool reads them; other bytes go
+///   as `base64:` and their encoding.
+/// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received.
+/// - [`Depth`] is the service's estimate. A message that was released with a delay counts as in flight.
+/// - Dead letters are hidden from other callers while one looks at them, for less than a minute.
+#[derive(Clone, Debug)]
+pub struct SqsQueues {
+    service: Arc<Service>,
+}
+
+/// What all queues of one client share.
+#[derive(Debug)]
+struct Service {
+    client: Client,
+    requests: Requests,
+    /// Where requests go, for error messages.
+    place: String,
+    max_payload: usize,
+    longest_poll: Duration,
+}
+
+impl SqsQueues {
+    /// Queues in the account and region of this configuration.
+    pub fn new(config: &SdkConfig) -> Self {
+        Self::counting(config, Requests::new())
+    }
+
+    /// The same, adding to counts that others add to as well.
+    pub(crate) fn counting(config: &SdkConfig, requests: Requests) -> Self {
+        let timeouts = aws::timeouts(config);
+        let limit = timeouts
+            .operation_attempt_timeout()
+            .into_iter()
+            .chain(timeouts.operation_timeout())
+            .chain(timeouts.read_timeout())
+            .min();
+        let settings = aws_sdk_sqs::config::Builder::from(config)
+            .timeout_config(timeouts)
+            .interceptor(CountRequests(requests.clone()))
+            .build();
+        Self {
+            service: Arc::new(Service {
+                client: Client::from_conf(settings),
+                requests,
+                place: aws::place(config),
+                max_payload: MAX_PAYLOAD,
+                longest_poll: limit.map_or(LONGEST_POLL, |limit| LONGEST_POLL.min(limit * 2 / 3)),
+            }),
+        }
+    }
+
+    /// The same with another limit of bytes for a message, and for a request of several (default 1 MiB, at least
+    /// 256 KiB, at most 1 MiB): some endpoints that speak SQS stop at 256 KiB. Provisioning sets it on the queues.
+    #[must_use]
+    pub fn max_payload(self, bytes: usize) -> Self {
+        let Service {
+            client,
+            requests,
+            place,
+            longest_poll,
+            ..
+        } = self.service.as_ref();
+        Self {
+            service: Arc::new(Service {
+                client: client.clone(),
+                requests: requests.clone(),
+                place: place.clone(),
+                max_payload: bytes.clamp(LEAST_PAYLOAD, MAX_PAYLOAD),
+                longest_poll: *longest_poll,
+            }),
+        }
+    }
+
+    /// The requests made through this client so far.
+    pub fn requests(&self) -> Requests {
+        self.service.requests.clone()
+    }
+}
+
+impl Service {
+    fn is_missing(code: Option<&str>) -> bool {
+        matches!(
+            code,
+            Some("QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue")
+        )
+    }
+
+    /// What a failed request means for a user.
+    fn failed<E>(
+        &self,
+        operation: &str,
+        queue: &str,
+        error: SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
+    ) -> Error
+    where
+        E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        if Self::is_missing(aws::code(&error)) {
+            return Error::NotProvisioned {
+                resource: format!("SQS queue `{queue}`"),
+                place: self.place.clone(),
+            };
+        }
+        aws::failed(SERVICE, format!("{operation} on queue `{queue}`"), error)
+    }
+
+    async fn url(&self, queue: &str) -> Result<String> {
+        let found = self.client.get_queue_url().queue_name(queue).send().await;
+        let found = found.map_err(|error| self.failed("GetQueueUrl", queue, error))?;
+        found.queue_url.ok_or_else(|| Error::NotProvisioned {
+            resource: format!("SQS queue `{queue}`"),
+            place: self.place.clone(),
+        })
+    }
+}
+
+/// The name of a queue's dead-letter queue.
+fn dead_name(queue: &str) -> String {
+    format!("{queue}-dead")
+}
+
+#[async_trait]
+impl Queues for SqsQueues {
+    async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
+        let url = self.service.url(name).await?;
+        Ok(Arc::new(SqsQueue {
+            main: Arc::new(Named {
+                service: Arc::clone(&self.service),
+                name: name.to_owned(),
+                url,
+                visibility: whole_seconds(options.visibility_timeout),
+            }),
+            dead: OnceCell::new(),
+        }))
+    }
+
+    async fn provision(&self, name: &str, options: &QueueOptions) -> Result<Vec<Change>> {
+        provision::provision(&self.service, name, options).await
+    }
+
+    async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
+        provision::deprovision(&self.service, name).await
+    }
+}
+
+/// A queue and, once it is needed, its dead-letter queue.
+struct SqsQueue {
+    main: Arc<Named>,
+    dead: OnceCell<Named>,
+}
+
+/// One queue of the service.
+struct Named {
+    service: Arc<Service>,
+    name: String,
+    url: String,
+    /// In seconds.
+    visibility: i32,
+}
+
+impl SqsQueue {
+    async fn dead(&self) -> Result<&Named> {
+        let Named {
+            service,
+            name,
+            visibility,
+            ..
+        } = self.main.as_ref();
+        let open = || async {
+            let name = dead_name(name);
+            let url = service.url(&name).await?;
+            Ok(Named {
+                service: Arc::clone(service),
+                name,
+                url,
+                visibility: *visibility,
+            })
+        };
+        self.dead.get_or_try_init(open).await
+    }
+}
+
+#[async_trait]
+impl Queue for SqsQueue {
+    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
+        self.main.send(&bodies).await
+    }
+
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        poll::receive(&self.main, max, wait).await
+    }
+
+    async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()> {
+        self.main.delete(&receipts).await
+    }
+
+    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
+        self.main.hide(vec![receipt], after).await.map(drop)
+    }
+
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
+        self.main.hide(receipts, by).await
+    }
+
+    async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()> {
+        let dead = self.dead().await?;
+        let receipts = vec![delivery.receipt];
+        // Whoever has it now decides what becomes of it.
+        let hidden = Duration::from_secs(u64::from(self.main.visibility.unsigned_abs()));
+        if !self.main.hide(receipts.clone(), hidden).await?.is_empty() {
+            return Ok(());
+        }
+        dead.send_with_reason(&delivery.body, reason).await?;
+        self.main.delete(&receipts).await
+    }
+
+    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
+        dead_letters::look(self.dead().await?, max).await
+    }
+
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        dead_letters::take(self.dead().await?, Some(&self.main), &messages).await
+    }
+
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        dead_letters::take(self.dead().await?, None, &messages).await
+    }
+
+    async fn depth(&self) -> Result<Depth> {
+        let [ready, in_flight, delayed] = self.main.counts().await?;
+        let dead = self.dead().await?.counts().await?;
+        Ok(Depth {
+            ready,
+            in_flight,
+            delayed,
+            dead: dead.into_iter().sum(),
+        })
+    }
+
+    fn max_body(&self) -> Option<usize> {
+        Some(self.main.service.max_payload)
+    }
+}
+
+impl Named {
+    async fn send(&self, bodies: &[Bytes]) -> Result<()> {
+        let limit = self.service.max_payload;
+        let mut texts = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let text = body::to_text(body);
+            if text.len() > limit {
+                return Err(too_large(&self.name, text.len(), limit));
+            }
+            texts.push(text);
+        }
+        let refusals = self.in_batches(Operation::Send, &texts).await?;
+        match refusals.into_iter().next() {
+            None => Ok(()),
+            Some((_, refusal)) => Err(refusal.into_error(Operation::Send, &self.name)),
+        }
+    }
+
+    async fn send_with_reason(&self, body: &Bytes, reason: &str) -> Result<()> {
+        let text = body::to_text(body);
+        let room = self.service.max_payload.saturating_sub(text.len());
+        let mut request = self
+            .service
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(text);
+        if let Some(reason) = body::reason(reason, room) {
+            request = request.message_attributes(body::REASON, reason);
+        }
+        let sent = request.send().await;
+        sent.map(drop)
+            .map_err(|error| self.failed("SendMessage", error))
+    }
+
+    /// Removes messages. Those that are somebody else's by now stay.
+    async fn delete(&self, receipts: &[Receipt]) -> Result<()> {
+        let receipts = distinct(receipts)?;
+        for (_, refusal) in self.in_batches(Operation::Delete, &receipts).await? {
+            if !refusal.is_stale() {
+                return Err(refusal.into_error(Operation::Delete, &self.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hides messages for so long from now, and returns the receipts that are stale.
+    async fn hide(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
+        let texts = distinct(&receipts)?;
+        let hide = Operation::Hide(whole_seconds(by));
+        let refusals = self.in_batches(hide, &texts).await?;
+        let mut stale = Vec::new();
+        for (place, refusal) in refusals {
+            match texts.get(place) {
+                Some(text) if refusal.is_stale() => stale.push(Receipt::Text(text.as_str().into())),
+                _ => {
+                    return Err(refusal.into_error(hide, &self.name));
+                }
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Ready, in flight and delayed.
+    async fn counts(&self) -> Result<[u64; 3]> {
+        use aws_sdk_sqs::types::QueueAttributeName as Name;
+        let names = [
+            Name::ApproximateNumberOfMessages,
+            Name::ApproximateNumberOfMessagesNotVisible,
+            Name::ApproximateNumberOfMessagesDelayed,
+        ];
+        let asked = self.service.client.get_queue_attributes();
+        let asked = asked
+            .queue_url(&self.url)
+            .set_attribute_names(Some(names.to_vec()));
+        let found = asked.send().await;
+        let found = found.map_err(|error| self.failed("GetQueueAttributes", error))?;
+        let attributes = found.attributes.unwrap_or_default();
+        Ok(names.map(|name| {
+            let value = attributes.get(&name);
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        }))
+    }
+
+    fn failed<E>(
+        &self,
+        operation: &str,
+        error: SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
+    ) -> Error
+    where
+        E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        self.service.failed(operation, &self.name, error)
+    }
+}
+
+impl Refusal {
+    /// Whether it only says that the message is somebody else's, or gone.
+    fn is_stale(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "ReceiptHandleIsInvalid"
+                | "MessageNotInflight"
+                | "AWS.SimpleQueueService.MessageNotInflight"
+                // A receipt that has expired, or a time beyond the 12 hours since it was received.
+                | "InvalidParameterValue"
+                | "InvalidParameterValueException"
+        )
+    }
+
+    fn into_error(self, operation: Operation, queue: &str) -> Error {
+        let Self { code, message, .. } = self;
+        Error::Backend {
+            service: SERVICE,
+            operation: format!("{} on queue `{queue}`", operation.name()),
+            retryable: aws::is_passing(&code),
+            source: format!("{code}: {message}").into(),
+        }
+    }
+}
+
+fn too_large(queue: &str, size: usize, limit: usize) -> Error {
+    Error::TooLarge {
+        what: format!("a message for SQS queue `{queue}`"),
+        size,
+        limit,
+        advice: "let the stages pass references to large data on, such as the key of a stored object, or use a smaller packet_size",
+    }
+}
+
+/// The service refuses a request that has one message twice.
+fn distinct(receipts: &[Receipt]) -> Result<Vec<String>> {
+    let mut seen = std::collections::HashSet::new();
+    let mut texts = Vec::with_capacity(receipts.len());
+    for receipt in receipts {
+        match receipt {
+            Receipt::Text(text) if seen.insert(text) => texts.push(text.to_string()),
+            Receipt::Text(_) => {}
+            Receipt::Number(number) => {
+                return Err(aws::malformed(
+                    SERVICE,
+                    "reading a receipt",
+                    format!("receipt {number} is none of this service's"),
+                ));
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// Rounded up, and no more than the service takes.
+fn whole_seconds(time: Duration) -> i32 {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    i32::try_from(seconds).map_or(LONGEST_HIDDEN, |seconds| seconds.min(LONGEST_HIDDEN))
+}

@@ -1,0 +1,123 @@
+//! Dead letters: looked at without taking them away, put back or removed by their message id.
+//!
+//! A queue cannot be read without receiving, so those who look hide what they see for as long as they look, and
+//! show it again at the end. A receipt is of no use after that: a dead letter is known by its message id, and
+//! received anew by whoever redrives or discards it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_sqs::types::Message;
+
+use super::{Named, body};
+use crate::error::Result;
+use crate::queue::{BuriedMessage, Receipt};
+
+/// How long what was seen stays hidden, in seconds, should the process end while it looks.
+const HIDDEN: i32 = 60;
+/// How long a poll waits before it is believed that there are no more, in seconds: with any wait the service asks
+/// all of its servers.
+const LAST_LOOK: i32 = 1;
+/// Polls without a message that is looked for, before the missing ones are taken for gone: somebody else
+/// who looks at them hides them for a moment.
+const PATIENCE: usize = 4;
+
+/// Up to `max` dead letters.
+pub(super) async fn look(dead: &Named, max: usize) -> Result<Vec<BuriedMessage>> {
+    let mut found = Vec::new();
+    let mut known = HashSet::new();
+    let mut receipts = Vec::new();
+    let looked = async {
+        while found.len() < max {
+            let messages = dead.poll(max - found.len(), LAST_LOOK, HIDDEN).await?;
+            if messages.is_empty() {
+                break;
+            }
+            for message in messages {
+                receipts.extend(receipt(&message));
+                if let Some(buried) = buried(message)
+                    && known.insert(buried.receipt.clone())
+                {
+                    found.push(buried);
+                }
+            }
+        }
+        Ok(())
+    }
+    .await;
+    show_again(dead, receipts).await;
+    looked.map(|()| found)
+}
+
+/// Removes these dead letters, once they are on `back` if that is given. Those that are gone are passed over.
+pub(super) async fn take(
+    dead: &Named,
+    back: Option<&Arc<Named>>,
+    messages: &[BuriedMessage],
+) -> Result<()> {
+    let mut wanted: HashSet<&str> = messages
+        .iter()
+        .filter_map(|message| match &message.receipt {
+            Receipt::Text(id) => Some(&**id),
+            Receipt::Number(_) => None,
+        })
+        .collect();
+    let mut others = Vec::new();
+    let taken = async {
+        let mut misses = 0;
+        while !wanted.is_empty() && misses < PATIENCE {
+            let received = dead.poll(usize::MAX, LAST_LOOK, HIDDEN).await?;
+            let (mut bodies, mut receipts) = (Vec::new(), Vec::new());
+            let mut ids = Vec::new();
+            misses += usize::from(received.is_empty());
+            for message in received {
+                let Some(receipt) = receipt(&message) else {
+                    continue;
+                };
+                match message.message_id.as_deref() {
+                    Some(id) if wanted.contains(id) => {
+                        ids.push(id.to_owned());
+                        receipts.push(receipt);
+                        bodies.push(body::from_text(message.body.unwrap_or_default()));
+                    }
+                    _ => others.push(receipt),
+                }
+            }
+            if let Some(back) = back {
+                back.send(&bodies).await?;
+            }
+            dead.delete(&receipts).await?;
+            for id in ids {
+                wanted.remove(id.as_str());
+            }
+        }
+        Ok(())
+    }
+    .await;
+    show_again(dead, others).await;
+    taken
+}
+
+/// Shows messages again. Where that fails, their time does it.
+async fn show_again(dead: &Named, receipts: Vec<Receipt>) {
+    if let Err(error) = dead.hide(receipts, Duration::ZERO).await {
+        tracing::debug!(%error, queue = dead.name, "dead letters stay hidden for {HIDDEN} s");
+    }
+}
+
+fn receipt(message: &Message) -> Option<Receipt> {
+    let handle = message.receipt_handle()?;
+    Some(Receipt::Text(handle.into()))
+}
+
+fn buried(message: Message) -> Option<BuriedMessage> {
+    let reason = message
+        .message_attributes
+        .and_then(|mut attributes| attributes.remove(body::REASON)?.string_value);
+    Some(BuriedMessage {
+        body: body::from_text(message.body.unwrap_or_default()),
+        reason: reason.unwrap_or_default(),
+        receipt: Receipt::Text(message.message_id?.into()),
+    })
+}

@@ -1,0 +1,142 @@
+//! Long polls. Who waits for one may go away at any moment, and its messages may not go with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Named, SERVICE, body};
+use crate::backends::aws;
+use crate::error::{Result, describe};
+use crate::queue::{Delivery, Receipt};
+
+/// Messages a request.
+const MOST_MESSAGES: usize = 10;
+
+/// Receives messages. Dropped while it waits, the poll goes on by itself until it ends: a request that is cut off
+/// could still be answered with messages, which nobody would see before their visibility timeout is over. What
+/// comes for one who has gone is handed back at once.
+pub(super) async fn receive(
+    queue: &Arc<Named>,
+    max: usize,
+    wait: Duration,
+) -> Result<Vec<Delivery>> {
+    let (reply, answer) = oneshot::channel();
+    let queue = Arc::clone(queue);
+    tokio::spawn(async move {
+        let mut reply = reply;
+        let polled = queue.poll_for(max, wait, &mut reply).await;
+        let answer = polled.map(|deliveries| Unclaimed {
+            queue: Arc::clone(&queue),
+            deliveries,
+        });
+        // To one who has gone, it comes back and is dropped here.
+        drop(reply.send(answer));
+    });
+    match answer.await {
+        Ok(answer) => answer.map(Unclaimed::claim),
+        Err(_) => Err(aws::malformed(SERVICE, "ReceiveMessage", "it was given up")),
+    }
+}
+
+/// Messages on their way to one who waits for them.
+struct Unclaimed {
+    queue: Arc<Named>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Unclaimed {
+    fn claim(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        // Where the runtime is gone as well, the visibility timeout does it.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if deliveries.is_empty() {
+            return;
+        }
+        let queue = Arc::clone(&self.queue);
+        runtime.spawn(async move {
+            tracing::debug!(
+                queue = queue.name,
+                messages = deliveries.len(),
+                "nobody waits for these messages any more: they are handed back"
+            );
+            let receipts = deliveries.into_iter().map(|delivery| delivery.receipt);
+            if let Err(error) = queue.hide(receipts.collect(), Duration::ZERO).await {
+                tracing::warn!(error = %describe(&error), "messages could not be handed back; their visibility timeout does it");
+            }
+        });
+    }
+}
+
+impl Named {
+    /// Polls until there are messages, the time is over, or nobody waits any more.
+    async fn poll_for<T>(
+        &self,
+        max: usize,
+        wait: Duration,
+        reply: &mut oneshot::Sender<T>,
+    ) -> Result<Vec<Delivery>> {
+        let begin = Instant::now();
+        loop {
+            let left = wait.saturating_sub(begin.elapsed());
+            let seconds = left.min(self.service.longest_poll).as_secs() as i32;
+            let messages = self.poll(max, seconds, self.visibility).await?;
+            // A poll may end a little early; another one for the rest would cost as much as a whole one.
+            let left = wait.saturating_sub(begin.elapsed());
+            if !messages.is_empty() || left <= wait / 10 || reply.is_closed() {
+                let deliveries = messages.into_iter().filter_map(delivery);
+                return Ok(deliveries.collect());
+            }
+            if left < Duration::from_secs(1) {
+                tokio::select! {
+                    () = tokio::time::sleep(left) => {}
+                    () = reply.closed() => return Ok(Vec::new()),
+                }
+            }
+        }
+    }
+
+    /// One request.
+    pub(super) async fn poll(
+        &self,
+        max: usize,
+        wait: i32,
+        visibility: i32,
+    ) -> Result<Vec<Message>> {
+        let max = max.clamp(1, MOST_MESSAGES) as i32;
+        let request = self.service.client.receive_message();
+        let request = request
+            .queue_url(&self.url)
+            .max_number_of_messages(max)
+            .wait_time_seconds(wait)
+            .visibility_timeout(visibility)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_attribute_names(body::REASON);
+        let received = request.send().await;
+        let received = received.map_err(|error| self.failed("ReceiveMessage", error))?;
+        Ok(received.messages.unwrap_or_default())
+    }
+}
+
+fn delivery(message: Message) -> Option<Delivery> {
+    let count = message
+        .attributes()
+        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount))
+        .and_then(|count| count.parse().ok());
+    Some(Delivery {
+        body: body::from_text(message.body.unwrap_or_default()),
+        receipt: Receipt::Text(message.receipt_handle?.into()),
+        receive_count: count.unwrap_or(1),
+    })
+}

@@ -1,0 +1,57 @@
+//! The backends keep the contracts that those in memory keep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catchment::backends::dynamodb::DynamoDbScratchpad;
+use catchment::backends::sqs::SqsQueues;
+use catchment::queue::Queues;
+use catchment::scratchpad::Scratchpad;
+use catchment::testing::queue::Capabilities;
+use catchment::testing::{Scenario, queue, scratchpad};
+use futures::StreamExt;
+
+use crate::common::{Tables, config, ministack, unique};
+
+/// Scenarios at once: most of them wait.
+const AT_ONCE: usize = 10;
+
+async fn run(scenarios: Vec<Scenario>) {
+    assert!(scenarios.len() >= 25, "the whole suite");
+    futures::stream::iter(scenarios)
+        .for_each_concurrent(AT_ONCE, async |scenario| {
+            let name = scenario.name();
+            scenario.run().await;
+            println!("{name}");
+        })
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "needs the emulators that scripts/test starts"]
+async fn queues_on_ministack() {
+    let queues: Arc<dyn Queues> = Arc::new(SqsQueues::new(&config(&ministack())));
+    let capabilities = Capabilities::new()
+        .visibility_timeout(Duration::from_secs(6))
+        .exact_depth(false);
+    run(queue::scenarios(&queues, &capabilities)).await;
+}
+
+async fn scratchpad_on(tables: Tables) {
+    let scratchpad = DynamoDbScratchpad::new(&config(&tables.endpoint()));
+    let bound = scratchpad.bind(&unique("conformance"));
+    let scratchpad = bound.expect("its tables are named after the deployment");
+    run(scratchpad::scenarios(&scratchpad)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the emulators that scripts/test starts"]
+async fn a_scratchpad_on_ministack() {
+    scratchpad_on(Tables::Ministack).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the emulators that scripts/test starts"]
+async fn a_scratchpad_on_dynamodb_local() {
+    scratchpad_on(Tables::DynamoDbLocal).await;
+}
