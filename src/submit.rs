@@ -270,10 +270,15 @@ impl<S: Source> Submission<S> {
     /// run was cancelled meanwhile.
     async fn fill(&mut self) -> Result<bool> {
         let mut size = u64::from(self.record.plan.size_at(self.offset));
-        if let Some(length) = self.record.array_length {
-            // One item more than there should be shows that there are too many.
-            let left = length.saturating_sub(self.offset).max(1);
-            size = size.min(left);
+        let left = self
+            .record
+            .array_length
+            .map(|length| length.saturating_sub(self.offset));
+        if let Some(left) = left
+            && size >= left
+        {
+            // One item more than there should be shows that there are too many, before the run can be done without it.
+            size = left.saturating_add(1);
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let pending = {
@@ -295,8 +300,8 @@ impl<S: Source> Submission<S> {
         if self.is_cancelled().await? {
             return Ok(false);
         }
-        match self.record.array_length {
-            Some(length) if self.offset >= length && !self.items.is_empty() => Err(self.refuse(
+        match (self.record.array_length, left) {
+            (Some(length), Some(left)) if self.items.len() as u64 > left => Err(self.refuse(
                 format!("the array was to have {length} items, and more came"),
             )),
             _ => Ok(true),

@@ -309,7 +309,7 @@ async fn an_iterator_whose_length_is_a_lie_is_an_error_and_never_a_hang() {
             "{what}: {text}"
         );
 
-        // Under an id of the caller's, whoever waits for the run hears of it, unless it was done by then.
+        // Under an id of the caller's, whoever waits for the run hears of it.
         let deployment = pipeline.deploy("lie", Backend::memory()).unwrap();
         let worker = deployment.worker().start();
         let error = soon(deployment.submit_as("run", items()))
