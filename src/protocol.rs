@@ -47,6 +47,8 @@ struct Task<'a> {
     fan_in: u32,
     attempt: u32,
     limits: &'a Limits,
+    /// Called when the user's function is done with it, and only reading and writing are left.
+    worked: &'a (dyn Fn() + Sync),
 }
 
 impl Protocol {
@@ -61,13 +63,14 @@ impl Protocol {
         self.seam.acknowledge(stage, receipt).await
     }
 
-    /// Does all of a message's work. Dropped anywhere, it has done what a crash there would leave:
-    /// nothing that redelivery does not mend.
+    /// Does all of a message's work, and tells by `worked` when what is left of it is only reading and writing. Dropped
+    /// anywhere, it has done what a crash there would leave: nothing that redelivery does not mend.
     pub(crate) async fn handle(
         &self,
         index: usize,
         delivery: &Delivery,
         limits: &Limits,
+        worked: &(dyn Fn() + Sync),
     ) -> Answer {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
             return Answer::Release(Duration::ZERO);
@@ -86,6 +89,7 @@ impl Protocol {
             fan_in: message.fan_in,
             attempt: delivery.receive_count.max(1),
             limits,
+            worked,
         };
         match self.work(&task, &message).await {
             Ok(()) => Answer::Acknowledge,
@@ -211,6 +215,7 @@ impl Protocol {
             }
             outcome => outcome?,
         };
+        (task.worked)();
         if !output.skipped.is_empty() {
             self.skip(task, work, &output.skipped).await?;
         }
@@ -331,6 +336,7 @@ impl Protocol {
             task.attempt,
         );
         let combined = step.combine(partials, context, task.limits).await;
+        (task.worked)();
         whole.value = combined.map_err(|failure| vec![failure])?;
         Ok(whole)
     }

@@ -21,6 +21,10 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 const RECEIVE_BACKOFF: Backoff =
     Backoff::exponential(Duration::from_millis(500), Duration::from_secs(30));
 
+/// Messages whose work is done while their outcome is being written and they are acknowledged. Others are worked on
+/// meanwhile, and the more outcomes come together, the fewer requests they take.
+const SETTLING: usize = 64;
+
 pub(super) struct Lane {
     /// The stage's place in the pipeline.
     pub(super) stage: usize,
@@ -39,9 +43,11 @@ pub(super) struct Lane {
     prefetch: usize,
     waiting: VecDeque<Held>,
     receiving: bool,
-    /// Messages at work, and the weight they have.
+    /// Messages that the user's function works on, and the weight they have.
     running: usize,
     weight: usize,
+    /// Messages that have been begun and not put away.
+    begun: usize,
 }
 
 /// A received message that has not been begun.
@@ -84,12 +90,17 @@ impl Lane {
             receiving: false,
             running: 0,
             weight: 0,
+            begun: 0,
         }
     }
 
     /// The next message to work on, if there is one and the stage has room for it.
     pub(super) fn take(&mut self) -> Option<Held> {
         if self.running > 0 && self.weight >= self.concurrency {
+            return None;
+        }
+        // A message may be put away before its place is seen to be free.
+        if self.begun.saturating_sub(self.running) >= SETTLING {
             return None;
         }
         if self.next.is_some() && self.may_begin == 0 {
@@ -99,6 +110,7 @@ impl Lane {
             if !held.hold.is_lost() {
                 self.may_begin = self.may_begin.saturating_sub(1);
                 self.running += 1;
+                self.begun += 1;
                 self.weight += held.weight;
                 return Some(held);
             }
@@ -106,9 +118,15 @@ impl Lane {
         None
     }
 
-    pub(super) fn finished(&mut self, weight: usize) {
+    /// The user's function is done with a message.
+    pub(super) fn worked(&mut self, weight: usize) {
         self.running -= 1;
         self.weight -= weight;
+    }
+
+    /// A message has been put away, or its work was stopped.
+    pub(super) fn ended(&mut self) {
+        self.begun -= 1;
     }
 
     pub(super) fn accept(&mut self, deliveries: Vec<Delivery>) {

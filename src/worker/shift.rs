@@ -1,13 +1,14 @@
 //! A worker's one loop: what to receive, what to begin, when to stop.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -32,9 +33,32 @@ struct Shift {
     lanes: Vec<Lane>,
     protocol: Arc<Protocol>,
     work: JoinSet<()>,
-    /// Which lane a task belongs to, and its weight there.
-    tasks: HashMap<Id, (usize, usize)>,
+    /// Which lane a task belongs to.
+    tasks: HashMap<Id, usize>,
     cpu_free: usize,
+    /// Where places that have become free are told.
+    freed: UnboundedSender<Freed>,
+}
+
+/// A place in a lane that has become free: for the next message, while the last one's outcome is being written.
+struct Freed {
+    lane: usize,
+    weight: usize,
+}
+
+/// A message's place among those that are worked on. It is free when this is dropped.
+struct Place {
+    lane: usize,
+    weight: usize,
+    freed: UnboundedSender<Freed>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self { lane, weight, .. } = *self;
+        // Nobody listens any more once the worker ends.
+        drop(self.freed.send(Freed { lane, weight }));
+    }
 }
 
 /// Works until the signal comes. Dropped, it stops on the spot.
@@ -58,12 +82,14 @@ pub(super) async fn run(
         heartbeats.spawn(Arc::clone(&lane.heartbeat).beat());
     }
     let protocol = Protocol::new(Seam::new(shared), options.cancel_check);
+    let (freed, mut places) = unbounded_channel();
     let mut shift = Shift {
         lanes,
         protocol: Arc::new(protocol),
         work: JoinSet::new(),
         tasks: HashMap::new(),
         cpu_free: options.concurrency,
+        freed,
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
     let mut rooms = FuturesUnordered::<BoxFuture<'static, usize>>::new();
@@ -83,6 +109,7 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             _ = signal.wait_for(|stop| *stop) => break,
+            Some(place) = places.recv() => shift.free(place),
             Some(outcome) = shift.work.join_next_with_id() => shift.ended(outcome),
             Some(index) = rooms.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
@@ -174,9 +201,14 @@ impl Shift {
                     heartbeat: Arc::clone(&lane.heartbeat),
                     protocol: Arc::clone(&self.protocol),
                     delivery,
+                    place: Place {
+                        lane: index,
+                        weight,
+                        freed: self.freed.clone(),
+                    },
                 };
                 let handle = self.work.spawn(task.run());
-                self.tasks.insert(handle.id(), (index, weight));
+                self.tasks.insert(handle.id(), index);
                 hold.begin(handle);
             }
         }
@@ -192,10 +224,16 @@ impl Shift {
                 error.id()
             }
         };
-        if let Some((index, weight)) = self.tasks.remove(&id)
+        if let Some(index) = self.tasks.remove(&id)
             && let Some(lane) = self.lanes.get_mut(index)
         {
-            lane.finished(weight);
+            lane.ended();
+        }
+    }
+
+    fn free(&mut self, Freed { lane, weight }: Freed) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.worked(weight);
             self.cpu_free += usize::from(lane.cpu_bound);
         }
     }
@@ -295,6 +333,7 @@ struct Task {
     heartbeat: Arc<Heartbeat>,
     protocol: Arc<Protocol>,
     delivery: Delivery,
+    place: Place,
 }
 
 impl Task {
@@ -306,10 +345,14 @@ impl Task {
             heartbeat,
             protocol,
             delivery,
+            place,
         } = self;
         let receipt = delivery.receipt.clone();
         let _held = LetGo(&heartbeat, &receipt);
-        let answer = protocol.handle(stage, &delivery, &limits).await;
+        let place = Mutex::new(Some(place));
+        let worked = || drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let answer = protocol.handle(stage, &delivery, &limits, &worked).await;
+        worked();
         let outcome = match answer {
             Answer::Acknowledge => protocol.acknowledge(stage, receipt.clone()).await,
             Answer::Release(after) => persist("release", || queue.release(receipt.clone(), after))
