@@ -105,9 +105,7 @@ impl Shared {
     pub(crate) async fn queue(&self, stage: usize) -> Result<&Arc<dyn Queue>> {
         let (Some(cell), Some(definition)) = (self.queues.get(stage), self.definition.stage(stage))
         else {
-            return Err(Error::InvalidPipeline {
-                problem: format!("there is no stage {stage}"),
-            });
+            return Err(self.no_stage(stage));
         };
         cell.get_or_try_init(|| async {
             let name = queue_name(&self.name, &definition.name);
@@ -117,6 +115,12 @@ impl Shared {
                 .await
         })
         .await
+    }
+
+    pub(crate) fn no_stage(&self, stage: usize) -> Error {
+        Error::InvalidPipeline {
+            problem: format!("deployment `{}` has no stage {stage}", self.name),
+        }
     }
 
     pub(crate) fn scratchpad(&self) -> &dyn Scratchpad {

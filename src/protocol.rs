@@ -14,7 +14,7 @@ use crate::definition::{StageDefinition, StageKind};
 use crate::packet::{MapWork, Message, Packet, PacketId, ReduceWork, Work};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::{Arrival, GroupId, GroupState, Members};
-use crate::seam::Seam;
+use crate::seam::{Partial, Seam};
 use crate::stage::{CombineStep, Context, Input, ItemFailure, Limits, MapStep, OnFailure};
 use crate::tree;
 
@@ -403,17 +403,18 @@ impl Protocol {
             index,
         };
         let arrival = Arrival {
-            group: group.clone(),
+            group,
             slot,
             value: packet
                 .encode()
                 .map_err(|error| refused(error.to_string()))?,
         };
-        let state = self.seam.arrive(arrival).await.map_err(seam)?;
-        if state.is_ready(fan_in) {
-            self.ask_for_reduction(stage, fan_in, &group).await?;
-        }
-        Ok(())
+        let partial = Partial {
+            arrival,
+            stage,
+            fan_in,
+        };
+        self.seam.arrive(partial).await.map_err(seam)
     }
 
     async fn send(&self, stage: usize, fan_in: u32, work: Work) -> Result<(), Failures> {

@@ -1,5 +1,6 @@
 //! One worker's way to its backend: calls that come together go together, and what may pass is retried.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,30 +8,38 @@ use futures::FutureExt;
 
 use crate::batch::Batcher;
 use crate::deployment::Shared;
-use crate::error::{Result, describe};
+use crate::error::{Error, Result, describe};
+use crate::packet::{Message, ReduceWork, Work};
 use crate::queue::Receipt;
 use crate::retry::persist;
-use crate::scratchpad::{Arrival, GroupState};
+use crate::scratchpad::{Arrival, GroupId};
+
+/// A partial result on its way into its slot at a reducing stage.
+#[derive(Clone)]
+pub(crate) struct Partial {
+    pub(crate) arrival: Arrival,
+    /// The stage's place in the pipeline.
+    pub(crate) stage: usize,
+    pub(crate) fan_in: u32,
+}
 
 pub(crate) struct Seam {
     pub(crate) shared: Arc<Shared>,
-    arrivals: Batcher<Arrival, GroupState>,
+    arrivals: Batcher<Partial, ()>,
     /// By stage: messages to its queue.
-    sends: Vec<Batcher<Bytes, ()>>,
+    sends: Arc<[Batcher<Bytes, ()>]>,
     /// By stage: receipts of its queue's messages.
     acknowledgements: Vec<Batcher<Receipt, ()>>,
 }
 
 impl Seam {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let scratchpad = Arc::clone(&shared.backend.scratchpad);
-        let arrivals = Batcher::new(move |arrivals: Vec<Arrival>| {
-            let scratchpad = Arc::clone(&scratchpad);
-            async move { persist("arrive", || scratchpad.arrive(arrivals.clone())).await }.boxed()
-        });
         let stages = 0..shared.definition.stages().len();
-        let sends = stages.clone().map(|stage| send_to(&shared, stage));
-        let sends = sends.collect();
+        let sends: Arc<[_]> = stages
+            .clone()
+            .map(|stage| send_to(&shared, stage))
+            .collect();
+        let arrivals = arrive_at(&shared, &sends);
         let acknowledgements = stages.map(|stage| acknowledge_on(&shared, stage));
         let acknowledgements = acknowledgements.collect();
         Self {
@@ -41,8 +50,10 @@ impl Seam {
         }
     }
 
-    pub(crate) async fn arrive(&self, arrival: Arrival) -> Result<GroupState, String> {
-        self.arrivals.submit(arrival).await
+    /// Stores a partial result in its slot. If that completes the group, its reduction has been asked for when this
+    /// returns.
+    pub(crate) async fn arrive(&self, partial: Partial) -> Result<(), String> {
+        self.arrivals.submit(partial).await
     }
 
     pub(crate) async fn send(&self, stage: usize, body: Bytes) -> Result<(), String> {
@@ -70,6 +81,71 @@ impl Seam {
     {
         persist(what, call).await.map_err(|error| describe(&error))
     }
+}
+
+/// Neighbours that complete a group together ask for its reduction once, and none of them is done before that is
+/// durable: whichever of them comes back after a crash finds the group complete, and asks again.
+fn arrive_at(shared: &Arc<Shared>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<Partial, ()> {
+    let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
+    Batcher::new(move |partials: Vec<Partial>| {
+        let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
+        async move {
+            let arrivals = || partials.iter().map(|partial| partial.arrival.clone());
+            let states = persist("arrive", || {
+                shared.scratchpad().arrive(arrivals().collect())
+            });
+            let states = states.await?;
+            let complete: HashMap<&GroupId, &Partial> = partials
+                .iter()
+                .zip(states)
+                .filter(|(partial, state)| state.is_ready(partial.fan_in))
+                .map(|(partial, _)| (&partial.arrival.group, partial))
+                .collect();
+            let asked = complete.into_values().map(|partial| {
+                let (shared, sends) = (&shared, &sends);
+                async move { ask_for_reduction(shared, sends, partial).await }
+            });
+            futures::future::try_join_all(asked).await?;
+            Ok(vec![(); partials.len()])
+        }
+        .boxed()
+    })
+}
+
+async fn ask_for_reduction(
+    shared: &Shared,
+    sends: &[Batcher<Bytes, ()>],
+    partial: &Partial,
+) -> Result<()> {
+    let GroupId {
+        array_id,
+        stage,
+        level,
+        index,
+    } = partial.arrival.group.clone();
+    let message = Message {
+        stage,
+        fan_in: partial.fan_in,
+        work: Work::Reduce(ReduceWork {
+            array_id,
+            level,
+            group: index,
+        }),
+    };
+    let body = message.encode()?;
+    let Some(batcher) = sends.get(partial.stage) else {
+        return Err(shared.no_stage(partial.stage));
+    };
+    let sent = batcher.submit(body).await;
+    sent.map_err(|problem| Error::Backend {
+        service: "the queue",
+        operation: format!(
+            "asking for the reduction of group {}",
+            partial.arrival.group
+        ),
+        retryable: false,
+        source: problem.into(),
+    })
 }
 
 fn send_to(shared: &Arc<Shared>, stage: usize) -> Batcher<Bytes, ()> {
