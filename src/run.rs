@@ -89,7 +89,7 @@ pub struct Status {
     pub packets_done: u64,
     /// Items left out under a skip policy.
     pub skipped: u64,
-    /// Messages that stand as dead letters.
+    /// Messages that stand as dead letters; none once the run is done, since everything is in its result.
     pub failures: u64,
     /// The first of those failures.
     pub failure: Option<Failure>,
@@ -245,6 +245,9 @@ impl<R> Run<R> {
                 (items_done, done)
             }
         };
+        // A process that died between writing a failure down and burying its message leaves the mark of a dead letter that
+        // never came to be.
+        let stands = state != RunState::Done;
         Ok(Status {
             state,
             items,
@@ -252,8 +255,8 @@ impl<R> Run<R> {
             packets,
             packets_done,
             skipped: snapshot.skipped,
-            failures: snapshot.dead,
-            failure: snapshot.failure,
+            failures: if stands { snapshot.dead } else { 0 },
+            failure: snapshot.failure.filter(|_| stands),
         })
     }
 

@@ -12,6 +12,7 @@ mod common;
 
 mod crashes;
 mod duplicates;
+mod exhaustive;
 mod heartbeats;
 mod submitting;
 

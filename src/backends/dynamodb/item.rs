@@ -36,8 +36,12 @@ pub(super) fn get_text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
+pub(super) fn get_text_of_number<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_n().ok().map(String::as_str)
+}
+
 pub(super) fn get_number<T: std::str::FromStr>(item: &Item, name: &str) -> Option<T> {
-    item.get(name)?.as_n().ok()?.parse().ok()
+    get_text_of_number(item, name)?.parse().ok()
 }
 
 pub(super) fn get_flag(item: &Item, name: &str) -> bool {

@@ -50,6 +50,11 @@ impl DynamoDbScratchpad {
             .map_err(|source| Error::encode("the record of a run", source))?;
         let mut item = key(&record.array_id);
         item.insert(RECORD.to_owned(), item::text(text));
+        for (name, number) in [(LENGTH, record.array_length), (PACKETS, record.packets)] {
+            if let Some(number) = number {
+                item.insert(name.to_owned(), item::number(number));
+            }
+        }
         item.insert(EXPIRES.to_owned(), self.expires_at());
         let mut terms = Terms::default();
         let condition = terms.lacks(ARRAY);
@@ -131,43 +136,30 @@ impl DynamoDbScratchpad {
         array_length: u64,
         packets: u64,
     ) -> Result<()> {
-        // The record has the numbers that were known when the run began; they are compared here.
-        let Some(run) = self.read_item(array_id).await? else {
-            return Err(Error::NoSuchRun {
-                array_id: array_id.clone(),
+        let written = self.set(array_id, |terms| {
+            let mut condition = Vec::new();
+            let set = [(LENGTH, array_length), (PACKETS, packets)].map(|(name, number)| {
+                let same = terms.equal(name, item::number(number));
+                condition.push(format!("({} OR {same})", terms.lacks(name)));
+                same
             });
-        };
-        let known = record(&run).and_then(|text| self.parse_record(text))?;
-        let refuse = |length: Option<u64>, count: Option<u64>| {
-            let say = |number: Option<u64>| number.map_or("?".to_owned(), |n| n.to_string());
+            (set.into(), condition.join(" AND "))
+        });
+        written.await?.map_err(|refused| {
+            let Some(item) = refused.item else {
+                return Error::NoSuchRun {
+                    array_id: array_id.clone(),
+                };
+            };
+            let say = |name| item::get_text_of_number(&item, name).unwrap_or("?");
             Error::Submission {
                 array_id: array_id.clone(),
                 problem: format!(
                     "{array_length} items in {packets} packets, but {} items in {} packets are on record",
-                    say(length),
-                    say(count)
+                    say(LENGTH),
+                    say(PACKETS)
                 ),
             }
-        };
-        let differs = |known: Option<u64>, given| known.is_some_and(|known| known != given);
-        if differs(known.array_length, array_length) || differs(known.packets, packets) {
-            return Err(refuse(known.array_length, known.packets));
-        }
-        let written = self.set(array_id, |terms| {
-            let set = vec![
-                terms.equal(LENGTH, item::number(array_length)),
-                terms.equal(PACKETS, item::number(packets)),
-            ];
-            let lacks = terms.lacks(PACKETS);
-            let same = set.join(" AND ");
-            (set, format!("({lacks} OR ({same}))"))
-        });
-        written.await?.map_err(|refused| {
-            let item = refused.item.unwrap_or_default();
-            refuse(
-                item::get_number(&item, LENGTH),
-                item::get_number(&item, PACKETS),
-            )
         })
     }
 

@@ -1,0 +1,270 @@
+//! Every schedule of one death, and of two: the process dies at a call, before or after it took effect, the next
+//! process dies at another, and a third is healthy. With a list the tree is sealed before the packets are sent, with a
+//! stream after them.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use catchment::testing::faults::{Crash, When};
+use catchment::{Backend, Backoff, Deployment, Error, Pipeline, Run, Stage, permanent};
+
+use super::{Input, settles, submit};
+use crate::common::*;
+
+/// What a run goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Course {
+    /// Map, reduce.
+    Reduce,
+    /// Map, reduce, and a second reduction of what that made.
+    Twice,
+    /// An item that fails, a dead letter, a mended function, a redrive: a process may die before and after the
+    /// mending.
+    Redrive,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    course: Course,
+    sealed_first: bool,
+    length: u64,
+    fan_in: u32,
+}
+
+/// Where a process dies.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    at: u64,
+    when: When,
+}
+
+const WHENS: [When; 2] = [When::Before, When::After];
+
+impl Plan {
+    fn input(self) -> Input {
+        match self.sealed_first {
+            true => Input::List,
+            false => Input::Stream,
+        }
+    }
+
+    /// All courses answer with what [`counting`] gives.
+    fn deploy(self, backend: Backend, mended: bool) -> Deployment<u64, String> {
+        let patient = || Stage::new().attempts(1_000).backoff(Backoff::none());
+        let fan_in = || patient().fan_in(self.fan_in);
+        let poison = match self.course {
+            Course::Redrive if !mended => Some(self.length / 2),
+            _ => None,
+        };
+        let words = Pipeline::new()
+            .then(move |n: u64| async move {
+                match poison {
+                    Some(bad) if bad == n => Err(permanent("poison")),
+                    _ => Ok(format!("{n} ")),
+                }
+            })
+            .with(patient())
+            .combine(Concat)
+            .with(fan_in());
+        let pipeline = match self.course {
+            Course::Reduce | Course::Redrive => words,
+            Course::Twice => words
+                .flat_map(|all: String| {
+                    let words = all.split_inclusive(' ').map(str::to_owned);
+                    words.collect::<Vec<_>>()
+                })
+                .with(patient())
+                .combine(Concat)
+                .with(fan_in()),
+        };
+        pipeline.deploy("words", backend).unwrap()
+    }
+
+    /// A process that submits, works, and redrives what has failed once the function is mended. It ends when the run does,
+    /// or with the failure if nothing is mended yet.
+    async fn live(self, deployment: Deployment<u64, String>, mended: bool) -> Result<(), Error> {
+        let _worker = deployment.worker().start();
+        let run = submit(&deployment, self.length, self.input()).await?;
+        loop {
+            match run.result().await {
+                Err(Error::Failed { .. }) if mended => drop(run.redrive().await?),
+                Err(Error::Failed { .. }) => return Ok(()),
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    /// Plays the plan with processes that die so, one after the other, and then with a healthy one. Returns whether the
+    /// last of them died, or lived until the run was at its end.
+    async fn play(self, deaths: &[Death]) -> bool {
+        let what = format!("{self:?}, {deaths:?}");
+        let store = Store::new();
+        let mut died = true;
+        for (process, death) in deaths.iter().enumerate() {
+            let mended = process > 0;
+            let crash = Crash::new(Some(death.at), death.when);
+            let doomed = self.deploy(store.crashing(&crash, death.at), mended);
+            let life = tokio::spawn(self.live(doomed, mended));
+            let watched = async {
+                tokio::select! {
+                    biased;
+                    () = crash.crashed() => true,
+                    // What is late for the run may still be on its way: it may die of that.
+                    () = tokio::time::sleep(Duration::from_secs(100)) => crash.has_crashed(),
+                }
+            };
+            died = soon(watched).await;
+            life.abort();
+        }
+        let healthy = self.deploy(store.backend(), true);
+        soon(self.live(healthy.clone(), true))
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let worker = healthy.worker().start();
+        if self.course == Course::Redrive {
+            self.clear(&store, &healthy).await;
+        }
+        settles(&store, &healthy, self.length, &what).await;
+        drop(worker);
+        died
+    }
+
+    /// Copies of a dead letter may be left, of a process that died between burying and acknowledging: they are
+    /// redriven as well, and found to be late.
+    async fn clear(self, store: &Store, deployment: &Deployment<u64, String>) {
+        let run: Run<String> = deployment.attach("run");
+        // One that was being buried when its process died comes back after its visibility timeout.
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        while store.depth(deployment).await.dead > 0 {
+            soon(run.redrive()).await.unwrap();
+        }
+    }
+}
+
+/// Every n-th call, before and after, until the process outlives them; where something is mended on the way, of the
+/// process before and of the one behind.
+async fn single(plan: Plan) -> u64 {
+    let none = Death {
+        at: u64::MAX,
+        when: When::Before,
+    };
+    let before: &[&[Death]] = match plan.course {
+        Course::Redrive => &[&[], &[none]],
+        Course::Reduce | Course::Twice => &[&[]],
+    };
+    let mut schedules = 0;
+    for before in before {
+        for when in WHENS {
+            for at in 1.. {
+                schedules += 1;
+                if !plan
+                    .play(&[before, &[Death { at, when }][..]].concat())
+                    .await
+                {
+                    break;
+                }
+            }
+        }
+    }
+    schedules
+}
+
+/// Every call of the second process, for one death of the first. `None` where the first outlives it.
+async fn pairs(plan: Plan, first: Death, stride: u64) -> Option<u64> {
+    let mut schedules = 0;
+    // A process that outlives its call makes the second one healthy: no pair.
+    if !plan.play(&[first]).await {
+        return None;
+    }
+    for when in WHENS {
+        for at in (1 + first.at % stride..).step_by(stride as usize) {
+            schedules += 1;
+            if !plan.play(&[first, Death { at, when }]).await {
+                break;
+            }
+        }
+    }
+    Some(schedules)
+}
+
+fn plans(lengths: &[u64]) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for course in [Course::Reduce, Course::Twice, Course::Redrive] {
+        for sealed_first in [true, false] {
+            for fan_in in [2, 3] {
+                plans.extend(lengths.iter().map(|&length| Plan {
+                    course,
+                    sealed_first,
+                    length,
+                    fan_in,
+                }));
+            }
+        }
+    }
+    plans
+}
+
+/// Plays tasks on as many threads as there are cores, each on a paused clock of its own, and prints how many schedules
+/// each course had.
+fn on_all_cores<T: Sync>(tasks: &[T], play: impl AsyncFn(&T) -> (Course, u64) + Sync) -> u64 {
+    let next = AtomicUsize::new(0);
+    let counts: Mutex<BTreeMap<Course, u64>> = Mutex::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .start_paused(true)
+                        .build();
+                    let (course, schedules) = runtime.unwrap().block_on(play(task));
+                    *counts.lock().unwrap().entry(course).or_default() += schedules;
+                }
+            });
+        }
+    });
+    let counts = counts.into_inner().unwrap();
+    println!(
+        "schedules: {counts:?}, {} in all",
+        counts.values().sum::<u64>()
+    );
+    counts.values().sum()
+}
+
+#[test]
+fn one_death_at_any_call_of_any_small_run() {
+    let plans = plans(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let schedules = on_all_cores(&plans, async |plan| (plan.course, single(*plan).await));
+    assert!(schedules > 5_000);
+}
+
+/// As many first deaths as a run of this plan can have, and then some.
+fn first_deaths(plans: &[Plan]) -> Vec<(Plan, Death)> {
+    let calls = |plan: &Plan| 40 + 30 * plan.length;
+    let deaths = plans.iter().flat_map(|plan| {
+        let deaths = (1..=calls(plan)).flat_map(|at| WHENS.map(|when| Death { at, when }));
+        deaths.map(|death| (*plan, death))
+    });
+    deaths.collect()
+}
+
+fn two_deaths(lengths: &[u64], stride: u64) -> u64 {
+    on_all_cores(&first_deaths(&plans(lengths)), async |(plan, first)| {
+        (plan.course, pairs(*plan, *first, stride).await.unwrap_or(0))
+    })
+}
+
+/// Every seventh second death, by the first's number.
+#[test]
+fn two_deaths_at_some_calls_of_a_run_of_three() {
+    assert!(two_deaths(&[3], 7) > 5_000);
+}
+
+#[test]
+#[ignore = "takes long: cargo test --release --all-features --test exactly_once every_two -- --ignored --nocapture"]
+fn every_two_deaths_of_any_small_run() {
+    assert!(two_deaths(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 1) > 1_000_000);
+}
