@@ -1,6 +1,6 @@
 //! Heartbeats: what a worker holds is kept hidden from others for as long as it works on it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::queue::{Queue, Receipt};
 pub(crate) struct Heartbeat {
     queue: Arc<dyn Queue>,
     visibility: Duration,
-    held: Mutex<HashMap<Receipt, Arc<Hold>>>,
+    held: Mutex<BTreeMap<Receipt, Arc<Hold>>>,
 }
 
 /// One held message.
@@ -55,7 +55,7 @@ impl Heartbeat {
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Receipt, Arc<Hold>>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<Receipt, Arc<Hold>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

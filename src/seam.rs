@@ -1,6 +1,6 @@
 //! One worker's way to its backend: calls that come together go together, and what may pass is retried.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,7 +95,8 @@ fn arrive_at(shared: &Arc<Shared>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher
                 shared.scratchpad().arrive(arrivals().collect())
             });
             let states = states.await?;
-            let complete: HashMap<&GroupId, &Partial> = partials
+            // In an order that is the same each time, as all that happens in a simulation.
+            let complete: BTreeMap<&GroupId, &Partial> = partials
                 .iter()
                 .zip(states)
                 .filter(|(partial, state)| state.is_ready(partial.fan_in))

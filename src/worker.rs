@@ -129,6 +129,7 @@ impl Worker {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut worker = self.start();
         tokio::select! {
+            biased;
             result = worker.finished() => return result,
             () = stop => {}
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::Queues;
 use catchment::scratchpad::Scratchpad;
-use catchment::testing::faults::{Copies, Crash, Duplicate, Flaky, Heartbeats, Shuffle, When};
+use catchment::testing::faults::{
+    Chaos, Copies, Crash, Duplicate, Flaky, Heartbeats, Rates, Shuffle, When,
+};
 use catchment::testing::queue::Capabilities;
 use catchment::testing::{queue, scratchpad};
 
@@ -71,4 +73,12 @@ async fn queues_in_another_order() {
 #[tokio::test(start_paused = true)]
 async fn heartbeats_that_are_kept() {
     check_queues(Heartbeats::Kept.queues(memory_queues())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn chaos_without_faults() {
+    let chaos = Chaos::new(1, Rates::none());
+    check_queues(chaos.queues(memory_queues())).await;
+    scratchpad::conformance(chaos.scratchpad(memory_scratchpad())).await;
+    assert_eq!(chaos.counts().values().sum::<u64>(), 0);
 }

@@ -19,8 +19,10 @@ pub(crate) trait Sink<O>: Send + Sync {
         progress: &Progress,
     ) -> Result<Bytes, SinkError>;
 
+    /// Where it runs behind an asynchronous stage, which has decoded its items on the runtime as well. Behind a
+    /// CPU-bound one it runs on that stage's thread.
     fn execution(&self) -> Execution {
-        Execution::Blocking
+        Execution::Async
     }
 
     /// Whether a panic belongs to the output that was begun last.

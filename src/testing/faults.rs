@@ -6,6 +6,7 @@
 //! | [`Shuffle`] | messages come in another order and in batches of another size |
 //! | [`Flaky`] | calls fail with a retryable error, before or after they took effect |
 //! | [`Heartbeats`] | heartbeats do nothing, fail, or come too late |
+//! | [`Chaos`] | all of these at once, delays past the visibility timeout and lost acknowledgements too |
 //! | [`Crash`] | the process "dies" at its n-th call: that call and all later ones never return |
 //!
 //! All wrap from outside and can be put around one another. Each has a setting that does nothing,
@@ -24,6 +25,7 @@
 //! ```
 
 mod around;
+mod chaos;
 mod crash;
 mod duplicate;
 mod flaky;
@@ -31,6 +33,7 @@ mod heartbeats;
 mod hooks;
 mod shuffle;
 
+pub use chaos::{Chaos, Rates};
 pub use crash::{Crash, When};
 pub use duplicate::{Copies, Duplicate};
 pub use flaky::Flaky;

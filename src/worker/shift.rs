@@ -74,6 +74,7 @@ pub(super) async fn run(
         )
     };
     let lanes = tokio::select! {
+        biased;
         lanes = begin => lanes?,
         _ = signal.wait_for(|stop| *stop) => return Ok(()),
     };

@@ -369,6 +369,7 @@ impl Queue for MemoryQueue {
                 }
                 Outlook::Wait(None) => changed.await,
                 Outlook::Wait(Some(until)) => tokio::select! {
+                    biased;
                     () = changed => {}
                     () = sleep_until(until) => {}
                 },

@@ -249,7 +249,7 @@ impl Scratchpad for MemoryScratchpad {
             }
             let log = run.failures.record(report);
             if run.failures.has_dead() {
-                run.changed.send_replace(());
+                run.changed.tell();
             }
             log
         });
@@ -287,20 +287,20 @@ impl Scratchpad for MemoryScratchpad {
     async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
         let until = Instant::now().checked_add(up_to);
         loop {
-            // Subscribed under the lock, so that no change can slip in between.
-            let looked = self.read(array_id, |run| (run.snapshot(), run.changed.subscribe()));
-            let Some((snapshot, mut changed)) = looked else {
+            // Waiting begins under the lock, so that no change can slip in between.
+            let looked = self.read(array_id, |run| (run.snapshot(), run.changed.wait()));
+            let Some((snapshot, changed)) = looked else {
                 return Ok(None);
             };
             let is_late = until.is_some_and(|until| until <= Instant::now());
             if snapshot.has_ended() || is_late {
                 return Ok(Some(snapshot));
             }
-            // Closed: the run was removed. Late: the loop looks once more. Both are seen there.
-            let _ = match until {
-                Some(until) => timeout_at(until, changed.changed()).await,
-                None => Ok(changed.changed().await),
-            };
+            // Changed, removed or late: the loop looks once more.
+            match until {
+                Some(until) => drop(timeout_at(until, changed).await),
+                None => changed.await,
+            }
         }
     }
 

@@ -66,9 +66,9 @@ impl<H: Hooks> Queues for HookedQueues<H> {
     }
 }
 
-struct HookedQueue<H> {
-    hooks: H,
-    queue: Named,
+pub(super) struct HookedQueue<H> {
+    pub(super) hooks: H,
+    pub(super) queue: Named,
 }
 
 #[async_trait]

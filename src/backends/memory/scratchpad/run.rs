@@ -1,9 +1,11 @@
 //! One run: its record, its tree and what became of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::failures::Failures;
@@ -17,6 +19,27 @@ const OPEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a run is kept after its result has been taken.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
+/// Wakes those who wait, in the order in which they came: what is random here would make simulations differ.
+#[derive(Debug, Default)]
+pub(super) struct Changed(Arc<Notify>);
+
+impl Changed {
+    pub(super) fn tell(&self) {
+        self.0.notify_waiters();
+    }
+
+    /// Ends with the next [`tell`](Self::tell) from now on.
+    pub(super) fn wait(&self) -> OwnedNotified {
+        Arc::clone(&self.0).notified_owned()
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Run {
     record: RunRecord,
@@ -26,8 +49,8 @@ pub(super) struct Run {
     result: Option<Bytes>,
     pub(super) groups: Groups,
     pub(super) failures: Failures,
-    /// Tells those who wait that the run may have ended; closed when the run is removed.
-    pub(super) changed: watch::Sender<()>,
+    /// Tells those who wait that the run may have ended, or was removed.
+    pub(super) changed: Changed,
     /// When it was last written to.
     pub(super) written: Instant,
     /// When the next look at its age is due.
@@ -44,7 +67,7 @@ impl Run {
             result: None,
             groups: Groups::default(),
             failures: Failures::default(),
-            changed: watch::Sender::new(()),
+            changed: Changed::default(),
             written: now,
             due: after(now, OPEN),
         }
@@ -125,7 +148,7 @@ impl Run {
     }
 
     fn end(&mut self) -> Groups {
-        self.changed.send_replace(());
+        self.changed.tell();
         std::mem::take(&mut self.groups)
     }
 }

@@ -1,0 +1,96 @@
+//! How often a run is wrong or stuck under faults of every kind: here, and with the algorithm that this library grew from.
+//!
+//! ```text
+//! cargo run --release --features testing --example torture -- --seeds 1000 --seed 1
+//! ```
+
+mod handbook;
+mod simulation;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use simulation::Report;
+
+#[derive(Parser)]
+#[command(about = "Plays runs under faults of every kind, and counts what was wrong or stuck")]
+struct Arguments {
+    /// How many seeds to play.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds);
+    let ours = play(seeds.clone(), simulation::simulate);
+    let theirs = play(seeds, handbook::simulate);
+    for problem in ours.problems.iter().take(20) {
+        eprintln!("{problem}");
+    }
+    print(&ours, &theirs);
+    match ours.wrong + ours.stuck {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// On as many threads as there are cores. Each seed has a thread and a clock to itself.
+fn play(seeds: std::ops::Range<u64>, simulate: impl Fn(u64) -> Report + Sync) -> Report {
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut whole = Report::default();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut part = Report::default();
+                    loop {
+                        let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if seed >= seeds.end {
+                            return part;
+                        }
+                        part += simulate(seed);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            match thread.join() {
+                Ok(part) => whole += part,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    whole
+}
+
+fn print(ours: &Report, theirs: &Report) {
+    let mut kinds: Vec<&str> = ours
+        .faults
+        .keys()
+        .chain(theirs.faults.keys())
+        .copied()
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    println!("| | catchment | the handbook's algorithm |");
+    println!("| --- | ---: | ---: |");
+    for kind in kinds {
+        let count = |report: &Report| report.faults.get(kind).copied().unwrap_or(0);
+        println!("| {kind} | {} | {} |", count(ours), count(theirs));
+    }
+    println!("| runs | {} | {} |", ours.runs, theirs.runs);
+    println!(
+        "| of those cancelled | {} | {} |",
+        ours.cancelled, theirs.cancelled
+    );
+    println!(
+        "| **wrong results** | **{}** | **{}** |",
+        ours.wrong, theirs.wrong
+    );
+    println!("| **stuck** | **{}** | **{}** |", ours.stuck, theirs.stuck);
+}
