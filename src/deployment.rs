@@ -257,10 +257,10 @@ impl<I, R> Deployment<I, R> {
     /// results and dead letters. Asks for the deployment's name, so that nobody does it by accident.
     ///
     /// # Errors
-    /// [`Error::InvalidPipeline`] where `name` is not this deployment's, and [`Error::Backend`] with the service's reason.
+    /// [`Error::InvalidArgument`] where `name` is not this deployment's, and [`Error::Backend`] with the service's reason.
     pub async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
         if name != self.name() {
-            return Err(Error::InvalidPipeline {
+            return Err(Error::InvalidArgument {
                 problem: format!(
                     "deprovisioning removes everything of deployment `{}`: it asks for that name, and was given `{name}`",
                     self.name()

@@ -21,6 +21,13 @@ pub enum Error {
         problem: String,
     },
 
+    /// A call on a deployment was given something it does not know.
+    #[error("{problem}")]
+    InvalidArgument {
+        /// What is wrong, and what to give instead.
+        problem: String,
+    },
+
     /// The id of a run has a form that not every backend could keep.
     #[error("array id {id:?} cannot be used: {problem}")]
     InvalidArrayId {

@@ -80,7 +80,7 @@ impl Protocol {
             Err(problem) => return self.unreadable(stage, delivery, problem),
         };
         if self.cancelled.check(&self.seam, message.array_id()).await {
-            tracing::debug!(array_id = %message.array_id(), message = message.name(), "run is over");
+            tracing::debug!(array_id = %message.array_id(), work = message.name(), "run is over");
             return Answer::Acknowledge;
         }
         let task = Task {

@@ -349,6 +349,7 @@ impl<R> Run<R> {
     ///
     /// # Errors
     /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call does the rest.
+    /// [`Error::NoSuchRun`] where nobody knows the run.
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
         let failures = self.failures().await?;
@@ -369,6 +370,10 @@ impl<R> Run<R> {
             }
             // A failure is on record a moment before its dead letter is in its place.
             if awaited.is_empty() || begin.elapsed() >= BURIAL {
+                if count == 0 {
+                    // There is nothing to redrive, unless there is no such run.
+                    self.snapshot(Duration::ZERO).await?;
+                }
                 return Ok(count);
             }
             tokio::time::sleep(BURIAL / 20).await;

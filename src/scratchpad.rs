@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::change::Change;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::packet::ArrayId;
+use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -134,6 +135,35 @@ pub struct RunRecord {
     /// Packets they make; absent while a stream is still open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packets: Option<u64>,
+}
+
+impl RunRecord {
+    /// The record as a store keeps it.
+    ///
+    /// # Errors
+    /// None that a record made by this library can cause.
+    pub fn encode(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|source| Error::encode("the record of a run", source))
+    }
+
+    /// Reads a record from a store.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for bytes that are no record, or one that could not have been written.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        const WHAT: &str = "the record of a run";
+        let record: Self =
+            serde_json::from_slice(bytes).map_err(|source| Error::decode(WHAT, source))?;
+        let fan_ins = MIN_FAN_IN..=MAX_FAN_IN;
+        if !fan_ins.contains(&record.fan_in) {
+            let problem = format!("fanIn {} is not in {fan_ins:?}", record.fan_in);
+            return Err(Error::decode(WHAT, problem));
+        }
+        if record.plan == PacketPlan::Fixed(0) {
+            return Err(Error::decode(WHAT, "its packets have no items"));
+        }
+        Ok(record)
+    }
 }
 
 /// What [`Scratchpad::begin`] found.
@@ -319,7 +349,8 @@ pub trait Scratchpad: Send + Sync + 'static {
     /// this call wrote it. A cancelled or unknown run takes no result.
     async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool>;
 
-    /// Adds to the record of failures. Attempts are appended. [`Verdict::Skip`] puts the items into
+    /// Adds to the record of failures. Attempts are appended, so that one whose answer was lost may be on record
+    /// twice; everything else is idempotent. [`Verdict::Skip`] puts the items into
     /// the message's set of skipped ones. [`Verdict::Dead`] makes the run read as failed, and takes the
     /// place of an older id of the same message. An unknown run changes nothing and gives an empty log.
     async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog>;

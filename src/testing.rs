@@ -29,6 +29,7 @@
 mod suite;
 
 pub mod faults;
+pub mod hostile;
 pub mod queue;
 pub mod scratchpad;
 

@@ -26,13 +26,15 @@ struct Packet {
     value: u64,
 }
 
+/// The packets, and the result once there is one.
+type Table = (BTreeMap<u64, Packet>, Option<u64>);
+
 #[derive(Clone)]
 struct World {
     chaos: Chaos,
     to_map: Arc<dyn Queue>,
     to_reduce: Arc<dyn Queue>,
-    /// The packets, and the result once there is one.
-    table: Arc<Mutex<(BTreeMap<u64, Packet>, Option<u64>)>>,
+    table: Arc<Mutex<Table>>,
     length: u64,
 }
 
@@ -90,15 +92,12 @@ async fn play(seed: u64) -> Report {
 }
 
 impl World {
-    fn table<T>(&self, change: impl FnOnce(&mut (BTreeMap<u64, Packet>, Option<u64>)) -> T) -> T {
+    fn table<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         change(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A call on the table, under the same faults as one on a queue, until it succeeds.
-    async fn call<T: Send>(
-        &self,
-        change: impl Fn(&mut (BTreeMap<u64, Packet>, Option<u64>)) -> T + Send + Sync,
-    ) -> T {
+    async fn call<T: Send>(&self, change: impl Fn(&mut Table) -> T + Send + Sync) -> T {
         loop {
             let call = async { Ok(self.table(&change)) };
             if let Ok(value) = self.chaos.disturb("table", call).await {

@@ -4,6 +4,11 @@
 //! cargo run --release --features testing --example torture -- --seeds 1000 --seed 1
 //! ```
 
+#![allow(
+    clippy::panic,
+    reason = "what should never happen ends it, with the seed"
+)]
+
 mod handbook;
 mod simulation;
 

@@ -13,8 +13,10 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::ErrorKind;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
 
 use crate::error::{BoxError, Error, describe};
 use crate::requests::Requests;
@@ -60,17 +62,30 @@ impl Intercept for CountRequests {
     }
 }
 
-/// Where requests go, for error messages: the region, and the endpoint where one was set.
-pub(super) fn place(config: &SdkConfig) -> String {
+/// Where requests to a service go, for error messages: the region, and the endpoint where one was set.
+pub(super) fn place(config: &SdkConfig, service: &str) -> String {
     let region = match config.region() {
         Some(region) => format!("region {region}"),
-        None => "no region (set AWS_REGION, or a profile that has one)".to_owned(),
+        None => NO_REGION.to_owned(),
     };
-    match config.endpoint_url() {
+    let key = ServiceConfigKey::builder()
+        .service_id(service)
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build();
+    let of_service = || config.service_config()?.load_config(key.ok()?);
+    let endpoint = match config.get_origin("endpoint_url").is_client_config() {
+        true => None,
+        false => of_service(),
+    };
+    let endpoint = endpoint.or_else(|| config.endpoint_url().map(str::to_owned));
+    match endpoint {
         Some(endpoint) => format!("{region} at {endpoint}"),
         None => region,
     }
 }
+
+const NO_REGION: &str = "no region";
 
 /// The error code of a refusal by the service.
 pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
@@ -78,11 +93,12 @@ pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
 }
 
 /// The error of a call that failed, as a user reads it. `operation` says what was asked and of which
-/// queue or table.
+/// queue or table, `place` where it went.
 pub(super) fn failed<E>(
     service: &'static str,
     operation: impl Into<String>,
     error: SdkError<E, HttpResponse>,
+    place: &str,
 ) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -91,7 +107,7 @@ where
         service,
         operation: operation.into(),
         retryable: may_pass(&error),
-        source: Reason::of(&error).into(),
+        source: Reason::of(&error, place).into(),
     }
 }
 
@@ -103,7 +119,12 @@ where
     match error {
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
         SdkError::DispatchFailure(failure) => {
-            failure.is_io() || failure.is_timeout() || lacks_credentials_for_now(error)
+            // Among others, a connection that was closed before an answer came.
+            let other = failure.as_other();
+            failure.is_io()
+                || failure.is_timeout()
+                || other.is_some_and(|kind| kind != ErrorKind::ClientError)
+                || credentials_problem(error).is_some_and(|problem| !is_lasting(problem))
         }
         SdkError::ServiceError(error) => {
             let status = error.raw().status().as_u16();
@@ -113,20 +134,24 @@ where
     }
 }
 
-/// Whether credentials are there but could not be had at this moment, rather than missing altogether.
-fn lacks_credentials_for_now(error: &(dyn StdError + 'static)) -> bool {
+fn credentials_problem<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a CredentialsError> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        match error.downcast_ref::<CredentialsError>() {
-            Some(
-                CredentialsError::CredentialsNotLoaded(_)
-                | CredentialsError::InvalidConfiguration(_),
-            ) => return false,
-            Some(_) => return true,
-            None => cause = error.source(),
+        let problem = error.downcast_ref::<CredentialsError>();
+        if problem.is_some() {
+            return problem;
         }
+        cause = error.source();
     }
-    false
+    None
+}
+
+/// Whether there are no credentials at all, rather than some that could not be had at this moment.
+fn is_lasting(problem: &CredentialsError) -> bool {
+    matches!(
+        problem,
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
+    )
 }
 
 /// Error codes of refusals that are worth a second try.
@@ -168,17 +193,31 @@ pub(super) fn is_passing(code: &str) -> bool {
 struct Reason(String);
 
 impl Reason {
-    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    fn of<E>(error: &SdkError<E, HttpResponse>, place: &str) -> Self
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
+        let text = describe(error);
         let Some(refusal) = error.as_service_error() else {
-            return Self(describe(error));
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            let text = lines.join(" ");
+            let lacks_credentials = credentials_problem(error).is_some_and(is_lasting);
+            return Self(if lacks_credentials {
+                format!(
+                    "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role provides them ({text})"
+                )
+            } else if place.starts_with(NO_REGION) {
+                format!(
+                    "there is no AWS region: set AWS_REGION, or a profile that has one ({text})"
+                )
+            } else {
+                text
+            });
         };
         Self(match (refusal.code(), refusal.message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
-            (None, _) => describe(error),
+            (None, _) => text,
         })
     }
 }

@@ -99,7 +99,7 @@ impl DynamoDbScratchpad {
         Self {
             client: Client::from_conf(settings),
             requests,
-            place: aws::place(config),
+            place: aws::place(config, "DynamoDB"),
             named: None,
             tables: Arc::new(Tables::of("catchment")),
             retention: RETENTION,
@@ -149,7 +149,8 @@ impl DynamoDbScratchpad {
                 place: self.place.clone(),
             };
         }
-        aws::failed(SERVICE, format!("{operation} on table `{table}`"), error)
+        let operation = format!("{operation} on table `{table}`");
+        aws::failed(SERVICE, operation, error, &self.place)
     }
 
     fn malformed(&self, what: &str, table: &str, error: impl Into<crate::BoxError>) -> Error {

@@ -7,6 +7,7 @@ mod poll;
 mod provision;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -82,7 +83,7 @@ impl SqsQueues {
             service: Arc::new(Service {
                 client: Client::from_conf(settings),
                 requests,
-                place: aws::place(config),
+                place: aws::place(config, "SQS"),
                 max_payload: MAX_PAYLOAD,
                 longest_poll: limit.map_or(LONGEST_POLL, |limit| LONGEST_POLL.min(limit * 2 / 3)),
             }),
@@ -141,7 +142,8 @@ impl Service {
                 place: self.place.clone(),
             };
         }
-        aws::failed(SERVICE, format!("{operation} on queue `{queue}`"), error)
+        let operation = format!("{operation} on queue `{queue}`");
+        aws::failed(SERVICE, operation, error, &self.place)
     }
 
     async fn url(&self, queue: &str) -> Result<String> {
@@ -169,6 +171,7 @@ impl Queues for SqsQueues {
                 name: name.to_owned(),
                 url,
                 visibility: whole_seconds(options.visibility_timeout),
+                is_busy: AtomicBool::new(false),
             }),
             dead: OnceCell::new(),
         }))
@@ -196,6 +199,8 @@ struct Named {
     url: String,
     /// In seconds.
     visibility: i32,
+    /// Whether the last poll brought as much as it could have.
+    is_busy: AtomicBool,
 }
 
 impl SqsQueue {
@@ -214,6 +219,7 @@ impl SqsQueue {
                 name,
                 url,
                 visibility: *visibility,
+                is_busy: AtomicBool::new(false),
             })
         };
         self.dead.get_or_try_init(open).await

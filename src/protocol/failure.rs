@@ -65,7 +65,7 @@ impl Protocol {
             verdict,
         };
         let log = self.record(&report).await.unwrap_or_else(|problem| {
-            tracing::error!(%array_id, message = name, problem, "a failure could not be written down");
+            tracing::error!(%array_id, work = name, problem, "a failure could not be written down");
             FailureLog {
                 attempts: report.attempts.clone(),
                 skipped: 0,
@@ -73,7 +73,7 @@ impl Protocol {
         });
         let stage = &task.stage.name;
         if dead {
-            tracing::error!(%array_id, %stage, message = name, item, attempt = task.attempt, error, "a dead letter");
+            tracing::error!(%array_id, %stage, work = name, item, attempt = task.attempt, error, "a dead letter");
             let reason = Reason {
                 id: Some(id),
                 item,
@@ -83,7 +83,7 @@ impl Protocol {
             Answer::Bury(reason.write())
         } else {
             let wait = task.stage.options.backoff.draw(task.attempt);
-            tracing::warn!(%array_id, %stage, message = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
+            tracing::warn!(%array_id, %stage, work = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
             Answer::Release(wait)
         }
     }

@@ -140,7 +140,7 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>
                 let place = definition.position(name).ok_or_else(|| {
                     let known: Vec<&str> =
                         definition.stages().iter().map(|stage| &*stage.name).collect();
-                    Error::InvalidPipeline {
+                    Error::InvalidArgument {
                         problem: format!(
                             "a worker is to serve stage `{name}`, but deployment `{}` has the stages {}",
                             shared.name,

@@ -1,5 +1,16 @@
 //! Over Amazon SQS and DynamoDB: the same contracts and the same pipelines, on emulators and on faked replies.
 #![cfg(feature = "aws")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
+mod adder;
 mod common;
 mod conformance;
+mod fake;
+mod outage;
+mod replies;
+mod requests;

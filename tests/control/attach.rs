@@ -94,7 +94,7 @@ async fn an_unknown_run_is_an_error_and_not_a_wait() {
     unknown(soon(run.wait(MINUTE)).await.unwrap_err());
     assert!(begin.elapsed().is_zero());
     assert!(!run.cancel().await.unwrap());
-    assert_eq!(run.redrive().await.unwrap(), 0);
+    unknown(soon(run.redrive()).await.unwrap_err());
     assert_eq!(run.failures().await.unwrap(), []);
     assert_eq!(run.dead_letters().await.unwrap(), []);
 }

@@ -60,7 +60,7 @@ async fn a_stage_that_does_not_exist_is_an_error_of_the_worker() {
     let worker = || deployment.worker().stages(["first", "thrid"]);
     let check = |error: Error| {
         let text = error.to_string();
-        assert!(matches!(error, Error::InvalidPipeline { .. }), "{text}");
+        assert!(matches!(error, Error::InvalidArgument { .. }), "{text}");
         assert!(
             text.contains("`thrid`") && text.contains("first, second, last"),
             "{text}"

@@ -69,11 +69,16 @@ fn message_key(stage: &str, message: &str) -> String {
     format!("{stage}#{message}")
 }
 
+/// Bytes of a text as JSON, where a control character takes six.
+fn written_size(text: &str) -> usize {
+    serde_json::to_string(text).map_or(0, |text| text.len())
+}
+
 /// The newest that fit.
 fn fit(attempts: &[Attempt], most: usize, bytes: usize) -> &[Attempt] {
     let mut left = bytes;
     let fitting = attempts.iter().rev().take(most).take_while(|attempt| {
-        let size = attempt.error.len() + 100;
+        let size = written_size(&attempt.error) + 98;
         let fits = size <= left;
         left = left.saturating_sub(size);
         fits
@@ -279,6 +284,7 @@ impl DynamoDbScratchpad {
                 .collect();
             let own = std::slice::from_ref(attempt);
             let history = if history.is_empty() { own } else { &history };
+            let history = fit(history, MOST_ATTEMPTS, 2 * MOST_BYTES);
             let slot = format!("{message}#{number:020}");
             let mut item = Kind::Skipped.key(&report.array_id, slot);
             item.extend([

@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
@@ -18,6 +19,8 @@ pub(super) const ARRAY: &str = "arrayId";
 const RECORD: &str = "record";
 const LENGTH: &str = "arrayLength";
 const PACKETS: &str = "packets";
+/// Whose write it was that began the run.
+const TOKEN: &str = "token";
 const SUBMITTED: &str = "submitted";
 const CANCELLED: &str = "cancelled";
 const RESULT: &str = "result";
@@ -46,8 +49,7 @@ struct Refused {
 impl DynamoDbScratchpad {
     pub(super) async fn begin_run(&self, record: &RunRecord) -> Result<Begun> {
         let table = &self.tables.results;
-        let text = serde_json::to_string(record)
-            .map_err(|source| Error::encode("the record of a run", source))?;
+        let text = record.encode()?;
         let mut item = key(&record.array_id);
         item.insert(RECORD.to_owned(), item::text(text));
         for (name, number) in [(LENGTH, record.array_length), (PACKETS, record.packets)] {
@@ -56,6 +58,8 @@ impl DynamoDbScratchpad {
             }
         }
         item.insert(EXPIRES.to_owned(), self.expires_at());
+        let token = Uuid::new_v4().to_string();
+        item.insert(TOKEN.to_owned(), item::text(token.as_str()));
         let mut terms = Terms::default();
         let condition = terms.lacks(ARRAY);
         let (names, _) = terms.into_parts();
@@ -76,6 +80,10 @@ impl DynamoDbScratchpad {
                     PutItemError::ConditionalCheckFailedException(old) => old.item,
                     _ => None,
                 };
+                // The answer to this very write was lost, and the client has repeated it.
+                if old.as_ref().and_then(|item| item::get_text(item, TOKEN)) == Some(&token) {
+                    return Ok(Begun::New);
+                }
                 let snapshot = match old {
                     Some(item) => Some(self.snapshot(&record.array_id, &item).await?),
                     None => self.read_run(&record.array_id).await?,
@@ -187,11 +195,18 @@ impl DynamoDbScratchpad {
             let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
             (set, condition)
         });
-        let is_first = written.await?.is_ok();
-        if is_first {
-            self.mark_over(array_id).await;
+        match written.await? {
+            Ok(()) => {
+                self.mark_over(array_id).await;
+                Ok(true)
+            }
+            // It may have been this very write, whose answer was lost, or one who died before the mark.
+            Err(Refused { item: Some(item) }) if item.contains_key(RESULT) => {
+                self.mark_over(array_id).await;
+                Ok(false)
+            }
+            Err(_) => Ok(false),
         }
-        Ok(is_first)
     }
 
     pub(super) async fn cancel_run(&self, array_id: &ArrayId) -> Result<bool> {
@@ -243,7 +258,9 @@ impl DynamoDbScratchpad {
     }
 
     async fn snapshot(&self, array_id: &ArrayId, item: &Item) -> Result<RunSnapshot> {
-        let mut record = record(item).and_then(|text| self.parse_record(text))?;
+        let text = item::get_text(item, RECORD)
+            .ok_or_else(|| Error::decode("the record of a run", "the item has none"))?;
+        let mut record = RunRecord::decode(text.as_bytes())?;
         record.array_length = item::get_number(item, LENGTH).or(record.array_length);
         record.packets = item::get_number(item, PACKETS).or(record.packets);
         let standing = match item::get_flag(item, FAILURES) {
@@ -260,13 +277,4 @@ impl DynamoDbScratchpad {
             result: item.get(RESULT).and_then(item::get_bytes),
         })
     }
-
-    fn parse_record(&self, text: &str) -> Result<RunRecord> {
-        serde_json::from_str(text).map_err(|source| Error::decode("the record of a run", source))
-    }
-}
-
-fn record(item: &Item) -> Result<&str> {
-    item::get_text(item, RECORD)
-        .ok_or_else(|| Error::decode("the record of a run", "the item has none"))
 }

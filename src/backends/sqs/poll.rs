@@ -1,6 +1,7 @@
 //! Long polls. Who waits for one may go away at any moment, and its messages may not go with it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
@@ -15,6 +16,8 @@ use crate::queue::{Delivery, Receipt};
 
 /// Messages a request.
 const MOST_MESSAGES: usize = 10;
+/// For how long, in seconds, a message is hidden that comes for a poll whose process may be gone.
+const BRIEF: i32 = 5;
 
 /// Receives messages. Dropped while it waits, the poll goes on by itself until it ends: a request that is cut off
 /// could still be answered with messages, which nobody would see before their visibility timeout is over. What
@@ -72,7 +75,8 @@ impl Drop for Unclaimed {
                 "nobody waits for these messages any more: they are handed back"
             );
             let receipts = deliveries.into_iter().map(|delivery| delivery.receipt);
-            if let Err(error) = queue.hide(receipts.collect(), Duration::ZERO).await {
+            let handed_back = queue.hide(receipts.collect(), Duration::ZERO).await;
+            if let Err(error) = handed_back {
                 tracing::warn!(error = %describe(&error), "messages could not be handed back; their visibility timeout does it");
             }
         });
@@ -91,7 +95,9 @@ impl Named {
         loop {
             let left = wait.saturating_sub(begin.elapsed());
             let seconds = left.min(self.service.longest_poll).as_secs() as i32;
-            let messages = self.poll(max, seconds, self.visibility).await?;
+            let messages = self
+                .poll_or_wait(max, seconds, || reply.is_closed())
+                .await?;
             // A poll may end a little early; another one for the rest would cost as much as a whole one.
             let left = wait.saturating_sub(begin.elapsed());
             if !messages.is_empty() || left <= wait / 10 || reply.is_closed() {
@@ -105,6 +111,39 @@ impl Named {
                 }
             }
         }
+    }
+
+    /// A poll that is likely to wait hides what it brings for a few seconds only, and hides it for as long as it should be
+    /// once it is here: a process that ends meanwhile keeps nobody waiting for the whole visibility timeout. One that is
+    /// likely to be answered at once does without the second request.
+    async fn poll_or_wait(
+        &self,
+        max: usize,
+        seconds: i32,
+        is_unclaimed: impl Fn() -> bool,
+    ) -> Result<Vec<Message>> {
+        let brief = match self.is_busy.load(Ordering::Relaxed) || seconds == 0 {
+            true => self.visibility,
+            false => self.visibility.min(BRIEF),
+        };
+        let mut messages = self.poll(max, seconds, brief).await?;
+        let is_full = messages.len() >= max.min(MOST_MESSAGES);
+        self.is_busy.store(is_full, Ordering::Relaxed);
+        if brief < self.visibility && !messages.is_empty() && !is_unclaimed() {
+            let receipts = messages.iter().filter_map(|message| {
+                let receipt = message.receipt_handle()?;
+                Some(Receipt::Text(receipt.into()))
+            });
+            let hidden = Duration::from_secs(u64::from(self.visibility.unsigned_abs()));
+            let lost = self.hide(receipts.collect(), hidden).await?;
+            messages.retain(|message| {
+                let receipt = message.receipt_handle().unwrap_or_default();
+                let is_lost =
+                    |lost: &Receipt| matches!(lost, Receipt::Text(text) if **text == *receipt);
+                !lost.iter().any(is_lost)
+            });
+        }
+        Ok(messages)
     }
 
     /// One request.

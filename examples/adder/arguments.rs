@@ -1,0 +1,135 @@
+//! What can be asked for on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(about = "Doubles numbers and adds them up")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Makes the queues and tables that are missing, and says what it did.
+    Provision,
+    /// Submits an array, and prints the run's id.
+    Submit {
+        #[command(flatten)]
+        input: Input,
+        /// The run's id: submitting the same array under it twice is one run [default: a random one]
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Works until it is told to end, by SIGTERM or Ctrl-C.
+    Worker {
+        /// Only these stages, of `times_two` and `sum` [default: all]
+        #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+        stages: Option<Vec<String>>,
+        /// Numbers above this one fail for good.
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
+        limit: Option<i64>,
+    },
+    /// Waits for a run's result, and prints it.
+    Result { id: String },
+    /// How far a run is.
+    Status { id: String },
+    /// What could not be processed, and why.
+    DeadLetters {
+        /// The run [default: all runs]
+        id: Option<String>,
+    },
+    /// Puts a run's dead letters back on their queues, and prints how many.
+    Redrive { id: String },
+    /// Ends a run.
+    Cancel { id: String },
+    /// Removes the queues and tables with everything in them.
+    Deprovision {
+        /// The deployment's name once more, so that nobody does it by accident.
+        #[arg(value_name = "NAME")]
+        confirmed: String,
+    },
+}
+
+/// The array.
+#[derive(Args)]
+pub(crate) struct Input {
+    /// The numbers to add up [default: 1 2 3 4 5]
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) numbers: Vec<i64>,
+    /// Streams the numbers 1 to N instead; without a subcommand, says how fast and in how much memory.
+    #[arg(long, value_name = "N", conflicts_with = "numbers")]
+    pub(crate) count: Option<i64>,
+}
+
+impl Input {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.count.is_none()
+    }
+
+    /// The numbers that were given.
+    pub(crate) fn numbers(self) -> Vec<i64> {
+        match self.numbers.is_empty() {
+            true => (1..=5).collect(),
+            false => self.numbers,
+        }
+    }
+
+    /// Whatever was asked for, one by one: the numbers up to a large N are never in memory together.
+    pub(crate) fn items(self) -> Box<dyn Iterator<Item = i64>> {
+        match self.count {
+            Some(count) => Box::new(1..=count),
+            None => Box::new(self.numbers().into_iter()),
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Where queues and results are. One in memory is gone with its process.
+    #[arg(long, global = true, value_enum, default_value_t = BackendName::Memory)]
+    pub(crate) backend: BackendName,
+    /// The deployment's name.
+    #[arg(long, global = true, default_value = "adder")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) tuning: Tuning,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum BackendName {
+    /// This process's memory.
+    Memory,
+    /// Amazon SQS and DynamoDB, configured as every AWS tool is.
+    Aws,
+}
+
+/// Options of the pipeline's stages.
+#[derive(Args)]
+pub(crate) struct Tuning {
+    /// Items a packet [default: by the length of the array]
+    #[arg(long, global = true, value_name = "ITEMS")]
+    pub(crate) packet_size: Option<u32>,
+    /// For tests: how soon what a dead worker held is given to another.
+    #[arg(long, global = true, value_name = "SECONDS", hide = true)]
+    pub(crate) visibility_seconds: Option<u64>,
+    /// For tests: how many numbers a worker doubles in a second, so that there is time to do something to it.
+    #[arg(long, global = true, value_name = "ITEMS", hide = true)]
+    pub(crate) items_per_second: Option<u32>,
+}
+
+/// What was asked for makes no sense, or cannot be done by this program: exit code 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}

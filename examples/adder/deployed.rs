@@ -1,0 +1,187 @@
+//! With a subcommand: one part of a deployment, whose other parts are other processes.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use catchment::{Backend, BoxError, Change, DeadLetter, Deployment, Run, Status};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::arguments::{BackendName, Command, Input, Options, Usage};
+use crate::{one_line, pipeline};
+
+type Adder = Deployment<i64, i64>;
+
+/// Standard output has the answer and nothing else, so that scripts can use it.
+pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxError> {
+    log();
+    let backend = backend(options.backend).await?;
+    let limit = match command {
+        Command::Worker { limit, .. } => limit,
+        _ => None,
+    };
+    let adder: Adder = pipeline(&options.tuning, limit).deploy(&options.name, backend)?;
+    let answer = match command {
+        Command::Provision => changes(&adder.provision().await?)?,
+        Command::Submit { input, id } => submit(&adder, input, id).await?,
+        Command::Worker { stages, .. } => {
+            work(&adder, stages).await?;
+            String::new()
+        }
+        Command::Result { id } => format!("{}\n", adder.attach(id).result().await?),
+        Command::Status { id } => status(&adder.attach(id)).await?,
+        Command::DeadLetters { id: None } => dead_letters(&adder.dead_letters().await?)?,
+        Command::DeadLetters { id: Some(id) } => {
+            dead_letters(&adder.attach(id).dead_letters().await?)?
+        }
+        Command::Redrive { id } => format!("{}\n", adder.attach(id).redrive().await?),
+        Command::Cancel { id } => cancel(&adder.attach(id)).await?,
+        Command::Deprovision { confirmed } => changes(&adder.deprovision(&confirmed).await?)?,
+    };
+    std::io::stdout().write_all(answer.as_bytes())?;
+    eprintln!("catchment: {}", adder.requests());
+    Ok(())
+}
+
+async fn backend(name: BackendName) -> Result<Backend, Usage> {
+    match name {
+        BackendName::Memory => Err(Usage(
+            "a backend in memory is gone with its process, so that no other could go on: give subcommands --backend aws".into(),
+        )),
+        BackendName::Aws => aws().await,
+    }
+}
+
+#[cfg(feature = "aws")]
+async fn aws() -> Result<Backend, Usage> {
+    Ok(Backend::aws_from_env().await)
+}
+
+#[cfg(not(feature = "aws"))]
+async fn aws() -> Result<Backend, Usage> {
+    Err(Usage(
+        "built without the feature `aws`: cargo run --features aws --example adder -- …".into(),
+    ))
+}
+
+/// Outages and dead letters show on standard error; `RUST_LOG` asks for more or less.
+fn log() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn changes(changes: &[Change]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for change in changes {
+        writeln!(text, "{change}")?;
+    }
+    Ok(text)
+}
+
+async fn submit(adder: &Adder, input: Input, id: Option<String>) -> Result<String, BoxError> {
+    let run = match id {
+        Some(id) => adder.submit_as(id, input.items()).await?,
+        None => adder.submit(input.items()).await?,
+    };
+    Ok(format!("{}\n", run.id()))
+}
+
+async fn work(adder: &Adder, stages: Option<Vec<String>>) -> Result<(), BoxError> {
+    // From here on the signals are ours, so that none comes before there is somebody to heed it.
+    let told_to_end = told_to_end()?;
+    let worker = adder.worker();
+    let worker = match stages {
+        Some(stages) => worker.stages(stages),
+        None => worker,
+    };
+    worker.run_until(told_to_end).await?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can tell it to end: it works until it is killed.
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+async fn status(run: &Run<i64>) -> Result<String, BoxError> {
+    let Status {
+        state,
+        items,
+        items_done,
+        packets,
+        packets_done,
+        skipped,
+        failures,
+        failure,
+        ..
+    } = run.status().await?;
+    let mut text = String::new();
+    writeln!(text, "run: {}", run.id())?;
+    writeln!(text, "state: {state}")?;
+    writeln!(text, "items: {}", share(items_done, items))?;
+    writeln!(text, "packets: {}", share(packets_done, packets))?;
+    writeln!(text, "skipped: {skipped}")?;
+    writeln!(text, "failures: {failures}")?;
+    if let Some(failure) = failure {
+        writeln!(text, "first failure: {}", one_line(&failure.to_string()))?;
+    }
+    Ok(text)
+}
+
+fn share(done: u64, all: Option<u64>) -> String {
+    match all {
+        Some(all) => format!("{done} of {all}"),
+        None => format!("{done}, more may come"),
+    }
+}
+
+fn dead_letters(letters: &[DeadLetter]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for letter in letters {
+        write!(text, "stage {}", letter.stage)?;
+        if let Some(run) = &letter.array_id {
+            write!(text, ", run {run}")?;
+        }
+        if let Some(message) = &letter.message {
+            write!(text, ", {message}")?;
+        }
+        if let Some(item) = letter.item {
+            write!(text, ", item {item}")?;
+        }
+        // A packet may have several failed items, each with its attempts.
+        if let Some(last) = letter.attempts.iter().map(|attempt| attempt.number).max() {
+            write!(text, ", attempts {last}")?;
+        }
+        writeln!(text, ": {}", one_line(&letter.error))?;
+    }
+    Ok(text)
+}
+
+async fn cancel(run: &Run<i64>) -> Result<String, BoxError> {
+    if run.cancel().await? {
+        return Ok("cancelled\n".to_owned());
+    }
+    let state = run.status().await?.state;
+    Err(format!("run {} is {state}: there is nothing to cancel", run.id()).into())
+}
