@@ -1,6 +1,6 @@
 //! The queues and scratchpads that come with the crate. Any queue goes with any scratchpad.
 
-#[cfg(feature = "aws-shared")]
+#[cfg(any(feature = "sqs", feature = "dynamodb"))]
 mod aws;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
