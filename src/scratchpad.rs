@@ -322,8 +322,8 @@ pub trait Scratchpad: Send + Sync + 'static {
     /// Writes down how long the array turned out to be. Atomic; the same numbers again change nothing.
     ///
     /// # Errors
-    /// [`Error::Submission`](crate::Error::Submission) where other numbers stand already,
-    /// [`Error::NoSuchRun`](crate::Error::NoSuchRun) where the run is unknown.
+    /// [`Error::Submission`] where other numbers stand already,
+    /// [`Error::NoSuchRun`] where the run is unknown.
     async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()>;
 
     /// Notes that every packet is on the queue, so that submitting the same id again sends nothing.

@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// For tests in which workers end: what they were about to receive comes back this soon, in seconds.
-const SOON: [&str; 2] = ["--visibility-seconds", "3"];
+pub(crate) const SOON: [&str; 2] = ["--visibility-seconds", "3"];
 
 /// Looks again and again until there is something to be seen.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(seen) = look() {
@@ -67,7 +67,7 @@ fn find_program() -> Result<PathBuf, String> {
 }
 
 /// A deployment of the example under a name of its own. It goes with everything in it at the end of its test.
-struct Adder {
+pub(crate) struct Adder {
     name: String,
     tables: Tables,
     tuning: Vec<&'static str>,
@@ -79,7 +79,7 @@ struct Adder {
 
 impl Adder {
     /// `tuning` goes with every command.
-    fn new(tables: Tables, tuning: &[&'static str]) -> Self {
+    pub(crate) fn new(tables: Tables, tuning: &[&'static str]) -> Self {
         Self {
             name: unique("adder"),
             tables,
@@ -90,14 +90,14 @@ impl Adder {
         }
     }
 
-    fn provisioned(tables: Tables, tuning: &[&'static str]) -> Self {
+    pub(crate) fn provisioned(tables: Tables, tuning: &[&'static str]) -> Self {
         let adder = Self::new(tables, tuning);
         let made = adder.answer(&["provision"]);
         assert_eq!(made.matches(": created").count(), 6, "{made}");
         adder
     }
 
-    fn start(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Process {
         let number = self.processes.replace(self.processes.get() + 1);
         let out = self.folder.path().join(format!("{number}.out"));
         let err = self.folder.path().join(format!("{number}.err"));
@@ -132,16 +132,16 @@ impl Adder {
         }
     }
 
-    fn worker(&self) -> Process {
+    pub(crate) fn worker(&self) -> Process {
         self.start(&["worker"])
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.start(arguments).ended()
     }
 
     /// What a command that succeeds prints.
-    fn answer(&self, arguments: &[&str]) -> String {
+    pub(crate) fn answer(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments);
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
@@ -185,7 +185,7 @@ impl Drop for Adder {
 }
 
 /// A process, which is killed when the test is over.
-struct Process {
+pub(crate) struct Process {
     what: String,
     child: Child,
     out: PathBuf,
@@ -194,23 +194,27 @@ struct Process {
 
 /// What a process has left.
 #[derive(Debug)]
-struct Ended {
+pub(crate) struct Ended {
     #[allow(dead_code, reason = "for the messages of assertions")]
     what: String,
-    status: ExitStatus,
-    out: String,
-    err: String,
+    pub(crate) status: ExitStatus,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Process {
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let process = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &process]).status();
         assert!(sent.unwrap().success(), "kill -s {signal} {}", self.what);
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end.
-    fn ended(mut self) -> Ended {
+    pub(crate) fn ended(mut self) -> Ended {
         let status = until(&self.what.clone(), || self.child.try_wait().unwrap());
         let ended = Ended {
             what: self.what.clone(),
@@ -227,7 +231,7 @@ impl Process {
     }
 
     /// Ends a worker as an operator does.
-    fn told_to_end(self, signal: &str) -> Ended {
+    pub(crate) fn told_to_end(self, signal: &str) -> Ended {
         self.signal(signal);
         let ended = self.ended();
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
@@ -237,7 +241,7 @@ impl Process {
     }
 
     /// Ends a worker as a power failure does.
-    fn killed(self) {
+    pub(crate) fn killed(self) {
         self.signal("KILL");
         let ended = self.ended();
         assert_eq!(ended.status.signal(), Some(9), "{ended:?}");

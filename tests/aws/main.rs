@@ -14,3 +14,4 @@ mod fake;
 mod outage;
 mod replies;
 mod requests;
+mod storm;
