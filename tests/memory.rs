@@ -10,10 +10,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
+use catchment::queue::{Depth, QueueOptions, Queues};
+use catchment::testing::faults::{Chaos, Rates};
 use catchment::{Backend, Pipeline, Stage};
+use futures::future::join_all;
 use futures::stream;
 
 /// Counts the bytes that are allocated at each moment, and the most that ever were.
@@ -140,6 +144,69 @@ fn runs_that_are_done_and_taken_leave_nothing_behind() {
         let grown = live[5].saturating_sub(live[2]);
         assert!(grown < 450 * 512, "{grown} bytes more after 450 more runs");
         drop(worker);
+    });
+    assert!(peak < 16 * MIB, "{peak}");
+}
+
+/// An hour in which a run begins every eighteen seconds and takes some minutes, so that many overlap, on a backend where
+/// everything goes wrong; and another hour. What is alive after the second is what was alive after the first.
+#[test]
+fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
+    const RUNS: u64 = 200;
+    let peak = peak_of(async {
+        fastrand::seed(11);
+        let queues = Arc::new(MemoryQueues::new());
+        let scratchpad = Arc::new(MemoryScratchpad::new());
+        let chaos = Chaos::new(11, Rates::default());
+        let backend = Backend::new(
+            chaos.queues(queues.clone()),
+            chaos.scratchpad(scratchpad.clone()),
+        );
+        let deployment = Pipeline::new()
+            .then(|n: u64| async move {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok::<_, Infallible>(n)
+            })
+            .with(Stage::named("slow").attempts(1_000).concurrency(40))
+            .reduce(|| 0, |a, b| a + b)
+            .with(Stage::named("sum").attempts(1_000).fan_in(4))
+            .deploy("long", backend)
+            .unwrap();
+        let metrics = tokio::runtime::Handle::current().metrics();
+        let mut alive = Vec::new();
+        for hour in 0..3 {
+            let worker = deployment.worker().start();
+            let begin = tokio::time::Instant::now();
+            let runs = (0..RUNS).map(|number| {
+                let deployment = &deployment;
+                async move {
+                    tokio::time::sleep(Duration::from_secs(18 * number)).await;
+                    let run = loop {
+                        let id = format!("{hour}-{number}");
+                        match deployment.submit_as(id, 0..20).await {
+                            Ok(run) => break run,
+                            Err(error) => assert!(error.is_retryable(), "{error}"),
+                        }
+                    };
+                    assert_eq!(run.result().await.unwrap(), 190);
+                }
+            });
+            join_all(runs).await;
+            assert!(begin.elapsed() >= Duration::from_secs(60 * 60 - 18));
+            // What is late has its end, and the runs' time is up.
+            tokio::time::sleep(Duration::from_secs(3 * 60 * 60)).await;
+            worker.shutdown().await;
+            for stage in deployment.stages() {
+                let name = format!("long-{stage}");
+                let queue = queues.open(&name, &QueueOptions::default()).await.unwrap();
+                assert_eq!(queue.depth().await.unwrap(), Depth::default(), "{stage}");
+            }
+            assert_eq!(metrics.num_alive_tasks(), 0, "tasks");
+            alive.push(LIVE.load(Relaxed));
+        }
+        println!("bytes alive after each hour: {alive:?}");
+        let grown = alive[2].saturating_sub(alive[1]);
+        assert!(grown < 200 * 512, "{grown} bytes more after 200 more runs");
     });
     assert!(peak < 16 * MIB, "{peak}");
 }

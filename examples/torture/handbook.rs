@@ -14,7 +14,7 @@ use catchment::testing::faults::{Chaos, Rates};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::simulation::{Report, on_a_paused_clock};
+use super::simulation::{Deaths, Report, count, on_a_paused_clock};
 
 /// As long as ours has.
 const STUCK: Duration = Duration::from_secs(48 * 60 * 60);
@@ -36,6 +36,7 @@ struct World {
     to_reduce: Arc<dyn Queue>,
     table: Arc<Mutex<Table>>,
     length: u64,
+    deaths: Deaths,
 }
 
 pub(crate) fn simulate(seed: u64) -> Report {
@@ -56,6 +57,7 @@ async fn play(seed: u64) -> Report {
         chaos,
         table: Arc::default(),
         length: random.u64(1..40),
+        deaths: Deaths::default(),
     };
     let mut crowd = JoinSet::new();
     for _ in 0..random.u32(1..=3) {
@@ -88,6 +90,9 @@ async fn play(seed: u64) -> Report {
         Err(_) => report.stuck += 1,
     }
     report.faults = world.chaos.counts();
+    if let Ok(deaths) = world.deaths.lock() {
+        report.faults.extend(deaths.clone());
+    }
     report
 }
 
@@ -162,6 +167,7 @@ async fn workers(world: World, mut random: fastrand::Rng) {
     loop {
         let life = Duration::from_millis(random.u64(500..120_000));
         drop(timeout(life, work(world.clone())).await);
+        count(&world.deaths, "workers that died");
         sleep(Duration::from_millis(random.u64(0..20_000))).await;
     }
 }
@@ -189,6 +195,7 @@ async fn submitter(world: World, mut random: fastrand::Rng) {
         if timeout(life, send).await.is_ok() {
             return;
         }
+        count(&world.deaths, "submitters that died");
         sleep(Duration::from_millis(random.u64(0..60_000))).await;
     }
 }

@@ -335,9 +335,9 @@ impl World {
     }
 }
 
-type Deaths = Arc<std::sync::Mutex<BTreeMap<&'static str, u64>>>;
+pub(crate) type Deaths = Arc<std::sync::Mutex<BTreeMap<&'static str, u64>>>;
 
-fn count(deaths: &Deaths, kind: &'static str) {
+pub(crate) fn count(deaths: &Deaths, kind: &'static str) {
     if let Ok(mut deaths) = deaths.lock() {
         *deaths.entry(kind).or_default() += 1;
     }
