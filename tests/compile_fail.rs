@@ -10,7 +10,7 @@ mod inference;
     not(stable(1.95)),
     ignore = "the expected messages are those of Rust 1.95, stable"
 )]
-// It builds the crate and all that it depends on once more: without the AWS SDKs that takes a third of the time.
+// It builds the crate and all that it depends on once more: with the AWS SDKs that takes three times as long.
 #[cfg(not(feature = "aws"))]
 #[test]
 fn misuse_does_not_compile() {
