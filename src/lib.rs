@@ -13,6 +13,8 @@ mod deployment;
 mod embedded;
 mod error;
 mod heartbeat;
+#[cfg(test)]
+mod model;
 mod packet;
 mod pipeline;
 mod protocol;

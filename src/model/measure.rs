@@ -1,0 +1,94 @@
+//! How much is left to do: a number that every step lowers, and that only a fault raises.
+//!
+//! This is what makes "no run ends without its result" mean that every run ends with one. Faults are bounded. After the
+//! last of them each step lowers the number, whoever takes it and in whatever order, so after so many
+//! steps nothing is left to be done; the checker has looked at every state in which this can be, and found the result
+//! there. There is no cycle to stay in, which a look at single states would miss (and which
+//! stateright's own `eventually` misses too).
+
+use super::nodes::Nodes;
+use super::state::{Asks, Program, State, WORKERS, Worker};
+use super::steps::{Operation, Step};
+
+/// What a message costs beside the one that it may cause: more than the steps of any program.
+const MESSAGE: u32 = 64;
+/// Who has read a group's state and then finds its values gone reads again. The step that took the values away pays
+/// for it, for everybody.
+const READ_AGAIN: u32 = 2;
+const TAKE_AWAY: u32 = 1 + READ_AGAIN * WORKERS as u32;
+
+pub(super) struct Measure {
+    /// By node: its message, and all that may come of it.
+    messages: Vec<u32>,
+    /// By program and place: the steps from there on.
+    steps: [Vec<u32>; 4],
+    /// By program: from this place on, no reduction is still to be asked for.
+    asked: [u8; 4],
+    /// The place at which a reducer reads values.
+    read: u8,
+    /// By place: what a submitter has yet to do.
+    operations: Vec<u32>,
+}
+
+impl Measure {
+    pub(super) fn new(nodes: &Nodes, programs: &[Vec<Step>; 4], operations: &[Operation]) -> Self {
+        let mut messages = vec![0; nodes.len()];
+        for node in (0..nodes.len()).rev() {
+            messages[node] = MESSAGE + messages[nodes[node].parent];
+        }
+        let step_cost = |step: &Step| match step {
+            Step::Retire | Step::WriteResult => TAKE_AWAY,
+            _ => 1,
+        };
+        let operation_cost = |operation: &Operation| match operation {
+            Operation::Ask(node) | Operation::Send(node) => 1 + messages[*node],
+            _ => 1,
+        };
+        let [_, group, ..] = programs;
+        Self {
+            steps: std::array::from_fn(|program| costs(&programs[program], step_cost)),
+            asked: std::array::from_fn(|program| {
+                place(&programs[program], Step::Ask).map_or(0, |at| at + 1)
+            }),
+            read: place(group, Step::ReadValues).expect("groups are read"),
+            operations: costs(operations, operation_cost),
+            messages,
+        }
+    }
+
+    pub(super) fn of(&self, nodes: &Nodes, state: &State) -> u32 {
+        let messages = state.queue.iter();
+        let messages = messages.map(|(node, count)| count * self.messages[node]);
+        let workers = state.workers.iter().filter(|worker| !worker.is_idle());
+        let workers = workers.map(|worker| self.of_worker(nodes, state, worker));
+        let submitters = state.submitters.iter();
+        let submitters = submitters.map(|at| self.operations[usize::from(*at)]);
+        messages.chain(workers).chain(submitters).sum()
+    }
+
+    fn of_worker(&self, nodes: &Nodes, state: &State, worker: &Worker) -> u32 {
+        let program = worker.program as usize - 1;
+        let message = usize::from(worker.message);
+        let mut left = self.steps[program][usize::from(worker.at)];
+        if worker.at < self.asked[program] && worker.asks != Asks::Neighbour {
+            left += self.messages[nodes[message].parent];
+        }
+        let reads =
+            matches!(worker.program, Program::Group | Program::Root) && worker.at == self.read;
+        if reads && state.retired.has(message) {
+            left += READ_AGAIN;
+        }
+        left
+    }
+}
+
+fn place(program: &[Step], step: Step) -> Option<u8> {
+    let place = program.iter().position(|other| *other == step);
+    place.map(|place| place as u8)
+}
+
+/// By place: what everything from there on costs.
+fn costs<T>(list: &[T], cost: impl Fn(&T) -> u32) -> Vec<u32> {
+    let from = |at| list[at..].iter().map(&cost).sum();
+    (0..=list.len()).map(from).collect()
+}

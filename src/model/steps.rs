@@ -1,0 +1,279 @@
+//! The steps of workers and submitters, each as atomic as in the library.
+
+use super::mutation::Mutation;
+use super::state::{Asks, Program, Receipt, State, Value, Worker};
+use super::store::send;
+use super::{Sealed, Setting, System};
+
+/// A step of a worker at its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Read the group's state: is it retired, or not complete, or to be reduced?
+    ReadState,
+    /// Read its values, and combine them in the order of their slots.
+    ReadValues,
+    /// Put the value into its slot at the group above.
+    StoreValue,
+    /// Add the slot to that group's arrived set, and read its state after it.
+    AddSlot,
+    /// Read that group's state: a step of its own, for a scratchpad whose write does not return it.
+    ReadBack,
+    /// Send the message that asks for that group's reduction, if it is complete.
+    Ask,
+    WriteResult,
+    Retire,
+    Acknowledge,
+}
+
+/// A step of a submitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// Write the run's record, or find the one that stands.
+    Begin,
+    /// Tell a group its size, and read its state after it.
+    Seal(usize),
+    /// Ask for the group's reduction, if that has completed it.
+    Ask(usize),
+    /// Send a packet.
+    Send(usize),
+    /// Write down how many packets there are.
+    Measure,
+    /// Note that everything was sent. It is over.
+    Submitted,
+}
+
+/// The steps at a leaf's message, at a group's, at the root's, and at one that needs none.
+pub(super) fn programs(setting: &Setting) -> [Vec<Step>; 4] {
+    use Step::{
+        Acknowledge, AddSlot, Ask, ReadBack, ReadState, ReadValues, Retire, StoreValue, WriteResult,
+    };
+    let mut leaf = vec![StoreValue, AddSlot, Ask, Acknowledge];
+    let mut group = vec![
+        ReadState,
+        ReadValues,
+        StoreValue,
+        AddSlot,
+        Ask,
+        Retire,
+        Acknowledge,
+    ];
+    let mut root = vec![ReadState, ReadValues, WriteResult, Retire, Acknowledge];
+    for program in [&mut leaf, &mut group] {
+        if setting.reads_back {
+            put(program, ReadBack, Ask);
+        }
+        if setting.has(Mutation::AddSlotBeforeValue) {
+            put(program, AddSlot, StoreValue);
+        }
+        if setting.has(Mutation::AcknowledgeBeforeAsking) {
+            put(program, Acknowledge, Ask);
+        }
+    }
+    if setting.has(Mutation::RetireBeforeParent) {
+        put(&mut group, Retire, StoreValue);
+    }
+    for program in [&mut group, &mut root] {
+        if setting.has(Mutation::AcknowledgeBeforeRetiring) {
+            put(program, Acknowledge, Retire);
+        }
+    }
+    for program in [&mut leaf, &mut group, &mut root] {
+        if setting.has(Mutation::AcknowledgeFirst) {
+            let first = program[0];
+            put(program, Acknowledge, first);
+        }
+    }
+    [leaf, group, root, vec![Acknowledge]]
+}
+
+/// Moves a step, or puts it, in front of another.
+fn put(program: &mut Vec<Step>, step: Step, before: Step) {
+    program.retain(|other| *other != step);
+    let place = program.iter().position(|other| *other == before);
+    program.insert(place.expect("a step of the program"), step);
+}
+
+/// What a submitter does from the start, and what it does, from its second part on, where it finds the packets
+/// counted already: a length that is known is told first.
+pub(super) fn operations(
+    setting: &Setting,
+    leaves: usize,
+    edges: impl Iterator<Item = usize>,
+) -> [Vec<Operation>; 2] {
+    use Operation::{Ask, Begin, Measure, Seal, Send, Submitted};
+    let mut seal = Vec::new();
+    for group in edges {
+        seal.push(Seal(group));
+        if !setting.has(Mutation::SealDoesNotSend) {
+            seal.push(Ask(group));
+        }
+    }
+    let send: Vec<Operation> = (0..leaves).map(Send).collect();
+    let known = [seal.clone(), send.clone(), vec![Submitted]].concat();
+    let mut start = match setting.sealed {
+        Sealed::First => known.clone(),
+        Sealed::Last => [send, vec![Measure], seal, vec![Submitted]].concat(),
+    };
+    start.insert(0, Begin);
+    if setting.has(Mutation::SubmittedFirst) {
+        // It is not over then, but who begins again finds that it is.
+        start.insert(1, Submitted);
+    }
+    [start, known]
+}
+
+impl System {
+    fn program(&self, program: Program) -> &[Step] {
+        match program {
+            Program::Idle => &[],
+            program => &self.programs[program as usize - 1],
+        }
+    }
+
+    pub(super) fn next_step(&self, worker: &Worker) -> Option<Step> {
+        let program = self.program(worker.program);
+        program.get(usize::from(worker.at)).copied()
+    }
+
+    pub(super) fn submit(&self, state: &mut State, submitter: usize) {
+        let at = usize::from(state.submitters[submitter]);
+        let mut next = at + 1;
+        match self.operations[at] {
+            Operation::Begin if state.submitted || state.result.is_some() => next = self.end(),
+            Operation::Begin if state.measured => next = self.known,
+            Operation::Begin => {}
+            Operation::Seal(group) => {
+                state.told.insert(group);
+                let may_ask = self.operations[next] == Operation::Ask(group);
+                if may_ask && !self.is_ready(&self.group(state, group)) {
+                    next += 1;
+                }
+            }
+            Operation::Ask(node) | Operation::Send(node) => send(state, node),
+            Operation::Measure => state.measured = true,
+            Operation::Submitted => {
+                state.submitted = true;
+                if at > 1 {
+                    next = self.end();
+                }
+            }
+        }
+        state.submitters[submitter] = next as u8;
+    }
+
+    pub(super) fn receive(&self, state: &mut State, worker: usize, message: usize) {
+        state.queue.remove(message);
+        state.workers[worker] = Worker {
+            program: match self.nodes[message].is_leaf() {
+                true => Program::Leaf,
+                false => Program::Group,
+            },
+            message: message as u8,
+            ..Worker::default()
+        };
+    }
+
+    pub(super) fn step(&self, state: &mut State, index: usize) {
+        let mut worker = state.workers[index];
+        let node = usize::from(worker.message);
+        match self.next_step(&worker).expect("who is busy has a step") {
+            Step::ReadState => {
+                let group = self.group(state, node);
+                let is_careless = !group.retired && self.setting.has(Mutation::ReduceIncomplete);
+                if !self.is_ready(&group) && !is_careless {
+                    // It is retired, or somebody will ask again.
+                    state.workers[index] = match worker.receipt {
+                        Receipt::Used => Worker::default(),
+                        _ => Worker {
+                            program: Program::Nothing,
+                            at: 0,
+                            ..worker
+                        },
+                    };
+                    return;
+                }
+                if group.root {
+                    worker.program = Program::Root;
+                }
+            }
+            Step::ReadValues => match self.combine(state, node) {
+                Some(value) => worker.value = value,
+                None => {
+                    // Once more, from the state.
+                    state.workers[index].at -= 1;
+                    return;
+                }
+            },
+            Step::StoreValue => {
+                let value = match worker.program {
+                    Program::Leaf => Value::leaf(node),
+                    _ => std::mem::take(&mut worker.value),
+                };
+                self.store(state, node, value);
+            }
+            Step::AddSlot => {
+                worker.asks = match self.add_slot(state, node) && !self.setting.reads_back {
+                    true => Asks::Yes,
+                    false => Asks::No,
+                }
+            }
+            Step::ReadBack => {
+                let above = self.group(state, self.nodes[node].parent);
+                if self.is_ready(&above) {
+                    worker.asks = Asks::Yes;
+                }
+            }
+            Step::Ask => {
+                send(state, self.nodes[node].parent);
+                worker.asks = Asks::No;
+                self.neighbour_has_asked(state, index);
+            }
+            Step::WriteResult => self.write_result(state, std::mem::take(&mut worker.value)),
+            Step::Retire => self.retire(state, node),
+            Step::Acknowledge => self.acknowledge(state, &mut worker),
+        }
+        self.advance(&mut worker);
+        state.workers[index] = worker;
+    }
+
+    /// The first two workers add their slots to one group in one write. If that completes it, one of them asks.
+    pub(super) fn arrive_together(&self, state: &mut State) {
+        let [mut asker, mut neighbour, _] = state.workers;
+        self.add_slot(state, usize::from(asker.message));
+        if self.add_slot(state, usize::from(neighbour.message)) {
+            asker.asks = Asks::Yes;
+            neighbour.asks = match self.setting.has(Mutation::AcknowledgeBeforeNeighbourAsks) {
+                true => Asks::No,
+                false => Asks::Neighbour,
+            };
+        }
+        self.advance(&mut asker);
+        self.advance(&mut neighbour);
+        state.workers[0] = asker;
+        state.workers[1] = neighbour;
+    }
+
+    fn neighbour_has_asked(&self, state: &mut State, asker: usize) {
+        let [first, second, _] = &mut state.workers;
+        let neighbour = match asker {
+            0 => second,
+            1 => first,
+            _ => return,
+        };
+        if neighbour.asks == Asks::Neighbour {
+            neighbour.asks = Asks::No;
+            self.advance(neighbour);
+        }
+    }
+
+    /// On to the next step that has something to do.
+    fn advance(&self, worker: &mut Worker) {
+        worker.at += 1;
+        if self.next_step(worker) == Some(Step::Ask) && worker.asks == Asks::No {
+            worker.at += 1;
+        }
+        if self.next_step(worker).is_none() {
+            *worker = Worker::default();
+        }
+    }
+}

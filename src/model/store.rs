@@ -1,0 +1,169 @@
+//! What queue and scratchpad do.
+
+use super::System;
+use super::mutation::Mutation;
+use super::state::{Asks, Breaches, Program, Receipt, Set, State, Value, Worker};
+use crate::scratchpad::GroupState;
+
+impl System {
+    /// A group's state as the scratchpad reports it.
+    pub(super) fn group(&self, state: &State, group: usize) -> GroupState {
+        let node = &self.nodes[group];
+        let told = node.edge.filter(|_| state.told.has(group));
+        let root = told.is_some_and(|edge| edge.root);
+        GroupState {
+            arrived: match self.setting.has(Mutation::CountInsteadOfSet) {
+                true => state.counted.get(group),
+                false => state.arrived.in_common(node.member_set),
+            },
+            expected: told.map(|edge| edge.expected),
+            root: root && !self.setting.has(Mutation::SealWithoutRoot),
+            retired: state.retired.has(group),
+        }
+    }
+
+    pub(super) fn is_ready(&self, group: &GroupState) -> bool {
+        group.is_ready(self.setting.fan_in)
+    }
+
+    /// What the members make together, or nothing if some of their values are gone.
+    pub(super) fn combine(&self, state: &mut State, group: usize) -> Option<Value> {
+        let mut combined = Value::EMPTY;
+        let mut found = 0;
+        for member in &self.nodes[group].members {
+            let value = state.values[*member];
+            if state.arrived.has(*member) && value.is_some() {
+                combined = combined.then(value);
+                found += 1;
+            }
+        }
+        let promised = self.group(state, group);
+        if found == promised.arrived || self.setting.has(Mutation::CombineWhatIsThere) {
+            return Some(combined);
+        }
+        if !promised.retired {
+            state.breaches.note(Breaches::TORN);
+        }
+        None
+    }
+
+    pub(super) fn store(&self, state: &mut State, node: usize, value: Value) {
+        if state.retired.has(self.nodes[node].parent) {
+            return;
+        }
+        let slot = &mut state.values[node];
+        if !slot.is_some() || self.setting.has(Mutation::OverwriteSlot) {
+            *slot = value;
+        } else if self.setting.has(Mutation::AddToSlot) {
+            *slot = slot.then(value);
+        }
+        if *slot != self.nodes[node].value {
+            state.breaches.note(Breaches::WRONG_VALUE);
+        }
+    }
+
+    /// Returns whether the group is complete now, and its reduction is to be asked for.
+    pub(super) fn add_slot(&self, state: &mut State, node: usize) -> bool {
+        let above = self.nodes[node].parent;
+        let before = self.group(state, above);
+        if before.retired {
+            return false;
+        }
+        let is_new = state.arrived.insert(node);
+        if self.setting.has(Mutation::CountInsteadOfSet) {
+            state.counted.add(above);
+        }
+        if self.setting.has(Mutation::AskEveryTime) {
+            return true;
+        }
+        if self.setting.has(Mutation::NobodyResendsWhenFull) && !is_new {
+            return false;
+        }
+        match self.setting.has(Mutation::ReadStateBeforeAdding) {
+            true => self.is_ready(&before),
+            false => self.is_ready(&self.group(state, above)),
+        }
+    }
+
+    /// The values may be dropped, so they are.
+    pub(super) fn retire(&self, state: &mut State, group: usize) {
+        state.retired.insert(group);
+        for member in &self.nodes[group].members {
+            state.values[*member] = Value::NONE;
+        }
+    }
+
+    pub(super) fn write_result(&self, state: &mut State, value: Value) {
+        if !state.result.is_some() {
+            state.result = value;
+            if self.setting.forgets {
+                // The run is over. Its groups read as retired, and writes to them change nothing.
+                state.values.fill(Value::NONE);
+                state.arrived = Set::default();
+                state.retired = Set::ALL;
+            }
+        } else if self.setting.has(Mutation::ResultOverwritten) {
+            state.breaches.note(Breaches::SECOND_RESULT);
+            state.result = value;
+        }
+    }
+
+    pub(super) fn acknowledge(&self, state: &mut State, worker: &mut Worker) {
+        let message = usize::from(worker.message);
+        match worker.receipt {
+            Receipt::Valid => worker.receipt = Receipt::Used,
+            _ if self.setting.has(Mutation::StaleAcknowledgementRemoves) => {
+                remove_later_delivery(state, message);
+            }
+            _ => return,
+        }
+        let has_effect = worker.program != Program::Nothing;
+        if has_effect && (worker.asks != Asks::No || !self.is_durable(state, message)) {
+            state.breaches.note(Breaches::NOT_DURABLE);
+        }
+    }
+
+    /// Whether the scratchpad has what a message was for.
+    fn is_durable(&self, state: &State, message: usize) -> bool {
+        let node = &self.nodes[message];
+        if !node.is_leaf() {
+            return state.retired.has(message);
+        }
+        let has_arrived = state.arrived.has(message) && state.values[message].is_some();
+        has_arrived || state.retired.has(node.parent)
+    }
+
+    /// The visibility timeout of a message is over, while its holder goes on.
+    pub(super) fn time_out(&self, state: &mut State, worker: usize) {
+        let worker = &mut state.workers[worker];
+        worker.receipt = Receipt::Stale;
+        state.queue.add(usize::from(worker.message));
+    }
+
+    /// A process dies, and another takes its place. The message comes back after its visibility timeout. That this may
+    /// take a while is nothing new: a message that is up for delivery may also be delivered later.
+    pub(super) fn crash(&self, state: &mut State, worker: usize) {
+        let worker = std::mem::take(&mut state.workers[worker]);
+        if !worker.is_idle() && worker.receipt == Receipt::Valid {
+            state.queue.add(usize::from(worker.message));
+        }
+    }
+}
+
+pub(super) fn send(state: &mut State, message: usize) {
+    state.queue.add(message);
+    state.sent.insert(message);
+}
+
+fn remove_later_delivery(state: &mut State, message: usize) {
+    if state.queue.get(message) > 0 {
+        state.queue.remove(message);
+        return;
+    }
+    let mut busy = state.workers.iter_mut().filter(|worker| !worker.is_idle());
+    let holder = busy
+        .find(|worker| usize::from(worker.message) == message && worker.receipt == Receipt::Valid);
+    if let Some(holder) = holder {
+        holder.receipt = Receipt::Used;
+    }
+}

@@ -1,0 +1,49 @@
+//! A counter-example in words.
+
+use stateright::Path;
+
+use super::state::State;
+use super::steps::Operation;
+use super::{Action, System};
+
+impl System {
+    /// What happened, one sentence an action.
+    pub(super) fn trace(&self, path: Path<State, Action>) -> Vec<String> {
+        let path = path.into_vec();
+        let actions = path.iter();
+        let actions = actions.filter_map(|(state, action)| Some(self.tell(state, (*action)?)));
+        actions.collect()
+    }
+
+    fn tell(&self, state: &State, action: Action) -> String {
+        let name = |message| self.nodes.name(message);
+        let held = |worker: usize| name(usize::from(state.workers[worker].message));
+        match action {
+            Action::Submit(submitter) => {
+                let at = usize::from(state.submitters[submitter]);
+                let what = match self.operations[at] {
+                    Operation::Seal(group) => format!("Seal {}", name(group)),
+                    Operation::Send(node) => format!("Send {}", name(node)),
+                    Operation::Ask(node) => format!("Ask for {}", name(node)),
+                    operation => format!("{operation:?}"),
+                };
+                format!("submitter {submitter}: {what}")
+            }
+            Action::Receive(worker, message) => {
+                format!("worker {worker}: Receive {}", name(message))
+            }
+            Action::Step(worker) => {
+                let step = self.next_step(&state.workers[worker]);
+                let step = step.expect("who is busy has a step");
+                format!("worker {worker}: {}: {step:?}", held(worker))
+            }
+            Action::ArriveTogether => "workers 0 and 1: AddSlot in one write".to_owned(),
+            Action::SubmitterCrashes(submitter) => format!("submitter {submitter}: CRASH"),
+            Action::TimesOut(worker) => {
+                format!("worker {worker}: {}: VISIBILITY TIMEOUT", held(worker))
+            }
+            Action::Crashes(worker) => format!("worker {worker}: {}: CRASH", held(worker)),
+            Action::ComesAgain(message) => format!("queue: DUPLICATE of {}", name(message)),
+        }
+    }
+}
