@@ -9,6 +9,8 @@
 //! ([`mutation`]), to see that the checker notices.
 //!
 //! Left out is what has no effect on the tree: items, failures of user functions, cancelling.
+//!
+//! `cargo test --lib model -- --nocapture` tells how many states there were, and the shortest way to break each rule.
 
 mod broken;
 mod explore;

@@ -16,7 +16,7 @@ fn two_leaves(sealed: Sealed, faults: u8, mutations: &[Mutation]) -> Setting {
 /// The shortest run that breaks the promise.
 fn breaks(promise: &'static str, setting: Setting) {
     let mutations = setting.mutations.clone();
-    let trace = shortest(setting, promise);
+    let trace = shortest(&setting, promise);
     let trace = trace.unwrap_or_else(|| panic!("{mutations:?}: the checker finds nothing"));
     println!(
         "{mutations:?}: in {} steps it no longer holds that {promise}:\n    {}",
@@ -33,7 +33,7 @@ fn breaks_in_short_too(promise: &'static str, setting: Setting) {
     };
     breaks(promise, setting);
     let mutations = short.mutations.clone();
-    assert!(shortest(short, promise).is_some(), "{mutations:?}");
+    assert!(shortest(&short, promise).is_some(), "{mutations:?}");
 }
 
 /// Nothing that the checker looks at depends on this rule alone.

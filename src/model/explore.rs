@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model, Path};
+use stateright::{Checker, HasDiscoveries, Model, Path};
 
 use super::promises::{ENDS, PROMISES};
 use super::state::State;
@@ -50,52 +50,57 @@ pub(super) fn explore(setting: Setting) -> Explored {
     explored
 }
 
-/// Looks for the shortest run that breaks a promise.
-pub(super) fn shortest(setting: Setting, promise: &'static str) -> Option<Vec<String>> {
+/// The shortest run that breaks a promise, if there is one.
+pub(super) fn shortest(setting: &Setting, promise: &'static str) -> Option<Vec<String>> {
     assert!(PROMISES.iter().any(|(name, _)| *name == promise));
-    let look = |limit: fn(CheckerBuilder<System>, usize) -> CheckerBuilder<System>, depth| {
-        let checker = System::new(setting.clone()).checker();
-        let only = HasDiscoveries::AnyOf([promise].into());
-        let checker = limit(checker.finish_when(only), depth).spawn_bfs().join();
-        checker.discovery(promise)
-    };
-    let mut best: Path<State, Action> = look(|checker, _| checker, 0)?;
-    // What is found first need not be the shortest: the checker notes the last one of those that it comes across at about
-    // the same time.
+    // What is found first need not be the shortest: of those that the checker comes across in one go, it notes the last.
+    let mut best = find(setting, promise, None)?;
     loop {
         let states = best.clone().into_states().len();
-        match look(CheckerBuilder::target_max_depth, states) {
+        match find(setting, promise, Some(states)) {
             Some(shorter) => best = shorter,
             None => return Some(System::new(setting.clone()).trace(best)),
         }
     }
 }
 
+/// A run that breaks a promise, of fewer than so many states.
+fn find(
+    setting: &Setting,
+    promise: &'static str,
+    below: Option<usize>,
+) -> Option<Path<State, Action>> {
+    let checker = System::new(setting.clone()).checker();
+    let checker = checker.finish_when(HasDiscoveries::AnyOf([promise].into()));
+    // Zero is no limit.
+    let checker = checker.target_max_depth(below.unwrap_or_default());
+    checker.spawn_bfs().join().discovery(promise)
+}
+
 impl Setting {
     fn name(&self) -> String {
-        let variants = [
-            (self.workers > 2).then_some("three workers"),
-            (self.submitters > 1).then_some("two submitters"),
-            self.shared_writes.then_some("shared writes"),
-            self.reads_back.then_some("state read later"),
-            self.forgets.then_some("tree dropped at the end"),
-        ];
-        let variants = variants.into_iter().flatten();
-        let orders = match self.detail {
-            Detail::Short => "short",
-            Detail::Full | Detail::Numbered => "full",
-        };
         let sealed = match self.sealed {
             Sealed::First => "first",
             Sealed::Last => "last",
         };
-        [format!(
+        let orders = match self.detail {
+            Detail::Full | Detail::Numbered => "full",
+            Detail::Short => "short",
+        };
+        let mut name = format!(
             "L={} F={} sealed {sealed:<5} faults {} {orders:<5}",
             self.leaves, self.fan_in, self.faults
-        )]
-        .into_iter()
-        .chain(variants.map(str::to_owned))
-        .collect::<Vec<_>>()
-        .join(", ")
+        );
+        let variants = [
+            (self.workers > 2, "three workers"),
+            (self.submitters > 1, "two submitters"),
+            (self.shared_writes, "shared writes"),
+            (self.reads_back, "state read later"),
+            (self.forgets, "tree dropped at the end"),
+        ];
+        for (_, variant) in variants.iter().filter(|(is_so, _)| *is_so) {
+            name = format!("{name}, {variant}");
+        }
+        name
     }
 }

@@ -98,7 +98,7 @@ fn other_ways_to_run_it() {
 }
 
 #[test]
-#[ignore = "minutes and 5 GB: cargo test --release --lib model -- --ignored --nocapture"]
+#[ignore = "ten minutes and 2.5 GB: cargo test --release --lib model -- --ignored --nocapture"]
 fn all_that_fits_in_minutes() {
     explore_all([
         settings(4..=4, 2, Detail::Short, as_it_is),
