@@ -24,6 +24,8 @@ const WAIT: Duration = Duration::from_secs(60);
 const GROUPS_AT_ONCE: u64 = 1_000;
 /// How long a dead letter may take to get into its place after its failure is on record.
 const BURIAL: Duration = Duration::from_secs(5);
+/// Dead letters that go back in one call: a service may have to look through all of them to find these.
+const REDRIVEN_AT_ONCE: usize = 500;
 /// Failures that [`Run::failures`] lists.
 const MOST_FAILURES: usize = 10_000;
 
@@ -363,10 +365,19 @@ impl<R> Run<R> {
         let mut count = 0;
         let mut letters = self.own_dead_letters().await?;
         loop {
-            for (queue, letter) in letters {
-                letter.id.map(|id| awaited.remove(&id));
-                self.redrive_one(&queue, letter).await?;
-                count += 1;
+            let mut found = letters.into_iter().peekable();
+            while let Some((queue, letter)) = found.next() {
+                let mut batch = vec![letter];
+                while batch.len() < REDRIVEN_AT_ONCE
+                    && let Some((_, letter)) = found.next_if(|(next, _)| Arc::ptr_eq(next, &queue))
+                {
+                    batch.push(letter);
+                }
+                for letter in &batch {
+                    letter.id.map(|id| awaited.remove(&id));
+                }
+                count += batch.len();
+                self.redrive_batch(&queue, batch).await?;
             }
             // A failure is on record a moment before its dead letter is in its place.
             if awaited.is_empty() || begin.elapsed() >= BURIAL {
@@ -383,17 +394,20 @@ impl<R> Run<R> {
         }
     }
 
-    /// First the message, then the mark: the other way round, a crash in between would leave a run that looks healthy and
-    /// never ends. The mark only goes if it is this letter's.
-    async fn redrive_one(&self, queue: &Arc<dyn Queue>, letter: DeadLetter) -> Result<()> {
-        queue.redrive(vec![letter.buried]).await?;
-        let (Some(message), Some(id)) = (letter.message, letter.id) else {
-            return Ok(());
-        };
-        self.shared
-            .scratchpad()
-            .clear_failure(&self.array_id, &letter.stage, &message, id)
-            .await
+    /// First the messages, then the marks: the other way round, a crash in between would leave a run that looks healthy
+    /// and never ends. A mark only goes if it is its letter's.
+    async fn redrive_batch(&self, queue: &Arc<dyn Queue>, letters: Vec<DeadLetter>) -> Result<()> {
+        let messages = letters.iter().map(|letter| letter.buried.clone());
+        queue.redrive(messages.collect()).await?;
+        let scratchpad = self.shared.scratchpad();
+        for letter in letters {
+            if let (Some(message), Some(id)) = (letter.message, letter.id) {
+                let stage = &letter.stage;
+                let cleared = scratchpad.clear_failure(&self.array_id, stage, &message, id);
+                cleared.await?;
+            }
+        }
+        Ok(())
     }
 }
 
