@@ -26,9 +26,10 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Without a limit, a connection that has silently died would be waited for until the system gives it up.
 pub(super) fn timeouts(config: &SdkConfig) -> TimeoutConfig {
-    let given = config.timeout_config().cloned();
-    let mut timeouts = given.unwrap_or_else(TimeoutConfig::disabled).to_builder();
-    let is_limited = config.timeout_config().is_some_and(|given| {
+    let given = config.timeout_config();
+    // What nobody has set stays as the client has it, such as how long connecting may take.
+    let mut timeouts = given.map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder);
+    let is_limited = given.is_some_and(|given| {
         given.operation_attempt_timeout().is_some()
             || given.operation_timeout().is_some()
             || given.read_timeout().is_some()
