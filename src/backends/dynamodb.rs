@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::SdkConfig;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::item::{Item, Terms};
 use super::aws::{self, CountRequests};
 use crate::change::Change;
 use crate::error::{Error, Result};
@@ -37,6 +39,10 @@ const MAX_VALUE: usize = 400 * 1024 - 4 * 1024;
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A day more than a queue may keep a message: a late duplicate has to find its slot taken.
 const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
+/// How much longer the record of a run is kept than its tree. A late duplicate may write to the tree for 14 days after
+/// the run's last write, and the service may take some days to remove what has expired: were the record gone first, a
+/// run that is submitted under the same id again would find its slots taken.
+const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
 /// How often one who waits for a run looks: at first, and at last.
 const WAIT: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
 /// Between tries of what the service could not do at the moment.
@@ -53,7 +59,8 @@ const SIDE_BY_SIDE: usize = 16;
 /// Values are stored as text where they are text, so that any tool shows them.
 ///
 /// Items expire 30 days after they were last written: longer than a queue keeps a message, so that a late
-/// duplicate finds its slot taken. A run that takes longer than that from one write to a group to the next loses
+/// duplicate finds its slot taken. A run's record and result are kept for 21 days more, so that an id which is used again
+/// finds nothing of its first run. A run that takes longer than that from one write to a group to the next loses
 /// what has expired: set a longer [`retention`](Self::retention) for it.
 ///
 /// Requests are strongly consistent wherever the protocol reads what another has written. A partial result or a result
@@ -132,11 +139,41 @@ impl DynamoDbScratchpad {
         self.requests.clone()
     }
 
-    /// When what is written now expires, as the service wants it: in seconds since 1970.
+    /// When what is written to the scratchpad's table now expires, as the service wants it: in seconds since 1970.
     fn expires_at(&self) -> AttributeValue {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at = now.unwrap_or_default().saturating_add(self.retention);
-        item::number(at.as_secs())
+        seconds_from_now(self.retention)
+    }
+
+    /// When what is written to the table of results now expires.
+    fn record_expires_at(&self) -> AttributeValue {
+        seconds_from_now(self.retention.saturating_add(RECORD_LONGER))
+    }
+
+    /// A strongly consistent look at one item.
+    async fn get(&self, table: &str, key: Item) -> Result<Option<Item>> {
+        let asked = self.client.get_item().table_name(table);
+        let asked = asked.set_key(Some(key)).consistent_read(true);
+        let found = asked.send().await;
+        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
+        Ok(found.item)
+    }
+
+    /// An update of one item, to be sent.
+    fn update(
+        &self,
+        table: &str,
+        key: Item,
+        expression: String,
+        terms: Terms,
+    ) -> UpdateItemFluentBuilder {
+        let (names, values) = terms.into_parts();
+        self.client
+            .update_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .update_expression(expression)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
     }
 
     fn failed<E>(&self, operation: &str, table: &str, error: SdkError<E, HttpResponse>) -> Error
@@ -156,6 +193,11 @@ impl DynamoDbScratchpad {
     fn malformed(&self, what: &str, table: &str, error: impl Into<crate::BoxError>) -> Error {
         aws::malformed(SERVICE, format!("{what} of table `{table}`"), error)
     }
+}
+
+fn seconds_from_now(time: Duration) -> AttributeValue {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    item::number(now.unwrap_or_default().saturating_add(time).as_secs())
 }
 
 /// Whether a write was refused by its own condition.

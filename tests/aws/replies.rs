@@ -1798,6 +1798,25 @@ mod dynamodb {
         assert_eq!(requests[2].text("TableName"), "pad");
     }
 
+    /// The service removes what has expired in no order. If a run's record went before its tree, a run that
+    /// is submitted under the same id would find its slots taken, and never end.
+    #[tokio::test(start_paused = true)]
+    async fn the_record_of_a_run_outlives_its_tree() {
+        const DAYS: u64 = 24 * 60 * 60;
+        let (fake, pad) = start().await;
+        pad.begin(&record()).await.unwrap();
+        pad.submitted(&"run".into()).await.unwrap();
+        pad.arrive(vec![arrival(0, 0, "a")]).await.unwrap();
+        let requests = fake.take();
+        let seconds = |value: &Value| value["N"].as_str().unwrap().parse::<u64>().unwrap();
+        let begun = seconds(&requests[0].body["Item"]["expiresAt"]);
+        let submitted = seconds(assigned(&requests[1], "expiresAt"));
+        let arrived = seconds(assigned(&requests[2], "expiresAt"));
+        // Duplicates may be written for 14 days after the end, and what has expired may stay for some days.
+        assert!(begun >= arrived + 20 * DAYS, "{begun} {arrived}");
+        assert!(submitted >= arrived + 20 * DAYS, "{submitted} {arrived}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_run_that_is_there_comes_back_as_it_stands() {
         let (fake, pad) = start().await;

@@ -153,18 +153,12 @@ impl DynamoDbScratchpad {
             let expires = terms.equal(EXPIRES, self.expires_at());
             let most = terms.value(item::number(MOST_ATTEMPTS - new.len()));
             let condition = format!("{} OR size({name}) <= {most}", terms.lacks(ATTEMPTS));
-            let (names, values) = terms.into_parts();
+            let expression = format!(
+                "SET {name} = list_append(if_not_exists({name}, {none}), {list}), {expires}"
+            );
             let written = self
-                .client
-                .update_item()
-                .table_name(table)
-                .set_key(Some(key.clone()))
-                .update_expression(format!(
-                    "SET {name} = list_append(if_not_exists({name}, {none}), {list}), {expires}"
-                ))
+                .update(table, key.clone(), expression, terms)
                 .condition_expression(condition)
-                .set_expression_attribute_names(names)
-                .set_expression_attribute_values(values)
                 .return_values(ReturnValue::AllNew)
                 .send()
                 .await;
@@ -187,11 +181,8 @@ impl DynamoDbScratchpad {
     /// Makes room in the attempts at a message, and adds to them. `None` where somebody else came in between.
     async fn replace_attempts(&self, key: &Item, new: &[Attempt]) -> Result<Option<Vec<Attempt>>> {
         let table = &self.tables.scratchpad;
-        let asked = self.client.get_item().table_name(table);
-        let asked = asked.set_key(Some(key.clone())).consistent_read(true);
-        let found = asked.send().await;
-        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
-        let old = read_attempts(&found.item.unwrap_or_default());
+        let found = self.get(table, key.clone()).await?;
+        let old = read_attempts(&found.unwrap_or_default());
         let kept = fit(
             &old,
             MOST_ATTEMPTS.saturating_sub(new.len()),
@@ -203,16 +194,9 @@ impl DynamoDbScratchpad {
         let expires = terms.equal(EXPIRES, self.expires_at());
         let count = terms.value(item::number(old.len()));
         let condition = format!("size({}) = {count}", terms.name(ATTEMPTS));
-        let (names, values) = terms.into_parts();
         let written = self
-            .client
-            .update_item()
-            .table_name(table)
-            .set_key(Some(key.clone()))
-            .update_expression(format!("SET {set}, {expires}"))
+            .update(table, key.clone(), format!("SET {set}, {expires}"), terms)
             .condition_expression(condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
             .send()
             .await;
         match written {
@@ -252,21 +236,12 @@ impl DynamoDbScratchpad {
             Some(item) => set.push(terms.equal(ITEM, item::number(item))),
             None => remove = format!(" REMOVE {}", terms.name(ITEM)),
         }
-        let (names, values) = terms.into_parts();
         let key = Kind::Dead.key(
             &report.array_id,
             message_key(&report.stage, &report.message),
         );
-        let written = self
-            .client
-            .update_item()
-            .table_name(table)
-            .set_key(Some(key))
-            .update_expression(format!("SET {}{remove}", set.join(", ")))
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .send()
-            .await;
+        let expression = format!("SET {}{remove}", set.join(", "));
+        let written = self.update(table, key, expression, terms).send().await;
         written
             .map(drop)
             .map_err(|error| self.failed("UpdateItem", table, error))
@@ -435,15 +410,9 @@ impl DynamoDbScratchpad {
         let table = &self.tables.scratchpad;
         let message = message_key(stage, message);
         let key = Kind::Dead.key(array_id, message.as_str());
-        let asked = self.client.get_item().table_name(table);
-        let asked = asked.set_key(Some(key.clone())).consistent_read(true);
-        let found = asked.send().await;
-        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
+        let found = self.get(table, key.clone()).await?;
         let id = id.to_string();
-        let stands = found
-            .item
-            .as_ref()
-            .and_then(|item| item::get_text(item, ID));
+        let stands = found.as_ref().and_then(|item| item::get_text(item, ID));
         if stands != Some(id.as_str()) {
             return Ok(());
         }

@@ -160,16 +160,11 @@ impl DynamoDbScratchpad {
             set.push(terms.keep(&slot_name(*slot), value));
         }
         let condition = terms.lacks(RETIRED);
-        let (names, values) = terms.into_parts();
+        let table = &self.tables.scratchpad;
+        let expression = format!("{add} SET {}", set.join(", "));
         let written = self
-            .client
-            .update_item()
-            .table_name(&self.tables.scratchpad)
-            .set_key(Some(key(&group, STATE)))
-            .update_expression(format!("{add} SET {}", set.join(", ")))
+            .update(table, key(&group, STATE), expression, terms)
             .condition_expression(condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
             .return_values(ReturnValue::UpdatedNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
@@ -186,7 +181,7 @@ impl DynamoDbScratchpad {
                 old.unwrap_or_default()
             }
             Err(error) => {
-                return Err(self.failed("UpdateItem", &self.tables.scratchpad, error));
+                return Err(self.failed("UpdateItem", table, error));
             }
         };
         let is_whole = [ARRIVED, EXPECTED, ROOT]
@@ -195,7 +190,10 @@ impl DynamoDbScratchpad {
         let state = match is_whole || item.contains_key(RETIRED) {
             true => state(&item),
             // A service that leaves out what the write did not change.
-            false => self.read_state(&group).await?,
+            false => {
+                let found = self.get(table, key(&group, STATE)).await?;
+                found.as_ref().map(state).unwrap_or_default()
+            }
         };
         Ok((places, state))
     }
@@ -222,15 +220,6 @@ impl DynamoDbScratchpad {
             Err(error) if is_condition(&error) => Ok(()),
             Err(error) => Err(self.failed("PutItem", &self.tables.scratchpad, error)),
         }
-    }
-
-    async fn read_state(&self, group: &GroupId) -> Result<GroupState> {
-        let table = &self.tables.scratchpad;
-        let asked = self.client.get_item().table_name(table);
-        let asked = asked.set_key(Some(key(group, STATE))).consistent_read(true);
-        let found = asked.send().await;
-        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
-        Ok(found.item.as_ref().map(state).unwrap_or_default())
     }
 
     pub(super) async fn tell_size(
@@ -266,15 +255,9 @@ impl DynamoDbScratchpad {
         let mut terms = Terms::default();
         let mut set = set(&mut terms);
         set.push(terms.equal(EXPIRES, self.expires_at()));
-        let (names, values) = terms.into_parts();
+        let expression = format!("SET {}", set.join(", "));
         let written = self
-            .client
-            .update_item()
-            .table_name(table)
-            .set_key(Some(key(group, STATE)))
-            .update_expression(format!("SET {}", set.join(", ")))
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
+            .update(table, key(group, STATE), expression, terms)
             .return_values(answer)
             .send()
             .await;

@@ -57,7 +57,7 @@ impl DynamoDbScratchpad {
                 item.insert(name.to_owned(), item::number(number));
             }
         }
-        item.insert(EXPIRES.to_owned(), self.expires_at());
+        item.insert(EXPIRES.to_owned(), self.record_expires_at());
         let token = Uuid::new_v4().to_string();
         item.insert(TOKEN.to_owned(), item::text(token.as_str()));
         let mut terms = Terms::default();
@@ -106,22 +106,16 @@ impl DynamoDbScratchpad {
         let table = &self.tables.results;
         let mut terms = Terms::default();
         let (mut set, condition) = write(&mut terms);
-        set.push(terms.equal(EXPIRES, self.expires_at()));
+        set.push(terms.equal(EXPIRES, self.record_expires_at()));
         let exists = terms.exists(ARRAY);
         let condition = match condition.as_str() {
             "" => exists,
             condition => format!("{exists} AND {condition}"),
         };
-        let (names, values) = terms.into_parts();
+        let expression = format!("SET {}", set.join(", "));
         let written = self
-            .client
-            .update_item()
-            .table_name(table)
-            .set_key(Some(key(array_id)))
-            .update_expression(format!("SET {}", set.join(", ")))
+            .update(table, key(array_id), expression, terms)
             .condition_expression(condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
@@ -236,22 +230,14 @@ impl DynamoDbScratchpad {
     pub(super) async fn is_marked_over(&self, array_id: &ArrayId) -> Result<bool> {
         let table = &self.tables.scratchpad;
         let asked = self.client.get_item().table_name(table);
+        // It may be late.
         let found = asked.set_key(Some(mark_key(array_id))).send().await;
         let found = found.map_err(|error| self.failed("GetItem", table, error))?;
         Ok(found.item.is_some())
     }
 
-    async fn read_item(&self, array_id: &ArrayId) -> Result<Option<Item>> {
-        let table = &self.tables.results;
-        let asked = self.client.get_item().table_name(table);
-        let asked = asked.set_key(Some(key(array_id))).consistent_read(true);
-        let found = asked.send().await;
-        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
-        Ok(found.item)
-    }
-
     pub(super) async fn read_run(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        match self.read_item(array_id).await? {
+        match self.get(&self.tables.results, key(array_id)).await? {
             Some(item) => self.snapshot(array_id, &item).await.map(Some),
             None => Ok(None),
         }
