@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 pub use crate::array_id::ArrayId;
 use crate::error::{Error, Result};
+use crate::scratchpad::GroupId;
 use crate::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
@@ -130,6 +131,19 @@ pub(crate) struct ReduceWork {
 }
 
 impl Message {
+    /// Asks for the reduction of a group that is complete.
+    pub(crate) fn reduce(group: &GroupId, fan_in: u32) -> Self {
+        Self {
+            stage: Arc::clone(&group.stage),
+            fan_in,
+            work: Work::Reduce(ReduceWork {
+                array_id: group.array_id.clone(),
+                level: group.level,
+                group: group.index,
+            }),
+        }
+    }
+
     pub(crate) fn array_id(&self) -> &ArrayId {
         match &self.work {
             Work::Map(map) => &map.packet.array_id,

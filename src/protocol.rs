@@ -180,12 +180,8 @@ impl Protocol {
         fan_in: u32,
         group: &GroupId,
     ) -> Result<(), Failures> {
-        let work = ReduceWork {
-            array_id: group.array_id.clone(),
-            level: group.level,
-            group: group.index,
-        };
-        self.send(stage, fan_in, Work::Reduce(work)).await
+        self.send_message(stage, &Message::reduce(group, fan_in))
+            .await
     }
 
     /// Runs the function over the items → the next stage, or this packet's slot in the tree.
@@ -426,6 +422,10 @@ impl Protocol {
             fan_in,
             work,
         };
+        self.send_message(stage, &message).await
+    }
+
+    async fn send_message(&self, stage: usize, message: &Message) -> Result<(), Failures> {
         let body = message
             .encode()
             .map_err(|error| refused(error.to_string()))?;

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use crate::batch::Batcher;
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
-use crate::packet::{Message, ReduceWork, Work};
+use crate::packet::Message;
 use crate::queue::Receipt;
 use crate::retry::persist;
 use crate::scratchpad::{Arrival, GroupId};
@@ -118,21 +118,7 @@ async fn ask_for_reduction(
     sends: &[Batcher<Bytes, ()>],
     partial: &Partial,
 ) -> Result<()> {
-    let GroupId {
-        array_id,
-        stage,
-        level,
-        index,
-    } = partial.arrival.group.clone();
-    let message = Message {
-        stage,
-        fan_in: partial.fan_in,
-        work: Work::Reduce(ReduceWork {
-            array_id,
-            level,
-            group: index,
-        }),
-    };
+    let message = Message::reduce(&partial.arrival.group, partial.fan_in);
     let body = message.encode()?;
     let Some(batcher) = sends.get(partial.stage) else {
         return Err(shared.no_stage(partial.stage));

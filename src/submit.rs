@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::codec;
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
-use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, ReduceWork, Work};
+use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, Work};
 use crate::protocol::now;
 use crate::queue::Queue;
 use crate::retry::retry;
@@ -377,15 +377,7 @@ impl<S: Source> Submission<S> {
                 })
                 .await?;
                 if state.is_ready(record.fan_in) {
-                    let message = Message {
-                        stage: Arc::clone(&stage.name),
-                        fan_in: record.fan_in,
-                        work: Work::Reduce(ReduceWork {
-                            array_id: group.array_id,
-                            level: edge.level,
-                            group: edge.index,
-                        }),
-                    };
+                    let message = Message::reduce(&group, record.fan_in);
                     let body = message.encode()?;
                     let Some(place) = self.shared.definition.position(&stage.name) else {
                         continue;
