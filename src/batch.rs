@@ -1,20 +1,33 @@
 //! Calls that belong together, made as one: while a call is under way, what comes in meanwhile waits
-//! and goes with the next. Under load batches fill themselves, without a timer and without delay.
+//! and goes with the next. Under load batches fill themselves, without a timer and without delay. Where each call is
+//! billed and nobody waits for its answer, a batch that is not full waits a moment for more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::error::Result;
 
-/// The most entries one call takes. Backends split further to their services' limits.
+/// The most entries that wait for each other. Backends split further to their services' limits.
 const MAX_BATCH: usize = 256;
 
 type Call<T, R> = Box<dyn Fn(Vec<T>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
-type Reply<R> = oneshot::Sender<Result<R, String>>;
+/// What became of the entries of one submission, in their order. An error is a sentence.
+type Answers<R> = Vec<Result<R, String>>;
+
+/// How long a batch that is not full waits for more entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linger {
+    /// Entries that make a batch worth sending at once.
+    pub(crate) full: usize,
+    pub(crate) at_most: Duration,
+}
 
 /// Gathers entries for a batched call. Dropping it gives up what has not been answered.
 pub(crate) struct Batcher<T, R> {
@@ -24,12 +37,24 @@ pub(crate) struct Batcher<T, R> {
 
 struct Inner<T, R> {
     call: Call<T, R>,
+    linger: Option<Linger>,
     state: Mutex<State<T, R>>,
+    /// Tells who lingers that the batch is full, or that nothing more will come.
+    enough: Notify,
 }
 
 struct State<T, R> {
-    waiting: VecDeque<(T, Reply<R>)>,
+    waiting: VecDeque<Submission<T, R>>,
+    /// Entries in all of those.
+    entries: usize,
     flushing: bool,
+    /// Nobody lingers any more.
+    hurried: bool,
+}
+
+struct Submission<T, R> {
+    entries: Vec<T>,
+    reply: oneshot::Sender<Answers<R>>,
 }
 
 impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
@@ -41,32 +66,66 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
         Self {
             inner: Arc::new(Inner {
                 call: Box::new(call),
+                linger: None,
                 state: Mutex::new(State {
                     waiting: VecDeque::new(),
+                    entries: 0,
                     flushing: false,
+                    hurried: false,
                 }),
+                enough: Notify::new(),
             }),
             flush: Mutex::new(None),
         }
     }
 
-    /// Hands in an entry and waits for its answer. The error is a sentence. Dropped while it waits,
-    /// the entry may still be sent.
-    pub(crate) async fn submit(&self, entry: T) -> Result<R, String> {
-        let (reply, answer) = oneshot::channel();
+    /// The same, but a batch that is not full waits a moment.
+    pub(crate) fn lingering(mut self, linger: Option<Linger>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.linger = linger;
+        }
+        self
+    }
+
+    /// Lets nothing linger from now on: the worker is about to end.
+    pub(crate) fn hurry(&self) {
+        self.inner.lock().hurried = true;
+        self.inner.enough.notify_one();
+    }
+
+    /// Hands in entries and waits for their answers, one for each. Dropped while it waits, the entries may still be
+    /// sent.
+    pub(crate) async fn submit(&self, entries: Vec<T>) -> Answers<R> {
+        let count = entries.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (reply, answers) = oneshot::channel();
         let begin = {
             let mut state = self.inner.lock();
-            state.waiting.push_back((entry, reply));
+            state.entries += count;
+            state.waiting.push_back(Submission { entries, reply });
+            let linger = self.inner.linger;
+            if linger.is_some_and(|linger| state.entries >= linger.full) {
+                self.inner.enough.notify_one();
+            }
             !std::mem::replace(&mut state.flushing, true)
         };
         if begin {
-            let task = tokio::spawn(Arc::clone(&self.inner).flush());
-            let mut flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
-            *flush = Some(task.abort_handle());
+            // A call that does not have to wait, as one in memory, needs no task of its own.
+            let mut flush = Arc::clone(&self.inner).flush().boxed();
+            let mut context = Context::from_waker(Waker::noop());
+            if flush.poll_unpin(&mut context).is_pending() {
+                let task = tokio::spawn(flush);
+                let mut flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+                *flush = Some(task.abort_handle());
+            }
         }
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) => Err("the call was given up".into()),
+        match answers.await {
+            Ok(answers) => answers,
+            Err(_) => (0..count)
+                .map(|_| Err("the call was given up".into()))
+                .collect(),
         }
     }
 }
@@ -84,53 +143,101 @@ impl<T, R> Inner<T, R> {
     fn lock(&self) -> std::sync::MutexGuard<'_, State<T, R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until the batch is full, or for as long as it may.
+    async fn linger(&self, linger: Linger) {
+        let is_enough = || {
+            let state = self.lock();
+            state.hurried || state.entries >= linger.full
+        };
+        let enough = async {
+            while !is_enough() {
+                self.enough.notified().await;
+            }
+        };
+        drop(tokio::time::timeout(linger.at_most, enough).await);
+    }
+
+    /// What goes with the next call; nothing ends the flush.
+    fn next(&self) -> Option<Vec<Submission<T, R>>> {
+        let mut state = self.lock();
+        let mut batch = Vec::new();
+        let mut entries = 0;
+        while let Some(next) = state.waiting.front()
+            && (batch.is_empty() || entries + next.entries.len() <= MAX_BATCH)
+        {
+            entries += next.entries.len();
+            batch.extend(state.waiting.pop_front());
+        }
+        state.entries -= entries;
+        state.flushing = !batch.is_empty();
+        state.flushing.then_some(batch)
+    }
 }
 
 impl<T: Clone, R> Inner<T, R> {
     async fn flush(self: Arc<Self>) {
         loop {
-            let (entries, replies): (Vec<T>, Vec<Reply<R>>) = {
-                let mut state = self.lock();
-                if state.waiting.is_empty() {
-                    state.flushing = false;
-                    return;
-                }
-                let take = state.waiting.len().min(MAX_BATCH);
-                state.waiting.drain(..take).unzip()
-            };
-            if let [_] = replies.as_slice() {
-                let answer = (self.call)(entries).await;
-                give(replies, answer);
-                continue;
+            if let Some(linger) = self.linger {
+                self.linger(linger).await;
             }
-            match (self.call)(entries.clone()).await {
-                Ok(answers) => give(replies, Ok(answers)),
-                // One bad entry must not take the others with it: each is tried alone.
-                Err(_) => {
-                    for (entry, reply) in entries.into_iter().zip(replies) {
-                        let answer = (self.call)(vec![entry]).await;
-                        give(vec![reply], answer);
-                    }
+            let Some(batch) = self.next() else { return };
+            let (entries, replies): (Vec<Vec<T>>, Vec<_>) = batch
+                .into_iter()
+                .map(|submission| {
+                    let count = submission.entries.len();
+                    (submission.entries, (submission.reply, count))
+                })
+                .unzip();
+            let answers = self.answers(entries.concat_or_only()).await;
+            let mut answers = answers.into_iter();
+            for (reply, count) in replies {
+                // One who has gone does not mind.
+                drop(reply.send(answers.by_ref().take(count).collect()));
+            }
+        }
+    }
+
+    async fn answers(&self, entries: Vec<T>) -> Answers<R> {
+        if let [_] = entries.as_slice() {
+            return vec![only((self.call)(entries).await)];
+        }
+        match (self.call)(entries.clone()).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            // One bad entry must not take the others with it: each is tried alone.
+            Err(_) => {
+                let mut answers = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    answers.push(only((self.call)(vec![entry]).await));
                 }
+                answers
             }
         }
     }
 }
 
-/// Answers those who wait. One who has gone does not mind.
-fn give<R>(replies: Vec<Reply<R>>, answers: Result<Vec<R>>) {
-    match answers {
-        Ok(answers) => {
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                drop(reply.send(Ok(answer)));
-            }
+/// Joins lists without a copy where there is only one.
+trait ConcatOrOnly<T> {
+    fn concat_or_only(self) -> Vec<T>;
+}
+
+impl<T> ConcatOrOnly<T> for Vec<Vec<T>> {
+    fn concat_or_only(mut self) -> Vec<T> {
+        match self.len() {
+            1 => self.pop().unwrap_or_default(),
+            _ => self.into_iter().flatten().collect(),
         }
-        Err(error) => {
-            let error = crate::error::describe(&error);
-            for reply in replies {
-                drop(reply.send(Err(error.clone())));
-            }
-        }
+    }
+}
+
+/// The answer of a call with one entry.
+fn only<R>(answer: Result<Vec<R>>) -> Result<R, String> {
+    match answer {
+        Ok(answers) => answers
+            .into_iter()
+            .next()
+            .ok_or_else(|| "the call did not answer".to_owned()),
+        Err(error) => Err(crate::error::describe(&error)),
     }
 }
 
@@ -138,29 +245,60 @@ fn give<R>(replies: Vec<Reply<R>>, answers: Result<Vec<R>>) {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use futures::FutureExt;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_comes_during_a_call_goes_with_the_next() {
-        let sizes = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&sizes);
-        let batcher = Batcher::new(move |entries: Vec<u32>| {
-            seen.lock().unwrap().push(entries.len());
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Doubles after a second, and notes when it was called with how many.
+    fn doubling(calls: &Arc<Mutex<Vec<(u64, usize)>>>) -> Batcher<u32, u32> {
+        let calls = Arc::clone(calls);
+        let begin = tokio::time::Instant::now();
+        Batcher::new(move |entries: Vec<u32>| {
+            let at = begin.elapsed().as_secs();
+            calls.lock().unwrap().push((at, entries.len()));
             async move {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(SECOND).await;
                 Ok(entries.into_iter().map(|n| n * 2).collect())
             }
             .boxed()
-        });
-        let first = batcher.submit(0);
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_during_a_call_goes_with_the_next() {
+        let calls = Arc::default();
+        let batcher = doubling(&calls);
+        let first = batcher.submit(vec![0]);
         let rest = async {
             tokio::task::yield_now().await;
-            futures::future::join_all((1..300).map(|n| batcher.submit(n))).await
+            let rest = (1..300).map(|n| batcher.submit(vec![n]));
+            futures::future::join_all(rest).await.concat()
         };
         let (first, rest) = futures::join!(first, rest);
-        assert_eq!(first, Ok(0));
+        assert_eq!(first, [Ok(0)]);
         assert_eq!(rest, (1..300).map(|n| Ok(n * 2)).collect::<Vec<_>>());
-        assert_eq!(*sizes.lock().unwrap(), [1, 256, 43]);
+        assert_eq!(*calls.lock().unwrap(), [(0, 1), (1, 256), (2, 43)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_not_full_waits_a_moment() {
+        let calls = Arc::default();
+        let linger = Linger {
+            full: 10,
+            at_most: 5 * SECOND,
+        };
+        let batcher = doubling(&calls).lingering(Some(linger));
+        // Three wait for five seconds; twelve go at once; what comes when there is no time left, too.
+        let few = batcher.submit(vec![1, 2, 3]).await;
+        assert_eq!(few, [Ok(2), Ok(4), Ok(6)]);
+        let many = (0..12).map(|n| batcher.submit(vec![n]));
+        futures::future::join_all(many).await;
+        batcher.hurry();
+        batcher.submit(vec![7]).await;
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls.iter().map(|(_, count)| count).sum::<usize>(), 16);
+        assert_eq!(calls.first(), Some(&(5, 3)));
+        assert_eq!(calls.get(1), Some(&(6, 12)));
+        assert_eq!(calls.last(), Some(&(7, 1)));
     }
 
     #[tokio::test]
@@ -175,7 +313,7 @@ mod tests {
             }
             .boxed()
         });
-        let answers = futures::future::join_all((0..6).map(|n| batcher.submit(n))).await;
+        let answers = batcher.submit((0..6).collect()).await;
         for (n, answer) in answers.into_iter().enumerate() {
             match n {
                 3 => assert!(answer.unwrap_err().contains("too odd")),

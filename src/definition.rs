@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::packet::Packet;
+use crate::packet::Parcel;
 use crate::stage::{CombineStep, Execution, MapStep, Place, Stage, StageOptions};
 
 /// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
@@ -139,4 +139,4 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
 }
 
 /// Reads a run's answer from the packet that is its result.
-pub(crate) type Extract<R> = fn(&Packet) -> Result<R>;
+pub(crate) type Extract<R> = fn(&Parcel) -> Result<R>;

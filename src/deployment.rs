@@ -7,6 +7,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::OnceCell;
 
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
+use crate::carrier::Carrier;
 use crate::change::Change;
 use crate::dead_letter::DeadLetter;
 use crate::definition::{Definition, Extract, queue_name};
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) definition: Definition,
     pub(crate) backend: Backend,
+    pub(crate) carrier: Carrier,
     /// One for each stage, opened when first used.
     queues: Vec<OnceCell<Arc<dyn Queue>>>,
 }
@@ -188,6 +190,7 @@ impl<I, R> Deployment<I, R> {
         name: &str,
         definition: Definition,
         backend: Backend,
+        carrier: Carrier,
         extract: Extract<R>,
     ) -> Self {
         let backend = match backend.scratchpad.bind(name) {
@@ -207,6 +210,7 @@ impl<I, R> Deployment<I, R> {
                 name: name.to_owned(),
                 definition,
                 backend,
+                carrier,
                 queues,
             }),
             extract,

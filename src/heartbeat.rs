@@ -59,14 +59,21 @@ impl Heartbeat {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn hold(&self, receipt: &Receipt) -> Arc<Hold> {
-        let hold = Arc::new(Hold::default());
-        self.held().insert(receipt.clone(), Arc::clone(&hold));
-        hold
+    pub(crate) fn hold<'a>(&self, receipts: impl Iterator<Item = &'a Receipt>) -> Vec<Arc<Hold>> {
+        let mut held = self.held();
+        let hold = |receipt: &Receipt| {
+            let hold = Arc::new(Hold::default());
+            held.insert(receipt.clone(), Arc::clone(&hold));
+            hold
+        };
+        receipts.map(hold).collect()
     }
 
-    pub(crate) fn let_go(&self, receipt: &Receipt) {
-        self.held().remove(receipt);
+    pub(crate) fn let_go<'a>(&self, receipts: impl Iterator<Item = &'a Receipt>) {
+        let mut held = self.held();
+        for receipt in receipts {
+            held.remove(receipt);
+        }
     }
 
     /// Every receipt that is held.

@@ -4,8 +4,10 @@
 
 mod array_id;
 mod batch;
+mod carrier;
 mod change;
 mod codec;
+mod cpu;
 mod cut;
 mod dead_letter;
 mod definition;
@@ -13,6 +15,7 @@ mod deployment;
 mod embedded;
 mod error;
 mod heartbeat;
+mod local;
 #[cfg(test)]
 mod model;
 mod packet;
@@ -35,6 +38,7 @@ pub mod scratchpad;
 pub mod testing;
 
 pub use change::{Action, Change};
+pub use codec::Codec;
 pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
 pub use error::{BoxError, Error, Permanent, Result, permanent};

@@ -1,4 +1,7 @@
-//! The wire format: what travels on queues and rests in the scratchpad, JSON throughout.
+//! The wire format: what travels on queues and rests in the scratchpad, JSON unless told otherwise.
+
+#[cfg(feature = "postcard")]
+mod compact;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use crate::array_id::ArrayId;
+use crate::codec::{Codec, Payload};
 use crate::error::{Error, Result};
 use crate::scratchpad::GroupId;
 use crate::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
@@ -61,19 +65,36 @@ impl<'de> Deserialize<'de> for PacketId {
 
 /// What travels: a slice of consecutive items, or a partial result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct Packet<V = Bytes> {
     /// The run.
     pub array_id: ArrayId,
     /// The packet's place in the tree.
     pub packet_id: PacketId,
     /// The items as a JSON array, or a partial result as JSON.
-    pub value: Bytes,
+    pub value: V,
     /// Items in the whole array; absent while a stream is still open.
     pub array_length: Option<u64>,
     /// Source items it stands for.
     pub contains: u64,
     /// Source items left out of it under a skip policy.
     pub skipped: u64,
+}
+
+/// A packet as the engine has it.
+pub(crate) type Parcel = Packet<Payload>;
+
+impl<V> Packet<V> {
+    /// The same packet around another value.
+    pub(crate) fn around<W>(&self, value: W) -> Packet<W> {
+        Packet {
+            array_id: self.array_id.clone(),
+            packet_id: self.packet_id,
+            value,
+            array_length: self.array_length,
+            contains: self.contains,
+            skipped: self.skipped,
+        }
+    }
 }
 
 impl Packet {
@@ -88,16 +109,32 @@ impl Packet {
     /// Reads a stored packet. The value is a slice of `bytes`, not a copy.
     ///
     /// # Errors
-    /// [`Error::Decode`] for bytes that are not a packet.
+    /// [`Error::Decode`] for bytes that are not a packet, or one whose value is not JSON.
     pub fn decode(bytes: &Bytes) -> Result<Self> {
+        let packet = Parcel::read(bytes)?;
+        match &packet.value {
+            Payload::Encoded(Codec::Json, value) => Ok(packet.around(value.clone())),
+            _ => Err(Error::decode("a stored packet", "its value is not JSON")),
+        }
+    }
+}
+
+impl Parcel {
+    /// The packet as bytes.
+    pub(crate) fn write(&self, codec: Codec) -> Result<Bytes> {
+        join(&Wire::of_packet(self), codec, Some(&self.value))
+    }
+
+    /// Reads a packet in any codec. The value is a slice of `bytes`, not a copy.
+    pub(crate) fn read(bytes: &Bytes) -> Result<Self> {
         Wire::parse(bytes)
-            .and_then(|wire| wire.packet(bytes))
+            .and_then(|(wire, value)| wire.packet(value))
             .map_err(|problem| Error::decode("a stored packet", problem))
     }
 }
 
 /// A message on a stage's queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
     /// The stage it is for.
     pub(crate) stage: Arc<str>,
@@ -106,16 +143,16 @@ pub(crate) struct Message {
     pub(crate) work: Work,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Work {
     Map(MapWork),
     Reduce(ReduceWork),
 }
 
 /// A packet for a map stage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MapWork {
-    pub(crate) packet: Packet,
+    pub(crate) packet: Parcel,
     /// The index in the array of the packet's first item.
     pub(crate) offset: u64,
     /// How many values each source item has become, in order. Absent: one each.
@@ -159,7 +196,7 @@ impl Message {
         }
     }
 
-    pub(crate) fn encode(&self) -> Result<Bytes> {
+    pub(crate) fn encode(&self, codec: Codec) -> Result<Bytes> {
         let mut wire = match &self.work {
             Work::Map(map) => Wire {
                 kind: Some(Kind::Map),
@@ -177,17 +214,16 @@ impl Message {
         wire.version = Some(VERSION);
         wire.stage = Some(self.stage.as_ref().into());
         wire.fan_in = Some(self.fan_in);
-        match &self.work {
-            Work::Map(map) => splice(&wire, &map.packet.value),
-            Work::Reduce(_) => serde_json::to_vec(&wire)
-                .map(Bytes::from)
-                .map_err(|source| Error::encode("a message", source)),
-        }
+        let value = match &self.work {
+            Work::Map(map) => Some(&map.packet.value),
+            Work::Reduce(_) => None,
+        };
+        join(&wire, codec, value)
     }
 
     /// Reads a message. A packet's value is a slice of `body`, not a copy. The error is a sentence.
     pub(crate) fn decode(body: &Bytes) -> Result<Self, String> {
-        let wire = Wire::parse(body)?;
+        let (wire, value) = Wire::parse(body)?;
         match wire.version {
             Some(VERSION) => {}
             Some(other) => {
@@ -207,7 +243,7 @@ impl Message {
         let stage = Arc::from(stage);
         let work = match wire.kind {
             Some(Kind::Map) => Work::Map(MapWork {
-                packet: match wire.packet(body)? {
+                packet: match wire.packet(value)? {
                     leaf if leaf.packet_id.level == 0 => leaf,
                     other => {
                         return Err(format!(
@@ -326,7 +362,7 @@ impl<'a> Wire<'a> {
         }
     }
 
-    fn of_packet(packet: &Packet) -> Self {
+    fn of_packet<V>(packet: &Packet<V>) -> Self {
         Self {
             packet_id: Some(packet.packet_id),
             array_length: packet.array_length,
@@ -336,22 +372,52 @@ impl<'a> Wire<'a> {
         }
     }
 
-    fn parse(bytes: &'a [u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    /// The fields, and the value where there is one.
+    fn parse(bytes: &'a Bytes) -> Result<(Self, Option<Payload>), String> {
+        #[cfg(feature = "postcard")]
+        if bytes.first() == Some(&compact::MARK) {
+            return compact::parse(bytes);
+        }
+        let wire: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let value = wire
+            .packet_value
+            .map(|value| Payload::json(bytes.slice_ref(value.get().as_bytes())));
+        Ok((wire, value))
     }
 
-    fn packet(&self, bytes: &Bytes) -> Result<Packet, String> {
-        let value = self.packet_value.ok_or_else(|| missing("packetValue"))?;
+    fn packet(&self, value: Option<Payload>) -> Result<Parcel, String> {
         Ok(Packet {
             array_id: self.array_id.clone(),
             packet_id: self.packet_id.ok_or_else(|| missing("packetId"))?,
-            value: bytes.slice_ref(value.get().as_bytes()),
+            value: value.ok_or_else(|| missing("packetValue"))?,
             array_length: self.array_length,
             contains: self
                 .packet_contains
                 .ok_or_else(|| missing("packetContains"))?,
             skipped: self.packet_skipped,
         })
+    }
+}
+
+/// Writes the fields with the value behind them, in the value's codec where there is one.
+fn join(wire: &Wire<'_>, codec: Codec, value: Option<&Payload>) -> Result<Bytes> {
+    let (codec, value) = match value {
+        None => (codec, None),
+        Some(Payload::Encoded(codec, bytes)) => (*codec, Some(bytes)),
+        Some(Payload::Local(_)) => {
+            return Err(Error::encode(
+                "a packet",
+                "its value is not to leave the process",
+            ));
+        }
+    };
+    match (codec, value) {
+        (Codec::Json, Some(value)) => splice(wire, value),
+        (Codec::Json, None) => serde_json::to_vec(wire)
+            .map(Bytes::from)
+            .map_err(|source| Error::encode("a message", source)),
+        #[cfg(feature = "postcard")]
+        (Codec::Postcard, value) => compact::write(wire, value),
     }
 }
 
@@ -373,11 +439,11 @@ fn splice(wire: &Wire<'_>, value: &[u8]) -> Result<Bytes> {
 mod tests {
     use super::*;
 
-    fn packet() -> Packet {
+    fn packet() -> Parcel {
         Packet {
             array_id: "a".into(),
             packet_id: PacketId::leaf(3),
-            value: Bytes::from_static(b"[1,\"two\",{\"three\":3}]"),
+            value: Payload::json(Bytes::from_static(b"[1,\"two\",{\"three\":3}]")),
             array_length: Some(50),
             contains: 3,
             skipped: 0,
@@ -395,7 +461,7 @@ mod tests {
                 yields: None,
             }),
         };
-        let body = message.encode().unwrap();
+        let body = message.encode(Codec::Json).unwrap();
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
             r#"{"version":1,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
@@ -415,7 +481,7 @@ mod tests {
             }),
         };
         assert_eq!(
-            Message::decode(&message.encode().unwrap()).unwrap(),
+            Message::decode(&message.encode(Codec::Json).unwrap()).unwrap(),
             message
         );
     }
@@ -427,16 +493,22 @@ mod tests {
             skipped: 2,
             ..packet()
         };
-        assert_eq!(Packet::decode(&packet.encode().unwrap()).unwrap(), packet);
+        assert_eq!(
+            Parcel::read(&packet.write(Codec::Json).unwrap()).unwrap(),
+            packet
+        );
     }
 
     #[test]
     fn null_is_a_value() {
         let packet = Packet {
-            value: Bytes::from_static(b"null"),
+            value: Payload::null(),
             ..packet()
         };
-        assert_eq!(Packet::decode(&packet.encode().unwrap()).unwrap(), packet);
+        assert_eq!(
+            Parcel::read(&packet.write(Codec::Json).unwrap()).unwrap(),
+            packet
+        );
     }
 
     #[test]

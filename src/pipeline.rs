@@ -4,12 +4,13 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::codec;
+use crate::carrier::Carrier;
+use crate::codec::{self, Codec};
 use crate::definition::{Definition, DraftStage, Extract, StageKind};
 use crate::deployment::{Backend, Deployment};
 use crate::embedded;
 use crate::error::{BoxError, Error, Result};
-use crate::packet::Packet;
+use crate::packet::Parcel;
 use crate::stage::{
     Async, Collect, Combine, Context, Count, Data, Discard, Encode, Execution, FilterFn,
     FilterMapFn, FlatMapFn, Fold, FoldFn, Identity, Map, MapFn, MapHolder, MapTail, Only, Sink,
@@ -55,6 +56,7 @@ pub struct Pipeline<I, O = I, S = Many> {
     stages: Vec<DraftStage>,
     last: Last<O>,
     problem: Option<String>,
+    codec: Codec,
     types: PhantomData<fn(I) -> S>,
 }
 
@@ -81,6 +83,7 @@ impl<I, O, S> Clone for Pipeline<I, O, S> {
             stages: self.stages.clone(),
             last: self.last.clone(),
             problem: self.problem.clone(),
+            codec: self.codec,
             types: PhantomData,
         }
     }
@@ -103,6 +106,7 @@ impl<I: Data> Pipeline<I> {
             stages: Vec::new(),
             last: Last::None(|| Arc::new(MapHolder(Arc::new(Identity::<I>::new())))),
             problem: None,
+            codec: Codec::default(),
             types: PhantomData,
         }
     }
@@ -195,6 +199,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
             stages: pipeline.stages,
             last: pipeline.last,
             problem: pipeline.problem,
+            codec: pipeline.codec,
             types: PhantomData,
         }
     }
@@ -222,6 +227,12 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self
     }
 
+    /// How values are written in messages and partial results ([JSON](Codec::Json) unless told otherwise).
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
     /// Writes down the last stage, now that it is known what becomes of its outputs.
     fn close(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
         match &self.last {
@@ -240,6 +251,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
             stages: self.stages,
             last,
             problem: self.problem,
+            codec: self.codec,
             types: PhantomData,
         }
     }
@@ -406,7 +418,7 @@ impl<O: Data> Answer<O> for Many {
         });
         private::Closed {
             stages: pipeline.stages,
-            extract: |packet: &Packet| Ok(packet.contains),
+            extract: |packet: &Parcel| Ok(packet.contains),
         }
     }
 }
@@ -418,7 +430,7 @@ impl<O: Data> Answer<O> for One {
         pipeline.close(|| Arc::new(Only));
         private::Closed {
             stages: pipeline.stages,
-            extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
+            extract: |packet: &Parcel| codec::decode(&packet.value, "the result"),
         }
     }
 }
@@ -432,6 +444,15 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// [`Error::InvalidPipeline`] for what types cannot tell: two stages of one name, a name that no
     /// queue accepts, options out of their range.
     pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
+        self.carried(name, backend, Carrier::Wire(self.codec))
+    }
+
+    fn carried(
+        &self,
+        name: &str,
+        backend: Backend,
+        carrier: Carrier,
+    ) -> Result<Deployment<I, S::Value>> {
         if let Some(problem) = &self.problem {
             return Err(Error::InvalidPipeline {
                 problem: problem.clone(),
@@ -439,11 +460,15 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         }
         let closed = S::close(self.clone());
         let definition = Definition::check(name, closed.stages)?;
-        Ok(Deployment::new(name, definition, backend, closed.extract))
+        let extract = closed.extract;
+        Ok(Deployment::new(name, definition, backend, carrier, extract))
     }
 
     /// Runs the pipeline inside this process over a backend of its own: queues, scratchpad and
     /// workers live as long as the run. Memory is bounded by what is in flight, not by the input.
+    ///
+    /// Nothing leaves the process, so numbers, strings and lists of them are not encoded. All other types are, as a
+    /// deployment does with every type: what works here works there, and what fails there fails here.
     ///
     /// Dropping the future stops the run.
     ///
@@ -469,6 +494,12 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     }
 
     fn embedded(&self) -> Result<Deployment<I, S::Value>> {
-        self.deploy("embedded", Backend::memory())
+        let carrier = match self.codec {
+            Codec::Json => Carrier::local(),
+            // Who asks for a codec gets it.
+            #[cfg(feature = "postcard")]
+            codec => Carrier::Wire(codec),
+        };
+        self.carried("embedded", Backend::memory(), carrier)
     }
 }

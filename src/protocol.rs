@@ -4,22 +4,34 @@
 mod cancelled;
 mod failure;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
 
-use crate::codec;
+use crate::codec::Payload;
+use crate::cpu::Ended;
 use crate::definition::{StageDefinition, StageKind};
-use crate::packet::{MapWork, Message, Packet, PacketId, ReduceWork, Work};
+use crate::error::describe;
+use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
 use crate::queue::{Delivery, Receipt};
-use crate::scratchpad::{Arrival, GroupId, GroupState, Members};
+use crate::scratchpad::{Arrival, GroupId, Members};
 use crate::seam::{Partial, Seam};
-use crate::stage::{CombineStep, Context, Input, ItemFailure, Limits, MapStep, OnFailure};
+use crate::stage::{
+    Computation, Computed, Context, Execution, Failures, Input, ItemFailure, Leniency, Limits,
+    OnFailure, Output,
+};
 use crate::tree;
 
 use cancelled::Cancelled;
 pub(crate) use failure::now;
+
+/// Bytes of groups' members that are read before they are combined, one group at least.
+const MEMBERS_AT_ONCE: usize = 4 * 1024 * 1024;
 
 /// What is to be done with a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,25 +42,64 @@ pub(crate) enum Answer {
     Release(Duration),
     /// It is a dead letter, for this reason.
     Bury(String),
+    /// It was not begun.
+    PutBack,
 }
 
-/// What went wrong with a message: at least one entry.
-type Failures = Vec<ItemFailure>;
+/// Whoever holds the messages that are handled.
+pub(crate) trait Holder: Sync {
+    /// The user's function is done with so many of them: what is left is reading and writing.
+    fn worked(&self, messages: usize);
+
+    /// Whether a message, by its place, is somebody else's by now.
+    fn is_lost(&self, place: usize) -> bool;
+
+    /// Does what was answered to messages, by their places.
+    fn put_away(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
+}
 
 pub(crate) struct Protocol {
     seam: Seam,
     cancelled: Cancelled,
 }
 
-/// The message at hand.
+/// A message at hand.
 struct Task<'a> {
+    /// Its place among those that are handled together.
+    place: usize,
     index: usize,
     stage: &'a StageDefinition,
     fan_in: u32,
     attempt: u32,
-    limits: &'a Limits,
-    /// Called when the user's function is done with it, and only reading and writing are left.
-    worked: &'a (dyn Fn() + Sync),
+    message: Arc<Message>,
+}
+
+/// What is to be computed for a message.
+enum Step {
+    Map(Input),
+    Reduce {
+        whole: Parcel,
+        group: GroupId,
+        root: bool,
+        members: Vec<Payload>,
+    },
+}
+
+/// What is to be done with what was computed.
+enum Then {
+    Map,
+    Reduce {
+        whole: Parcel,
+        group: GroupId,
+        root: bool,
+    },
+}
+
+/// What a message causes.
+enum Effect {
+    Arrive(Partial),
+    Send(Bytes),
+    Complete(Parcel),
 }
 
 impl Protocol {
@@ -59,46 +110,305 @@ impl Protocol {
         }
     }
 
-    pub(crate) async fn acknowledge(&self, stage: usize, receipt: Receipt) -> Result<(), String> {
-        self.seam.acknowledge(stage, receipt).await
+    pub(crate) async fn acknowledge(
+        &self,
+        stage: usize,
+        receipts: Vec<Receipt>,
+    ) -> Result<(), String> {
+        self.seam.acknowledge(stage, receipts).await
     }
 
-    /// Does all of a message's work, and tells by `worked` when what is left of it is only reading and writing. Dropped
-    /// anywhere, it has done what a crash there would leave: nothing that redelivery does not mend.
+    /// What waits for more of its kind goes at once from here on.
+    pub(crate) fn hurry(&self) {
+        self.seam.hurry();
+    }
+
+    /// Does all of some messages' work, each for itself, and has them put away as they end. Dropped anywhere, it has done
+    /// what a crash there would leave: nothing that redelivery does not mend.
     pub(crate) async fn handle(
         &self,
         index: usize,
-        delivery: &Delivery,
+        deliveries: &[Delivery],
         limits: &Limits,
-        worked: &(dyn Fn() + Sync),
-    ) -> Answer {
+        holder: &impl Holder,
+    ) {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
-            return Answer::Release(Duration::ZERO);
+            let answers =
+                (0..deliveries.len()).map(|place| (place, Answer::Release(Duration::ZERO)));
+            return holder.put_away(answers.collect()).await;
         };
-        let message = match Message::decode(&delivery.body) {
-            Ok(message) => message,
-            Err(problem) => return self.unreadable(stage, delivery, problem),
-        };
-        if self.cancelled.check(&self.seam, message.array_id()).await {
-            tracing::debug!(array_id = %message.array_id(), work = message.name(), "run is over");
-            return Answer::Acknowledge;
+        let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
+        let mut tasks = VecDeque::with_capacity(deliveries.len());
+        let mut answers = Vec::new();
+        for (place, delivery) in deliveries.iter().enumerate() {
+            match self.seam.shared.carrier.read_message(&delivery.body) {
+                Ok(message) => tasks.push_back(Task {
+                    place,
+                    index,
+                    stage,
+                    fan_in: message.fan_in,
+                    attempt: delivery.receive_count.max(1),
+                    message,
+                }),
+                Err(problem) => answers.push((place, self.unreadable(stage, delivery, problem))),
+            }
         }
-        let task = Task {
-            index,
-            stage,
-            fan_in: message.fan_in,
-            attempt: delivery.receive_count.max(1),
-            limits,
-            worked,
-        };
-        match self.work(&task, &message).await {
-            Ok(()) => Answer::Acknowledge,
-            Err(failures) => self.failed(&task, &message, failures).await,
+        if !answers.is_empty() {
+            holder.worked(answers.len());
+            settling.push(Box::pin(holder.put_away(answers)));
+        }
+        while !tasks.is_empty() {
+            let (ready, ended) = self.prepare(&mut tasks).await;
+            if !ended.is_empty() {
+                holder.worked(ended.len());
+                settling.push(Box::pin(self.settle(ended, holder)));
+            }
+            self.compute(stage, ready, limits, holder, &mut settling)
+                .await;
+        }
+        while settling.next().await.is_some() {}
+    }
+
+    /// Takes the next messages as far as they can be computed together, and looks up what that needs. What needs no
+    /// computing has its outcome.
+    async fn prepare<'a>(
+        &self,
+        tasks: &mut VecDeque<Task<'a>>,
+    ) -> (Vec<(Task<'a>, Step)>, Vec<(Task<'a>, Outcome)>) {
+        let (mut ready, mut ended) = (Vec::with_capacity(tasks.len()), Vec::new());
+        let mut room = MEMBERS_AT_ONCE;
+        let mut count = tasks.len();
+        let is_reduction = tasks.front().is_some_and(|task| task.stage.is_reduction());
+        if is_reduction {
+            // The first tells how large they are.
+            count = 1;
+        }
+        while count > 0 {
+            let batch: Vec<Task<'a>> = tasks.drain(..count.min(tasks.len())).collect();
+            let steps = match is_reduction {
+                true => join_all(batch.iter().map(|task| self.step(task))).await,
+                false => {
+                    let mut steps = Vec::with_capacity(batch.len());
+                    for task in &batch {
+                        steps.push(self.step(task).await);
+                    }
+                    steps
+                }
+            };
+            let mut largest = 1;
+            for (task, step) in batch.into_iter().zip(steps) {
+                match step {
+                    Ok(Some(Step::Reduce {
+                        members,
+                        whole,
+                        group,
+                        root,
+                    })) if members.len() == 1 => {
+                        let value = members.into_iter().next();
+                        let value = value.unwrap_or_else(Payload::null);
+                        let then = Then::Reduce { whole, group, root };
+                        ended.push((task, Outcome::Computed(then, Ok(Output::plain(value)))));
+                    }
+                    Ok(Some(step)) => {
+                        if let Step::Reduce { members, .. } = &step {
+                            let size: usize = members.iter().map(Payload::size).sum();
+                            largest = largest.max(size);
+                            room = room.saturating_sub(size);
+                        }
+                        ready.push((task, step));
+                    }
+                    Ok(None) => ended.push((task, Outcome::Done)),
+                    Err(failures) => ended.push((task, Outcome::Failed(failures))),
+                }
+            }
+            count = match is_reduction {
+                true => (room / largest).min(tasks.len()),
+                false => 0,
+            };
+        }
+        (ready, ended)
+    }
+
+    /// Computes, and has settled what has ended while the rest goes on.
+    async fn compute<'a>(
+        &'a self,
+        stage: &'a StageDefinition,
+        ready: Vec<(Task<'a>, Step)>,
+        limits: &Limits,
+        holder: &'a impl Holder,
+        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        let form = self.seam.shared.carrier.form();
+        let mut waiting = Vec::with_capacity(ready.len());
+        let mut jobs: Vec<Arc<Computation>> = Vec::with_capacity(ready.len());
+        for (task, step) in ready {
+            let context = || {
+                let array_id = task.message.array_id().clone();
+                Context::new(array_id, Arc::clone(&stage.name), task.attempt)
+            };
+            let (then, input) = match step {
+                Step::Map(input) => (Then::Map, Ok(input)),
+                Step::Reduce {
+                    whole,
+                    group,
+                    root,
+                    members,
+                } => (Then::Reduce { whole, group, root }, Err(members)),
+            };
+            let runs_here = stage.execution == Execution::Async;
+            if let Some(pace) = &limits.pace
+                && !(runs_here && input.is_ok())
+            {
+                let items = match &input {
+                    Ok(input) => input.work().map_or(1, |work| values(work, stage)),
+                    Err(_) => 1,
+                };
+                pace.wait(items).await;
+            }
+            let computed = match (&stage.kind, input) {
+                (StageKind::Map(map), Ok(input)) if runs_here => map.run(input, limits).await,
+                (StageKind::Map(map), Ok(input)) => {
+                    jobs.push(map.job(input));
+                    waiting.push(Some((task, then)));
+                    continue;
+                }
+                (StageKind::Reduce(reduce), Err(members)) if runs_here => {
+                    reduce.run(members, context(), form, limits).await
+                }
+                (StageKind::Reduce(reduce), Err(members)) => {
+                    jobs.push(reduce.job(members, context(), form));
+                    waiting.push(Some((task, then)));
+                    continue;
+                }
+                (StageKind::Map(_), Err(_)) => {
+                    Err(refused("a group came to a stage that works on items"))
+                }
+                (StageKind::Reduce(_), Ok(_)) => {
+                    Err(refused("a packet of items came to a reduction"))
+                }
+            };
+            holder.worked(1);
+            settling.push(Box::pin(
+                self.settle(vec![(task, Outcome::Computed(then, computed))], holder),
+            ));
+        }
+        let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
+        loop {
+            let ended = tokio::select! {
+                biased;
+                ended = running.next() => ended,
+                Some(()) = settling.next() => continue,
+            };
+            if ended.is_empty() {
+                return;
+            }
+            holder.worked(ended.len());
+            let mut outcomes = Vec::with_capacity(ended.len());
+            for (place, ended) in ended {
+                let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) else {
+                    continue;
+                };
+                outcomes.push((
+                    task,
+                    match ended {
+                        Ended::Done(computed) => Outcome::Computed(then, computed),
+                        Ended::NotBegun => Outcome::NotBegun,
+                    },
+                ));
+            }
+            settling.push(Box::pin(self.settle(outcomes, holder)));
         }
     }
 
-    async fn work(&self, task: &Task<'_>, message: &Message) -> Result<(), Failures> {
-        let stage = task.stage;
+    /// Makes durable what messages cause, and has them put away.
+    async fn settle(&self, outcomes: Vec<(Task<'_>, Outcome)>, holder: &impl Holder) {
+        let mut answers = Vec::with_capacity(outcomes.len());
+        let mut causing = Vec::with_capacity(outcomes.len());
+        let mut failing = Vec::new();
+        for (task, outcome) in outcomes {
+            if holder.is_lost(task.place) {
+                continue;
+            }
+            match outcome {
+                Outcome::Done => answers.push((task.place, Answer::Acknowledge)),
+                Outcome::NotBegun => answers.push((task.place, Answer::PutBack)),
+                Outcome::Failed(failures) => failing.push((task, failures)),
+                Outcome::Computed(_, Err(failures)) => failing.push((task, failures)),
+                Outcome::Computed(then, Ok(output)) => {
+                    match self.effect(&task, &then, output).await {
+                        Ok(effect) => causing.push((task, then, effect)),
+                        Err(failures) => failing.push((task, failures)),
+                    }
+                }
+            }
+        }
+        let (mut tasks, mut partials, mut bodies) = (
+            Vec::with_capacity(causing.len()),
+            Vec::with_capacity(causing.len()),
+            Vec::new(),
+        );
+        let mut results = Vec::new();
+        let mut sending = Vec::new();
+        for (task, then, effect) in causing {
+            match effect {
+                Effect::Arrive(partial) => {
+                    tasks.push((task, then));
+                    partials.push(partial);
+                }
+                Effect::Send(body) => {
+                    sending.push((task, then));
+                    bodies.push(body);
+                }
+                Effect::Complete(packet) => {
+                    let completed = self.complete(&packet).await;
+                    results.push((task, then, completed));
+                }
+            }
+        }
+        let arrived = self.seam.arrive(partials).await;
+        results.extend(
+            tasks
+                .into_iter()
+                .zip(arrived)
+                .map(|((task, then), result)| (task, then, result.map_err(seam))),
+        );
+        if let Some(next) = sending.first().map(|(task, _)| task.index + 1) {
+            let sent = self.seam.send(next, bodies).await;
+            results.extend(
+                sending
+                    .into_iter()
+                    .zip(sent)
+                    .map(|((task, then), result)| (task, then, result.map_err(seam))),
+            );
+        }
+        let retired = results.into_iter().map(|(task, then, result)| async move {
+            let result = match (result, then) {
+                (Ok(()), Then::Reduce { group, .. }) => self.retire(&group).await,
+                (result, _) => result,
+            };
+            (task, result)
+        });
+        for (task, result) in join_all(retired).await {
+            match result {
+                Ok(()) => answers.push((task.place, Answer::Acknowledge)),
+                Err(failures) => failing.push((task, failures)),
+            }
+        }
+        let failed = failing.into_iter().map(|(task, failures)| async move {
+            let answer = self.failed(&task, &task.message, failures).await;
+            (task.place, answer)
+        });
+        answers.extend(join_all(failed).await);
+        holder.put_away(answers).await;
+    }
+
+    /// What there is to compute for a message. `None`: it has nothing left to do.
+    async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
+        let (stage, message) = (task.stage, &task.message);
+        if self.cancelled.check(&self.seam, message.array_id()).await {
+            tracing::debug!(array_id = %message.array_id(), work = message.name(), "run is over");
+            return Ok(None);
+        }
         if *message.stage != *stage.name {
             return Err(refused(format!(
                 "the message is for stage `{}`, but came to the queue of stage `{}`",
@@ -108,7 +418,7 @@ impl Protocol {
         if task.attempt > stage.options.queue.attempts {
             // Acknowledgements may have been lost time and again: what is done is no failure.
             if self.is_done(task, message).await? {
-                return Ok(());
+                return Ok(None);
             }
             return Err(refused(format!(
                 "delivered {} times and never finished: each time the worker died, lost the message or handed it back",
@@ -116,10 +426,26 @@ impl Protocol {
             )));
         }
         match (&message.work, &stage.kind) {
-            (Work::Map(work), StageKind::Map(step)) => self.map(task, work, step.as_ref()).await,
-            (Work::Reduce(work), StageKind::Reduce(step)) => {
-                self.reduce(task, work, step.as_ref()).await
+            (Work::Map(work), StageKind::Map(_)) => {
+                let last = task.attempt >= stage.options.queue.attempts;
+                let leniency = match stage.options.on_failure {
+                    OnFailure::Fail => Leniency::Never,
+                    _ if last => Leniency::Always,
+                    _ => Leniency::WhenPermanent,
+                };
+                Ok(Some(Step::Map(Input {
+                    message: Arc::clone(message),
+                    form: self.seam.shared.carrier.form(),
+                    context: Context::new(
+                        work.packet.array_id.clone(),
+                        Arc::clone(&stage.name),
+                        task.attempt,
+                    ),
+                    leniency,
+                    of_items: stage.works_on_items,
+                })))
             }
+            (Work::Reduce(work), StageKind::Reduce(_)) => self.group(task, work).await,
             (Work::Map(_), _) => Err(refused("a packet of items came to a reduction")),
             (Work::Reduce(_), _) => Err(refused("a group came to a stage that works on items")),
         }
@@ -180,71 +506,20 @@ impl Protocol {
         fan_in: u32,
         group: &GroupId,
     ) -> Result<(), Failures> {
-        self.send_message(stage, &Message::reduce(group, fan_in))
+        let message = Message::reduce(group, fan_in);
+        let body = self.seam.shared.carrier.write_message(message);
+        let body = body.map_err(|error| refused(error.to_string()))?;
+        let sent: Result<(), String> = self
+            .seam
+            .send(stage, vec![body])
             .await
+            .into_iter()
+            .collect();
+        sent.map_err(seam)
     }
 
-    /// Runs the function over the items → the next stage, or this packet's slot in the tree.
-    async fn map(
-        &self,
-        task: &Task<'_>,
-        work: &MapWork,
-        step: &dyn MapStep,
-    ) -> Result<(), Failures> {
-        let policy = task.stage.options.on_failure;
-        let may_skip = policy != OnFailure::Fail;
-        let last = task.attempt >= task.stage.options.queue.attempts;
-        let input = |lenient| Input {
-            work,
-            context: Context::new(
-                work.packet.array_id.clone(),
-                Arc::clone(&task.stage.name),
-                task.attempt,
-            ),
-            limits: task.limits,
-            lenient,
-            of_items: task.stage.works_on_items,
-        };
-        let output = match step.run(input(may_skip && last)).await {
-            Err(failures) if may_skip && !last && failures.iter().any(|f| f.permanent) => {
-                step.run(input(true)).await?
-            }
-            outcome => outcome?,
-        };
-        (task.worked)();
-        if !output.skipped.is_empty() {
-            self.skip(task, work, &output.skipped).await?;
-        }
-        let skipped = output.skipped.len() as u64;
-        let packet = Packet {
-            value: output.value,
-            contains: work.packet.contains.saturating_sub(skipped),
-            skipped: work.packet.skipped + skipped,
-            ..work.packet.clone()
-        };
-        let next = task.index + 1;
-        match self.kind_of(next) {
-            Some(StageKind::Map(_)) => {
-                let work = MapWork {
-                    packet,
-                    offset: work.offset,
-                    yields: output.yields,
-                };
-                self.send(next, task.fan_in, Work::Map(work)).await
-            }
-            Some(StageKind::Reduce(_)) => self.arrive(next, task.fan_in, &packet).await,
-            None => self.complete(&packet).await,
-        }
-    }
-
-    /// Reads the group → combines its members in slot order → the parent's slot, or the result → retires
-    /// the group.
-    async fn reduce(
-        &self,
-        task: &Task<'_>,
-        work: &ReduceWork,
-        step: &dyn CombineStep,
-    ) -> Result<(), Failures> {
+    /// Reads a group.
+    async fn group(&self, task: &Task<'_>, work: &ReduceWork) -> Result<Option<Step>, Failures> {
         let group = GroupId {
             array_id: work.array_id.clone(),
             stage: Arc::clone(&task.stage.name),
@@ -252,51 +527,14 @@ impl Protocol {
             index: work.group,
         };
         let (state, values) = match self.members(&group).await? {
-            Members::Retired => return Ok(()),
+            Members::Retired => return Ok(None),
             Members::Present { state, values } => (state, values),
         };
         if !state.is_ready(task.fan_in) {
             // Whoever's write makes it complete sends this message again.
             tracing::warn!(%group, ?state, "a group was to be reduced before it was complete");
-            return Ok(());
+            return Ok(None);
         }
-        let packet = self.combine(task, &group, state, values, step).await?;
-        if !state.root {
-            self.arrive(task.index, task.fan_in, &packet).await?;
-        } else {
-            let packet = self.check_root(task, packet).await?;
-            let next = task.index + 1;
-            match self.kind_of(next) {
-                None => self.complete(&packet).await?,
-                Some(_) => {
-                    let work = MapWork {
-                        packet: Packet {
-                            packet_id: PacketId::leaf(0),
-                            value: codec::list_of_one(&packet.value),
-                            ..packet
-                        },
-                        offset: 0,
-                        yields: None,
-                    };
-                    self.send(next, task.fan_in, Work::Map(work)).await?;
-                }
-            }
-        }
-        let scratchpad = self.seam.shared.scratchpad();
-        self.seam
-            .scratchpad("retire", || scratchpad.retire(&group))
-            .await
-            .map_err(seam)
-    }
-
-    async fn combine(
-        &self,
-        task: &Task<'_>,
-        group: &GroupId,
-        state: GroupState,
-        values: Vec<(u32, Bytes)>,
-        step: &dyn CombineStep,
-    ) -> Result<Packet, Failures> {
         let in_order = values.iter().map(|(slot, _)| *slot).eq(0..state.arrived);
         if !in_order {
             // Another may just be retiring the group: the message comes back, and finds it retired.
@@ -306,39 +544,121 @@ impl Protocol {
                 state.arrived
             ))]);
         }
-        let mut whole = Packet {
+        let mut whole = Parcel {
             array_id: group.array_id.clone(),
             packet_id: PacketId {
                 level: group.level,
                 index: group.index,
             },
-            value: Bytes::new(),
+            value: Payload::null(),
             array_length: None,
             contains: 0,
             skipped: 0,
         };
-        let mut partials = Vec::with_capacity(values.len());
+        let mut members = Vec::with_capacity(values.len());
         for (slot, bytes) in &values {
-            let packet = Packet::decode(bytes)
+            let packet = self
+                .seam
+                .shared
+                .carrier
+                .read_packet(bytes)
                 .map_err(|error| refused(format!("group {group}, slot {slot}: {error:?}")))?;
             whole.array_length = whole.array_length.or(packet.array_length);
             whole.contains = whole.contains.saturating_add(packet.contains);
             whole.skipped = whole.skipped.saturating_add(packet.skipped);
-            partials.push(packet.value);
+            members.push(packet.value.clone());
         }
-        let context = Context::new(
-            group.array_id.clone(),
-            Arc::clone(&task.stage.name),
-            task.attempt,
-        );
-        let combined = step.combine(partials, context, task.limits).await;
-        (task.worked)();
-        whole.value = combined.map_err(|failure| vec![failure])?;
-        Ok(whole)
+        let root = state.root;
+        Ok(Some(Step::Reduce {
+            whole,
+            group,
+            root,
+            members,
+        }))
+    }
+
+    /// What is to become of what was computed.
+    async fn effect(
+        &self,
+        task: &Task<'_>,
+        then: &Then,
+        output: Output,
+    ) -> Result<Effect, Failures> {
+        let next = task.index + 1;
+        match (then, &task.message.work) {
+            (Then::Map, Work::Map(work)) => {
+                if !output.skipped.is_empty() {
+                    self.skip(task, work, &output.skipped).await?;
+                }
+                let skipped = output.skipped.len() as u64;
+                let packet = Packet {
+                    array_id: work.packet.array_id.clone(),
+                    packet_id: work.packet.packet_id,
+                    value: output.value,
+                    array_length: work.packet.array_length,
+                    contains: work.packet.contains.saturating_sub(skipped),
+                    skipped: work.packet.skipped + skipped,
+                };
+                match self.kind_of(next) {
+                    Some(StageKind::Map(_)) => self.message(
+                        next,
+                        task.fan_in,
+                        MapWork {
+                            packet,
+                            offset: work.offset,
+                            yields: output.yields,
+                        },
+                    ),
+                    Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
+                    None => Ok(Effect::Complete(packet)),
+                }
+            }
+            (Then::Reduce { whole, root, .. }, _) => {
+                let packet = Packet {
+                    value: output.value,
+                    ..whole.clone()
+                };
+                if !root {
+                    return self.arrival(task.index, task.fan_in, packet);
+                }
+                let packet = self.check_root(task, packet).await?;
+                let StageKind::Reduce(step) = &task.stage.kind else {
+                    return Err(refused("a group came to a stage that works on items"));
+                };
+                match self.kind_of(next) {
+                    None => Ok(Effect::Complete(packet)),
+                    Some(_) => {
+                        let list = step.list_of_one(&packet.value);
+                        let packet = Packet {
+                            packet_id: PacketId::leaf(0),
+                            value: list.map_err(|error| refused(describe(&error)))?,
+                            ..packet
+                        };
+                        let work = MapWork {
+                            packet,
+                            offset: 0,
+                            yields: None,
+                        };
+                        self.message(next, task.fan_in, work)
+                    }
+                }
+            }
+            (Then::Map, Work::Reduce(_)) => {
+                Err(refused("a group came to a stage that works on items"))
+            }
+        }
+    }
+
+    async fn retire(&self, group: &GroupId) -> Result<(), Failures> {
+        let scratchpad = self.seam.shared.scratchpad();
+        self.seam
+            .scratchpad("retire", || scratchpad.retire(group))
+            .await
+            .map_err(seam)
     }
 
     /// The last line of defence: the root must stand for the whole array.
-    async fn check_root(&self, task: &Task<'_>, packet: Packet) -> Result<Packet, Failures> {
+    async fn check_root(&self, task: &Task<'_>, packet: Parcel) -> Result<Parcel, Failures> {
         let scratchpad = self.seam.shared.scratchpad();
         let status = self
             .seam
@@ -385,8 +705,8 @@ impl Protocol {
         Some(&stage.kind)
     }
 
-    /// Stores a partial result in its slot; if that completes the group, asks for its reduction.
-    async fn arrive(&self, stage: usize, fan_in: u32, packet: &Packet) -> Result<(), Failures> {
+    /// A partial result on its way into its slot of the tree.
+    fn arrival(&self, stage: usize, fan_in: u32, packet: Parcel) -> Result<Effect, Failures> {
         let Some(definition) = self.seam.shared.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
@@ -398,44 +718,33 @@ impl Protocol {
             level,
             index,
         };
-        let arrival = Arrival {
-            group,
-            slot,
-            value: packet
-                .encode()
-                .map_err(|error| refused(error.to_string()))?,
-        };
-        let partial = Partial {
-            arrival,
+        let value = self.seam.shared.carrier.write_packet(packet);
+        let value = value.map_err(|error| refused(error.to_string()))?;
+        Ok(Effect::Arrive(Partial {
+            arrival: Arrival { group, slot, value },
             stage,
             fan_in,
-        };
-        self.seam.arrive(partial).await.map_err(seam)
+        }))
     }
 
-    async fn send(&self, stage: usize, fan_in: u32, work: Work) -> Result<(), Failures> {
+    /// A packet on its way to the next stage.
+    fn message(&self, stage: usize, fan_in: u32, work: MapWork) -> Result<Effect, Failures> {
         let Some(definition) = self.seam.shared.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
         let message = Message {
             stage: Arc::clone(&definition.name),
             fan_in,
-            work,
+            work: Work::Map(work),
         };
-        self.send_message(stage, &message).await
+        let body = self.seam.shared.carrier.write_message(message);
+        let body = body.map_err(|error| refused(error.to_string()))?;
+        Ok(Effect::Send(body))
     }
 
-    async fn send_message(&self, stage: usize, message: &Message) -> Result<(), Failures> {
-        let body = message
-            .encode()
-            .map_err(|error| refused(error.to_string()))?;
-        self.seam.send(stage, body).await.map_err(seam)
-    }
-
-    async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
-        let result = packet
-            .encode()
-            .map_err(|error| refused(error.to_string()))?;
+    async fn complete(&self, packet: &Parcel) -> Result<(), Failures> {
+        let result = self.seam.shared.carrier.write_packet(packet.clone());
+        let result = result.map_err(|error| refused(error.to_string()))?;
         let scratchpad = self.seam.shared.scratchpad();
         let complete = self.seam.scratchpad("complete", || {
             scratchpad.complete(&packet.array_id, result.clone())
@@ -445,6 +754,27 @@ impl Protocol {
         }
         Ok(())
     }
+}
+
+/// How many values a packet has for a stage.
+fn values(work: &MapWork, stage: &StageDefinition) -> u64 {
+    match &work.yields {
+        Some(yields) => yields.iter().map(|count| u64::from(*count)).sum(),
+        None if stage.works_on_items => work.packet.contains,
+        None => 1,
+    }
+}
+
+/// How a message's work ended.
+enum Outcome {
+    /// There was nothing left to do.
+    Done,
+    /// It is to be put back.
+    NotBegun,
+    /// It could not be computed.
+    Failed(Failures),
+    /// It was computed.
+    Computed(Then, Computed),
 }
 
 /// What repeating cannot mend.

@@ -179,6 +179,13 @@ pub trait Queue: Send + Sync + 'static {
         Ok(())
     }
 
+    /// How many messages one request of the service takes, where requests take their time and are what it charges by. A
+    /// worker then takes them in full batches, and lets acknowledgements wait a moment for each other. `None`, the
+    /// default, where a call costs next to nothing.
+    fn batch(&self) -> Option<usize> {
+        None
+    }
+
     /// The largest body [`send`](Queue::send) takes, in bytes; `None`, the default, where there is no limit.
     fn max_body(&self) -> Option<usize> {
         None

@@ -12,7 +12,7 @@ use crate::dead_letter::DeadLetter;
 use crate::definition::Extract;
 use crate::deployment::Shared;
 use crate::error::{Error, Result};
-use crate::packet::{ArrayId, Packet};
+use crate::packet::{ArrayId, Parcel};
 use crate::queue::Queue;
 use crate::retry::persist;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
@@ -34,7 +34,7 @@ pub struct Run<R> {
     shared: Arc<Shared>,
     array_id: ArrayId,
     extract: Extract<R>,
-    result: OnceCell<Packet>,
+    result: OnceCell<Arc<Parcel>>,
 }
 
 impl<R> std::fmt::Debug for Run<R> {
@@ -151,14 +151,15 @@ impl<R> Run<R> {
         })
     }
 
-    async fn packet(&self) -> Result<&Packet> {
-        self.result
+    async fn packet(&self) -> Result<&Parcel> {
+        let packet: Result<&Arc<Parcel>> = self
+            .result
             .get_or_try_init(|| async {
                 loop {
                     // Who waits for hours does not lose the result to an answer that got lost.
                     let snapshot = persist("wait", || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
-                        let packet = Packet::decode(result)?;
+                        let packet = self.shared.carrier.read_packet(result)?;
                         if let Err(error) = self.shared.scratchpad().forget(&self.array_id).await {
                             tracing::warn!(array_id = %self.array_id, %error, "a taken result could not be let go");
                         }
@@ -177,7 +178,8 @@ impl<R> Run<R> {
                     }
                 }
             })
-            .await
+            .await;
+        packet.map(Arc::as_ref)
     }
 
     /// What is known of the run once it has ended, or after this long.

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 
-use crate::batch::Batcher;
+use crate::batch::{Batcher, Linger};
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
 use crate::packet::Message;
 use crate::queue::Receipt;
 use crate::retry::persist;
 use crate::scratchpad::{Arrival, GroupId};
+
+/// How long an acknowledgement waits for others. Heartbeats hold the message meanwhile.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A partial result on its way into its slot at a reducing stage.
 #[derive(Clone)]
@@ -33,14 +37,21 @@ pub(crate) struct Seam {
 }
 
 impl Seam {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    /// `batches` says for each stage how many messages a request of its queue takes, where there is a charge for it.
+    pub(crate) fn new(shared: Arc<Shared>, batches: &[Option<usize>]) -> Self {
         let stages = 0..shared.definition.stages().len();
         let sends: Arc<[_]> = stages
             .clone()
             .map(|stage| send_to(&shared, stage))
             .collect();
         let arrivals = arrive_at(&shared, &sends);
-        let acknowledgements = stages.map(|stage| acknowledge_on(&shared, stage));
+        let acknowledgements = stages.map(|stage| {
+            let linger = batches.get(stage).copied().flatten().map(|full| Linger {
+                full,
+                at_most: ACKNOWLEDGED_WITHIN,
+            });
+            acknowledge_on(&shared, stage).lingering(linger)
+        });
         let acknowledgements = acknowledgements.collect();
         Self {
             shared,
@@ -50,23 +61,39 @@ impl Seam {
         }
     }
 
-    /// Stores a partial result in its slot. If that completes the group, its reduction has been asked for when this
-    /// returns.
-    pub(crate) async fn arrive(&self, partial: Partial) -> Result<(), String> {
-        self.arrivals.submit(partial).await
+    /// Stores partial results in their slots. Where one completes its group, the group's reduction has been asked for
+    /// when this returns. One answer for each.
+    pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<(), String>> {
+        self.arrivals.submit(partials).await
     }
 
-    pub(crate) async fn send(&self, stage: usize, body: Bytes) -> Result<(), String> {
+    /// Puts messages on a stage's queue. One answer for each.
+    pub(crate) async fn send(&self, stage: usize, bodies: Vec<Bytes>) -> Vec<Result<(), String>> {
         match self.sends.get(stage) {
-            Some(batcher) => batcher.submit(body).await,
+            Some(batcher) => batcher.submit(bodies).await,
+            None => bodies
+                .iter()
+                .map(|_| Err(format!("there is no stage {stage}")))
+                .collect(),
+        }
+    }
+
+    /// Takes messages off a stage's queue.
+    pub(crate) async fn acknowledge(
+        &self,
+        stage: usize,
+        receipts: Vec<Receipt>,
+    ) -> Result<(), String> {
+        match self.acknowledgements.get(stage) {
+            Some(batcher) => batcher.submit(receipts).await.into_iter().collect(),
             None => Err(format!("there is no stage {stage}")),
         }
     }
 
-    pub(crate) async fn acknowledge(&self, stage: usize, receipt: Receipt) -> Result<(), String> {
-        match self.acknowledgements.get(stage) {
-            Some(batcher) => batcher.submit(receipt).await,
-            None => Err(format!("there is no stage {stage}")),
+    /// Acknowledgements wait for each other no longer.
+    pub(crate) fn hurry(&self) {
+        for batcher in &self.acknowledgements {
+            batcher.hurry();
         }
     }
 
@@ -119,11 +146,11 @@ async fn ask_for_reduction(
     partial: &Partial,
 ) -> Result<()> {
     let message = Message::reduce(&partial.arrival.group, partial.fan_in);
-    let body = message.encode()?;
+    let body = shared.carrier.write_message(message)?;
     let Some(batcher) = sends.get(partial.stage) else {
         return Err(shared.no_stage(partial.stage));
     };
-    let sent = batcher.submit(body).await;
+    let sent: Result<(), String> = batcher.submit(vec![body]).await.into_iter().collect();
     sent.map_err(|problem| Error::Backend {
         service: "the queue",
         operation: format!(

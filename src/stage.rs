@@ -17,7 +17,11 @@ use serde::de::DeserializeOwned;
 use crate::error::BoxError;
 use crate::packet::ArrayId;
 
-pub(crate) use execute::{CombineStep, Input, ItemFailure, Limits, MapHolder, MapStep, MapTail};
+pub(crate) use blocking::panicked;
+pub(crate) use execute::{
+    CombineStep, Computation, Computed, Failures, Input, ItemFailure, Leniency, Limits, MapHolder,
+    MapStep, MapTail, Output,
+};
 pub(crate) use functions::{
     Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
     TryMapFn, TryReduceFn,
@@ -205,6 +209,10 @@ impl Progress {
     fn step(&self) {
         use std::sync::atomic::Ordering::Relaxed;
         self.0.store(self.0.load(Relaxed) + 1, Relaxed);
+    }
+
+    fn reset(&self) {
+        self.0.store(0, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// How many items have been begun.

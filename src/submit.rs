@@ -11,9 +11,10 @@ use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::codec;
+use crate::codec::{self, Codec, Form, Payload};
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
+use crate::local;
 use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, Work};
 use crate::protocol::now;
 use crate::queue::Queue;
@@ -73,6 +74,7 @@ pub(crate) struct Submission<S: Source> {
     shared: Arc<Shared>,
     queue: Arc<dyn Queue>,
     record: RunRecord,
+    first_stage: Arc<str>,
     source: S,
     /// What was pulled and has not been sent.
     items: Vec<S::Item>,
@@ -127,6 +129,7 @@ impl<S: Source> Submission<S> {
             shared: Arc::clone(shared),
             queue,
             record,
+            first_stage: Arc::clone(&first.name),
             source,
             items: Vec::new(),
             sent_before: false,
@@ -311,31 +314,32 @@ impl<S: Source> Submission<S> {
     /// Encodes the next packet, and moves on behind it. It has as many items as the plan says, or fewer where
     /// they would not fit.
     fn next_packet(&mut self) -> Result<Bytes> {
+        let shared = Arc::clone(&self.shared);
+        let carrier = &shared.carrier;
+        let codec = match carrier.form() {
+            Form::Wire(codec) => codec,
+            Form::Local => {
+                let count = self.items.len();
+                match local::keep(std::mem::take(&mut self.items)) {
+                    Ok(kept) => {
+                        let message = self.message(Payload::Local(kept), count);
+                        self.move_on(count);
+                        return carrier.write_message(message);
+                    }
+                    Err(items) => self.items = items,
+                }
+                Codec::default()
+            }
+        };
         let limit = self.queue.max_body().unwrap_or(usize::MAX);
         let mut count = self.items.len();
         loop {
             let (items, _) = self.items.split_at(count);
-            let message = Message {
-                stage: self.record.first_stage.as_str().into(),
-                fan_in: self.record.fan_in,
-                work: Work::Map(MapWork {
-                    packet: Packet {
-                        array_id: self.record.array_id.clone(),
-                        packet_id: PacketId::leaf(self.packets),
-                        value: encode_items(items, self.packets, self.offset)?,
-                        array_length: self.record.array_length,
-                        contains: count as u64,
-                        skipped: 0,
-                    },
-                    offset: self.offset,
-                    yields: None,
-                }),
-            };
-            let body = message.encode()?;
+            let value = encode_items(items, codec, self.packets, self.offset)?;
+            let body = carrier.write_message(self.message(value, count))?;
             if body.len() <= limit {
                 self.items.drain(..count);
-                self.offset += count as u64;
-                self.packets += 1;
+                self.move_on(count);
                 return Ok(body);
             }
             if count == 1 {
@@ -348,6 +352,30 @@ impl<S: Source> Submission<S> {
             }
             count /= 2;
         }
+    }
+
+    fn message(&self, value: Payload, count: usize) -> Message {
+        Message {
+            stage: Arc::clone(&self.first_stage),
+            fan_in: self.record.fan_in,
+            work: Work::Map(MapWork {
+                packet: Packet {
+                    array_id: self.record.array_id.clone(),
+                    packet_id: PacketId::leaf(self.packets),
+                    value,
+                    array_length: self.record.array_length,
+                    contains: count as u64,
+                    skipped: 0,
+                },
+                offset: self.offset,
+                yields: None,
+            }),
+        }
+    }
+
+    fn move_on(&mut self, count: usize) {
+        self.offset += count as u64;
+        self.packets += 1;
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -378,7 +406,7 @@ impl<S: Source> Submission<S> {
                 .await?;
                 if state.is_ready(record.fan_in) {
                     let message = Message::reduce(&group, record.fan_in);
-                    let body = message.encode()?;
+                    let body = self.shared.carrier.write_message(message)?;
                     let Some(place) = self.shared.definition.position(&stage.name) else {
                         continue;
                     };
@@ -440,11 +468,11 @@ fn name_packet(packet: u64, offset: u64, count: usize) -> String {
     }
 }
 
-fn encode_items<T: Data>(items: &[T], packet: u64, offset: u64) -> Result<Bytes> {
-    codec::encode(items, "").map_err(|error| {
+fn encode_items<T: Data>(items: &[T], codec: Codec, packet: u64, offset: u64) -> Result<Payload> {
+    codec::write(items, codec, "").map_err(|error| {
         let bad = items
             .iter()
-            .position(|item| codec::encode(item, "").is_err());
+            .position(|item| codec::write(item, codec, "").is_err());
         let what = match bad {
             Some(position) => format!("packet {packet}, item {}", offset + position as u64),
             None => name_packet(packet, offset, items.len()),

@@ -1,6 +1,7 @@
 //! A worker: receive → protocol → acknowledge, with limits, heartbeats and an orderly end.
 
 mod lane;
+mod prefetch;
 mod shift;
 
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use crate::error::{Error, Result};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
-const DEFAULT_PREFETCH: usize = 10;
 
 /// A worker's options. Every one has a default that is meant to do.
 ///
@@ -44,7 +44,7 @@ pub struct Worker {
 struct Options {
     stages: Option<Vec<String>>,
     concurrency: usize,
-    prefetch: usize,
+    prefetch: Option<usize>,
     grace_period: Duration,
     cancel_check: Duration,
 }
@@ -66,7 +66,7 @@ impl Worker {
             options: Options {
                 stages: None,
                 concurrency: std::thread::available_parallelism().map_or(1, usize::from),
-                prefetch: DEFAULT_PREFETCH,
+                prefetch: None,
                 grace_period: DEFAULT_GRACE,
                 cancel_check: DEFAULT_CANCEL_CHECK,
             },
@@ -88,10 +88,13 @@ impl Worker {
         self
     }
 
-    /// How many received messages wait their turn, for each stage (default 10; at least 1). More save
-    /// requests; fewer leave more to other workers when each message takes long.
+    /// How many received messages wait their turn, for each stage (at least 1). More save requests; fewer leave more to
+    /// other workers when each message takes long.
+    ///
+    /// By default it follows from how long messages take: as many as are worked off within a second (a fiftieth of one
+    /// where receiving costs next to nothing), at least 1, at most two full requests' (or 512).
     pub fn prefetch(mut self, messages: usize) -> Self {
-        self.options.prefetch = messages.max(1);
+        self.options.prefetch = Some(messages.max(1));
         self
     }
 

@@ -283,6 +283,10 @@ impl Queue for SqsQueue {
         })
     }
 
+    fn batch(&self) -> Option<usize> {
+        Some(batch::MOST_ENTRIES)
+    }
+
     fn max_body(&self) -> Option<usize> {
         Some(self.main.service.max_payload)
     }

@@ -1,51 +1,11 @@
-//! CPU-bound work off the asynchronous threads, its timeouts and its panics.
+//! Futures that run to their end on one thread, and what a panic said.
 
 use std::any::Any;
 use std::pin::pin;
 use std::task::{Poll, Waker};
-use std::time::Duration;
-
-use tokio::time::Instant;
-
-use super::execute::Limits;
-
-/// Runs work on a thread for blocking work, and gives it up when `steps` has not moved for as long
-/// as the timeout. The thread cannot be stopped; what it makes then is dropped.
-pub(super) async fn off_thread<T: Send + 'static>(
-    limits: &Limits,
-    steps: impl Fn() -> usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    let timeout = limits.timeout;
-    // The semaphore is never closed. Work that is given up gives its place up, too, or a few that never end
-    // would stop the worker.
-    let _permit = limits.cpu.acquire().await;
-    let mut handle = tokio::task::spawn_blocking(work);
-    let mut seen = steps();
-    let mut since = Instant::now();
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut handle => {
-                return result.map_err(|error| match error.try_into_panic() {
-                    Ok(panic) => panicked(panic.as_ref()),
-                    Err(error) => error.to_string(),
-                });
-            }
-            () = tokio::time::sleep(timeout / 4) => {
-                let now = steps();
-                if now != seen {
-                    seen = now;
-                    since = Instant::now();
-                } else if since.elapsed() >= timeout {
-                    return Err(timed_out(timeout));
-                }
-            }
-        }
-    }
-}
 
 /// Runs a future to its end on this thread, which is one for blocking work. Most are ready at once.
+#[inline]
 pub(super) fn ready<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = std::task::Context::from_waker(Waker::noop());
@@ -55,11 +15,7 @@ pub(super) fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
-pub(super) fn timed_out(timeout: Duration) -> String {
-    format!("timed out: no end after {timeout:?}")
-}
-
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     let message = panic
         .downcast_ref::<&str>()
         .copied()

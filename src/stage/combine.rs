@@ -4,56 +4,95 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::FutureExt;
 
-use super::blocking::{off_thread, panicked, ready, timed_out};
-use super::{Combine, CombineStep, Context, Execution, Fold, ItemFailure, Limits};
-use crate::codec;
-use crate::error::{BoxError, describe, is_permanent, permanent};
+use super::blocking::{panicked, ready};
+use super::execute::{Computation, Computed, Output};
+use super::{Combine, CombineStep, Context, Fold, ItemFailure, Limits};
+use crate::codec::{self, Form, Payload};
+use crate::cpu::{Job, timed_out};
+use crate::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
+
+struct CombineJob<C> {
+    combine: Arc<C>,
+    group: Vec<Payload>,
+    context: Context,
+    form: Form,
+}
+
+impl<C: Combine> CombineJob<C> {
+    async fn work(&self) -> Computed {
+        let (group, context) = (&self.group, &self.context);
+        let work = combine_group(self.combine.as_ref(), group, context, self.form);
+        let failure = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(value)) => return Ok(Output::plain(value)),
+            Ok(Err(error)) => ItemFailure {
+                permanent: is_permanent(&error),
+                ..ItemFailure::whole(describe(error.as_ref()))
+            },
+            Err(panic) => ItemFailure::whole(panicked(panic.as_ref())),
+        };
+        Err(vec![failure])
+    }
+}
+
+impl<C: Combine> Job for CombineJob<C> {
+    type Output = Computed;
+
+    fn run(&self) -> Computed {
+        ready(self.work())
+    }
+
+    fn begun(&self) -> usize {
+        0
+    }
+
+    fn failed(&self, error: String) -> Computed {
+        Err(vec![ItemFailure::whole(error)])
+    }
+}
 
 #[async_trait]
 impl<C: Combine> CombineStep for Fold<C> {
-    async fn combine(
+    fn job(&self, group: Vec<Payload>, context: Context, form: Form) -> Arc<Computation> {
+        Arc::new(CombineJob {
+            combine: Arc::clone(&self.0),
+            group,
+            context,
+            form,
+        })
+    }
+
+    async fn run(
         &self,
-        group: Vec<Bytes>,
+        group: Vec<Payload>,
         context: Context,
+        form: Form,
         limits: &Limits,
-    ) -> Result<Bytes, ItemFailure> {
-        if let [only] = group.as_slice() {
-            return Ok(only.clone());
-        }
-        if let Some(pace) = &limits.pace {
-            pace.wait(1).await;
-        }
-        let combine = Arc::clone(&self.0);
-        let work = async move {
-            let work = AssertUnwindSafe(combine_group(combine.as_ref(), group, &context));
-            match work.catch_unwind().await {
-                Ok(result) => result.map_err(|error| ItemFailure {
-                    permanent: is_permanent(&error),
-                    ..ItemFailure::whole(describe(error.as_ref()))
-                }),
-                Err(panic) => Err(ItemFailure::whole(panicked(panic.as_ref()))),
-            }
+    ) -> Computed {
+        let job = CombineJob {
+            combine: Arc::clone(&self.0),
+            group,
+            context,
+            form,
         };
-        let outcome = match self.0.execution() {
-            Execution::Blocking => off_thread(limits, || 0, move || ready(work)).await,
-            Execution::Async => tokio::time::timeout(limits.timeout, work)
-                .await
-                .map_err(|_| timed_out(limits.timeout)),
-        };
-        outcome.unwrap_or_else(|error| Err(ItemFailure::whole(error)))
+        let work = tokio::time::timeout(limits.timeout, job.work()).await;
+        work.unwrap_or_else(|_| job.failed(timed_out(limits.timeout)))
+    }
+
+    fn list_of_one(&self, value: &Payload) -> OurResult<Payload> {
+        codec::list_of_one::<C::Output>(value)
     }
 }
 
 async fn combine_group<C: Combine>(
     combine: &C,
-    group: Vec<Bytes>,
+    group: &[Payload],
     context: &Context,
-) -> Result<Bytes, BoxError> {
+    form: Form,
+) -> Result<Payload, BoxError> {
     let mut partials = Vec::with_capacity(group.len());
-    for bytes in &group {
+    for bytes in group {
         let partial = codec::decode(bytes, "a partial result");
         // Other bytes will not come: what is stored stays as it is.
         partials.push(partial.map_err(permanent)?);
@@ -62,5 +101,5 @@ async fn combine_group<C: Combine>(
         true => combine.identity(),
         false => combine.combine(partials, context).await?,
     };
-    Ok(codec::encode(&result, "a partial result").map_err(permanent)?)
+    Ok(codec::encode(result, form, "a partial result").map_err(permanent)?)
 }

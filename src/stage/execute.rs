@@ -1,20 +1,19 @@
 //! Typed functions made into bytes → bytes: what a worker calls.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::pass::{Pass, Trouble, Watch};
+use super::pass::Pass;
 use super::{Context, Execution, Map, Sink};
-use crate::packet::MapWork;
+use crate::codec::{Form, Payload};
+use crate::cpu::{Cpu, Job};
+use crate::packet::{MapWork, Message, Work};
 use crate::rate::Pace;
 
 /// What one worker allows one stage.
-#[derive(Debug)]
 pub(crate) struct Limits {
     /// How long the function may take for an item or a group.
     pub(crate) timeout: Duration,
@@ -23,30 +22,67 @@ pub(crate) struct Limits {
     /// The most items of one packet that are begun side by side.
     pub(crate) concurrency: usize,
     pub(crate) pace: Option<Pace>,
-    /// CPU-bound work at once, over all of the worker's stages.
-    pub(crate) cpu: Arc<Semaphore>,
+    /// The threads for CPU-bound work, of all the worker's stages.
+    pub(crate) cpu: Arc<Cpu>,
+    /// The stage's place in the pipeline.
+    pub(crate) stage: usize,
 }
 
 /// A packet for a map stage, and how to treat it.
-pub(crate) struct Input<'a> {
-    pub(crate) work: &'a MapWork,
+#[derive(Clone)]
+pub(crate) struct Input {
+    /// The message it comes from.
+    pub(crate) message: Arc<Message>,
+    /// What is made of outputs.
+    pub(crate) form: Form,
     pub(crate) context: Context,
-    pub(crate) limits: &'a Limits,
-    /// Leave out the items that fail, instead of failing the packet.
-    pub(crate) lenient: bool,
+    pub(crate) leniency: Leniency,
     /// Whether the values come from items of the array, and not from one reduced value.
     pub(crate) of_items: bool,
 }
 
-/// What a map stage made of a packet.
+impl Input {
+    /// The packet; `None` where the message has none, which is found out before.
+    pub(crate) fn work(&self) -> Option<&MapWork> {
+        match &self.message.work {
+            Work::Map(work) => Some(work),
+            Work::Reduce(_) => None,
+        }
+    }
+}
+
+/// When the items that fail are left out, instead of failing their packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leniency {
+    Never,
+    /// Once trying again cannot help: some error is permanent.
+    WhenPermanent,
+    Always,
+}
+
+/// What a map stage made of a packet, or a reduction of a group.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) value: Bytes,
+    pub(crate) value: Payload,
     /// How many values each source item has become; absent: one each.
     pub(crate) yields: Option<Vec<u32>>,
     /// The items that were left out.
     pub(crate) skipped: Vec<ItemFailure>,
 }
+
+impl Output {
+    pub(crate) fn plain(value: Payload) -> Self {
+        Self {
+            value,
+            yields: None,
+            skipped: Vec::new(),
+        }
+    }
+}
+
+/// What went wrong: at least one entry.
+pub(crate) type Failures = Vec<ItemFailure>;
+pub(crate) type Computed = Result<Output, Failures>;
 
 /// One item that failed, or, without an item, a packet or group as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,22 +109,36 @@ impl ItemFailure {
     }
 }
 
+/// Work on one message that runs on a thread for CPU-bound work.
+pub(crate) type Computation = dyn Job<Output = Computed>;
+
 /// A map stage with its types erased.
 #[async_trait]
 pub(crate) trait MapStep: Send + Sync {
-    async fn run(&self, input: Input<'_>) -> Result<Output, Vec<ItemFailure>>;
+    /// For a CPU-bound function: its work on a packet.
+    fn job(&self, input: Input) -> Arc<Computation>;
+
+    /// For an asynchronous function: works on a packet.
+    async fn run(&self, input: Input, limits: &Limits) -> Computed;
 }
 
 /// A reduction with its types erased.
 #[async_trait]
 pub(crate) trait CombineStep: Send + Sync {
-    /// Combines encoded partial results, of which there may be none.
-    async fn combine(
+    /// For a CPU-bound function: combining encoded partial results, of which there may be none.
+    fn job(&self, group: Vec<Payload>, context: Context, form: Form) -> Arc<Computation>;
+
+    /// For an asynchronous function: the same.
+    async fn run(
         &self,
-        group: Vec<Bytes>,
+        group: Vec<Payload>,
         context: Context,
+        form: Form,
         limits: &Limits,
-    ) -> Result<Bytes, ItemFailure>;
+    ) -> Computed;
+
+    /// The reduced value as a packet for a stage that finishes it.
+    fn list_of_one(&self, value: &Payload) -> crate::error::Result<Payload>;
 }
 
 /// A map stage that does not know yet what becomes of its outputs.
@@ -117,58 +167,23 @@ struct TypedMap<M: Map> {
     sink: Arc<dyn Sink<M::Output>>,
 }
 
+impl<M: Map> TypedMap<M> {
+    fn pass(&self, input: Input) -> Arc<Pass<M>> {
+        Arc::new(Pass::new(
+            Arc::clone(&self.map),
+            Arc::clone(&self.sink),
+            input,
+        ))
+    }
+}
+
 #[async_trait]
 impl<M: Map> MapStep for TypedMap<M> {
-    async fn run(&self, input: Input<'_>) -> Result<Output, Vec<ItemFailure>> {
-        let work = input.work;
-        let named = |trouble: Trouble| ItemFailure {
-            item: trouble
-                .unit
-                .filter(|_| input.of_items)
-                .map(|unit| work.offset.saturating_add(unit as u64)),
-            error: trouble.error,
-            permanent: trouble.permanent,
-        };
-        let mut excluded = BTreeSet::new();
-        let mut skipped = Vec::new();
-        // Each round leaves out at least one item more, so there are at most as many as items.
-        loop {
-            let pass = Arc::new(Pass {
-                map: Arc::clone(&self.map),
-                sink: Arc::clone(&self.sink),
-                value: work.packet.value.clone(),
-                yields: work.yields.clone(),
-                units: OnceLock::new(),
-                offset: work.offset,
-                excluded: excluded.clone(),
-                context: input.context.clone(),
-                lenient: input.lenient,
-                of_items: input.of_items,
-                watch: Watch::default(),
-            });
-            match pass.run(input.limits).await {
-                Ok((value, yields, failed)) => {
-                    skipped.extend(failed.into_iter().map(named));
-                    return Ok(Output {
-                        value,
-                        yields,
-                        skipped,
-                    });
-                }
-                Err(troubles) => {
-                    let units: Option<Vec<usize>> =
-                        troubles.iter().map(|trouble| trouble.unit).collect();
-                    match units {
-                        Some(units)
-                            if input.lenient && units.iter().any(|u| !excluded.contains(u)) =>
-                        {
-                            excluded.extend(units);
-                            skipped.extend(troubles.into_iter().map(named));
-                        }
-                        _ => return Err(troubles.into_iter().map(named).collect()),
-                    }
-                }
-            }
-        }
+    fn job(&self, input: Input) -> Arc<Computation> {
+        self.pass(input)
+    }
+
+    async fn run(&self, input: Input, limits: &Limits) -> Computed {
+        self.pass(input).side_by_side(limits).await
     }
 }

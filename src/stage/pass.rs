@@ -2,23 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
-use super::blocking::{off_thread, panicked, ready, timed_out};
-use super::execute::Limits;
-use super::{Context, Emitter, Execution, Map, Progress, Sink};
-use crate::codec;
+use super::blocking::{panicked, ready};
+use super::execute::{Computed, Input, ItemFailure, Leniency, Limits, Output};
+use super::{Emitter, Execution, Map, Progress, Sink};
+use crate::codec::{self, Payload};
+use crate::cpu::{Ended, Job, timed_out};
 use crate::error::{BoxError, describe, is_permanent};
 use crate::packet::unit_of;
 
 /// One source item of the packet that failed, or, without a unit, the packet as a whole.
-pub(super) struct Trouble {
-    pub(super) unit: Option<usize>,
-    pub(super) error: String,
-    pub(super) permanent: bool,
+struct Trouble {
+    unit: Option<usize>,
+    error: String,
+    permanent: bool,
 }
 
 impl Trouble {
@@ -47,76 +48,249 @@ struct Mapped<O> {
 }
 
 /// Encoded outputs, outputs by source item, and the items left out.
-pub(super) type Passed = Result<(Bytes, Option<Vec<u32>>, Vec<Trouble>), Vec<Trouble>>;
+type Passed = Result<(Payload, Option<Vec<u32>>, Vec<Trouble>), Vec<Trouble>>;
 
-/// How far a pass has come, for whoever watches it from another thread.
+/// How far a round has come, for whoever watches it from another thread.
 #[derive(Default)]
-pub(super) struct Watch {
+struct Watch {
+    rounds: AtomicUsize,
     mapping: Progress,
     sinking: Progress,
     /// Set once the sink begins: outputs by source item.
-    sink_yields: OnceLock<Option<Vec<u32>>>,
+    sink_yields: Mutex<Option<Option<Vec<u32>>>>,
 }
 
-/// All that one pass over a packet needs, so that it can move to another thread.
+impl Watch {
+    fn sink_yields(&self) -> MutexGuard<'_, Option<Option<Vec<u32>>>> {
+        self.sink_yields
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_round(&self) {
+        *self.sink_yields() = None;
+        self.mapping.reset();
+        self.sinking.reset();
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Which items are left out, and what for.
+#[derive(Clone, Default)]
+struct Exclusion {
+    lenient: bool,
+    units: BTreeSet<usize>,
+    skipped: Vec<ItemFailure>,
+}
+
+/// How one round goes over the packet.
+struct Round {
+    /// Items that fail are left out.
+    lenient: bool,
+    /// Items that are not begun.
+    excluded: BTreeSet<usize>,
+}
+
+/// All that the work on a packet needs, so that it can move to another thread.
 pub(super) struct Pass<M: Map> {
-    pub(super) map: Arc<M>,
-    pub(super) sink: Arc<dyn Sink<M::Output>>,
-    pub(super) value: Bytes,
-    pub(super) yields: Option<Vec<u32>>,
+    map: Arc<M>,
+    sink: Arc<dyn Sink<M::Output>>,
+    input: Input,
     /// The source item of each value; set once the yields are known to fit, and not plain.
-    pub(super) units: OnceLock<Vec<usize>>,
-    pub(super) offset: u64,
-    pub(super) excluded: BTreeSet<usize>,
-    pub(super) context: Context,
-    pub(super) lenient: bool,
-    pub(super) of_items: bool,
-    pub(super) watch: Watch,
+    units: OnceLock<Vec<usize>>,
+    excluded: Mutex<Exclusion>,
+    watch: Watch,
+}
+
+impl<M: Map> Job for Pass<M> {
+    type Output = Computed;
+
+    fn run(&self) -> Computed {
+        loop {
+            let round = self.begin_round();
+            let passed = self
+                .map_in_turn(&round)
+                .and_then(|mapped| ready(self.absorb(mapped)));
+            if let Some(computed) = self.end_round(&round, passed) {
+                return computed;
+            }
+        }
+    }
+
+    fn begun(&self) -> usize {
+        let in_sink = usize::from(self.watch.sink_yields().is_some());
+        self.watch.rounds.load(Ordering::Relaxed)
+            + self.watch.mapping.begun()
+            + self.watch.sinking.begun()
+            + in_sink
+    }
+
+    fn failed(&self, error: String) -> Computed {
+        Err(vec![self.named(Trouble::new(self.current_unit(), error))])
+    }
+
+    /// The same without the item that does not end, where items may be left out.
+    fn instead(&self, error: &str) -> Option<Arc<dyn Job<Output = Computed>>> {
+        let unit = self.current_unit()?;
+        let mut excluded = self.excluded().clone();
+        if !excluded.lenient || !excluded.units.insert(unit) {
+            return None;
+        }
+        let trouble = Trouble::new(Some(unit), error.to_owned());
+        excluded.skipped.push(self.named(trouble));
+        let (map, sink) = (Arc::clone(&self.map), Arc::clone(&self.sink));
+        Some(Arc::new(Self {
+            excluded: Mutex::new(excluded),
+            ..Self::new(map, sink, self.input.clone())
+        }))
+    }
+}
+
+/// What becomes of the outputs, where that is CPU-bound work behind an asynchronous function.
+struct Absorb<M: Map> {
+    pass: Arc<Pass<M>>,
+    mapped: Mutex<Option<Mapped<M::Output>>>,
+}
+
+impl<M: Map> Job for Absorb<M> {
+    type Output = Passed;
+
+    fn run(&self) -> Passed {
+        let mapped = self
+            .mapped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match mapped {
+            Some(mapped) => ready(self.pass.absorb(mapped)),
+            None => self.failed("its outputs were taken before".into()),
+        }
+    }
+
+    fn begun(&self) -> usize {
+        self.pass.begun()
+    }
+
+    fn failed(&self, error: String) -> Passed {
+        Err(vec![Trouble::new(self.pass.current_unit(), error)])
+    }
 }
 
 impl<M: Map> Pass<M> {
-    pub(super) async fn run(self: Arc<Self>, limits: &Limits) -> Passed {
-        let this = Arc::clone(&self);
-        let work = match self.map.execution() {
-            Execution::Blocking => {
-                if let Some(pace) = &limits.pace {
-                    pace.wait(codec::count(&self.value)).await;
-                }
-                off_thread(
-                    limits,
-                    || self.begun(),
-                    move || {
-                        let mapped = this.map_in_turn()?;
-                        ready(this.absorb(mapped))
-                    },
-                )
-                .await
-            }
-            Execution::Async => {
-                let mapped = self.map_side_by_side(limits).await?;
-                match self.sink.execution() {
-                    Execution::Blocking => {
-                        off_thread(limits, || self.begun(), move || ready(this.absorb(mapped)))
-                            .await
-                    }
-                    Execution::Async => tokio::time::timeout(limits.timeout, self.absorb(mapped))
-                        .await
-                        .map_err(|_| timed_out(limits.timeout)),
-                }
-            }
-        };
-        work.unwrap_or_else(|error| Err(vec![Trouble::new(self.current_unit(), error)]))
+    pub(super) fn new(map: Arc<M>, sink: Arc<dyn Sink<M::Output>>, input: Input) -> Self {
+        let lenient = input.leniency == Leniency::Always;
+        Self {
+            map,
+            sink,
+            input,
+            units: OnceLock::new(),
+            excluded: Mutex::new(Exclusion {
+                lenient,
+                ..Exclusion::default()
+            }),
+            watch: Watch::default(),
+        }
     }
 
-    /// How many steps have been begun, in the function and in the sink.
-    fn begun(&self) -> usize {
-        let in_sink = usize::from(self.watch.sink_yields.get().is_some());
-        self.watch.mapping.begun() + self.watch.sinking.begun() + in_sink
+    fn excluded(&self) -> MutexGuard<'_, Exclusion> {
+        self.excluded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The work of an asynchronous function.
+    pub(super) async fn side_by_side(self: Arc<Self>, limits: &Limits) -> Computed {
+        loop {
+            let round = self.begin_round();
+            let passed = match self.map_side_by_side(limits, &round).await {
+                Ok(mapped) => self.absorb_apart(limits, mapped).await,
+                Err(troubles) => Err(troubles),
+            };
+            if let Some(computed) = self.end_round(&round, passed) {
+                return computed;
+            }
+        }
+    }
+
+    /// The sink's work, where it belongs.
+    async fn absorb_apart(self: &Arc<Self>, limits: &Limits, mapped: Mapped<M::Output>) -> Passed {
+        let timeout = limits.timeout;
+        match self.sink.execution() {
+            Execution::Blocking => {
+                let job: Arc<dyn Job<Output = Passed>> = Arc::new(Absorb {
+                    pass: Arc::clone(self),
+                    mapped: Mutex::new(Some(mapped)),
+                });
+                let mut running = limits.cpu.finish(limits.stage, Arc::clone(&job), timeout);
+                match running.next().await.pop() {
+                    Some((_, Ended::Done(passed))) => passed,
+                    _ => job.failed("the worker ended".into()),
+                }
+            }
+            Execution::Async => {
+                let work = tokio::time::timeout(timeout, self.absorb(mapped)).await;
+                work.unwrap_or_else(|_| {
+                    Err(vec![Trouble::new(self.current_unit(), timed_out(timeout))])
+                })
+            }
+        }
+    }
+
+    fn begin_round(&self) -> Round {
+        self.watch.begin_round();
+        let excluded = self.excluded();
+        Round {
+            lenient: excluded.lenient,
+            excluded: excluded.units.clone(),
+        }
+    }
+
+    /// What comes of the packet; `None` where another round is worth it, without the items that failed. Each leaves out
+    /// at least one item more, so there are at most as many as items.
+    fn end_round(&self, round: &Round, passed: Passed) -> Option<Computed> {
+        let troubles = match passed {
+            Ok((value, yields, failed)) => {
+                let mut skipped = std::mem::take(&mut self.excluded().skipped);
+                skipped.extend(failed.into_iter().map(|trouble| self.named(trouble)));
+                return Some(Ok(Output {
+                    value,
+                    yields,
+                    skipped,
+                }));
+            }
+            Err(troubles) => troubles,
+        };
+        let mut excluded = self.excluded();
+        if !round.lenient
+            && self.input.leniency == Leniency::WhenPermanent
+            && troubles.iter().any(|trouble| trouble.permanent)
+        {
+            excluded.lenient = true;
+            return None;
+        }
+        let named = |trouble| self.named(trouble);
+        let failed: Option<Vec<usize>> = troubles.iter().map(|trouble| trouble.unit).collect();
+        match failed {
+            Some(failed)
+                if round.lenient && failed.iter().any(|unit| !round.excluded.contains(unit)) =>
+            {
+                excluded.units.extend(failed);
+                excluded.skipped.extend(troubles.into_iter().map(named));
+                None
+            }
+            _ => Some(Err(troubles.into_iter().map(named).collect())),
+        }
+    }
+
+    fn named(&self, trouble: Trouble) -> ItemFailure {
+        ItemFailure {
+            item: trouble.unit.and_then(|unit| self.item(unit)),
+            error: trouble.error,
+            permanent: trouble.permanent,
+        }
     }
 
     /// The source item that was begun last, where that is known.
     fn current_unit(&self) -> Option<usize> {
-        match self.watch.sink_yields.get() {
+        match &*self.watch.sink_yields() {
             None => Some(self.unit(self.watch.mapping.begun().checked_sub(1)?)),
             Some(_) if !self.sink.steps() => None,
             Some(yields) => {
@@ -132,7 +306,7 @@ impl<M: Map> Pass<M> {
 
     /// The source item that a value of the packet came from.
     fn unit(&self, position: usize) -> usize {
-        match (self.units.get(), &self.yields) {
+        match (self.units.get(), self.yields()) {
             (Some(units), _) => units.get(position).copied().unwrap_or(position),
             (None, Some(yields)) => unit_of(yields, position),
             (None, None) => position,
@@ -141,14 +315,20 @@ impl<M: Map> Pass<M> {
 
     /// The array's item behind a source item of this packet.
     fn item(&self, unit: usize) -> Option<u64> {
-        let item = self.offset.saturating_add(unit as u64);
-        self.of_items.then_some(item)
+        let offset = self.input.work().map_or(0, |work| work.offset);
+        let item = offset.saturating_add(unit as u64);
+        self.input.of_items.then_some(item)
+    }
+
+    fn yields(&self) -> Option<&Vec<u32>> {
+        self.input.work()?.yields.as_ref()
     }
 
     /// The packet's values, and how many source items they came from.
     fn decode(&self) -> Result<(Vec<M::Input>, usize), Vec<Trouble>> {
-        let values = catch_unwind(AssertUnwindSafe(|| {
-            codec::decode_list::<M::Input>(&self.value, "the packet's value")
+        let values = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
+            Some(work) => codec::decode_list::<M::Input>(&work.packet.value, "the packet's value"),
+            None => Ok(Vec::new()),
         }));
         let values = match values {
             Ok(Ok(values)) => values,
@@ -160,7 +340,7 @@ impl<M: Map> Pass<M> {
             }
             Err(panic) => return Err(vec![Trouble::new(None, panicked(panic.as_ref()))]),
         };
-        let Some(yields) = &self.yields else {
+        let Some(yields) = self.yields() else {
             let units = values.len();
             return Ok((values, units));
         };
@@ -185,21 +365,21 @@ impl<M: Map> Pass<M> {
     }
 
     /// One item after the other, on this thread.
-    fn map_in_turn(&self) -> Result<Mapped<M::Output>, Vec<Trouble>> {
+    fn map_in_turn(&self, round: &Round) -> Result<Mapped<M::Output>, Vec<Trouble>> {
         let (values, units) = self.decode()?;
         let mut outputs = Vec::with_capacity(values.len());
         let mut yields = Yields::new(units);
         let mut failed = Vec::new();
-        let mut context = self.context.clone();
+        let mut context = self.input.context.clone();
         let mut values = values.into_iter();
         loop {
             // One guard around many items: a panic ends this round of the loop, not the packet.
-            let round = catch_unwind(AssertUnwindSafe(|| {
+            let ended = catch_unwind(AssertUnwindSafe(|| {
                 for value in values.by_ref() {
                     let position = self.watch.mapping.begun();
                     self.watch.mapping.step();
                     let unit = self.unit(position);
-                    if !self.excluded.is_empty() && self.excluded.contains(&unit) {
+                    if !round.excluded.is_empty() && round.excluded.contains(&unit) {
                         continue;
                     }
                     context.item = self.item(unit);
@@ -212,35 +392,39 @@ impl<M: Map> Pass<M> {
                         Err(error) => {
                             outputs.truncate(before);
                             failed.push(Trouble::of(Some(unit), &error));
-                            if !self.lenient {
+                            if !round.lenient {
                                 break;
                             }
                         }
                     }
                 }
             }));
-            match round {
+            match ended {
                 Ok(()) => break,
                 Err(panic) => {
                     outputs.truncate(yields.total());
                     failed.push(Trouble::new(self.current_unit(), panicked(panic.as_ref())));
-                    if !self.lenient {
+                    if !round.lenient {
                         break;
                     }
                 }
             }
         }
-        self.settle(outputs, yields, failed)
+        self.settle(round, outputs, yields, failed)
     }
 
     /// The items side by side, on the runtime.
-    async fn map_side_by_side(&self, limits: &Limits) -> Result<Mapped<M::Output>, Vec<Trouble>> {
+    async fn map_side_by_side(
+        &self,
+        limits: &Limits,
+        round: &Round,
+    ) -> Result<Mapped<M::Output>, Vec<Trouble>> {
         let (values, units) = self.decode()?;
         let mut made: Vec<Option<Vec<M::Output>>> = Vec::new();
         made.resize_with(values.len(), || None);
         let mut failed = Vec::new();
         let mut running = futures::stream::iter(values.into_iter().enumerate())
-            .map(|(position, value)| self.map_one(limits, position, value))
+            .map(|(position, value)| self.map_one(limits, round, position, value))
             .buffer_unordered(limits.concurrency);
         while let Some((position, result)) = running.next().await {
             match result {
@@ -249,7 +433,7 @@ impl<M: Map> Pass<M> {
                         *slot = Some(outputs);
                     }
                 }
-                Err(trouble) if self.lenient => failed.push(trouble),
+                Err(trouble) if round.lenient => failed.push(trouble),
                 Err(trouble) => return Err(vec![trouble]),
             }
         }
@@ -260,18 +444,19 @@ impl<M: Map> Pass<M> {
             yields.add(self.unit(position), values.len());
             outputs.extend(values);
         }
-        self.settle(outputs, yields, failed)
+        self.settle(round, outputs, yields, failed)
     }
 
     async fn map_one(
         &self,
         limits: &Limits,
+        round: &Round,
         position: usize,
         value: M::Input,
     ) -> (usize, Result<Vec<M::Output>, Trouble>) {
         let unit = self.unit(position);
         let mut outputs = Vec::new();
-        if self.excluded.contains(&unit) {
+        if round.excluded.contains(&unit) {
             return (position, Ok(outputs));
         }
         // The semaphore is never closed.
@@ -279,7 +464,7 @@ impl<M: Map> Pass<M> {
         if let Some(pace) = &limits.pace {
             pace.wait(1).await;
         }
-        let context = self.context.at(self.item(unit));
+        let context = self.input.context.at(self.item(unit));
         let mut emitter = Emitter {
             values: &mut outputs,
         };
@@ -297,12 +482,13 @@ impl<M: Map> Pass<M> {
     /// The outputs without those of items that failed in part: an item counts whole or not at all.
     fn settle(
         &self,
+        round: &Round,
         mut outputs: Vec<M::Output>,
         mut yields: Yields,
         failed: Vec<Trouble>,
     ) -> Result<Mapped<M::Output>, Vec<Trouble>> {
         if !failed.is_empty() {
-            if !self.lenient || failed.iter().any(|trouble| trouble.unit.is_none()) {
+            if !round.lenient || failed.iter().any(|trouble| trouble.unit.is_none()) {
                 return Err(failed);
             }
             let bad: BTreeSet<usize> = failed.iter().filter_map(|trouble| trouble.unit).collect();
@@ -331,10 +517,13 @@ impl<M: Map> Pass<M> {
             yields,
             mut failed,
         } = mapped;
-        let yields = self.watch.sink_yields.get_or_init(|| yields);
-        let work = self.sink.take(outputs, &self.context, &self.watch.sinking);
+        *self.watch.sink_yields() = Some(yields.clone());
+        let context = &self.input.context;
+        let work = self
+            .sink
+            .take(outputs, context, self.input.form, &self.watch.sinking);
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
-            Ok(Ok(bytes)) => return Ok((bytes, yields.clone(), failed)),
+            Ok(Ok(bytes)) => return Ok((bytes, yields, failed)),
             Ok(Err(error)) => {
                 let unit = error.at_output.then(|| self.current_unit()).flatten();
                 Trouble::of(unit, &error.error)

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
 use super::{Combine, Context, Data, Execution, Items, Progress};
-use crate::codec;
+use crate::codec::{self, Form, Payload};
 use crate::error::BoxError;
+use async_trait::async_trait;
 
-/// Takes the outputs of one packet, in item order, and gives bytes.
+/// Takes the outputs of one packet, in item order, and gives what travels on.
 #[async_trait]
 pub(crate) trait Sink<O>: Send + Sync {
     async fn take(
         &self,
         outputs: Vec<O>,
         context: &Context,
+        form: Form,
         progress: &Progress,
-    ) -> Result<Bytes, SinkError>;
+    ) -> Result<Payload, SinkError>;
 
     /// Where it runs behind an asynchronous stage, which has decoded its items on the runtime as well. Behind a
     /// CPU-bound one it runs on that stage's thread.
@@ -51,8 +50,14 @@ pub(crate) struct Encode;
 
 #[async_trait]
 impl<O: Data> Sink<O> for Encode {
-    async fn take(&self, outputs: Vec<O>, _: &Context, _: &Progress) -> Result<Bytes, SinkError> {
-        codec::encode(&outputs, "a packet's outputs").map_err(SinkError::whole)
+    async fn take(
+        &self,
+        outputs: Vec<O>,
+        _: &Context,
+        form: Form,
+        _: &Progress,
+    ) -> Result<Payload, SinkError> {
+        codec::encode(outputs, form, "a packet's outputs").map_err(SinkError::whole)
     }
 }
 
@@ -61,12 +66,17 @@ pub(crate) struct Only;
 
 #[async_trait]
 impl<O: Data> Sink<O> for Only {
-    async fn take(&self, outputs: Vec<O>, _: &Context, _: &Progress) -> Result<Bytes, SinkError> {
-        match outputs.as_slice() {
-            [value] => codec::encode(value, "the result").map_err(SinkError::whole),
-            other => Err(SinkError::whole(crate::error::permanent(format!(
-                "the stage that finishes the result must make one value of it, and made {}",
-                other.len()
+    async fn take(
+        &self,
+        mut outputs: Vec<O>,
+        _: &Context,
+        form: Form,
+        _: &Progress,
+    ) -> Result<Payload, SinkError> {
+        match (outputs.len(), outputs.pop()) {
+            (1, Some(value)) => codec::encode(value, form, "the result").map_err(SinkError::whole),
+            (count, _) => Err(SinkError::whole(crate::error::permanent(format!(
+                "the stage that finishes the result must make one value of it, and made {count}"
             )))),
         }
     }
@@ -77,8 +87,14 @@ pub(crate) struct Discard;
 
 #[async_trait]
 impl<O: Data> Sink<O> for Discard {
-    async fn take(&self, _: Vec<O>, _: &Context, _: &Progress) -> Result<Bytes, SinkError> {
-        Ok(Bytes::from_static(b"null"))
+    async fn take(
+        &self,
+        _: Vec<O>,
+        _: &Context,
+        form: Form,
+        _: &Progress,
+    ) -> Result<Payload, SinkError> {
+        codec::encode((), form, "nothing").map_err(SinkError::whole)
     }
 }
 
@@ -91,8 +107,9 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
         &self,
         outputs: Vec<C::Input>,
         context: &Context,
+        form: Form,
         progress: &Progress,
-    ) -> Result<Bytes, SinkError> {
+    ) -> Result<Payload, SinkError> {
         let mut values = outputs.into_iter();
         let items = Items {
             values: &mut values,
@@ -103,7 +120,7 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
             error,
             at_output: self.0.folds_stepwise(),
         })?;
-        codec::encode(&partial, "a partial result").map_err(SinkError::whole)
+        codec::encode(partial, form, "a partial result").map_err(SinkError::whole)
     }
 
     fn execution(&self) -> Execution {

@@ -11,9 +11,10 @@
 
 use bytes::Bytes;
 
+use crate::codec::Codec;
 use crate::dead_letter::DeadLetter;
 use crate::error::describe;
-use crate::packet::{Message, Packet};
+use crate::packet::{Message, Parcel};
 use crate::queue::{BuriedMessage, Receipt};
 use crate::scratchpad::RunRecord;
 
@@ -23,7 +24,8 @@ use crate::scratchpad::RunRecord;
 /// What is wrong with it.
 pub fn message(bytes: &[u8]) -> Result<(), String> {
     let message = Message::decode(&Bytes::copy_from_slice(bytes))?;
-    let again = message.encode().map_err(|error| describe(&error))?;
+    let codec = Codec::default();
+    let again = message.encode(codec).map_err(|error| describe(&error))?;
     assert_eq!(Message::decode(&again)?, message, "it comes back");
     Ok(())
 }
@@ -34,13 +36,9 @@ pub fn message(bytes: &[u8]) -> Result<(), String> {
 /// What is wrong with it.
 pub fn packet(bytes: &[u8]) -> Result<(), String> {
     let text = |error| describe(&error);
-    let packet = Packet::decode(&Bytes::copy_from_slice(bytes)).map_err(text)?;
-    let again = packet.encode().map_err(text)?;
-    assert_eq!(
-        Packet::decode(&again).map_err(text)?,
-        packet,
-        "it comes back"
-    );
+    let packet = Parcel::read(&Bytes::copy_from_slice(bytes)).map_err(text)?;
+    let again = packet.write(Codec::default()).map_err(text)?;
+    assert_eq!(Parcel::read(&again).map_err(text)?, packet, "it comes back");
     Ok(())
 }
 

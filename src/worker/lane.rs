@@ -8,10 +8,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use super::prefetch::Prefetch;
+use crate::carrier::Carrier;
+use crate::cpu::Cpu;
 use crate::definition::StageDefinition;
 use crate::error::{Result, describe};
 use crate::heartbeat::{Heartbeat, Hold};
-use crate::packet::{Message, Work};
+use crate::packet::Work;
 use crate::queue::{Delivery, Queue};
 use crate::rate::Pace;
 use crate::stage::{Backoff, Execution, Limits};
@@ -23,7 +26,7 @@ const RECEIVE_BACKOFF: Backoff =
 
 /// Messages whose work is done while their outcome is being written and they are acknowledged. Others are worked on
 /// meanwhile, and the more outcomes come together, the fewer requests they take.
-const SETTLING: usize = 64;
+const SETTLING: usize = 256;
 
 pub(super) struct Lane {
     /// The stage's place in the pipeline.
@@ -36,11 +39,13 @@ pub(super) struct Lane {
     asking: bool,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
-    pub(super) cpu_bound: bool,
+    cpu_bound: bool,
+    /// CPU-bound work of its own that runs at once.
+    runners: usize,
     /// Whether its messages are packets of the array's items, and count by them.
     by_items: bool,
     concurrency: usize,
-    prefetch: usize,
+    prefetch: Prefetch,
     waiting: VecDeque<Held>,
     receiving: bool,
     /// Messages that the user's function works on, and the weight they have.
@@ -64,15 +69,21 @@ impl Lane {
         definition: &StageDefinition,
         queue: Arc<dyn Queue>,
         next: Option<Arc<dyn Queue>>,
-        prefetch: usize,
-        cpu: Arc<Semaphore>,
+        prefetch: Option<usize>,
+        cpu: Arc<Cpu>,
     ) -> Self {
         let options = &definition.options;
+        let cpu_bound = definition.execution == Execution::Blocking;
+        let runners = match cpu_bound {
+            true => cpu.runners().min(options.concurrency),
+            false => options.concurrency,
+        };
         Self {
             stage,
             next,
             may_begin: 0,
             asking: false,
+            prefetch: Prefetch::new(prefetch, queue.batch(), runners),
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
             limits: Arc::new(Limits {
@@ -81,11 +92,12 @@ impl Lane {
                 concurrency: options.concurrency,
                 pace: options.rate_limit.map(Pace::new),
                 cpu,
+                stage,
             }),
-            cpu_bound: definition.execution == Execution::Blocking,
+            cpu_bound,
+            runners,
             by_items: definition.execution == Execution::Async && definition.works_on_items,
             concurrency: options.concurrency,
-            prefetch,
             waiting: VecDeque::new(),
             receiving: false,
             running: 0,
@@ -94,47 +106,65 @@ impl Lane {
         }
     }
 
-    /// The next message to work on, if there is one and the stage has room for it.
-    pub(super) fn take(&mut self) -> Option<Held> {
-        if self.running > 0 && self.weight >= self.concurrency {
-            return None;
-        }
-        // A message may be put away before its place is seen to be free.
-        if self.begun.saturating_sub(self.running) >= SETTLING {
-            return None;
-        }
-        if self.next.is_some() && self.may_begin == 0 {
-            return None;
-        }
-        while let Some(held) = self.waiting.pop_front() {
+    /// The next messages to work on together, as far as the stage has room for them: all there are for a CPU-bound
+    /// function, which takes them one after the other, and one for an asynchronous one.
+    pub(super) fn take(&mut self) -> Vec<Held> {
+        let mut taken = Vec::new();
+        let most = if self.takes_all() { usize::MAX } else { 1 };
+        while taken.len() < most && self.has_room_for_more() {
+            let Some(held) = self.waiting.pop_front() else {
+                break;
+            };
             if !held.hold.is_lost() {
                 self.may_begin = self.may_begin.saturating_sub(1);
                 self.running += 1;
                 self.begun += 1;
                 self.weight += held.weight;
-                return Some(held);
+                taken.push(held);
             }
         }
-        None
+        if !taken.is_empty() {
+            self.prefetch.begin();
+        }
+        taken
     }
 
-    /// The user's function is done with a message.
-    pub(super) fn worked(&mut self, weight: usize) {
-        self.running -= 1;
+    /// Whether everything that is there is worked on together. Where there is a pace to keep, each message waits for
+    /// its own start.
+    fn takes_all(&self) -> bool {
+        self.cpu_bound && self.limits.pace.is_none()
+    }
+
+    fn has_room_for_more(&self) -> bool {
+        let is_busy = match self.cpu_bound {
+            true => !self.takes_all() && self.running >= self.runners,
+            false => self.running > 0 && self.weight >= self.concurrency,
+        };
+        // A message may be put away before its place is seen to be free.
+        let is_settling = self.begun.saturating_sub(self.running) >= SETTLING;
+        let is_blocked = self.next.is_some() && self.may_begin == 0;
+        !is_busy && !is_settling && !is_blocked
+    }
+
+    /// The user's function is done with messages.
+    pub(super) fn worked(&mut self, messages: usize, weight: usize) {
+        self.running -= messages;
         self.weight -= weight;
+        self.prefetch.worked(messages, self.running > 0);
     }
 
-    /// A message has been put away, or its work was stopped.
-    pub(super) fn ended(&mut self) {
-        self.begun -= 1;
+    /// Messages have been put away, or their work was stopped.
+    pub(super) fn ended(&mut self, messages: usize) {
+        self.begun -= messages;
     }
 
-    pub(super) fn accept(&mut self, deliveries: Vec<Delivery>) {
+    pub(super) fn accept(&mut self, carrier: &Carrier, deliveries: Vec<Delivery>) {
         self.receiving = false;
-        for delivery in deliveries {
-            let hold = self.heartbeat.hold(&delivery.receipt);
+        let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
+        let holds = self.heartbeat.hold(receipts);
+        for (delivery, hold) in deliveries.into_iter().zip(holds) {
             let weight = match self.by_items {
-                true => items(&delivery),
+                true => items(carrier, &delivery),
                 false => 1,
             };
             self.waiting.push_back(Held {
@@ -152,11 +182,18 @@ impl Lane {
 
     /// A receive to wait for, where one is due: one at a time, and only for what there is room for.
     pub(super) fn receive(&mut self) -> Option<BoxFuture<'static, Vec<Delivery>>> {
-        if self.receiving || self.waiting.len() > self.prefetch / 2 {
+        // Of a CPU-bound stage's messages only so many run; the others wait their turn.
+        let unbegun = match self.cpu_bound {
+            true => self.running.saturating_sub(self.runners),
+            false => 0,
+        };
+        let waiting = self.waiting.len() + unbegun;
+        let prefetch = self.prefetch.messages();
+        if self.receiving || waiting > prefetch / 2 {
             return None;
         }
         self.receiving = true;
-        let room = self.prefetch - self.waiting.len();
+        let room = prefetch.saturating_sub(waiting).max(1);
         let queue = Arc::clone(&self.queue);
         let receive = async move { insist("receive", || queue.receive(room, LONG_POLL)).await };
         Some(receive.boxed())
@@ -176,7 +213,7 @@ impl Lane {
 
     pub(super) fn has_room(&mut self) {
         self.asking = false;
-        self.may_begin = self.prefetch;
+        self.may_begin = self.prefetch.messages();
     }
 }
 
@@ -200,8 +237,9 @@ where
 }
 
 /// How many items a message has. One that cannot be read fails soon enough.
-fn items(delivery: &Delivery) -> usize {
-    match Message::decode(&delivery.body).map(|message| message.work) {
+fn items(carrier: &Carrier, delivery: &Delivery) -> usize {
+    let message = carrier.read_message(&delivery.body);
+    match message.as_ref().map(|message| &message.work) {
         Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
         Ok(Work::Reduce(_)) | Err(_) => 1,
     }

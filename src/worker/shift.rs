@@ -1,7 +1,7 @@
 //! A worker's one loop: what to receive, what to begin, when to stop.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,16 +9,17 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::Options;
 use super::lane::{Held, Lane};
+use crate::cpu::Cpu;
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
-use crate::heartbeat::Heartbeat;
-use crate::protocol::{Answer, Protocol};
+use crate::heartbeat::{Heartbeat, Hold};
+use crate::protocol::{Answer, Holder, Protocol};
 use crate::queue::{Delivery, Queue, Receipt};
 use crate::retry::{persist, retry};
 use crate::seam::Seam;
@@ -32,33 +33,22 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 struct Shift {
     lanes: Vec<Lane>,
     protocol: Arc<Protocol>,
+    cpu: Arc<Cpu>,
     work: JoinSet<()>,
-    /// Which lane a task belongs to.
-    tasks: HashMap<Id, usize>,
-    cpu_free: usize,
     /// Where places that have become free are told.
     freed: UnboundedSender<Freed>,
 }
 
-/// A place in a lane that has become free: for the next message, while the last one's outcome is being written.
+/// Places in a lane that have become free.
+#[derive(Default)]
 struct Freed {
     lane: usize,
+    /// Messages that the user's function is done with, and what they weighed: others may be begun while their outcome
+    /// is being written.
+    worked: usize,
     weight: usize,
-}
-
-/// A message's place among those that are worked on. It is free when this is dropped.
-struct Place {
-    lane: usize,
-    weight: usize,
-    freed: UnboundedSender<Freed>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Self { lane, weight, .. } = *self;
-        // Nobody listens any more once the worker ends.
-        drop(self.freed.send(Freed { lane, weight }));
-    }
+    /// Messages that have been put away.
+    ended: usize,
 }
 
 /// Works until the signal comes. Dropped, it stops on the spot.
@@ -73,23 +63,29 @@ pub(super) async fn run(
             |error| tracing::error!(error = %describe(error), "the worker cannot begin"),
         )
     };
-    let lanes = tokio::select! {
+    let (lanes, cpu) = tokio::select! {
         biased;
-        lanes = begin => lanes?,
+        begun = begin => begun?,
         _ = signal.wait_for(|stop| *stop) => return Ok(()),
     };
     let mut heartbeats = JoinSet::new();
     for lane in &lanes {
         heartbeats.spawn(Arc::clone(&lane.heartbeat).beat());
     }
-    let protocol = Protocol::new(Seam::new(shared), options.cancel_check);
+    let carrier = Arc::clone(&shared);
+    let mut batches = vec![None; shared.definition.stages().len()];
+    for lane in &lanes {
+        if let Some(batch) = batches.get_mut(lane.stage) {
+            *batch = lane.queue.batch();
+        }
+    }
+    let protocol = Protocol::new(Seam::new(shared, &batches), options.cancel_check);
     let (freed, mut places) = unbounded_channel();
     let mut shift = Shift {
         lanes,
         protocol: Arc::new(protocol),
+        cpu,
         work: JoinSet::new(),
-        tasks: HashMap::new(),
-        cpu_free: options.concurrency,
         freed,
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
@@ -110,8 +106,13 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             _ = signal.wait_for(|stop| *stop) => break,
-            Some(place) = places.recv() => shift.free(place),
-            Some(outcome) = shift.work.join_next_with_id() => shift.ended(outcome),
+            Some(freed) = places.recv() => {
+                shift.free(freed);
+                while let Ok(freed) = places.try_recv() {
+                    shift.free(freed);
+                }
+            }
+            Some(outcome) = shift.work.join_next() => ended(outcome),
             Some(index) = rooms.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
                     lane.has_room();
@@ -119,7 +120,7 @@ pub(super) async fn run(
             }
             Some((index, deliveries)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
-                    lane.accept(deliveries);
+                    lane.accept(&carrier.carrier, deliveries);
                 }
             }
         }
@@ -130,7 +131,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>> {
+async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
     let definition = &shared.definition;
     let served: Vec<usize> = match &options.stages {
         None => (0..definition.stages().len()).collect(),
@@ -155,9 +156,11 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>
             places
         }
     };
-    let cpu = Arc::new(Semaphore::new(
-        options.concurrency.min(Semaphore::MAX_PERMITS),
-    ));
+    let stages = definition.stages().iter();
+    let cpu = Cpu::new(
+        options.concurrency,
+        stages.map(|stage| stage.options.concurrency),
+    );
     let mut lanes = Vec::with_capacity(served.len());
     for stage in served {
         let Some(current) = definition.stage(stage) else {
@@ -170,72 +173,68 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<Vec<Lane>
             Some(next) if !next.is_reduction() => Some(open(stage + 1).await?),
             _ => None,
         };
-        let cpu = Arc::clone(&cpu);
         lanes.push(Lane::new(
             stage,
             current,
             queue,
             next,
             options.prefetch,
-            cpu,
+            Arc::clone(&cpu),
         ));
     }
-    Ok(lanes)
+    Ok((lanes, cpu))
 }
 
 impl Shift {
     /// Begins what there is room for: later stages first, so that what was begun ends.
     fn begin_work(&mut self) {
         for (index, lane) in self.lanes.iter_mut().enumerate().rev() {
-            while !lane.cpu_bound || self.cpu_free > 0 {
-                let Some(held) = lane.take() else { break };
-                self.cpu_free -= usize::from(lane.cpu_bound);
-                let Held {
-                    delivery,
-                    hold,
-                    weight,
-                } = held;
+            loop {
+                let taken = lane.take();
+                if taken.is_empty() {
+                    break;
+                }
+                let weight = taken.iter().map(|held| held.weight).sum();
+                let count = taken.len();
+                let (deliveries, holds): (Vec<_>, Vec<_>) = taken
+                    .into_iter()
+                    .map(|Held { delivery, hold, .. }| (delivery, hold))
+                    .unzip();
+                // Work that can be stopped is, when its message is lost.
+                let stopped = match holds.as_slice() {
+                    [only] => Some(Arc::clone(only)),
+                    _ => None,
+                };
                 let task = Task {
                     stage: lane.stage,
-                    queue: Arc::clone(&lane.queue),
                     limits: Arc::clone(&lane.limits),
-                    heartbeat: Arc::clone(&lane.heartbeat),
                     protocol: Arc::clone(&self.protocol),
-                    delivery,
-                    place: Place {
+                    hands: Hands {
+                        stage: lane.stage,
                         lane: index,
+                        queue: Arc::clone(&lane.queue),
+                        heartbeat: Arc::clone(&lane.heartbeat),
+                        protocol: Arc::clone(&self.protocol),
+                        deliveries,
+                        holds,
                         weight,
+                        working: AtomicUsize::new(count),
+                        held: AtomicUsize::new(count),
                         freed: self.freed.clone(),
                     },
                 };
                 let handle = self.work.spawn(task.run());
-                self.tasks.insert(handle.id(), index);
-                hold.begin(handle);
-            }
-        }
-    }
-
-    fn ended(&mut self, outcome: Result<(Id, ()), JoinError>) {
-        let id = match &outcome {
-            Ok((id, ())) => *id,
-            Err(error) => {
-                if error.is_panic() {
-                    tracing::error!(%error, "the engine panicked; the message comes back: please report this");
+                if let Some(hold) = stopped {
+                    hold.begin(handle);
                 }
-                error.id()
             }
-        };
-        if let Some(index) = self.tasks.remove(&id)
-            && let Some(lane) = self.lanes.get_mut(index)
-        {
-            lane.ended();
         }
     }
 
-    fn free(&mut self, Freed { lane, weight }: Freed) {
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.worked(weight);
-            self.cpu_free += usize::from(lane.cpu_bound);
+    fn free(&mut self, freed: Freed) {
+        if let Some(lane) = self.lanes.get_mut(freed.lane) {
+            lane.worked(freed.worked, freed.weight);
+            lane.ended(freed.ended);
         }
     }
 
@@ -249,11 +248,13 @@ impl Shift {
             let heartbeat = Arc::clone(&lane.heartbeat);
             let mut deliveries = Vec::new();
             for held in lane.give_up_waiting() {
-                heartbeat.let_go(&held.delivery.receipt);
+                heartbeat.let_go(std::iter::once(&held.delivery.receipt));
                 deliveries.push(held.delivery);
             }
             unbegun.push(put_back(queue, deliveries));
         }
+        self.cpu.give_back();
+        self.protocol.hurry();
         if tokio::time::timeout(RELEASE_TIMEOUT, join_all(unbegun))
             .await
             .is_err()
@@ -261,13 +262,13 @@ impl Shift {
             tracing::warn!("handing back took too long; the visibility timeout does it");
         }
         loop {
-            let next = self.work.join_next_with_id();
+            let next = self.work.join_next();
             let next = match deadline {
                 Some(deadline) => tokio::time::timeout_at(deadline, next).await,
                 None => Ok(next.await),
             };
             match next {
-                Ok(Some(outcome)) => self.ended(outcome),
+                Ok(Some(outcome)) => ended(outcome),
                 Ok(None) => return,
                 Err(_) => break,
             }
@@ -283,6 +284,22 @@ impl Shift {
         );
         self.work.shutdown().await;
         release_all(unfinished).await;
+    }
+}
+
+impl Drop for Shift {
+    /// What has not been begun never is.
+    fn drop(&mut self) {
+        self.work.abort_all();
+        self.cpu.give_back();
+    }
+}
+
+fn ended(outcome: Result<(), JoinError>) {
+    if let Err(error) = outcome
+        && error.is_panic()
+    {
+        tracing::error!(%error, "the engine panicked; the messages come back: please report this");
     }
 }
 
@@ -326,58 +343,126 @@ async fn release_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
     }
 }
 
-/// One message at work.
+/// Messages of one stage at work.
 struct Task {
     stage: usize,
-    queue: Arc<dyn Queue>,
     limits: Arc<Limits>,
-    heartbeat: Arc<Heartbeat>,
     protocol: Arc<Protocol>,
-    delivery: Delivery,
-    place: Place,
+    hands: Hands,
 }
 
 impl Task {
     async fn run(self) {
         let Self {
             stage,
-            queue,
             limits,
-            heartbeat,
             protocol,
-            delivery,
-            place,
+            hands,
         } = self;
-        let receipt = delivery.receipt.clone();
-        let _held = LetGo(&heartbeat, &receipt);
-        let place = Mutex::new(Some(place));
-        let worked = || drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let answer = protocol.handle(stage, &delivery, &limits, &worked).await;
-        worked();
-        let outcome = match answer {
-            Answer::Acknowledge => protocol.acknowledge(stage, receipt.clone()).await,
-            Answer::Release(after) => persist("release", || queue.release(receipt.clone(), after))
-                .await
-                .map_err(|error| describe(&error)),
-            Answer::Bury(reason) => persist("bury", || queue.bury(delivery.clone(), &reason))
-                .await
-                .map_err(|error| describe(&error)),
-        };
-        if let Err(problem) = outcome {
-            tracing::error!(
-                stage,
-                problem,
-                "a message could not be put away; it comes back"
-            );
-        }
+        let deliveries = &hands.deliveries;
+        protocol.handle(stage, deliveries, &limits, &hands).await;
     }
 }
 
-/// Ends a message's heartbeats however its task ends.
-struct LetGo<'a>(&'a Heartbeat, &'a Receipt);
+/// Holds messages while they are worked on: their heartbeats and their places in the lane end with it, however it ends.
+struct Hands {
+    stage: usize,
+    lane: usize,
+    queue: Arc<dyn Queue>,
+    heartbeat: Arc<Heartbeat>,
+    protocol: Arc<Protocol>,
+    deliveries: Vec<Delivery>,
+    holds: Vec<Arc<Hold>>,
+    /// Of all of them; only one message at a time weighs more than 1.
+    weight: usize,
+    /// How many the user's function is not done with.
+    working: AtomicUsize,
+    /// How many have not been put away.
+    held: AtomicUsize,
+    freed: UnboundedSender<Freed>,
+}
 
-impl Drop for LetGo<'_> {
+impl Hands {
+    fn free(&self, worked: usize, ended: usize) {
+        let weight = if self.deliveries.len() == 1 {
+            self.weight * worked
+        } else {
+            worked
+        };
+        // Nobody listens any more once the worker ends.
+        drop(self.freed.send(Freed {
+            lane: self.lane,
+            worked,
+            weight,
+            ended,
+        }));
+    }
+}
+
+impl Holder for Hands {
+    fn worked(&self, messages: usize) {
+        self.working.fetch_sub(messages, Ordering::Relaxed);
+        self.free(messages, 0);
+    }
+
+    fn is_lost(&self, place: usize) -> bool {
+        self.holds.get(place).is_some_and(|hold| hold.is_lost())
+    }
+
+    async fn put_away(&self, answers: Vec<(usize, Answer)>) {
+        let (mut done, mut unbegun, mut others) =
+            (Vec::with_capacity(answers.len()), Vec::new(), Vec::new());
+        let mut receipts = Vec::with_capacity(answers.len());
+        for (place, answer) in answers {
+            let Some(delivery) = self.deliveries.get(place) else {
+                continue;
+            };
+            receipts.push(&delivery.receipt);
+            match answer {
+                Answer::Acknowledge => done.push(delivery.receipt.clone()),
+                Answer::PutBack => unbegun.push(delivery.clone()),
+                Answer::Release(after) => others.push((delivery, Ok(after))),
+                Answer::Bury(reason) => others.push((delivery, Err(reason))),
+            }
+        }
+        let count = receipts.len();
+        let problem = |problem: String| {
+            tracing::error!(
+                stage = self.stage,
+                problem,
+                "a message could not be put away; it comes back"
+            );
+        };
+        for (delivery, answer) in others {
+            let outcome = match answer {
+                Ok(after) => {
+                    let receipt = &delivery.receipt;
+                    persist("release", || self.queue.release(receipt.clone(), after)).await
+                }
+                Err(reason) => persist("bury", || self.queue.bury(delivery.clone(), &reason)).await,
+            };
+            outcome.unwrap_or_else(|error| problem(describe(&error)));
+        }
+        put_back(Arc::clone(&self.queue), unbegun).await;
+        if !done.is_empty()
+            && let Err(error) = self.protocol.acknowledge(self.stage, done).await
+        {
+            problem(error);
+        }
+        self.heartbeat.let_go(receipts.into_iter());
+        self.held.fetch_sub(count, Ordering::Relaxed);
+        self.free(0, count);
+    }
+}
+
+impl Drop for Hands {
     fn drop(&mut self) {
-        self.0.let_go(self.1);
+        let held = self.held.load(Ordering::Relaxed);
+        if held > 0 {
+            self.heartbeat
+                .let_go(self.deliveries.iter().map(|delivery| &delivery.receipt));
+        }
+        let working = self.working.load(Ordering::Relaxed);
+        self.free(working, held);
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::stage::Backoff;
 
 /// Messages a request.
-const MOST_ENTRIES: usize = 10;
+pub(super) const MOST_ENTRIES: usize = 10;
 /// Requests under way at once.
 const SIDE_BY_SIDE: usize = 8;
 /// Tries of a message that the service could not take at the moment.

@@ -106,6 +106,10 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.fault.around("room", self.inner.room()).await
     }
 
+    fn batch(&self) -> Option<usize> {
+        self.inner.batch()
+    }
+
     fn max_body(&self) -> Option<usize> {
         self.inner.max_body()
     }

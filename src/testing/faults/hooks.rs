@@ -117,6 +117,10 @@ impl<H: Hooks> Queue for HookedQueue<H> {
         self.queue.inner.room().await
     }
 
+    fn batch(&self) -> Option<usize> {
+        self.queue.inner.batch()
+    }
+
     fn max_body(&self) -> Option<usize> {
         self.queue.inner.max_body()
     }

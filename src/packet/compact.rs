@@ -1,0 +1,142 @@
+//! The compact codec's messages and packets: a mark, the fields, and the value up to the end.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{ArrayId, Kind, PacketId, Wire};
+use crate::codec::{Codec, Payload};
+use crate::error::{Error, Result};
+
+/// The first byte. JSON text never begins with it.
+pub(super) const MARK: u8 = 1;
+
+/// The fields of [`Wire`], all of them, always: this codec has no names to leave out.
+#[derive(Serialize, Deserialize)]
+struct Fields<'a> {
+    version: Option<u32>,
+    kind: Option<Kind>,
+    #[serde(borrow)]
+    stage: Option<&'a str>,
+    array_id: ArrayId,
+    fan_in: Option<u32>,
+    level: Option<u32>,
+    group: Option<u64>,
+    packet_id: Option<(u32, u64)>,
+    packet_offset: Option<u64>,
+    array_length: Option<u64>,
+    packet_contains: Option<u64>,
+    packet_skipped: u64,
+    packet_yields: Option<Cow<'a, [u32]>>,
+    has_value: bool,
+}
+
+pub(super) fn write(wire: &Wire<'_>, value: Option<&Bytes>) -> Result<Bytes> {
+    let fields = Fields {
+        version: wire.version,
+        kind: wire.kind,
+        stage: wire.stage.as_deref(),
+        array_id: wire.array_id.clone(),
+        fan_in: wire.fan_in,
+        level: wire.level,
+        group: wire.group,
+        packet_id: wire.packet_id.map(|id| (id.level, id.index)),
+        packet_offset: wire.packet_offset,
+        array_length: wire.array_length,
+        packet_contains: wire.packet_contains,
+        packet_skipped: wire.packet_skipped,
+        packet_yields: wire.packet_yields.as_deref().map(Cow::Borrowed),
+        has_value: value.is_some(),
+    };
+    let mut bytes = Vec::with_capacity(128 + value.map_or(0, Bytes::len));
+    bytes.push(MARK);
+    let mut bytes = postcard::to_extend(&fields, bytes)
+        .map_err(|source| Error::encode("a packet's header", source))?;
+    bytes.extend_from_slice(value.map_or(&[], |value| value));
+    Ok(bytes.into())
+}
+
+/// The error is a sentence.
+pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String> {
+    let fields = bytes.get(1..).unwrap_or_default();
+    let (fields, rest) =
+        postcard::take_from_bytes::<Fields<'_>>(fields).map_err(|error| error.to_string())?;
+    let value = match (fields.has_value, rest) {
+        (true, value) => Some(Payload::Encoded(Codec::Postcard, bytes.slice_ref(value))),
+        (false, []) => None,
+        (false, _) => return Err(format!("{} bytes are left over behind it", rest.len())),
+    };
+    let wire = Wire {
+        version: fields.version,
+        kind: fields.kind,
+        stage: fields.stage.map(Cow::Borrowed),
+        array_id: fields.array_id,
+        fan_in: fields.fan_in,
+        level: fields.level,
+        group: fields.group,
+        packet_id: fields
+            .packet_id
+            .map(|(level, index)| PacketId { level, index }),
+        packet_offset: fields.packet_offset,
+        array_length: fields.array_length,
+        packet_contains: fields.packet_contains,
+        packet_skipped: fields.packet_skipped,
+        packet_yields: fields.packet_yields,
+        packet_value: None,
+    };
+    Ok((wire, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codec::Form;
+    use crate::codec::{Codec, Payload, encode};
+    use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
+
+    #[test]
+    fn messages_and_packets_come_back() {
+        let packet = Parcel {
+            array_id: "a".into(),
+            packet_id: PacketId::leaf(3),
+            value: encode(vec![1i64, 2, 3], Form::Wire(Codec::Postcard), "x").unwrap(),
+            array_length: Some(50),
+            contains: 3,
+            skipped: 1,
+        };
+        let stored = packet.write(Codec::Json).unwrap();
+        assert_eq!(
+            Parcel::read(&stored).unwrap(),
+            packet,
+            "a value's codec is its packet's"
+        );
+        assert!(Packet::decode(&stored).is_err(), "that is for JSON");
+        let map = Work::Map(MapWork {
+            packet,
+            offset: 9,
+            yields: Some(vec![0, 2]),
+        });
+        let reduce = Work::Reduce(ReduceWork {
+            array_id: "a".into(),
+            level: 2,
+            group: 7,
+        });
+        for work in [map, reduce] {
+            let message = Message {
+                stage: "s".into(),
+                fan_in: 32,
+                work,
+            };
+            let body = message.encode(Codec::Postcard).unwrap();
+            assert_eq!(body.first(), Some(&1));
+            assert_eq!(Message::decode(&body).unwrap(), message);
+            for end in 0..body.len() - 1 {
+                drop(Message::decode(&body.slice(..end)));
+            }
+        }
+        assert_ne!(
+            Payload::null(),
+            encode((), Form::Wire(Codec::Postcard), "x").unwrap()
+        );
+    }
+}
