@@ -30,6 +30,12 @@ pub(crate) trait Job: Send + Sync {
     }
 }
 
+/// Who waits for jobs is not told of each: once so many have ended, or so long after it was told the last time, or when
+/// the last one has.
+const MANY: usize = 64;
+const SOON: Duration = Duration::from_micros(100);
+const LATER: Duration = Duration::from_millis(2);
+
 /// The threads that one worker may keep busy at once.
 pub(crate) struct Cpu {
     state: Mutex<State>,
@@ -123,7 +129,11 @@ impl Cpu {
         let left = jobs.len();
         let slots = jobs.into_iter().enumerate().map(Slot::new).collect();
         let reports = Arc::new(Reports {
-            ended: Mutex::new(Vec::new()),
+            ended: Mutex::new(EndedJobs {
+                untaken: Vec::new(),
+                left,
+                told_at: None,
+            }),
             told: Notify::new(),
             abandoned: AtomicBool::new(false),
         });
@@ -136,6 +146,7 @@ impl Cpu {
             left,
             timeout,
             seen: Vec::new(),
+            in_bulk: false,
             look_at: None,
         };
         running.enqueue(slots);
@@ -268,22 +279,37 @@ struct Batch<T> {
 
 /// Where jobs tell what became of them.
 struct Reports<T> {
-    ended: Mutex<Vec<(usize, Ended<T>)>>,
+    ended: Mutex<EndedJobs<T>>,
     told: Notify,
     abandoned: AtomicBool,
 }
 
+struct EndedJobs<T> {
+    /// With their places.
+    untaken: Vec<(usize, Ended<T>)>,
+    /// Jobs that have not ended.
+    left: usize,
+    told_at: Option<std::time::Instant>,
+}
+
 impl<T> Reports<T> {
-    fn lock(&self) -> MutexGuard<'_, Vec<(usize, Ended<T>)>> {
+    fn lock(&self) -> MutexGuard<'_, EndedJobs<T>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, place: usize, outcome: Ended<T>) {
+        let now = std::time::Instant::now();
         let mut ended = self.lock();
-        ended.push((place, outcome));
-        let is_first = ended.len() == 1;
+        ended.untaken.push((place, outcome));
+        ended.left = ended.left.saturating_sub(1);
+        let is_due = ended.left == 0
+            || ended.untaken.len() >= MANY
+            || ended.told_at.is_none_or(|at| now - at >= SOON);
+        if is_due {
+            ended.told_at = Some(now);
+        }
         drop(ended);
-        if is_first {
+        if is_due {
             self.told.notify_one();
         }
     }
@@ -331,6 +357,8 @@ pub(crate) struct Running<T> {
     timeout: Duration,
     /// How far each job was when last looked at, and since when it has not moved.
     seen: Vec<Option<(usize, Instant)>>,
+    /// Jobs have lately ended several at a time.
+    in_bulk: bool,
     look_at: Option<Instant>,
 }
 
@@ -357,9 +385,10 @@ impl<T: Send + 'static> Running<T> {
     /// then is dropped. Cancelled, it has taken nothing.
     pub(crate) async fn next(&mut self) -> Vec<(usize, Ended<T>)> {
         while self.left > 0 {
-            let ended = std::mem::take(&mut *self.reports.lock());
+            let ended = std::mem::take(&mut self.reports.lock().untaken);
             if !ended.is_empty() {
                 self.left -= ended.len();
+                self.in_bulk = ended.len() > 1;
                 return ended;
             }
             let quarter = self.timeout / 4;
@@ -369,6 +398,8 @@ impl<T: Send + 'static> Running<T> {
             tokio::select! {
                 biased;
                 () = self.reports.told.notified() => {}
+                // Should one of many quick jobs not be quick, those before it do not wait for it.
+                () = tokio::time::sleep(LATER), if self.in_bulk => self.in_bulk = false,
                 () = tokio::time::sleep_until(look_at) => {
                     self.look();
                     self.look_at = Some(after(Instant::now(), quarter));

@@ -17,7 +17,7 @@ use crate::codec::Payload;
 use crate::cpu::Ended;
 use crate::definition::{StageDefinition, StageKind};
 use crate::error::describe;
-use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
+use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::{Arrival, GroupId, Members};
 use crate::seam::{Partial, Seam};
@@ -187,13 +187,7 @@ impl Protocol {
             let batch: Vec<Task<'a>> = tasks.drain(..count.min(tasks.len())).collect();
             let steps = match is_reduction {
                 true => join_all(batch.iter().map(|task| self.step(task))).await,
-                false => {
-                    let mut steps = Vec::with_capacity(batch.len());
-                    for task in &batch {
-                        steps.push(self.step(task).await);
-                    }
-                    steps
-                }
+                false => self.packets(&batch).await,
             };
             let mut largest = 1;
             for (task, step) in batch.into_iter().zip(steps) {
@@ -381,25 +375,48 @@ impl Protocol {
                     .map(|((task, then), result)| (task, then, result.map_err(seam))),
             );
         }
-        let retired = results.into_iter().map(|(task, then, result)| async move {
-            let result = match (result, then) {
-                (Ok(()), Then::Reduce { group, .. }) => self.retire(&group).await,
-                (result, _) => result,
-            };
-            (task, result)
-        });
-        for (task, result) in join_all(retired).await {
+        let mut retiring = Vec::new();
+        for (task, then, result) in results {
+            match (result, then) {
+                (Ok(()), Then::Map) => answers.push((task.place, Answer::Acknowledge)),
+                (Ok(()), Then::Reduce { group, .. }) => {
+                    retiring.push(async move { (self.retire(&group).await, task) });
+                }
+                (Err(failures), _) => failing.push((task, failures)),
+            }
+        }
+        for (result, task) in join_all(retiring).await {
             match result {
                 Ok(()) => answers.push((task.place, Answer::Acknowledge)),
                 Err(failures) => failing.push((task, failures)),
             }
         }
-        let failed = failing.into_iter().map(|(task, failures)| async move {
-            let answer = self.failed(&task, &task.message, failures).await;
-            (task.place, answer)
-        });
-        answers.extend(join_all(failed).await);
+        if !failing.is_empty() {
+            let failed = failing.into_iter().map(|(task, failures)| async move {
+                let answer = self.failed(&task, &task.message, failures).await;
+                (task.place, answer)
+            });
+            answers.extend(join_all(failed).await);
+        }
         holder.put_away(answers).await;
+    }
+
+    /// As [`step`](Self::step) for each, with one look at each run.
+    async fn packets(&self, tasks: &[Task<'_>]) -> Vec<Result<Option<Step>, Failures>> {
+        let mut steps = Vec::with_capacity(tasks.len());
+        let mut last: Option<&ArrayId> = None;
+        for task in tasks {
+            let array_id = task.message.array_id();
+            if last != Some(array_id) {
+                last = (self.cancelled.known(array_id) == Some(false)).then_some(array_id);
+            }
+            let is_plain = last.is_some() && task.attempt <= task.stage.options.queue.attempts;
+            steps.push(match is_plain {
+                true => self.map_step(task),
+                false => self.step(task).await,
+            });
+        }
+        steps
     }
 
     /// What there is to compute for a message. `None`: it has nothing left to do.
@@ -409,12 +426,7 @@ impl Protocol {
             tracing::debug!(array_id = %message.array_id(), work = message.name(), "run is over");
             return Ok(None);
         }
-        if *message.stage != *stage.name {
-            return Err(refused(format!(
-                "the message is for stage `{}`, but came to the queue of stage `{}`",
-                message.stage, stage.name
-            )));
-        }
+        check_stage(task)?;
         if task.attempt > stage.options.queue.attempts {
             // Acknowledgements may have been lost time and again: what is done is no failure.
             if self.is_done(task, message).await? {
@@ -425,30 +437,33 @@ impl Protocol {
                 task.attempt
             )));
         }
-        match (&message.work, &stage.kind) {
-            (Work::Map(work), StageKind::Map(_)) => {
-                let last = task.attempt >= stage.options.queue.attempts;
-                let leniency = match stage.options.on_failure {
-                    OnFailure::Fail => Leniency::Never,
-                    _ if last => Leniency::Always,
-                    _ => Leniency::WhenPermanent,
-                };
-                Ok(Some(Step::Map(Input {
-                    message: Arc::clone(message),
-                    form: self.seam.shared.carrier.form(),
-                    context: Context::new(
-                        work.packet.array_id.clone(),
-                        Arc::clone(&stage.name),
-                        task.attempt,
-                    ),
-                    leniency,
-                    of_items: stage.works_on_items,
-                })))
-            }
-            (Work::Reduce(work), StageKind::Reduce(_)) => self.group(task, work).await,
-            (Work::Map(_), _) => Err(refused("a packet of items came to a reduction")),
-            (Work::Reduce(_), _) => Err(refused("a group came to a stage that works on items")),
+        match &message.work {
+            Work::Reduce(work) if stage.is_reduction() => self.group(task, work).await,
+            Work::Reduce(_) => Err(refused("a group came to a stage that works on items")),
+            Work::Map(_) => self.map_step(task),
         }
+    }
+
+    fn map_step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
+        let (stage, message) = (task.stage, &task.message);
+        check_stage(task)?;
+        if stage.is_reduction() {
+            return Err(refused("a packet of items came to a reduction"));
+        }
+        let last = task.attempt >= stage.options.queue.attempts;
+        let leniency = match stage.options.on_failure {
+            OnFailure::Fail => Leniency::Never,
+            _ if last => Leniency::Always,
+            _ => Leniency::WhenPermanent,
+        };
+        let array_id = message.array_id().clone();
+        Ok(Some(Step::Map(Input {
+            message: Arc::clone(message),
+            form: self.seam.shared.carrier.form(),
+            context: Context::new(array_id, Arc::clone(&stage.name), task.attempt),
+            leniency,
+            of_items: stage.works_on_items,
+        })))
     }
 
     /// Whether all that the message causes is durable already, as far as the tree tells. If only the
@@ -754,6 +769,17 @@ impl Protocol {
         }
         Ok(())
     }
+}
+
+fn check_stage(task: &Task<'_>) -> Result<(), Failures> {
+    let (stage, message) = (task.stage, &task.message);
+    if *message.stage == *stage.name {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "the message is for stage `{}`, but came to the queue of stage `{}`",
+        message.stage, stage.name
+    )))
 }
 
 /// How many values a packet has for a stage.

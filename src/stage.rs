@@ -211,6 +211,11 @@ impl Progress {
         self.0.store(self.0.load(Relaxed) + 1, Relaxed);
     }
 
+    #[inline]
+    fn set(&self, begun: usize) {
+        self.0.store(begun, std::sync::atomic::Ordering::Relaxed);
+    }
+
     fn reset(&self) {
         self.0.store(0, std::sync::atomic::Ordering::Relaxed);
     }

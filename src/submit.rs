@@ -23,8 +23,8 @@ use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunR
 use crate::stage::Data;
 use crate::tree::Tree;
 
-/// Messages and bytes that go to the queue in one call.
-const BATCH_MESSAGES: usize = 10;
+/// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
+const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
 const ATTEMPTS: u32 = 12;
@@ -232,7 +232,11 @@ impl<S: Source> Submission<S> {
             let body = self.next_packet()?;
             self.batch_bytes += body.len();
             self.batch.push(body);
-            if self.batch.len() >= BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {
+            let full = match self.queue.batch() {
+                Some(batch) => batch,
+                None => BATCH_MESSAGES,
+            };
+            if self.batch.len() >= full || self.batch_bytes >= BATCH_BYTES {
                 self.flush().await?;
                 // Input that is always ready must not keep who waits for the run from seeing it fail.
                 tokio::task::yield_now().await;

@@ -31,6 +31,14 @@ impl Cancelled {
         }
     }
 
+    /// The same where it need not be looked up.
+    pub(super) fn known(&self, array_id: &ArrayId) -> Option<bool> {
+        let now = Instant::now();
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = runs.get(array_id)?;
+        (now.duration_since(known.checked) < self.interval).then_some(known.over)
+    }
+
     /// Whether the run was cancelled, or has its result already, as of the last look. A run is not looked up when
     /// its first message comes, so that a short run costs no request.
     pub(super) async fn check(&self, seam: &Seam, array_id: &ArrayId) -> bool {

@@ -372,17 +372,25 @@ impl<M: Map> Pass<M> {
         let mut failed = Vec::new();
         let mut context = self.input.context.clone();
         let mut values = values.into_iter();
+        // One value an item, and all of them: the common case.
+        let is_plain = self.yields().is_none() && round.excluded.is_empty();
+        let of_items = self.input.of_items;
+        let offset = self.input.work().map_or(0, |work| work.offset);
+        let mut position = 0;
         loop {
             // One guard around many items: a panic ends this round of the loop, not the packet.
             let ended = catch_unwind(AssertUnwindSafe(|| {
                 for value in values.by_ref() {
-                    let position = self.watch.mapping.begun();
-                    self.watch.mapping.step();
-                    let unit = self.unit(position);
-                    if !round.excluded.is_empty() && round.excluded.contains(&unit) {
+                    let unit = match is_plain {
+                        true => position,
+                        false => self.unit(position),
+                    };
+                    position += 1;
+                    self.watch.mapping.set(position);
+                    if !is_plain && round.excluded.contains(&unit) {
                         continue;
                     }
-                    context.item = self.item(unit);
+                    context.item = of_items.then(|| offset.saturating_add(unit as u64));
                     let before = outputs.len();
                     let mut emitter = Emitter {
                         values: &mut outputs,
@@ -494,7 +502,7 @@ impl<M: Map> Pass<M> {
             let bad: BTreeSet<usize> = failed.iter().filter_map(|trouble| trouble.unit).collect();
             let mut rest = outputs.into_iter();
             outputs = Vec::with_capacity(rest.len());
-            for (unit, count) in yields.0.iter_mut().enumerate() {
+            for (unit, count) in yields.counts().iter_mut().enumerate() {
                 let kept = rest.by_ref().take(*count as usize);
                 if bad.contains(&unit) {
                     kept.for_each(drop);
@@ -535,25 +543,59 @@ impl<M: Map> Pass<M> {
     }
 }
 
-/// How many outputs each source item has.
-struct Yields(Vec<u32>);
+/// How many outputs each source item has. As long as it is one for each in turn, they are only counted.
+struct Yields {
+    units: usize,
+    /// The first so many items have one output each, and there is nothing in `counts`.
+    plain: usize,
+    counts: Vec<u32>,
+}
 
 impl Yields {
     fn new(units: usize) -> Self {
-        Self(vec![0; units])
+        Self {
+            units,
+            plain: 0,
+            counts: Vec::new(),
+        }
     }
 
+    #[inline]
     fn add(&mut self, unit: usize, outputs: usize) {
-        if let Some(count) = self.0.get_mut(unit) {
+        if self.counts.is_empty() && outputs == 1 && unit == self.plain {
+            self.plain += 1;
+        } else {
+            self.count(unit, outputs);
+        }
+    }
+
+    #[cold]
+    fn count(&mut self, unit: usize, outputs: usize) {
+        if let Some(count) = self.counts().get_mut(unit) {
             *count += u32::try_from(outputs).unwrap_or(u32::MAX);
         }
     }
 
-    fn total(&self) -> usize {
-        self.0.iter().map(|count| *count as usize).sum()
+    fn counts(&mut self) -> &mut Vec<u32> {
+        if self.counts.is_empty() {
+            self.counts.resize(self.plain, 1);
+            self.counts.resize(self.units.max(self.plain), 0);
+        }
+        &mut self.counts
     }
 
-    fn unless_plain(self) -> Option<Vec<u32>> {
-        (!self.0.iter().all(|count| *count == 1)).then_some(self.0)
+    fn total(&self) -> usize {
+        match self.counts.is_empty() {
+            true => self.plain,
+            false => self.counts.iter().map(|count| *count as usize).sum(),
+        }
+    }
+
+    fn unless_plain(mut self) -> Option<Vec<u32>> {
+        if self.counts.is_empty() && self.plain == self.units {
+            return None;
+        }
+        self.counts();
+        (!self.counts.iter().all(|count| *count == 1)).then_some(self.counts)
     }
 }

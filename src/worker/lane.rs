@@ -28,6 +28,9 @@ const RECEIVE_BACKOFF: Backoff =
 /// meanwhile, and the more outcomes come together, the fewer requests they take.
 const SETTLING: usize = 256;
 
+/// Messages that are begun each time the next stage's queue says that it has room.
+const BEGUN_AT_ONCE: usize = 10;
+
 pub(super) struct Lane {
     /// The stage's place in the pipeline.
     pub(super) stage: usize,
@@ -213,7 +216,7 @@ impl Lane {
 
     pub(super) fn has_room(&mut self) {
         self.asking = false;
-        self.may_begin = self.prefetch.messages();
+        self.may_begin = BEGUN_AT_ONCE;
     }
 }
 
