@@ -17,7 +17,7 @@ use crate::error::Result;
 /// The most entries that wait for each other. Backends split further to their services' limits.
 const MAX_BATCH: usize = 256;
 
-type Call<T, R> = Box<dyn Fn(Vec<T>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
+type Call<T, R> = Box<dyn Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
 /// What became of the entries of one submission, in their order. An error is a sentence.
 type Answers<R> = Vec<Result<R, String>>;
 
@@ -57,11 +57,11 @@ struct Submission<T, R> {
     reply: oneshot::Sender<Answers<R>>,
 }
 
-impl<T: Clone + Send + 'static, R: Send + 'static> Batcher<T, R> {
+impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     /// `call` answers with one result for each entry, in their order. It retries by itself what
     /// may work later.
     pub(crate) fn new(
-        call: impl Fn(Vec<T>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync + 'static,
+        call: impl Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync + 'static,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -200,15 +200,16 @@ impl<T: Clone, R> Inner<T, R> {
 
     async fn answers(&self, entries: Vec<T>) -> Answers<R> {
         if let [_] = entries.as_slice() {
-            return vec![only((self.call)(entries).await)];
+            return vec![only((self.call)(Arc::new(entries)).await)];
         }
-        match (self.call)(entries.clone()).await {
+        let entries = Arc::new(entries);
+        match (self.call)(Arc::clone(&entries)).await {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             // One bad entry must not take the others with it: each is tried alone.
             Err(_) => {
                 let mut answers = Vec::with_capacity(entries.len());
-                for entry in entries {
-                    answers.push(only((self.call)(vec![entry]).await));
+                for entry in entries.iter() {
+                    answers.push(only((self.call)(Arc::new(vec![entry.clone()])).await));
                 }
                 answers
             }
@@ -252,12 +253,12 @@ mod tests {
     fn doubling(calls: &Arc<Mutex<Vec<(u64, usize)>>>) -> Batcher<u32, u32> {
         let calls = Arc::clone(calls);
         let begin = tokio::time::Instant::now();
-        Batcher::new(move |entries: Vec<u32>| {
+        Batcher::new(move |entries: Arc<Vec<u32>>| {
             let at = begin.elapsed().as_secs();
             calls.lock().unwrap().push((at, entries.len()));
             async move {
                 tokio::time::sleep(SECOND).await;
-                Ok(entries.into_iter().map(|n| n * 2).collect())
+                Ok(entries.iter().map(|n| n * 2).collect())
             }
             .boxed()
         })
@@ -303,12 +304,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_entry_fails_alone() {
-        let batcher = Batcher::new(|entries: Vec<u32>| {
+        let batcher = Batcher::new(|entries: Arc<Vec<u32>>| {
             let bad = entries.contains(&3);
             async move {
                 match bad {
                     true => Err(Error::encode("three", "too odd")),
-                    false => Ok(entries),
+                    false => Ok(entries.to_vec()),
                 }
             }
             .boxed()

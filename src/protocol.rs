@@ -74,25 +74,24 @@ struct Task<'a> {
     message: Arc<Message>,
 }
 
+/// A group that is being reduced.
+struct Reduction {
+    group: GroupId,
+    root: bool,
+    /// What comes of it, but for the value.
+    whole: Parcel,
+}
+
 /// What is to be computed for a message.
 enum Step {
     Map(Input),
-    Reduce {
-        whole: Parcel,
-        group: GroupId,
-        root: bool,
-        members: Vec<Payload>,
-    },
+    Reduce(Box<Reduction>, Vec<Payload>),
 }
 
 /// What is to be done with what was computed.
 enum Then {
     Map,
-    Reduce {
-        whole: Parcel,
-        group: GroupId,
-        root: bool,
-    },
+    Reduce(Box<Reduction>),
 }
 
 /// What a message causes.
@@ -192,19 +191,14 @@ impl Protocol {
             let mut largest = 1;
             for (task, step) in batch.into_iter().zip(steps) {
                 match step {
-                    Ok(Some(Step::Reduce {
-                        members,
-                        whole,
-                        group,
-                        root,
-                    })) if members.len() == 1 => {
+                    Ok(Some(Step::Reduce(reduction, members))) if members.len() == 1 => {
                         let value = members.into_iter().next();
                         let value = value.unwrap_or_else(Payload::null);
-                        let then = Then::Reduce { whole, group, root };
+                        let then = Then::Reduce(reduction);
                         ended.push((task, Outcome::Computed(then, Ok(Output::plain(value)))));
                     }
                     Ok(Some(step)) => {
-                        if let Step::Reduce { members, .. } = &step {
+                        if let Step::Reduce(_, members) = &step {
                             let size: usize = members.iter().map(Payload::size).sum();
                             largest = largest.max(size);
                             room = room.saturating_sub(size);
@@ -242,12 +236,7 @@ impl Protocol {
             };
             let (then, input) = match step {
                 Step::Map(input) => (Then::Map, Ok(input)),
-                Step::Reduce {
-                    whole,
-                    group,
-                    root,
-                    members,
-                } => (Then::Reduce { whole, group, root }, Err(members)),
+                Step::Reduce(reduction, members) => (Then::Reduce(reduction), Err(members)),
             };
             let runs_here = stage.execution == Execution::Async;
             if let Some(pace) = &limits.pace
@@ -379,8 +368,8 @@ impl Protocol {
         for (task, then, result) in results {
             match (result, then) {
                 (Ok(()), Then::Map) => answers.push((task.place, Answer::Acknowledge)),
-                (Ok(()), Then::Reduce { group, .. }) => {
-                    retiring.push(async move { (self.retire(&group).await, task) });
+                (Ok(()), Then::Reduce(reduction)) => {
+                    retiring.push(async move { (self.retire(&reduction.group).await, task) });
                 }
                 (Err(failures), _) => failing.push((task, failures)),
             }
@@ -584,12 +573,8 @@ impl Protocol {
             members.push(packet.value.clone());
         }
         let root = state.root;
-        Ok(Some(Step::Reduce {
-            whole,
-            group,
-            root,
-            members,
-        }))
+        let reduction = Reduction { group, root, whole };
+        Ok(Some(Step::Reduce(Box::new(reduction), members)))
     }
 
     /// What is to become of what was computed.
@@ -628,12 +613,9 @@ impl Protocol {
                     None => Ok(Effect::Complete(packet)),
                 }
             }
-            (Then::Reduce { whole, root, .. }, _) => {
-                let packet = Packet {
-                    value: output.value,
-                    ..whole.clone()
-                };
-                if !root {
+            (Then::Reduce(reduction), _) => {
+                let packet = reduction.whole.around(output.value);
+                if !reduction.root {
                     return self.arrival(task.index, task.fan_in, packet);
                 }
                 let packet = self.check_root(task, packet).await?;

@@ -114,7 +114,7 @@ impl Seam {
 /// durable: whichever of them comes back after a crash finds the group complete, and asks again.
 fn arrive_at(shared: &Arc<Shared>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<Partial, ()> {
     let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
-    Batcher::new(move |partials: Vec<Partial>| {
+    Batcher::new(move |partials: Arc<Vec<Partial>>| {
         let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
         async move {
             let arrivals = || partials.iter().map(|partial| partial.arrival.clone());
@@ -164,11 +164,11 @@ async fn ask_for_reduction(
 
 fn send_to(shared: &Arc<Shared>, stage: usize) -> Batcher<Bytes, ()> {
     let shared = Arc::clone(shared);
-    Batcher::new(move |bodies: Vec<Bytes>| {
+    Batcher::new(move |bodies: Arc<Vec<Bytes>>| {
         let shared = Arc::clone(&shared);
         async move {
             persist("send", || async {
-                shared.queue(stage).await?.send(bodies.clone()).await
+                shared.queue(stage).await?.send(bodies.to_vec()).await
             })
             .await?;
             Ok(vec![(); bodies.len()])
@@ -179,12 +179,12 @@ fn send_to(shared: &Arc<Shared>, stage: usize) -> Batcher<Bytes, ()> {
 
 fn acknowledge_on(shared: &Arc<Shared>, stage: usize) -> Batcher<Receipt, ()> {
     let shared = Arc::clone(shared);
-    Batcher::new(move |receipts: Vec<Receipt>| {
+    Batcher::new(move |receipts: Arc<Vec<Receipt>>| {
         let shared = Arc::clone(&shared);
         async move {
             persist("acknowledge", || async {
                 let queue = shared.queue(stage).await?;
-                queue.acknowledge(receipts.clone()).await
+                queue.acknowledge(receipts.to_vec()).await
             })
             .await?;
             Ok(vec![(); receipts.len()])

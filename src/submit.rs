@@ -24,7 +24,7 @@ use crate::stage::Data;
 use crate::tree::Tree;
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
-const BATCH_MESSAGES: usize = 64;
+const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
 const ATTEMPTS: u32 = 12;
@@ -336,6 +336,12 @@ impl<S: Source> Submission<S> {
             }
         };
         let limit = self.queue.max_body().unwrap_or(usize::MAX);
+        let limit = match codec {
+            Codec::Json => limit,
+            // A service that takes text makes four characters of three bytes.
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => limit / 4 * 3 - (limit / 4 * 3).min(16),
+        };
         let mut count = self.items.len();
         loop {
             let (items, _) = self.items.split_at(count);

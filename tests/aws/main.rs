@@ -8,6 +8,7 @@
 )]
 
 mod adder;
+mod codec;
 mod common;
 mod conformance;
 mod fake;

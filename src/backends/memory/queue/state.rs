@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,27 @@ struct InFlight {
     visible_at: Instant,
 }
 
+/// Spreads numbers that count up. They are ours, so nobody can choose them to collide.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio's bits (Knuth, The Art of Computer Programming 3, 6.4).
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 struct Buried {
     body: Bytes,
     reason: String,
@@ -33,7 +55,7 @@ struct Buried {
 pub(super) struct State {
     ready: VecDeque<Message>,
     delayed: BTreeMap<(Instant, u64), Message>,
-    in_flight: HashMap<u64, InFlight>,
+    in_flight: HashMap<u64, InFlight, BuildHasherDefault<NumberHasher>>,
     /// Visible again, but not delivered again: the last receipt still removes these.
     lapsed: BTreeMap<u64, Message>,
     dead: BTreeMap<u64, Buried>,

@@ -1,0 +1,41 @@
+//! The compact codec's bytes, which are no text, over services that keep text.
+
+use catchment::{Backend, Codec, Pipeline, Stage};
+
+use crate::common::{config, ministack, unique};
+
+#[tokio::test]
+#[ignore = "needs the emulators that scripts/test starts"]
+async fn the_compact_codec_travels_over_sqs_and_dynamodb() {
+    let backend = Backend::aws(&config(&ministack()));
+    let words = Pipeline::new()
+        .map(|n: u64| "rain ".repeat(n as usize))
+        .with(Stage::new().packet_size(7))
+        .map(|text| text.len() as u64)
+        .reduce(|| 0, |a, b| a + b)
+        .codec(Codec::Postcard);
+    let words = words.deploy(&unique("codec"), backend).unwrap();
+    words.provision().await.unwrap();
+    let worker = words.worker().start();
+    let run = words.submit(1..=300).await.unwrap();
+    assert_eq!(run.result().await.unwrap(), 5 * 300 * 301 / 2);
+    worker.shutdown().await;
+}
+
+/// Bytes become a third more as text: packets are cut for that.
+#[tokio::test]
+#[ignore = "needs the emulators that scripts/test starts"]
+async fn packets_in_the_compact_codec_are_cut_to_what_sqs_takes() {
+    let backend = Backend::aws(&config(&ministack()));
+    let sizes = Pipeline::new()
+        .map(|bytes: Vec<u8>| bytes.len() as u64)
+        .with(Stage::new().packet_size(5))
+        .reduce(|| 0, |a, b| a + b)
+        .codec(Codec::Postcard);
+    let sizes = sizes.deploy(&unique("cut"), backend).unwrap();
+    sizes.provision().await.unwrap();
+    let worker = sizes.worker().start();
+    let run = sizes.submit(vec![vec![0xff; 300_000]; 10]).await.unwrap();
+    assert_eq!(run.result().await.unwrap(), 3_000_000);
+    worker.shutdown().await;
+}
