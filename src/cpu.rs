@@ -132,7 +132,7 @@ impl Cpu {
             ended: Mutex::new(EndedJobs {
                 untaken: Vec::new(),
                 left,
-                told_at: None,
+                told_at: std::time::Instant::now(),
             }),
             told: Notify::new(),
             abandoned: AtomicBool::new(false),
@@ -146,7 +146,7 @@ impl Cpu {
             left,
             timeout,
             seen: Vec::new(),
-            in_bulk: false,
+            in_bulk: left > 1,
             look_at: None,
         };
         running.enqueue(slots);
@@ -289,7 +289,7 @@ struct EndedJobs<T> {
     untaken: Vec<(usize, Ended<T>)>,
     /// Jobs that have not ended.
     left: usize,
-    told_at: Option<std::time::Instant>,
+    told_at: std::time::Instant,
 }
 
 impl<T> Reports<T> {
@@ -304,9 +304,9 @@ impl<T> Reports<T> {
         ended.left = ended.left.saturating_sub(1);
         let is_due = ended.left == 0
             || ended.untaken.len() >= MANY
-            || ended.told_at.is_none_or(|at| now - at >= SOON);
+            || now - ended.told_at >= SOON;
         if is_due {
-            ended.told_at = Some(now);
+            ended.told_at = now;
         }
         drop(ended);
         if is_due {
@@ -388,7 +388,7 @@ impl<T: Send + 'static> Running<T> {
             let ended = std::mem::take(&mut self.reports.lock().untaken);
             if !ended.is_empty() {
                 self.left -= ended.len();
-                self.in_bulk = ended.len() > 1;
+                self.in_bulk = ended.len() > 1 && self.left > 0;
                 return ended;
             }
             let quarter = self.timeout / 4;
