@@ -302,9 +302,7 @@ impl<T> Reports<T> {
         let mut ended = self.lock();
         ended.untaken.push((place, outcome));
         ended.left = ended.left.saturating_sub(1);
-        let is_due = ended.left == 0
-            || ended.untaken.len() >= MANY
-            || now - ended.told_at >= SOON;
+        let is_due = ended.left == 0 || ended.untaken.len() >= MANY || now - ended.told_at >= SOON;
         if is_due {
             ended.told_at = now;
         }

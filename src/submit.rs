@@ -26,6 +26,8 @@ use crate::tree::Tree;
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
 const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
+/// Full requests that go to a service in one call, where it says how many messages a request takes.
+const REQUESTS_AT_ONCE: usize = 8;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
 const ATTEMPTS: u32 = 12;
 /// How often a submitter looks whether the run was cancelled.
@@ -233,10 +235,14 @@ impl<S: Source> Submission<S> {
             self.batch_bytes += body.len();
             self.batch.push(body);
             let full = match self.queue.batch() {
-                Some(batch) => batch,
+                Some(batch) => REQUESTS_AT_ONCE * batch,
                 None => BATCH_MESSAGES,
             };
-            if self.batch.len() >= full || self.batch_bytes >= BATCH_BYTES {
+            let bytes = match self.queue.batch() {
+                Some(_) => REQUESTS_AT_ONCE * BATCH_BYTES,
+                None => BATCH_BYTES,
+            };
+            if self.batch.len() >= full || self.batch_bytes >= bytes {
                 self.flush().await?;
                 // Input that is always ready must not keep who waits for the run from seeing it fail.
                 tokio::task::yield_now().await;

@@ -92,7 +92,8 @@ impl Worker {
     /// other workers when each message takes long.
     ///
     /// By default it follows from how long messages take: as many as are worked off within a second (a fiftieth of one
-    /// where receiving costs next to nothing), at least 1, at most two full requests' (or 512).
+    /// where receiving costs next to nothing), at most two full requests' (or 512). Of messages that take longer than that, and
+    /// of the first ones, a worker takes only what it begins at once.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.options.prefetch = Some(messages.max(1));
         self

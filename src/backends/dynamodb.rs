@@ -6,6 +6,7 @@ mod item;
 mod provision;
 mod runs;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +45,9 @@ const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 /// run that is submitted under the same id again would find its slots taken.
 const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
 /// How often one who waits for a run looks: at first, and at last.
-const WAIT: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+/// Between two looks at a run that is waited for: a sixteenth of what has gone by, within these limits.
+const LOOKS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+const LOOKS_AFTER: u32 = 16;
 /// Between tries of what the service could not do at the moment.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
 /// Requests under way at once for one call.
@@ -309,10 +312,10 @@ impl Scratchpad for DynamoDbScratchpad {
         self.read_slots(groups).await
     }
 
-    /// Looks after 50 ms, and then at growing intervals of up to 5 s.
+    /// Looks after 50 ms, and then at intervals of a sixteenth of the time that it has waited, at most 5 s.
     async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
-        let until = Instant::now().checked_add(up_to);
-        let mut looks = 0;
+        let begin = Instant::now();
+        let until = begin.checked_add(up_to);
         loop {
             let snapshot = self.read_run(array_id).await?;
             let Some(run) = &snapshot else {
@@ -324,8 +327,9 @@ impl Scratchpad for DynamoDbScratchpad {
             if run.has_ended() || left.is_zero() {
                 return Ok(snapshot);
             }
-            looks += 1;
-            tokio::time::sleep(WAIT.longest(looks).min(left)).await;
+            let interval = begin.elapsed() / LOOKS_AFTER;
+            let interval = interval.clamp(*LOOKS.start(), *LOOKS.end());
+            tokio::time::sleep(interval.min(left)).await;
         }
     }
 

@@ -54,6 +54,7 @@ pub(super) struct Lane {
     /// Messages that the user's function works on, and the weight they have.
     running: usize,
     weight: usize,
+    last_weight: usize,
     /// Messages that have been begun and not put away.
     begun: usize,
 }
@@ -86,7 +87,7 @@ impl Lane {
             next,
             may_begin: 0,
             asking: false,
-            prefetch: Prefetch::new(prefetch, queue.batch(), runners),
+            prefetch: Prefetch::new(prefetch, queue.batch()),
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
             limits: Arc::new(Limits {
@@ -105,6 +106,7 @@ impl Lane {
             receiving: false,
             running: 0,
             weight: 0,
+            last_weight: 0,
             begun: 0,
         }
     }
@@ -170,11 +172,27 @@ impl Lane {
                 true => items(carrier, &delivery),
                 false => 1,
             };
+            self.last_weight = weight;
             self.waiting.push_back(Held {
                 delivery,
                 hold,
                 weight,
             });
+        }
+    }
+
+    /// How many more messages could run at this moment.
+    fn idle(&self) -> usize {
+        if self.cpu_bound {
+            return self.runners.saturating_sub(self.running);
+        }
+        if self.running > 0 && self.weight >= self.concurrency {
+            return 0;
+        }
+        // A message of items counts for as many as the last one had; of the first, nobody knows.
+        match self.last_weight {
+            0 => 1,
+            weight => (self.concurrency.saturating_sub(self.weight) / weight).max(1),
         }
     }
 
@@ -191,12 +209,11 @@ impl Lane {
             false => 0,
         };
         let waiting = self.waiting.len() + unbegun;
-        let prefetch = self.prefetch.messages();
-        if self.receiving || waiting > prefetch / 2 {
+        if self.receiving {
             return None;
         }
+        let room = self.prefetch.wanted(waiting, self.idle())?;
         self.receiving = true;
-        let room = prefetch.saturating_sub(waiting).max(1);
         let queue = Arc::clone(&self.queue);
         let receive = async move { insist("receive", || queue.receive(room, LONG_POLL)).await };
         Some(receive.boxed())

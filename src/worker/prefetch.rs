@@ -14,7 +14,8 @@ const MOST_OF_MEMORY: usize = 512;
 
 pub(super) struct Prefetch {
     fixed: Option<usize>,
-    first: usize,
+    /// How many messages a request takes, where there is a charge for it.
+    batch: Option<usize>,
     most: usize,
     ahead: Duration,
     /// What one message takes, as of late, with all that run at once.
@@ -24,16 +25,16 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    /// `batch` is how many messages a request takes, where there is a charge for it; `runners` how many run at once.
-    pub(super) fn new(fixed: Option<usize>, batch: Option<usize>, runners: usize) -> Self {
-        let (first, most, ahead) = match batch {
+    /// `batch` is how many messages a request takes, where there is a charge for it.
+    pub(super) fn new(fixed: Option<usize>, batch: Option<usize>) -> Self {
+        let (most, ahead) = match batch {
             // A full request while another is being worked off.
-            Some(batch) => (runners.min(batch), 2 * batch, AHEAD),
-            None => (FIRST_OF_MEMORY, MOST_OF_MEMORY, AHEAD_OF_MEMORY),
+            Some(batch) => (2 * batch, AHEAD),
+            None => (MOST_OF_MEMORY, AHEAD_OF_MEMORY),
         };
         Self {
             fixed,
-            first: first.max(1),
+            batch,
             most,
             ahead,
             each: None,
@@ -41,17 +42,34 @@ impl Prefetch {
         }
     }
 
+    /// How many messages to hold beyond those that run.
     pub(super) fn messages(&self) -> usize {
         if let Some(fixed) = self.fixed {
             return fixed;
         }
+        let is_charged = self.batch.is_some();
         let Some(each) = self.each else {
-            return self.first;
+            return if is_charged { 0 } else { FIRST_OF_MEMORY };
         };
         let ahead = self.ahead.as_nanos() / each.as_nanos().max(1);
-        usize::try_from(ahead)
-            .unwrap_or(usize::MAX)
-            .clamp(1, self.most)
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+        ahead.clamp(usize::from(!is_charged), self.most)
+    }
+
+    /// How many messages to ask for now, if any: so many wait already, and so many more could be begun at once.
+    pub(super) fn wanted(&self, waiting: usize, idle: usize) -> Option<usize> {
+        let messages = self.messages();
+        if waiting > messages / 2 {
+            return None;
+        }
+        let missing = messages.saturating_sub(waiting);
+        match (self.fixed, self.batch) {
+            (None, Some(batch)) => {
+                let idle = idle.saturating_sub(waiting).min(batch);
+                (missing + idle > 0).then_some(missing + idle)
+            }
+            _ => Some(missing.max(1)),
+        }
     }
 
     /// Messages have begun where none ran.
@@ -80,7 +98,7 @@ mod tests {
     use tokio::time::advance;
 
     async fn after(each: Duration, batch: Option<usize>) -> usize {
-        let mut prefetch = Prefetch::new(None, batch, 2);
+        let mut prefetch = Prefetch::new(None, batch);
         for _ in 0..20 {
             prefetch.begin();
             advance(each * 4).await;
@@ -93,13 +111,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn quick_messages_are_taken_in_bulk_and_slow_ones_one_by_one() {
         for (millis, of_a_service, of_memory) in
-            [(0, 20, 512), (1, 20, 20), (100, 10, 1), (5_000, 1, 1)]
+            [(0, 20, 512), (1, 20, 20), (100, 10, 1), (5_000, 0, 1)]
         {
             let each = Duration::from_millis(millis);
             assert_eq!(after(each, Some(10)).await, of_a_service, "{each:?}");
             assert_eq!(after(each, None).await, of_memory, "{each:?}");
         }
-        assert_eq!(Prefetch::new(None, Some(10), 2).messages(), 2);
-        assert_eq!(Prefetch::new(Some(7), Some(10), 2).messages(), 7);
+        assert_eq!(Prefetch::new(Some(7), Some(10)).messages(), 7);
+    }
+
+    #[test]
+    fn of_messages_that_nobody_knows_only_those_are_taken_that_begin_at_once() {
+        let unknown = Prefetch::new(None, Some(10));
+        assert_eq!(unknown.wanted(0, 2), Some(2));
+        assert_eq!(unknown.wanted(0, 300), Some(10));
+        assert_eq!(unknown.wanted(0, 0), None);
+        let fixed = Prefetch::new(Some(4), Some(10));
+        assert_eq!((fixed.wanted(2, 0), fixed.wanted(3, 0)), (Some(2), None));
     }
 }
