@@ -31,6 +31,13 @@ impl Carrier {
         }
     }
 
+    /// Waits until there is room for more messages.
+    pub(crate) async fn room(&self) {
+        if let Self::Local(locals) = self {
+            locals.room().await;
+        }
+    }
+
     pub(crate) fn write_message(&self, message: Message) -> Result<Bytes> {
         match self {
             Self::Wire(codec) => message.encode(*codec),

@@ -65,7 +65,7 @@ impl Payload {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Encoded(_, bytes) => bytes.len(),
-            Self::Local(_) => 64,
+            Self::Local(value) => local::size(value.as_ref()),
         }
     }
 }

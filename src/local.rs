@@ -5,11 +5,13 @@
 //! A float that JSON cannot write is not kept either, so that a run fails here as it would over a service.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
-use crate::packet::{Message, Parcel};
+use crate::packet::{Message, Parcel, Work};
 
 macro_rules! kept {
     ($with:ident!) => {
@@ -109,13 +111,55 @@ pub(crate) fn copy<T: 'static>(value: &(dyn Any + Send + Sync)) -> Option<T> {
     copy
 }
 
+/// Bytes that a kept value takes, roughly.
+pub(crate) fn size(value: &(dyn Any + Send + Sync)) -> usize {
+    const TEXT: usize = size_of::<String>();
+    macro_rules! size {
+        ($($item:ty: $size:expr),*) => {$(
+            if let Some(items) = value.downcast_ref::<Vec<$item>>() {
+                let size: fn(&$item) -> usize = $size;
+                return items.iter().map(size).sum();
+            }
+        )*};
+    }
+    macro_rules! plain {
+        ($($item:ty),*) => {$(
+            if let Some(items) = value.downcast_ref::<Vec<$item>>() {
+                return size_of::<$item>() * items.len();
+            }
+        )*};
+    }
+    plain!(
+        i64, u64, f64, i32, u32, f32, u8, i8, i16, u16, i128, u128, isize, usize, bool, char
+    );
+    size!(
+        String: |text| TEXT + text.len(),
+        Vec<u8>: |bytes| TEXT + bytes.len(),
+        Vec<i64>: |numbers| TEXT + 8 * numbers.len(),
+        Vec<u64>: |numbers| TEXT + 8 * numbers.len(),
+        Vec<f64>: |numbers| TEXT + 8 * numbers.len(),
+        Vec<String>: |texts| TEXT + texts.iter().map(|text| TEXT + text.len()).sum::<usize>()
+    );
+    match value.downcast_ref::<String>() {
+        Some(text) => TEXT + text.len(),
+        None => TEXT,
+    }
+}
+
+/// Bytes of messages' values in a run inside a process, before its submitter waits: as much as a queue in memory has
+/// room for.
+const ROOM: usize = 4 * 1024 * 1024;
+
 const SHARDS: usize = 8;
 
 /// The messages and partial results of one run inside a process. What goes on its queues and into its scratchpad are
 /// tickets for them: as long as somebody holds a ticket, its entry stays.
 #[derive(Default)]
 pub(crate) struct Locals {
-    next: std::sync::atomic::AtomicUsize,
+    next: AtomicUsize,
+    /// Bytes of values in messages.
+    held: AtomicUsize,
+    freed: Notify,
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -138,6 +182,7 @@ struct Ticket {
     locals: Arc<Locals>,
     shard: usize,
     place: usize,
+    held: usize,
     bytes: [u8; TICKET],
 }
 
@@ -155,6 +200,10 @@ impl Drop for Ticket {
             shard.entries.get_mut(self.place).and_then(Option::take)
         });
         drop(entry);
+        let before = self.locals.held.fetch_sub(self.held, Ordering::Relaxed);
+        if before >= ROOM && before - self.held < ROOM {
+            self.locals.freed.notify_waiters();
+        }
     }
 }
 
@@ -165,15 +214,31 @@ impl Locals {
     }
 
     pub(crate) fn message(self: &Arc<Self>, message: Message) -> Bytes {
-        self.insert(Entry::Message(Arc::new(message)))
+        let held = match &message.work {
+            Work::Map(work) => work.packet.value.size(),
+            Work::Reduce(_) => 0,
+        };
+        self.insert(Entry::Message(Arc::new(message)), held)
+    }
+
+    /// Waits until messages that are under way have left room for more.
+    pub(crate) async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.held.load(Ordering::Relaxed) < ROOM {
+                return;
+            }
+            freed.await;
+        }
     }
 
     pub(crate) fn packet(self: &Arc<Self>, packet: Parcel) -> Bytes {
-        self.insert(Entry::Packet(Arc::new(packet)))
+        self.insert(Entry::Packet(Arc::new(packet)), 0)
     }
 
-    fn insert(self: &Arc<Self>, entry: Entry) -> Bytes {
-        let shard = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % SHARDS;
+    fn insert(self: &Arc<Self>, entry: Entry, held: usize) -> Bytes {
+        self.held.fetch_add(held, Ordering::Relaxed);
+        let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let mut place = 0;
         if let Some(mut shard) = self.shard(shard) {
             match shard.free.pop() {
@@ -198,6 +263,7 @@ impl Locals {
             locals: Arc::clone(self),
             shard,
             place,
+            held,
             bytes,
         })
     }
@@ -228,7 +294,7 @@ impl Locals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{PacketId, Work};
+    use crate::packet::PacketId;
 
     #[test]
     fn well_known_values_are_kept_and_others_come_back() {

@@ -19,7 +19,7 @@ use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
 use crate::tree::Tree;
 
 /// One wait on the scratchpad; it is repeated.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(60 * 60);
 /// Groups asked for in one call when a run's progress is looked up.
 const GROUPS_AT_ONCE: u64 = 1_000;
 /// How long a dead letter may take to get into its place after its failure is on record.

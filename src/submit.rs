@@ -332,7 +332,9 @@ impl<S: Source> Submission<S> {
                 let count = self.items.len();
                 match local::keep(std::mem::take(&mut self.items)) {
                     Ok(kept) => {
-                        let message = self.message(Payload::Local(kept), count);
+                        let value = Payload::Local(kept);
+                        self.batch_bytes += value.size();
+                        let message = self.message(value, count);
                         self.move_on(count);
                         return carrier.write_message(message);
                     }
@@ -395,6 +397,9 @@ impl<S: Source> Submission<S> {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if !self.batch.is_empty() {
+            self.shared.carrier.room().await;
+        }
         flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await
     }
 

@@ -116,6 +116,19 @@ fn large_items_need_no_more_memory_than_what_is_in_flight() {
     });
 }
 
+/// Strings are not encoded in a run inside the process: they count all the same.
+#[test]
+fn values_that_are_kept_as_they_are_need_no_more_memory_than_what_is_in_flight() {
+    assert_flat("4 GB of kept strings", 24 * MIB, async {
+        let lengths = Pipeline::new()
+            .map(|text: String| text.len() as u64)
+            .with(Stage::new().packet_size(10))
+            .reduce(|| 0, |a, b| a + b);
+        let texts = (0..40_000).map(|_| "r".repeat(100_000));
+        assert_eq!(lengths.run(texts).await.unwrap(), 4_000_000_000);
+    });
+}
+
 #[test]
 fn runs_that_are_done_and_taken_leave_nothing_behind() {
     let pipeline = Pipeline::new()
@@ -174,7 +187,7 @@ fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
             .unwrap();
         let metrics = tokio::runtime::Handle::current().metrics();
         let mut alive = Vec::new();
-        for hour in 0..3 {
+        for hour in 0..6 {
             let worker = deployment.worker().start();
             let begin = tokio::time::Instant::now();
             let runs = (0..RUNS).map(|number| {
@@ -205,8 +218,9 @@ fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
             alive.push(LIVE.load(Relaxed));
         }
         println!("bytes alive after each hour: {alive:?}");
-        let grown = alive[2].saturating_sub(alive[1]);
-        assert!(grown < 200 * 512, "{grown} bytes more after 200 more runs");
+        // Queues, maps and heaps keep the room of their busiest moment, which comes within the first hours.
+        let grown = alive[5].saturating_sub(alive[3]);
+        assert!(grown < 200 * 512, "{grown} bytes more after 400 more runs");
     });
     assert!(peak < 16 * MIB, "{peak}");
 }

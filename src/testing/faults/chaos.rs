@@ -1,6 +1,6 @@
 //! Everything at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use super::hooks::{HookedQueue, HookedQueues, Hooks, Named};
 use crate::error::{Error, Result};
 use crate::queue::{Delivery, Queue, Queues, Receipt};
 use crate::scratchpad::Scratchpad;
+
+/// Messages that may still be acknowledged, and come back all the same.
+const REMEMBERED: usize = 256;
 
 /// How likely each fault of [`Chaos`] is: at each call, or for each message. The default is a bad day.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,7 +109,7 @@ struct State {
     random: fastrand::Rng,
     counts: BTreeMap<&'static str, u64>,
     /// Messages of which a copy comes once they are acknowledged.
-    to_revive: HashMap<(Arc<str>, Receipt), Bytes>,
+    to_revive: BTreeMap<(Arc<str>, Receipt), Bytes>,
 }
 
 impl Chaos {
@@ -117,7 +120,7 @@ impl Chaos {
             state: Arc::new(Mutex::new(State {
                 random: fastrand::Rng::with_seed(seed),
                 counts: BTreeMap::new(),
-                to_revive: HashMap::new(),
+                to_revive: BTreeMap::new(),
             })),
         }
     }
@@ -252,6 +255,10 @@ impl Hooks for Chaos {
             if state.draw("late duplicates", self.rates.revived) {
                 let key = (Arc::clone(&queue.name), delivery.receipt.clone());
                 state.to_revive.insert(key, delivery.body.clone());
+                // Of messages that nobody ever acknowledges, the oldest are forgotten.
+                while state.to_revive.len() > REMEMBERED {
+                    state.to_revive.pop_first();
+                }
             }
         }
         if received.len() > 1 && state.draw("reordered batches", self.rates.reordered) {
