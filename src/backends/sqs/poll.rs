@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -74,9 +75,16 @@ impl Drop for Unclaimed {
                 messages = deliveries.len(),
                 "nobody waits for these messages any more: they are handed back"
             );
-            let receipts = deliveries.into_iter().map(|delivery| delivery.receipt);
-            let handed_back = queue.hide(receipts.collect(), Duration::ZERO).await;
-            if let Err(error) = handed_back {
+            let (bodies, receipts): (Vec<Bytes>, Vec<Receipt>) = deliveries
+                .into_iter()
+                .map(|delivery| (delivery.body, delivery.receipt))
+                .unzip();
+            // By fresh copies: this delivery was no attempt at them, and must not count as one.
+            let handed_back = async {
+                queue.send(&bodies).await?;
+                queue.delete(&receipts).await
+            };
+            if let Err(error) = handed_back.await {
                 tracing::warn!(error = %describe(&error), "messages could not be handed back; their visibility timeout does it");
             }
         });
