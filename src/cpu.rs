@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::clock::after;
 use crate::stage::panicked;
 
 /// A piece of work that runs to its end on one thread.
@@ -454,11 +455,4 @@ impl<T> Drop for Running<T> {
 
 pub(crate) fn timed_out(timeout: Duration) -> String {
     format!("timed out: no end after {timeout:?}")
-}
-
-/// `duration` after `from`, or so far away that it makes no difference.
-fn after(from: Instant, duration: Duration) -> Instant {
-    const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    from.checked_add(duration)
-        .unwrap_or_else(|| from + THIRTY_YEARS)
 }

@@ -6,6 +6,7 @@ mod array_id;
 mod batch;
 mod carrier;
 mod change;
+mod clock;
 mod codec;
 mod cpu;
 mod cut;

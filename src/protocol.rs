@@ -188,7 +188,7 @@ impl Protocol {
                 true => join_all(batch.iter().map(|task| self.step(task))).await,
                 false => self.packets(&batch).await,
             };
-            let mut largest = 1;
+            let mut largest = 0;
             for (task, step) in batch.into_iter().zip(steps) {
                 match step {
                     Ok(Some(Step::Reduce(reduction, members))) if members.len() == 1 => {
@@ -210,7 +210,8 @@ impl Protocol {
                 }
             }
             count = match is_reduction {
-                true => (room / largest).min(tasks.len()),
+                // As long as nobody knows how large they are, one after the other.
+                true => room.checked_div(largest).unwrap_or(1).min(tasks.len()),
                 false => 0,
             };
         }

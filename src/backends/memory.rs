@@ -13,18 +13,7 @@ pub use queue::MemoryQueues;
 pub use scratchpad::MemoryScratchpad;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 /// No change under these locks can be left half done, so a panic elsewhere spoils nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// `duration` after `from`, or so far away that it makes no difference.
-fn after(from: Instant, duration: Duration) -> Instant {
-    const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    from.checked_add(duration)
-        .unwrap_or_else(|| from + THIRTY_YEARS)
 }

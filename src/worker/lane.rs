@@ -135,9 +135,9 @@ impl Lane {
     }
 
     /// Whether everything that is there is worked on together. Where there is a pace to keep, each message waits for
-    /// its own start.
+    /// its own start; where another stage's queue follows, only as many begin as run, so that the later stage goes first.
     fn takes_all(&self) -> bool {
-        self.cpu_bound && self.limits.pace.is_none()
+        self.cpu_bound && self.limits.pace.is_none() && self.next.is_none()
     }
 
     fn has_room_for_more(&self) -> bool {

@@ -91,7 +91,7 @@ async fn later_stages_go_first() {
         .reduce(|| 0, |a, b| a + b);
     let deployment = pipeline.deploy("first", Backend::memory()).unwrap();
     let run = deployment.submit(0..200).await.unwrap();
-    let worker = deployment.worker().concurrency(1).prefetch(1).start();
+    let worker = deployment.worker().concurrency(1).start();
     assert_eq!(soon(run.result()).await.unwrap(), 19_900);
     let mut backlog = 0i32;
     let mut most = 0;

@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use self::state::State;
-use super::{after, lock};
+use super::lock;
 use crate::change::Change;
+use crate::clock::after;
 use crate::error::{Error, Result};
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 

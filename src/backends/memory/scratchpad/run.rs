@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::failures::Failures;
 use super::groups::Groups;
-use crate::backends::memory::after;
+use crate::clock::after;
 use crate::error::{Error, Result};
 use crate::scratchpad::{RunRecord, RunSnapshot};
 
