@@ -256,14 +256,6 @@ impl<S: Source> Submission<S> {
             packets,
             ..
         } = self;
-        if let Some(length) = record.array_length
-            && length != *offset
-        {
-            let given = *offset;
-            return Err(self.refuse(format!(
-                "the array was to have {length} items, and {given} came"
-            )));
-        }
         let scratchpad = shared.scratchpad();
         let array_id = &record.array_id;
         patiently("measure", || {
@@ -313,12 +305,21 @@ impl<S: Source> Submission<S> {
         if self.is_cancelled().await? {
             return Ok(false);
         }
-        match (self.record.array_length, left) {
-            (Some(length), Some(left)) if self.items.len() as u64 > left => Err(self.refuse(
-                format!("the array was to have {length} items, and more came"),
-            )),
-            _ => Ok(true),
+        let (Some(length), Some(left)) = (self.record.array_length, left) else {
+            return Ok(true);
+        };
+        let came = self.items.len() as u64;
+        if came > left {
+            let problem = format!("the array was to have {length} items, and more came");
+            return Err(self.refuse(problem));
         }
+        if came < left && self.items.len() < size {
+            // The end came early. Sent, the last packet could complete the tree, and a worker find out first.
+            let came = self.offset + came;
+            let problem = format!("the array was to have {length} items, and {came} came");
+            return Err(self.refuse(problem));
+        }
+        Ok(true)
     }
 
     /// Encodes the next packet, and moves on behind it. It has as many items as the plan says, or fewer where
