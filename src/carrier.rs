@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::{Codec, Form};
 use crate::error::{Error, Result};
-use crate::local::Locals;
+use crate::local::{OneOf, Tickets};
 use crate::packet::{Message, Parcel};
 
 /// Writes and reads what travels.
@@ -14,7 +14,7 @@ pub(crate) enum Carrier {
     /// In bytes that can leave the process.
     Wire(Codec),
     /// As it is, with tickets in its place: nothing leaves the process.
-    Local(Arc<Locals>),
+    Local(Arc<Tickets>),
 }
 
 impl Carrier {
@@ -33,41 +33,93 @@ impl Carrier {
 
     /// Waits until there is room for more messages.
     pub(crate) async fn room(&self) {
-        if let Self::Local(locals) = self {
-            locals.room().await;
+        if let Self::Local(tickets) = self {
+            tickets.room().await;
         }
     }
 
     pub(crate) fn write_message(&self, message: Message) -> Result<Bytes> {
+        only(self.write_messages(vec![message]))
+    }
+
+    /// One body for each message.
+    pub(crate) fn write_messages(&self, messages: Vec<Message>) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire(codec) => message.encode(*codec),
-            Self::Local(locals) => Ok(locals.message(message)),
+            Self::Wire(codec) => messages
+                .iter()
+                .map(|message| message.encode(*codec))
+                .collect(),
+            Self::Local(tickets) => blocks(messages, Message::size)
+                .flat_map(|(block, held)| tickets.messages(block, held))
+                .map(Ok)
+                .collect(),
+        }
+    }
+
+    /// The same for messages that stay in memory together inside the process. Their values take so many bytes there.
+    pub(crate) fn write_block(&self, messages: Vec<Message>, held: usize) -> Vec<Result<Bytes>> {
+        match self {
+            Self::Wire(_) => self.write_messages(messages),
+            Self::Local(tickets) => tickets.messages(messages, held).map(Ok).collect(),
         }
     }
 
     /// The error is a sentence.
-    pub(crate) fn read_message(&self, body: &Bytes) -> Result<Arc<Message>, String> {
+    pub(crate) fn read_message(&self, body: &Bytes) -> Result<OneOf<Message>, String> {
         match self {
-            Self::Wire(_) => Message::decode(body).map(Arc::new),
-            Self::Local(locals) => locals.read_message(body).ok_or_else(unknown),
+            Self::Wire(_) => Message::decode(body).map(OneOf::from),
+            Self::Local(tickets) => tickets.read_message(body).ok_or_else(unknown),
         }
     }
 
     pub(crate) fn write_packet(&self, packet: Parcel) -> Result<Bytes> {
+        only(self.write_packets(vec![packet]))
+    }
+
+    /// What is stored for each packet.
+    pub(crate) fn write_packets(&self, packets: Vec<Parcel>) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire(codec) => packet.write(*codec),
-            Self::Local(locals) => Ok(locals.packet(packet)),
+            Self::Wire(codec) => packets.iter().map(|packet| packet.write(*codec)).collect(),
+            Self::Local(tickets) => blocks(packets, |packet| packet.value.size())
+                .flat_map(|(block, _)| tickets.packets(block))
+                .map(Ok)
+                .collect(),
         }
     }
 
-    pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<Arc<Parcel>> {
+    pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<OneOf<Parcel>> {
         match self {
-            Self::Wire(_) => Parcel::read(bytes).map(Arc::new),
-            Self::Local(locals) => locals
+            Self::Wire(_) => Parcel::read(bytes).map(OneOf::from),
+            Self::Local(tickets) => tickets
                 .read_packet(bytes)
                 .ok_or_else(|| Error::decode("a stored packet", unknown())),
         }
     }
+}
+
+/// Bytes of values that stay in memory together.
+const TOGETHER: usize = 64 * 1024;
+
+/// What is kept together, in its order, and the bytes that it takes.
+fn blocks<T>(all: Vec<T>, size: impl Fn(&T) -> usize) -> impl Iterator<Item = (Vec<T>, usize)> {
+    let mut rest = all.into_iter();
+    std::iter::from_fn(move || {
+        let mut block = Vec::with_capacity(rest.len());
+        let mut held = 0;
+        while held < TOGETHER
+            && let Some(next) = rest.next()
+        {
+            held += size(&next);
+            block.push(next);
+        }
+        (!block.is_empty()).then_some((block, held))
+    })
+}
+
+/// What was written of one.
+fn only(written: Vec<Result<Bytes>>) -> Result<Bytes> {
+    let nothing = || Error::encode("a packet", "nothing came of it");
+    written.into_iter().next().unwrap_or_else(|| Err(nothing()))
 }
 
 fn unknown() -> String {

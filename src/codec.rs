@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub(crate) enum Payload {
     Encoded(Codec, Bytes),
     /// A value that never leaves the process: a list is a `Vec` of its items.
     Local(Arc<dyn Any + Send + Sync>),
+    /// Some of the items of such a `Vec`.
+    Part(Arc<dyn Any + Send + Sync>, Range<usize>),
 }
 
 impl Payload {
@@ -61,11 +64,12 @@ impl Payload {
         Self::Encoded(Codec::Json, bytes)
     }
 
-    /// Bytes it takes, as far as that is known.
+    /// Bytes of a partial result, as far as that is known.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Encoded(_, bytes) => bytes.len(),
-            Self::Local(value) => local::size(value.as_ref()),
+            Self::Local(value) => local::kept_size(value.as_ref()),
+            Self::Part(..) => 0,
         }
     }
 }
@@ -75,6 +79,7 @@ impl fmt::Debug for Payload {
         match self {
             Self::Encoded(codec, bytes) => write!(formatter, "{codec:?} {bytes:?}"),
             Self::Local(_) => formatter.write_str("(a value)"),
+            Self::Part(_, part) => write!(formatter, "(values {part:?})"),
         }
     }
 }
@@ -86,6 +91,9 @@ impl PartialEq for Payload {
                 (codec, bytes) == (others, theirs)
             }
             (Self::Local(value), Self::Local(other)) => Arc::ptr_eq(value, other),
+            (Self::Part(list, part), Self::Part(other, others)) => {
+                Arc::ptr_eq(list, other) && part == others
+            }
             _ => false,
         }
     }
@@ -122,10 +130,14 @@ where
 pub(crate) fn decode<T: DeserializeOwned + 'static>(payload: &Payload, what: &str) -> Result<T> {
     match payload {
         Payload::Encoded(codec, bytes) => read(*codec, bytes, what),
-        Payload::Local(value) => {
-            local::copy(value.as_ref()).ok_or_else(|| Error::decode(what, "it is of another type"))
-        }
+        Payload::Local(value) => local::copy(value.as_ref()).ok_or_else(|| of_another_type(what)),
+        // Only lists of items are cut, and those are read as such.
+        Payload::Part(..) => Err(of_another_type(what)),
     }
+}
+
+fn of_another_type(what: &str) -> Error {
+    Error::decode(what, "it is of another type")
 }
 
 fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
@@ -149,7 +161,12 @@ pub(crate) fn decode_list<T: DeserializeOwned + 'static>(
     payload: &Payload,
     what: &str,
 ) -> Result<Vec<T>, (Error, Option<usize>)> {
-    decode(payload, what).map_err(|error| {
+    let decoded = match payload {
+        Payload::Part(list, part) => local::copy_part(list.as_ref(), part.clone())
+            .ok_or_else(|| of_another_type(what)),
+        _ => decode(payload, what),
+    };
+    decoded.map_err(|error| {
         let position = match payload {
             Payload::Encoded(Codec::Json, bytes) => {
                 let values = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes);
@@ -178,7 +195,7 @@ where
         Payload::Encoded(codec, bytes) => {
             Payload::Encoded(*codec, [&[1], bytes.as_ref()].concat().into())
         }
-        Payload::Local(_) => {
+        Payload::Local(_) | Payload::Part(..) => {
             let value: T = decode(value, "a reduced value")?;
             encode(vec![value], Form::Local, "a reduced value")?
         }

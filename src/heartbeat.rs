@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::error::describe;
+use crate::local::OneOf;
 use crate::queue::{Queue, Receipt};
 
 /// The messages of one stage that a worker holds, waiting and at work.
 pub(crate) struct Heartbeat {
     queue: Arc<dyn Queue>,
     visibility: Duration,
-    held: Mutex<BTreeMap<Receipt, Arc<Hold>>>,
+    held: Mutex<BTreeMap<Receipt, OneOf<Hold>>>,
 }
 
 /// One held message.
@@ -55,18 +56,22 @@ impl Heartbeat {
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<Receipt, Arc<Hold>>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<Receipt, OneOf<Hold>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn hold<'a>(&self, receipts: impl Iterator<Item = &'a Receipt>) -> Vec<Arc<Hold>> {
-        let mut held = self.held();
-        let hold = |receipt: &Receipt| {
-            let hold = Arc::new(Hold::default());
-            held.insert(receipt.clone(), Arc::clone(&hold));
-            hold
-        };
-        receipts.map(hold).collect()
+    /// Holds messages, by their receipts.
+    pub(crate) fn hold<'a>(
+        &self,
+        receipts: impl ExactSizeIterator<Item = &'a Receipt>,
+    ) -> Vec<OneOf<Hold>> {
+        let holds: Vec<Hold> = std::iter::repeat_with(Hold::default)
+            .take(receipts.len())
+            .collect();
+        let holds: Vec<OneOf<Hold>> = OneOf::each(holds).collect();
+        let each = holds.iter().cloned();
+        self.held().extend(receipts.cloned().zip(each));
+        holds
     }
 
     pub(crate) fn let_go<'a>(&self, receipts: impl Iterator<Item = &'a Receipt>) {

@@ -181,6 +181,14 @@ impl Message {
         }
     }
 
+    /// Bytes of its value, as far as that is known.
+    pub(crate) fn size(&self) -> usize {
+        match &self.work {
+            Work::Map(map) => map.packet.value.size(),
+            Work::Reduce(_) => 0,
+        }
+    }
+
     pub(crate) fn array_id(&self) -> &ArrayId {
         match &self.work {
             Work::Map(map) => &map.packet.array_id,
@@ -404,7 +412,7 @@ fn join(wire: &Wire<'_>, codec: Codec, value: Option<&Payload>) -> Result<Bytes>
     let (codec, value) = match value {
         None => (codec, None),
         Some(Payload::Encoded(codec, bytes)) => (*codec, Some(bytes)),
-        Some(Payload::Local(_)) => {
+        Some(Payload::Local(_) | Payload::Part(..)) => {
             return Err(Error::encode(
                 "a packet",
                 "its value is not to leave the process",

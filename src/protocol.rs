@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
@@ -17,6 +16,7 @@ use crate::codec::Payload;
 use crate::cpu::Ended;
 use crate::definition::{StageDefinition, StageKind};
 use crate::error::describe;
+use crate::local::OneOf;
 use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::{Arrival, GroupId, Members};
@@ -71,7 +71,7 @@ struct Task<'a> {
     stage: &'a StageDefinition,
     fan_in: u32,
     attempt: u32,
-    message: Arc<Message>,
+    message: OneOf<Message>,
 }
 
 /// A group that is being reduced.
@@ -96,9 +96,17 @@ enum Then {
 
 /// What a message causes.
 enum Effect {
-    Arrive(Partial),
-    Send(Bytes),
+    Arrive(Slot, Parcel),
+    Send(Message),
     Complete(Parcel),
+}
+
+/// Where a partial result goes.
+struct Slot {
+    stage: usize,
+    fan_in: u32,
+    group: GroupId,
+    slot: u32,
 }
 
 impl Protocol {
@@ -326,27 +334,51 @@ impl Protocol {
                 }
             }
         }
-        let (mut tasks, mut partials, mut bodies) = (
+        let (mut arriving, mut packets) = (
             Vec::with_capacity(causing.len()),
             Vec::with_capacity(causing.len()),
-            Vec::new(),
         );
-        let mut results = Vec::new();
-        let mut sending = Vec::new();
+        let (mut following, mut messages) = (Vec::new(), Vec::new());
+        let mut results = Vec::with_capacity(causing.len());
         for (task, then, effect) in causing {
             match effect {
-                Effect::Arrive(partial) => {
-                    tasks.push((task, then));
-                    partials.push(partial);
+                Effect::Arrive(slot, packet) => {
+                    arriving.push((task, then, slot));
+                    packets.push(packet);
                 }
-                Effect::Send(body) => {
-                    sending.push((task, then));
-                    bodies.push(body);
+                Effect::Send(message) => {
+                    following.push((task, then));
+                    messages.push(message);
                 }
                 Effect::Complete(packet) => {
                     let completed = self.complete(&packet).await;
                     results.push((task, then, completed));
                 }
+            }
+        }
+        let carrier = &self.seam.shared.carrier;
+        let (mut tasks, mut partials) = (
+            Vec::with_capacity(arriving.len()),
+            Vec::with_capacity(arriving.len()),
+        );
+        let written = carrier.write_packets(packets);
+        for ((task, then, place), value) in arriving.into_iter().zip(written) {
+            match value {
+                Ok(value) => {
+                    let Slot {
+                        stage,
+                        fan_in,
+                        group,
+                        slot,
+                    } = place;
+                    partials.push(Partial {
+                        arrival: Arrival { group, slot, value },
+                        stage,
+                        fan_in,
+                    });
+                    tasks.push((task, then));
+                }
+                Err(error) => failing.push((task, refused(error.to_string()))),
             }
         }
         let arrived = self.seam.arrive(partials).await;
@@ -356,6 +388,17 @@ impl Protocol {
                 .zip(arrived)
                 .map(|((task, then), result)| (task, then, result.map_err(seam))),
         );
+        let (mut sending, mut bodies) = (Vec::new(), Vec::new());
+        let written = carrier.write_messages(messages);
+        for ((task, then), body) in following.into_iter().zip(written) {
+            match body {
+                Ok(body) => {
+                    sending.push((task, then));
+                    bodies.push(body);
+                }
+                Err(error) => failing.push((task, refused(error.to_string()))),
+            }
+        }
         if let Some(next) = sending.first().map(|(task, _)| task.index + 1) {
             let sent = self.seam.send(next, bodies).await;
             results.extend(
@@ -448,7 +491,7 @@ impl Protocol {
         };
         let array_id = message.array_id().clone();
         Ok(Some(Step::Map(Input {
-            message: Arc::clone(message),
+            message: message.clone(),
             form: self.seam.shared.carrier.form(),
             context: Context::new(array_id, Arc::clone(&stage.name), task.attempt),
             leniency,
@@ -716,13 +759,13 @@ impl Protocol {
             level,
             index,
         };
-        let value = self.seam.shared.carrier.write_packet(packet);
-        let value = value.map_err(|error| refused(error.to_string()))?;
-        Ok(Effect::Arrive(Partial {
-            arrival: Arrival { group, slot, value },
+        let slot = Slot {
             stage,
             fan_in,
-        }))
+            group,
+            slot,
+        };
+        Ok(Effect::Arrive(slot, packet))
     }
 
     /// A packet on its way to the next stage.
@@ -730,14 +773,11 @@ impl Protocol {
         let Some(definition) = self.seam.shared.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
-        let message = Message {
+        Ok(Effect::Send(Message {
             stage: Arc::clone(&definition.name),
             fan_in,
             work: Work::Map(work),
-        };
-        let body = self.seam.shared.carrier.write_message(message);
-        let body = body.map_err(|error| refused(error.to_string()))?;
-        Ok(Effect::Send(body))
+        }))
     }
 
     async fn complete(&self, packet: &Parcel) -> Result<(), Failures> {

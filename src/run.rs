@@ -12,6 +12,7 @@ use crate::dead_letter::DeadLetter;
 use crate::definition::Extract;
 use crate::deployment::Shared;
 use crate::error::{Error, Result};
+use crate::local::OneOf;
 use crate::packet::{ArrayId, Parcel};
 use crate::queue::Queue;
 use crate::retry::persist;
@@ -34,7 +35,7 @@ pub struct Run<R> {
     shared: Arc<Shared>,
     array_id: ArrayId,
     extract: Extract<R>,
-    result: OnceCell<Arc<Parcel>>,
+    result: OnceCell<OneOf<Parcel>>,
 }
 
 impl<R> std::fmt::Debug for Run<R> {
@@ -152,7 +153,7 @@ impl<R> Run<R> {
     }
 
     async fn packet(&self) -> Result<&Parcel> {
-        let packet: Result<&Arc<Parcel>> = self
+        let packet: Result<&OneOf<Parcel>> = self
             .result
             .get_or_try_init(|| async {
                 loop {
@@ -179,7 +180,7 @@ impl<R> Run<R> {
                 }
             })
             .await;
-        packet.map(Arc::as_ref)
+        packet.map(|packet| &**packet)
     }
 
     /// What is known of the run once it has ended, or after this long.

@@ -2,6 +2,7 @@
 //! told its size.
 
 use std::iter::Fuse;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,10 @@ use crate::stage::Data;
 use crate::tree::Tree;
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
-const BATCH_MESSAGES: usize = 10;
+const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 256 * 1024;
+/// How long messages wait for others on the way there.
+const BATCH_WAIT: Duration = Duration::from_millis(1);
 /// Full requests that go to a service in one call, where it says how many messages a request takes.
 const REQUESTS_AT_ONCE: usize = 8;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
@@ -89,8 +92,21 @@ pub(crate) struct Submission<S: Source> {
     offset: u64,
     packets: u64,
     batch: Vec<Bytes>,
+    /// Inside the process: items of packets that go together, and where they are cut.
+    block: Vec<S::Item>,
+    cuts: Vec<Cut>,
     batch_bytes: usize,
+    /// When the last packet was pulled.
+    now: Instant,
+    flushed: Instant,
     checked: Instant,
+}
+
+/// A packet among the items that go together.
+struct Cut {
+    packet: u64,
+    offset: u64,
+    items: Range<usize>,
 }
 
 impl<S: Source> Submission<S> {
@@ -140,7 +156,11 @@ impl<S: Source> Submission<S> {
             offset: 0,
             packets: 0,
             batch: Vec::new(),
+            block: Vec::new(),
+            cuts: Vec::new(),
             batch_bytes: 0,
+            now: Instant::now(),
+            flushed: Instant::now(),
             checked: Instant::now(),
         };
         if let Begun::Existing(snapshot) = begun {
@@ -231,18 +251,8 @@ impl<S: Source> Submission<S> {
             if self.items.is_empty() {
                 break;
             }
-            let body = self.next_packet()?;
-            self.batch_bytes += body.len();
-            self.batch.push(body);
-            let full = match self.queue.batch() {
-                Some(batch) => REQUESTS_AT_ONCE * batch,
-                None => BATCH_MESSAGES,
-            };
-            let bytes = match self.queue.batch() {
-                Some(_) => REQUESTS_AT_ONCE * BATCH_BYTES,
-                None => BATCH_BYTES,
-            };
-            if self.batch.len() >= full || self.batch_bytes >= bytes {
+            self.next_packet()?;
+            if self.is_full() {
                 self.flush().await?;
                 // Input that is always ready must not keep who waits for the run from seeing it fail.
                 tokio::task::yield_now().await;
@@ -297,11 +307,13 @@ impl<S: Source> Submission<S> {
                 if tokio::time::timeout(CANCEL_CHECK, fill).await.is_ok() {
                     break;
                 }
+                self.now = Instant::now();
                 if self.is_cancelled().await? {
                     return Ok(false);
                 }
             }
         }
+        self.now = Instant::now();
         if self.is_cancelled().await? {
             return Ok(false);
         }
@@ -322,26 +334,31 @@ impl<S: Source> Submission<S> {
         Ok(true)
     }
 
-    /// Encodes the next packet, and moves on behind it. It has as many items as the plan says, or fewer where
-    /// they would not fit.
-    fn next_packet(&mut self) -> Result<Bytes> {
+    /// Whether enough has come together for a call on the queue.
+    fn is_full(&self) -> bool {
+        let messages = self.batch.len() + self.cuts.len();
+        match self.queue.batch() {
+            Some(batch) => {
+                messages >= REQUESTS_AT_ONCE * batch
+                    || self.batch_bytes >= REQUESTS_AT_ONCE * BATCH_BYTES
+            }
+            None => {
+                messages >= BATCH_MESSAGES
+                    || self.batch_bytes >= BATCH_BYTES
+                    || self.now.duration_since(self.flushed) >= BATCH_WAIT
+            }
+        }
+    }
+
+    /// Makes a packet of the next items, and moves on behind it. It has as many as the plan says, or fewer where they
+    /// would not fit.
+    fn next_packet(&mut self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
-        let carrier = &shared.carrier;
-        let codec = match carrier.form() {
+        let codec = match shared.carrier.form() {
             Form::Wire(codec) => codec,
             Form::Local => {
-                let count = self.items.len();
-                match local::keep(std::mem::take(&mut self.items)) {
-                    Ok(kept) => {
-                        let value = Payload::Local(kept);
-                        self.batch_bytes += value.size();
-                        let message = self.message(value, count);
-                        self.move_on(count);
-                        return carrier.write_message(message);
-                    }
-                    Err(items) => self.items = items,
-                }
-                Codec::default()
+                self.next_cut();
+                return Ok(());
             }
         };
         let limit = self.queue.max_body().unwrap_or(usize::MAX);
@@ -355,11 +372,14 @@ impl<S: Source> Submission<S> {
         loop {
             let (items, _) = self.items.split_at(count);
             let value = encode_items(items, codec, self.packets, self.offset)?;
-            let body = carrier.write_message(self.message(value, count))?;
+            let message = self.message(value, self.packets, self.offset, count);
+            let body = shared.carrier.write_message(message)?;
             if body.len() <= limit {
                 self.items.drain(..count);
                 self.move_on(count);
-                return Ok(body);
+                self.batch_bytes += body.len();
+                self.batch.push(body);
+                return Ok(());
             }
             if count == 1 {
                 return Err(Error::TooLarge {
@@ -373,20 +393,71 @@ impl<S: Source> Submission<S> {
         }
     }
 
-    fn message(&self, value: Payload, count: usize) -> Message {
+    /// The same inside the process, where neither bytes nor a limit matter.
+    fn next_cut(&mut self) {
+        self.batch_bytes += local::size(&self.items);
+        let begin = self.block.len();
+        let count = self.items.len();
+        match begin {
+            0 => std::mem::swap(&mut self.block, &mut self.items),
+            _ => self.block.append(&mut self.items),
+        }
+        self.cuts.push(Cut {
+            packet: self.packets,
+            offset: self.offset,
+            items: begin..begin + count,
+        });
+        self.move_on(count);
+    }
+
+    /// Messages of the packets that go together inside the process.
+    fn write_block(&mut self) -> Result<()> {
+        let (items, cuts) = (
+            std::mem::take(&mut self.block),
+            std::mem::take(&mut self.cuts),
+        );
+        let mut messages = Vec::with_capacity(cuts.len());
+        let kept = local::keep(items);
+        for Cut {
+            packet,
+            offset,
+            items,
+        } in cuts
+        {
+            let count = items.len();
+            let value = match &kept {
+                Ok(kept) => Payload::Part(Arc::clone(kept), items),
+                Err(all) => {
+                    let items = all.get(items).unwrap_or_default();
+                    let value = encode_items(items, Codec::default(), packet, offset)?;
+                    self.batch_bytes += value.size();
+                    value
+                }
+            };
+            messages.push(self.message(value, packet, offset, count));
+        }
+        let shared = Arc::clone(&self.shared);
+        let bodies = shared.carrier.write_block(messages, self.batch_bytes);
+        for body in bodies {
+            self.batch.push(body?);
+        }
+        Ok(())
+    }
+
+    fn message(&self, value: Payload, packet: u64, offset: u64, count: usize) -> Message {
         Message {
             stage: Arc::clone(&self.first_stage),
             fan_in: self.record.fan_in,
             work: Work::Map(MapWork {
                 packet: Packet {
                     array_id: self.record.array_id.clone(),
-                    packet_id: PacketId::leaf(self.packets),
+                    packet_id: PacketId::leaf(packet),
                     value,
                     array_length: self.record.array_length,
                     contains: count as u64,
                     skipped: 0,
                 },
-                offset: self.offset,
+                offset,
                 yields: None,
             }),
         }
@@ -398,10 +469,15 @@ impl<S: Source> Submission<S> {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if !self.cuts.is_empty() {
+            self.write_block()?;
+        }
         if !self.batch.is_empty() {
             self.shared.carrier.room().await;
         }
-        flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await
+        flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await?;
+        self.flushed = Instant::now();
+        Ok(())
     }
 
     /// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
@@ -442,10 +518,10 @@ impl<S: Source> Submission<S> {
 
     /// Looks now and then whether somebody cancelled the run.
     async fn is_cancelled(&mut self) -> Result<bool> {
-        if self.checked.elapsed() < CANCEL_CHECK {
+        if self.now.duration_since(self.checked) < CANCEL_CHECK {
             return Ok(false);
         }
-        self.checked = Instant::now();
+        self.checked = self.now;
         let scratchpad = self.shared.scratchpad();
         let array_id = &self.record.array_id;
         let status = patiently("status", || scratchpad.status(array_id)).await?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cpu::cores;
 use crate::deployment::Shared;
 use crate::error::{Error, Result};
 
@@ -65,7 +66,7 @@ impl Worker {
             shared,
             options: Options {
                 stages: None,
-                concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+                concurrency: cores(),
                 prefetch: None,
                 grace_period: DEFAULT_GRACE,
                 cancel_check: DEFAULT_CANCEL_CHECK,

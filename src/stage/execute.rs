@@ -10,6 +10,7 @@ use super::pass::Pass;
 use super::{Context, Execution, Map, Sink};
 use crate::codec::{Form, Payload};
 use crate::cpu::{Cpu, Job};
+use crate::local::OneOf;
 use crate::packet::{MapWork, Message, Work};
 use crate::rate::Pace;
 
@@ -32,7 +33,7 @@ pub(crate) struct Limits {
 #[derive(Clone)]
 pub(crate) struct Input {
     /// The message it comes from.
-    pub(crate) message: Arc<Message>,
+    pub(crate) message: OneOf<Message>,
     /// What is made of outputs.
     pub(crate) form: Form,
     pub(crate) context: Context,

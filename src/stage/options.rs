@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cpu::cores;
 use crate::queue::{DEFAULT_VISIBILITY_TIMEOUT, QueueOptions};
 use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
@@ -145,10 +146,9 @@ impl Stage {
 
     /// Defaults filled in, values checked. The error is a sentence without the stage's name.
     pub(crate) fn resolve(&self, place: Place) -> Result<StageOptions, String> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let concurrency = self.concurrency.unwrap_or(match place.asynchronous {
             true => DEFAULT_IN_FLIGHT,
-            false => cores,
+            false => cores(),
         });
         let fan_in = self.fan_in.unwrap_or(DEFAULT_FAN_IN);
         let options = StageOptions {

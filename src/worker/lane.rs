@@ -14,6 +14,7 @@ use crate::cpu::Cpu;
 use crate::definition::StageDefinition;
 use crate::error::{Result, describe};
 use crate::heartbeat::{Heartbeat, Hold};
+use crate::local::OneOf;
 use crate::packet::Work;
 use crate::queue::{Delivery, Queue};
 use crate::rate::Pace;
@@ -62,7 +63,7 @@ pub(super) struct Lane {
 /// A received message that has not been begun.
 pub(super) struct Held {
     pub(super) delivery: Delivery,
-    pub(super) hold: Arc<Hold>,
+    pub(super) hold: OneOf<Hold>,
     /// What it counts for: its items where an asynchronous function works on those, else 1.
     pub(super) weight: usize,
 }

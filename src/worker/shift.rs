@@ -19,6 +19,7 @@ use crate::cpu::Cpu;
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
 use crate::heartbeat::{Heartbeat, Hold};
+use crate::local::OneOf;
 use crate::protocol::{Answer, Holder, Protocol};
 use crate::queue::{Delivery, Queue, Receipt};
 use crate::retry::{persist, retry};
@@ -68,10 +69,24 @@ pub(super) async fn run(
         begun = begin => begun?,
         _ = signal.wait_for(|stop| *stop) => return Ok(()),
     };
-    let mut heartbeats = JoinSet::new();
-    for lane in &lanes {
-        heartbeats.spawn(Arc::clone(&lane.heartbeat).beat());
+    let beats = lanes.iter().map(|lane| Arc::clone(&lane.heartbeat).beat());
+    let mut beats: FuturesUnordered<_> = beats.collect();
+    // First, so that they are heard however much there is to do.
+    tokio::select! {
+        biased;
+        Some(()) = beats.next() => {}
+        () = work(shared, options, signal, lanes, cpu) => {}
     }
+    Ok(())
+}
+
+async fn work(
+    shared: Arc<Shared>,
+    options: Options,
+    mut signal: watch::Receiver<bool>,
+    lanes: Vec<Lane>,
+    cpu: Arc<Cpu>,
+) {
     let carrier = Arc::clone(&shared);
     let mut batches = vec![None; shared.definition.stages().len()];
     for lane in &lanes {
@@ -128,7 +143,6 @@ pub(super) async fn run(
     // Receiving may be given up at any await: it has taken nothing, or what comes back by itself.
     drop(receives);
     shift.end(options.grace_period).await;
-    Ok(())
 }
 
 async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
@@ -202,7 +216,7 @@ impl Shift {
                     .unzip();
                 // Work that can be stopped is, when its message is lost.
                 let stopped = match holds.as_slice() {
-                    [only] => Some(Arc::clone(only)),
+                    [only] => Some(only.clone()),
                     _ => None,
                 };
                 let task = Task {
@@ -372,7 +386,7 @@ struct Hands {
     heartbeat: Arc<Heartbeat>,
     protocol: Arc<Protocol>,
     deliveries: Vec<Delivery>,
-    holds: Vec<Arc<Hold>>,
+    holds: Vec<OneOf<Hold>>,
     /// Of all of them; only one message at a time weighs more than 1.
     weight: usize,
     /// How many the user's function is not done with.

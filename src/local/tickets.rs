@@ -1,0 +1,326 @@
+//! Tickets for what stays in the process: what goes on queues and into a scratchpad in its place.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::packet::{Message, Parcel};
+
+/// Bytes of messages' values in a run inside a process, before its submitter waits: as much as a queue in memory has
+/// room for.
+const ROOM: usize = 4 * 1024 * 1024;
+
+const SHARDS: usize = 8;
+
+/// One of several that were made together, and go together.
+pub(crate) struct OneOf<T> {
+    all: Arc<Vec<T>>,
+    place: usize,
+}
+
+impl<T> OneOf<T> {
+    /// All of them, one by one.
+    pub(crate) fn each(all: Vec<T>) -> impl Iterator<Item = Self> {
+        let all = Arc::new(all);
+        (0..all.len()).map(move |place| Self {
+            all: Arc::clone(&all),
+            place,
+        })
+    }
+}
+
+impl<T> From<T> for OneOf<T> {
+    fn from(only: T) -> Self {
+        Self {
+            all: Arc::new(vec![only]),
+            place: 0,
+        }
+    }
+}
+
+impl<T> Clone for OneOf<T> {
+    fn clone(&self) -> Self {
+        Self {
+            all: Arc::clone(&self.all),
+            place: self.place,
+        }
+    }
+}
+
+impl<T> Deref for OneOf<T> {
+    type Target = T;
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "it is only made for places that are there"
+    )]
+    fn deref(&self) -> &T {
+        &self.all[self.place]
+    }
+}
+
+/// The messages and partial results of one run inside a process. What goes on its queues and into its scratchpad are
+/// tickets for them. Those that are written together share their memory: it goes with the last of their tickets.
+#[derive(Default)]
+pub(crate) struct Tickets {
+    next: AtomicUsize,
+    /// Bytes of values in messages.
+    held: AtomicUsize,
+    freed: Notify,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Messages(Arc<Vec<Message>>),
+    Packets(Arc<Vec<Parcel>>),
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        match self {
+            Self::Messages(messages) => messages.len(),
+            Self::Packets(packets) => packets.len(),
+        }
+    }
+}
+
+/// Where an entry is, and which of those in it.
+#[derive(Clone, Copy)]
+struct Ticket {
+    shard: u8,
+    place: u32,
+    index: u32,
+}
+
+impl Ticket {
+    /// What it takes in bytes. The first is none that begins a message in any codec.
+    const SIZE: usize = 10;
+
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.extend([0, self.shard]);
+        bytes.extend(self.place.to_le_bytes());
+        bytes.extend(self.index.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let [0, shard, place @ .., a, b, c, d] = bytes else {
+            return None;
+        };
+        Some(Self {
+            shard: *shard,
+            place: u32::from_le_bytes(place.try_into().ok()?),
+            index: u32::from_le_bytes([*a, *b, *c, *d]),
+        })
+    }
+}
+
+/// What the tickets for an entry have in common.
+struct Block {
+    tickets: Arc<Tickets>,
+    shard: u8,
+    place: u32,
+    held: usize,
+    bytes: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // An entry may hold a lot: it goes when the lock is free.
+        let entry = self.tickets.shard(self.shard).map(|mut shard| {
+            let place = self.place as usize;
+            shard.free.push(place);
+            shard.entries.get_mut(place).and_then(Option::take)
+        });
+        drop(entry);
+        let before = self.tickets.held.fetch_sub(self.held, Ordering::Relaxed);
+        if before >= ROOM && before - self.held < ROOM {
+            self.tickets.freed.notify_waiters();
+        }
+    }
+}
+
+impl Tickets {
+    fn shard(&self, shard: u8) -> Option<MutexGuard<'_, Shard>> {
+        let shard = self.shards.get(usize::from(shard))?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A ticket for each message. Together their values take so many bytes.
+    pub(crate) fn messages(
+        self: &Arc<Self>,
+        messages: Vec<Message>,
+        held: usize,
+    ) -> impl Iterator<Item = Bytes> {
+        self.insert(Entry::Messages(Arc::new(messages)), held)
+    }
+
+    /// A ticket for each packet.
+    pub(crate) fn packets(
+        self: &Arc<Self>,
+        packets: Vec<Parcel>,
+    ) -> impl Iterator<Item = Bytes> {
+        self.insert(Entry::Packets(Arc::new(packets)), 0)
+    }
+
+    /// Waits until messages that are under way have left room for more.
+    pub(crate) async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.held.load(Ordering::Relaxed) < ROOM {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    fn insert(self: &Arc<Self>, entry: Entry, held: usize) -> impl Iterator<Item = Bytes> {
+        self.held.fetch_add(held, Ordering::Relaxed);
+        let count = entry.len();
+        let shard = (self.next.fetch_add(1, Ordering::Relaxed) % SHARDS) as u8;
+        let mut place = 0;
+        if let Some(mut shard) = self.shard(shard) {
+            match shard.free.pop() {
+                Some(free) => {
+                    place = free;
+                    if let Some(slot) = shard.entries.get_mut(free) {
+                        *slot = Some(entry);
+                    }
+                }
+                None => {
+                    place = shard.entries.len();
+                    shard.entries.push(Some(entry));
+                }
+            }
+        }
+        // Four thousand million entries do not fit into memory.
+        let place = place as u32;
+        let mut bytes = Vec::with_capacity(Ticket::SIZE * count);
+        for index in 0..count as u32 {
+            Ticket { shard, place, index }.write(&mut bytes);
+        }
+        let mut all = Bytes::from_owner(Block {
+            tickets: Arc::clone(self),
+            shard,
+            place,
+            held,
+            bytes,
+        });
+        (0..count).map(move |_| all.split_to(Ticket::SIZE))
+    }
+
+    fn entry(&self, ticket: &[u8]) -> Option<(Entry, usize)> {
+        let ticket = Ticket::read(ticket)?;
+        let place = ticket.place as usize;
+        let entry = self.shard(ticket.shard)?.entries.get(place)?.clone()?;
+        let index = ticket.index as usize;
+        (index < entry.len()).then_some((entry, index))
+    }
+
+    pub(crate) fn read_message(&self, ticket: &[u8]) -> Option<OneOf<Message>> {
+        match self.entry(ticket)? {
+            (Entry::Messages(all), place) => Some(OneOf { all, place }),
+            (Entry::Packets(_), _) => None,
+        }
+    }
+
+    pub(crate) fn read_packet(&self, ticket: &[u8]) -> Option<OneOf<Parcel>> {
+        match self.entry(ticket)? {
+            (Entry::Packets(all), place) => Some(OneOf { all, place }),
+            (Entry::Messages(_), _) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{PacketId, ReduceWork, Work};
+
+    fn message() -> Message {
+        Message {
+            stage: "s".into(),
+            fan_in: 2,
+            work: Work::Reduce(ReduceWork {
+                array_id: "a".into(),
+                level: 1,
+                group: 0,
+            }),
+        }
+    }
+
+    #[test]
+    fn an_entry_stays_as_long_as_one_of_its_tickets() {
+        let tickets = Arc::new(Tickets::default());
+        let packet = |index| Parcel {
+            array_id: "a".into(),
+            packet_id: PacketId::leaf(index),
+            value: crate::codec::Payload::null(),
+            array_length: None,
+            contains: 1,
+            skipped: 0,
+        };
+        let mut two: Vec<Bytes> = tickets.packets(vec![packet(3), packet(4)]).collect();
+        let second = two.pop().unwrap();
+        let copy = second.clone();
+        let index = |ticket: &[u8]| tickets.read_packet(ticket).unwrap().packet_id.index;
+        assert_eq!((index(&two[0]), index(&second)), (3, 4));
+        let held = || {
+            let shards = tickets.shards.iter();
+            let entries = shards.map(|shard| {
+                let shard = shard.lock().unwrap();
+                shard.entries.iter().flatten().count()
+            });
+            entries.sum::<usize>()
+        };
+        drop((two, second));
+        assert_eq!((index(&copy), held()), (4, 1));
+        assert!(tickets.read_message(&copy).is_none());
+        let longer = [&copy[..], &[0]].concat();
+        let mut beyond = copy.to_vec();
+        beyond[6] = 2;
+        drop(copy);
+        assert_eq!(held(), 0);
+        let message = tickets.messages(vec![message()], 0).next().unwrap();
+        assert!(tickets.read_message(&message).is_some());
+        for other in [&b""[..], b"{}", &[0xff; 10], &[0; 400], &longer, &beyond] {
+            assert!(tickets.read_message(other).is_none());
+        }
+        for _ in 0..100 {
+            drop(tickets.packets(vec![packet(0)]));
+        }
+        let entries = tickets.shards.iter();
+        let entries: usize = entries
+            .map(|shard| shard.lock().unwrap().entries.len())
+            .sum();
+        assert!(entries <= 2 * SHARDS, "places are used again: {entries}");
+    }
+
+    #[tokio::test]
+    async fn room_is_for_so_many_bytes() {
+        let tickets = Arc::new(Tickets::default());
+        let ticket = |held| tickets.messages(vec![message()], held).next();
+        let (half, rest) = (ticket(ROOM / 2), ticket(ROOM));
+        let mut room = std::pin::pin!(tickets.room());
+        assert!(futures::poll!(room.as_mut()).is_pending());
+        drop(half);
+        assert!(futures::poll!(room.as_mut()).is_pending());
+        drop(rest);
+        room.await;
+    }
+}
