@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -43,9 +43,16 @@ const MANY: usize = 64;
 const SOON: Duration = Duration::from_micros(100);
 const LATER: Duration = Duration::from_millis(2);
 
+/// How long a thread that has nothing left looks out for more, letting other threads go first. Waking one takes about as
+/// long: a thread looks out that was woken for so little.
+const LOOK_OUT: Duration = Duration::from_micros(50);
+const LITTLE: Duration = Duration::from_micros(200);
+
 /// The threads that one worker may keep busy at once.
 pub(crate) struct Cpu {
     state: Mutex<State>,
+    /// How often jobs have been queued.
+    queued: AtomicUsize,
     runners: usize,
 }
 
@@ -53,6 +60,26 @@ struct State {
     /// Later ones go first, so that what was begun ends.
     stages: Vec<Stage>,
     running: usize,
+    /// Of those, who look out for more.
+    idle: usize,
+}
+
+impl State {
+    /// A job of this stage has ended.
+    fn end(&mut self, stage: Option<usize>) {
+        if let Some(stage) = stage.and_then(|stage| self.stages.get_mut(stage)) {
+            stage.running -= 1;
+        }
+    }
+
+    /// The next job, with its stage.
+    fn next(&mut self) -> Option<(usize, Ticket)> {
+        let mut stages = self.stages.iter_mut().enumerate().rev();
+        let (place, stage) = stages.find(|(_, stage)| stage.may_begin() > 0)?;
+        let ticket = stage.queued.pop_front()?;
+        stage.running += 1;
+        Some((place, ticket))
+    }
 }
 
 /// The jobs of one stage.
@@ -93,7 +120,9 @@ impl Cpu {
             state: Mutex::new(State {
                 stages: stages.collect(),
                 running: 0,
+                idle: 0,
             }),
+            queued: AtomicUsize::new(0),
             runners: runners.max(1),
         })
     }
@@ -166,6 +195,7 @@ impl Cpu {
             if let Some(stage) = state.stages.get_mut(stage) {
                 stage.queued.extend(tickets);
             }
+            self.queued.fetch_add(1, Ordering::Relaxed);
             self.missing(&mut state)
         };
         self.start(more);
@@ -174,6 +204,7 @@ impl Cpu {
     /// Runners to start for what is queued. They count as running from here on.
     fn missing(&self, state: &mut State) -> usize {
         let wanted: usize = state.stages.iter().map(Stage::may_begin).sum();
+        let wanted = wanted.saturating_sub(state.idle);
         let more = wanted.min(self.runners.saturating_sub(state.running));
         state.running += more;
         more
@@ -187,36 +218,39 @@ impl Cpu {
     }
 
     fn run_all(&self) {
-        let mut last: Option<usize> = None;
+        let since = std::time::Instant::now();
+        let mut last = None;
         loop {
-            let ticket = {
-                let mut state = self.lock();
-                let state = &mut *state;
-                if let Some(last) = last.take()
-                    && let Some(stage) = state.stages.get_mut(last)
-                {
-                    stage.running -= 1;
-                }
-                let stages = state.stages.iter_mut().enumerate().rev();
-                let next =
-                    stages
-                        .filter(|(_, stage)| stage.may_begin() > 0)
-                        .find_map(|(place, stage)| {
-                            let ticket = stage.queued.pop_front()?;
-                            stage.running += 1;
-                            last = Some(place);
-                            Some(ticket)
-                        });
-                if next.is_none() {
-                    state.running -= 1;
-                }
-                next
-            };
-            match ticket {
-                Some((batch, place)) if batch.run(place) => {}
-                // Replaced, or nothing is left.
-                _ => return,
+            let mut state = self.lock();
+            state.end(last.take());
+            let mut next = state.next();
+            if next.is_none() && since.elapsed() < LITTLE {
+                state.idle += 1;
+                let queued = self.queued.load(Ordering::Relaxed);
+                drop(state);
+                self.look_out(queued);
+                state = self.lock();
+                state.idle -= 1;
+                next = state.next();
             }
+            let Some((stage, (batch, place))) = next else {
+                state.running -= 1;
+                return;
+            };
+            drop(state);
+            if !batch.run(place) {
+                // Replaced.
+                return;
+            }
+            last = Some(stage);
+        }
+    }
+
+    /// Waits a moment for jobs, until more have been queued than so many.
+    fn look_out(&self, queued: usize) {
+        let since = std::time::Instant::now();
+        while self.queued.load(Ordering::Relaxed) == queued && since.elapsed() < LOOK_OUT {
+            std::thread::yield_now();
         }
     }
 

@@ -1,6 +1,7 @@
 //! A run inside this process: a backend of its own, a worker of its own, gone when it ends.
 
 use std::pin::pin;
+use std::task::Poll;
 
 use futures::Stream;
 
@@ -37,23 +38,30 @@ where
     R: Send + 'static,
     S: Source<Item = I>,
 {
-    let worker = deployment.worker().start();
     let run = deployment.attach(submission.array_id());
-    let result = {
-        let mut submitted = pin!(submission.send());
-        let mut result = pin!(run.result());
-        tokio::select! {
+    let mut submitted = pin!(submission.send());
+    let mut result = pin!(run.result());
+    if let Poll::Ready(sent) = futures::poll!(submitted.as_mut()) {
+        // A small input is on the queue by now, and most of a small run's time would go into waking up.
+        sent?;
+        return tokio::select! {
             biased;
-            early = &mut result => match early {
-                // The input may turn out to be longer than it said.
-                Ok(value) => submitted.await.map(|()| value),
-                Err(error) => Err(error),
-            },
-            sent = &mut submitted => match sent {
-                Ok(()) => result.await,
-                Err(error) => Err(error),
-            },
-        }
+            result = result => result,
+            Err(error) = deployment.worker().here() => Err(error),
+        };
+    }
+    let worker = deployment.worker().start();
+    let result = tokio::select! {
+        biased;
+        early = &mut result => match early {
+            // The input may turn out to be longer than it said.
+            Ok(value) => submitted.await.map(|()| value),
+            Err(error) => Err(error),
+        },
+        sent = &mut submitted => match sent {
+            Ok(()) => result.await,
+            Err(error) => Err(error),
+        },
     };
     // Nothing is left to hand back: the queues go with it.
     drop(worker);

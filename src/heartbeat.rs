@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
-
 use crate::error::describe;
 use crate::local::OneOf;
 use crate::queue::{Queue, Receipt};
+use crate::worker::Stop;
 
 /// The messages of one stage that a worker holds, waiting and at work.
 pub(crate) struct Heartbeat {
@@ -22,7 +21,7 @@ pub(crate) struct Heartbeat {
 #[derive(Default)]
 pub(crate) struct Hold {
     lost: AtomicBool,
-    work: OnceLock<AbortHandle>,
+    work: OnceLock<Stop>,
 }
 
 impl Hold {
@@ -32,17 +31,17 @@ impl Hold {
     }
 
     /// Tells which work to stop when the message is lost.
-    pub(crate) fn begin(&self, work: AbortHandle) {
+    pub(crate) fn begin(&self, work: Stop) {
         let work = self.work.get_or_init(|| work);
         if self.is_lost() {
-            work.abort();
+            work.stop();
         }
     }
 
     fn lose(&self) {
         self.lost.store(true, Ordering::Relaxed);
         if let Some(work) = self.work.get() {
-            work.abort();
+            work.stop();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::iter::Fuse;
 use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,10 +26,10 @@ use crate::stage::Data;
 use crate::tree::Tree;
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
-const BATCH_MESSAGES: usize = 64;
+const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
-/// How long messages wait for others on the way there.
-const BATCH_WAIT: Duration = Duration::from_millis(1);
+/// The same inside the process, while its queue is full: whoever waits is not kept waiting by larger batches.
+const BLOCK_MESSAGES: usize = 64;
 /// Full requests that go to a service in one call, where it says how many messages a request takes.
 const REQUESTS_AT_ONCE: usize = 8;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
@@ -96,9 +97,9 @@ pub(crate) struct Submission<S: Source> {
     block: Vec<S::Item>,
     cuts: Vec<Cut>,
     batch_bytes: usize,
+    queue_was_full: bool,
     /// When the last packet was pulled.
     now: Instant,
-    flushed: Instant,
     checked: Instant,
 }
 
@@ -159,8 +160,8 @@ impl<S: Source> Submission<S> {
             block: Vec::new(),
             cuts: Vec::new(),
             batch_bytes: 0,
+            queue_was_full: false,
             now: Instant::now(),
-            flushed: Instant::now(),
             checked: Instant::now(),
         };
         if let Begun::Existing(snapshot) = begun {
@@ -336,16 +337,19 @@ impl<S: Source> Submission<S> {
 
     /// Whether enough has come together for a call on the queue.
     fn is_full(&self) -> bool {
-        let messages = self.batch.len() + self.cuts.len();
         match self.queue.batch() {
             Some(batch) => {
-                messages >= REQUESTS_AT_ONCE * batch
+                self.batch.len() >= REQUESTS_AT_ONCE * batch
                     || self.batch_bytes >= REQUESTS_AT_ONCE * BATCH_BYTES
             }
             None => {
-                messages >= BATCH_MESSAGES
+                let block = match self.queue_was_full {
+                    true => BLOCK_MESSAGES,
+                    false => BATCH_MESSAGES,
+                };
+                self.batch.len() >= BATCH_MESSAGES
+                    || self.cuts.len() >= block
                     || self.batch_bytes >= BATCH_BYTES
-                    || self.now.duration_since(self.flushed) >= BATCH_WAIT
             }
         }
     }
@@ -468,16 +472,28 @@ impl<S: Source> Submission<S> {
         self.packets += 1;
     }
 
+    /// Puts what has come together on the queue, once the queue wants more.
     async fn flush(&mut self) -> Result<()> {
         if !self.cuts.is_empty() {
             self.write_block()?;
         }
-        if !self.batch.is_empty() {
-            self.shared.carrier.room().await;
+        if self.batch.is_empty() {
+            return Ok(());
         }
-        flush(&self.queue, &mut self.batch, &mut self.batch_bytes).await?;
-        self.flushed = Instant::now();
-        Ok(())
+        let Self { shared, queue, .. } = self;
+        self.queue_was_full = {
+            let mut room = pin!(async {
+                shared.carrier.room().await;
+                patiently("ask for room", || queue.room()).await
+            });
+            match futures::poll!(room.as_mut()) {
+                Poll::Ready(asked) => asked.map(|()| false)?,
+                Poll::Pending => room.await.map(|()| true)?,
+            }
+        };
+        let bodies = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        patiently("send", || queue.send(bodies.clone())).await
     }
 
     /// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
@@ -527,21 +543,6 @@ impl<S: Source> Submission<S> {
         let status = patiently("status", || scratchpad.status(array_id)).await?;
         Ok(status.is_none_or(|run| run.cancelled))
     }
-}
-
-/// Puts a batch on the queue, once the queue wants more.
-async fn flush(
-    queue: &Arc<dyn Queue>,
-    batch: &mut Vec<Bytes>,
-    batch_bytes: &mut usize,
-) -> Result<()> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    patiently("ask for room", || queue.room()).await?;
-    let bodies = std::mem::take(batch);
-    *batch_bytes = 0;
-    patiently("send", || queue.send(bodies.clone())).await
 }
 
 async fn open(shared: &Shared, stage: usize) -> Result<Arc<dyn Queue>> {

@@ -1,5 +1,6 @@
 //! A worker: receive → protocol → acknowledge, with limits, heartbeats and an orderly end.
 
+mod crew;
 mod lane;
 mod prefetch;
 mod shift;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+pub(crate) use crew::Stop;
 
 use crate::cpu::cores;
 use crate::deployment::Shared;
@@ -48,6 +51,7 @@ struct Options {
     prefetch: Option<usize>,
     grace_period: Duration,
     cancel_check: Duration,
+    here: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -70,6 +74,7 @@ impl Worker {
                 prefetch: None,
                 grace_period: DEFAULT_GRACE,
                 cancel_check: DEFAULT_CANCEL_CHECK,
+                here: false,
             },
         }
     }
@@ -123,6 +128,15 @@ impl Worker {
             shutdown,
             task: Some(task),
         }
+    }
+
+    /// Works for as long as it is polled, in the task that polls it: all but asynchronous functions, which are tasks, and
+    /// CPU-bound ones, which have their threads. Ends only where it cannot begin.
+    pub(crate) async fn here(mut self) -> Result<()> {
+        self.options.here = true;
+        // Nobody tells it to end.
+        let (_shutdown, signal) = watch::channel(false);
+        shift::run(self.shared, self.options, signal).await
     }
 
     /// Works until `stop` completes, then shuts down as [`RunningWorker::shutdown`] does: the whole of a worker

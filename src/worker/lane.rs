@@ -43,7 +43,7 @@ pub(super) struct Lane {
     asking: bool,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
-    cpu_bound: bool,
+    pub(super) cpu_bound: bool,
     /// CPU-bound work of its own that runs at once.
     runners: usize,
     /// Whether its messages are packets of the array's items, and count by them.

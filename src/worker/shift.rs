@@ -10,10 +10,10 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::Options;
+use super::crew::Crew;
 use super::lane::{Held, Lane};
 use crate::cpu::Cpu;
 use crate::deployment::Shared;
@@ -35,7 +35,9 @@ struct Shift {
     lanes: Vec<Lane>,
     protocol: Arc<Protocol>,
     cpu: Arc<Cpu>,
-    work: JoinSet<()>,
+    work: Crew,
+    /// Whether CPU-bound work is looked after by the worker's own task.
+    here: bool,
     /// Where places that have become free are told.
     freed: UnboundedSender<Freed>,
 }
@@ -100,7 +102,8 @@ async fn work(
         lanes,
         protocol: Arc::new(protocol),
         cpu,
-        work: JoinSet::new(),
+        work: Crew::default(),
+        here: options.here,
         freed,
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
@@ -127,7 +130,7 @@ async fn work(
                     shift.free(freed);
                 }
             }
-            Some(outcome) = shift.work.join_next() => ended(outcome),
+            Some(()) = shift.work.ended() => {}
             Some(index) = rooms.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
                     lane.has_room();
@@ -237,9 +240,9 @@ impl Shift {
                         freed: self.freed.clone(),
                     },
                 };
-                let handle = self.work.spawn(task.run());
+                let stop = self.work.begin(task.run(), self.here && lane.cpu_bound);
                 if let Some(hold) = stopped {
-                    hold.begin(handle);
+                    hold.begin(stop);
                 }
             }
         }
@@ -276,13 +279,13 @@ impl Shift {
             tracing::warn!("handing back took too long; the visibility timeout does it");
         }
         loop {
-            let next = self.work.join_next();
+            let next = self.work.ended();
             let next = match deadline {
                 Some(deadline) => tokio::time::timeout_at(deadline, next).await,
                 None => Ok(next.await),
             };
             match next {
-                Ok(Some(outcome)) => ended(outcome),
+                Ok(Some(())) => {}
                 Ok(None) => return,
                 Err(_) => break,
             }
@@ -304,16 +307,8 @@ impl Shift {
 impl Drop for Shift {
     /// What has not been begun never is.
     fn drop(&mut self) {
-        self.work.abort_all();
+        self.work.stop();
         self.cpu.give_back();
-    }
-}
-
-fn ended(outcome: Result<(), JoinError>) {
-    if let Err(error) = outcome
-        && error.is_panic()
-    {
-        tracing::error!(%error, "the engine panicked; the messages come back: please report this");
     }
 }
 
