@@ -162,8 +162,9 @@ pub(crate) fn decode_list<T: DeserializeOwned + 'static>(
     what: &str,
 ) -> Result<Vec<T>, (Error, Option<usize>)> {
     let decoded = match payload {
-        Payload::Part(list, part) => local::copy_part(list.as_ref(), part.clone())
-            .ok_or_else(|| of_another_type(what)),
+        Payload::Part(list, part) => {
+            local::copy_part(list.as_ref(), part.clone()).ok_or_else(|| of_another_type(what))
+        }
         _ => decode(payload, what),
     };
     decoded.map_err(|error| {

@@ -39,8 +39,8 @@ pub(crate) trait Job: Send + Sync {
 
 /// Who waits for jobs is not told of each: once so many have ended, or so long after it was told the last time, or when
 /// the last one has.
-const MANY: usize = 64;
-const SOON: Duration = Duration::from_micros(100);
+const MANY: usize = 256;
+const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_millis(2);
 
 /// How long a thread that has nothing left looks out for more, letting other threads go first. Waking one takes about as

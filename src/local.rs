@@ -125,8 +125,29 @@ pub(crate) fn copy_part<T: 'static>(
         )*};
     }
     copy!(
-        (), bool, char, i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64, String, Vec<u8>,
-        Vec<i64>, Vec<u64>, Vec<f64>, Vec<String>
+        (),
+        bool,
+        char,
+        i8,
+        i16,
+        i32,
+        i64,
+        i128,
+        isize,
+        u8,
+        u16,
+        u32,
+        u64,
+        u128,
+        usize,
+        f32,
+        f64,
+        String,
+        Vec<u8>,
+        Vec<i64>,
+        Vec<u64>,
+        Vec<f64>,
+        Vec<String>
     );
     copy
 }
@@ -164,8 +185,28 @@ fn size_of_one(value: &dyn Any) -> Option<usize> {
         return Some(LIST + text.len());
     }
     lists!(
-        i64, u64, f64, i32, u32, f32, u8, i8, i16, u16, i128, u128, isize, usize, bool, char, String, Vec<u8>,
-        Vec<i64>, Vec<u64>, Vec<f64>, Vec<String>
+        i64,
+        u64,
+        f64,
+        i32,
+        u32,
+        f32,
+        u8,
+        i8,
+        i16,
+        u16,
+        i128,
+        u128,
+        isize,
+        usize,
+        bool,
+        char,
+        String,
+        Vec<u8>,
+        Vec<i64>,
+        Vec<u64>,
+        Vec<f64>,
+        Vec<String>
     );
     None
 }

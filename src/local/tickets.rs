@@ -171,10 +171,7 @@ impl Tickets {
     }
 
     /// A ticket for each packet.
-    pub(crate) fn packets(
-        self: &Arc<Self>,
-        packets: Vec<Parcel>,
-    ) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn packets(self: &Arc<Self>, packets: Vec<Parcel>) -> impl Iterator<Item = Bytes> {
         self.insert(Entry::Packets(Arc::new(packets)), 0)
     }
 
@@ -212,7 +209,12 @@ impl Tickets {
         let place = place as u32;
         let mut bytes = Vec::with_capacity(Ticket::SIZE * count);
         for index in 0..count as u32 {
-            Ticket { shard, place, index }.write(&mut bytes);
+            Ticket {
+                shard,
+                place,
+                index,
+            }
+            .write(&mut bytes);
         }
         let mut all = Bytes::from_owner(Block {
             tickets: Arc::clone(self),
