@@ -32,5 +32,6 @@ pub mod faults;
 pub mod hostile;
 pub mod queue;
 pub mod scratchpad;
+pub mod tree;
 
 pub use suite::Scenario;

@@ -24,6 +24,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Measures one peer in this process, and prints a line of JSON.
     One(One),
+    /// What the defaults give beside settings made by hand, for items that cost 1 µs, 1 ms and 1 s.
+    Defaults,
 }
 
 #[derive(Args)]

@@ -2,6 +2,7 @@
 //! process of its own, which this program starts as `peers one PEER JOB N`.
 
 mod arguments;
+mod defaults;
 mod figures;
 mod input;
 mod job;
@@ -24,8 +25,13 @@ use crate::measure::Session;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::One(one)) = arguments.command {
-        return measure_one(&one);
+    match arguments.command {
+        Some(Command::One(one)) => return measure_one(&one),
+        Some(Command::Defaults) => {
+            println!("{}\n\n{}", machine::describe()?.join("\n"), defaults::table(job::calibrate())?);
+            return Ok(());
+        }
+        None => {}
     }
     let table = arguments.table;
     let kinds = match table.job.as_slice() {

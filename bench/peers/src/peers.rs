@@ -244,7 +244,7 @@ fn chunks<I: Iterator>(mut items: I, size: usize) -> impl Iterator<Item = Vec<I:
 }
 
 /// As `#[tokio::main]` makes it.
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?)

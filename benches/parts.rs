@@ -1,0 +1,218 @@
+//! The engine's parts, each by itself, so that a regression has an address: `cargo bench`, or `cargo bench -- queue`.
+//! What they make together, beside other libraries, is `scripts/bench peers`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
+use catchment::queue::{Queue, QueueOptions, Queues};
+use catchment::scratchpad::{Arrival, GroupId, Members, PacketPlan, RunRecord, Scratchpad};
+use catchment::testing::{hostile, tree};
+use catchment::{ArrayId, Packet, PacketId, Pipeline};
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+
+fn main() {
+    divan::main();
+}
+
+/// Nothing here has to wait: backends in memory answer at once.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+mod codec {
+    use super::*;
+
+    const ITEMS: usize = 1_000;
+
+    fn partial() -> Packet {
+        let value = serde_json::to_vec(&(0..ITEMS).collect::<Vec<_>>()).unwrap();
+        Packet {
+            array_id: "c0ffee".into(),
+            packet_id: PacketId { level: 0, index: 7 },
+            value: value.into(),
+            array_length: Some(1_000_000),
+            contains: ITEMS as u64,
+            skipped: 0,
+        }
+    }
+
+    #[divan::bench]
+    fn write_a_packet(bencher: Bencher) {
+        let packet = partial();
+        bencher.bench(|| black_box(&packet).encode().unwrap());
+    }
+
+    /// Its thousand numbers stay as they are until they are needed.
+    #[divan::bench]
+    fn read_a_packet(bencher: Bencher) {
+        let bytes = partial().encode().unwrap();
+        bencher.bench(|| Packet::decode(black_box(&bytes)).unwrap());
+    }
+
+    /// A message of a thousand numbers: read, written, and read again.
+    #[divan::bench]
+    fn a_message_there_and_back(bencher: Bencher) {
+        let body = block_on(async {
+            let queues = MemoryQueues::new();
+            submit(&queues, ITEMS as u64 * 1_000).await;
+            first_of(&queues).await
+        });
+        bencher
+            .counter(ItemsCount::new(ITEMS))
+            .bench(|| hostile::message(black_box(&body)).unwrap());
+    }
+
+    async fn first_of(queues: &MemoryQueues) -> Bytes {
+        let queue = queues.open("parts-map-0", &QueueOptions::default()).await;
+        let mut messages = queue.unwrap().receive(1, Duration::ZERO).await.unwrap();
+        messages.pop().unwrap().body
+    }
+
+    /// An array is cut, written and sent, and its tree told its size.
+    #[divan::bench(args = [1_000, 1_000_000])]
+    fn submit_numbers(bencher: Bencher, items: u64) {
+        bencher
+            .counter(ItemsCount::new(items))
+            .with_inputs(MemoryQueues::new)
+            .bench_local_refs(|queues| block_on(submit(queues, items)));
+    }
+
+    async fn submit(queues: &MemoryQueues, items: u64) {
+        let pipeline = Pipeline::new()
+            .map(|n: u64| n)
+            .reduce(|| 0, |a: u64, b| a.wrapping_add(b));
+        let backend = catchment::Backend::new(Arc::new(queues.clone()), Arc::new(MemoryScratchpad::new()));
+        let deployment = pipeline.deploy("parts", backend).unwrap();
+        deployment.submit(0..items).await.unwrap();
+    }
+}
+
+mod tree_arithmetic {
+    use super::*;
+
+    #[divan::bench]
+    fn parents_of_a_thousand_nodes(bencher: Bencher) {
+        bencher.counter(ItemsCount::new(1_000u32)).bench(|| {
+            for index in 0..1_000 {
+                black_box(tree::parent(0, black_box(index), 32));
+            }
+        });
+    }
+
+    #[divan::bench(args = [1_000, 1_000_000_000])]
+    fn edges(leaves: u64) -> Vec<(u32, u64, u32, bool)> {
+        tree::edges(black_box(leaves), 32)
+    }
+}
+
+mod queue {
+    use super::*;
+
+    /// So many messages are sent together, received together and acknowledged together.
+    #[divan::bench(args = [1, 10, 256])]
+    fn there_and_away(bencher: Bencher, messages: usize) {
+        let queue = block_on(MemoryQueues::new().open("q", &QueueOptions::default())).unwrap();
+        let bodies = vec![Bytes::from_static(b"{}"); messages];
+        bencher
+            .counter(ItemsCount::new(messages))
+            .bench_local(|| block_on(round(&*queue, &bodies)));
+    }
+
+    async fn round(queue: &dyn Queue, bodies: &[Bytes]) {
+        queue.send(bodies.to_vec()).await.unwrap();
+        let received = queue.receive(bodies.len(), Duration::ZERO).await.unwrap();
+        assert_eq!(received.len(), bodies.len());
+        let receipts = received.into_iter().map(|delivery| delivery.receipt);
+        queue.acknowledge(receipts.collect()).await.unwrap();
+    }
+}
+
+mod scratchpad {
+    use super::*;
+
+    const FAN_IN: u32 = 32;
+
+    fn begun() -> (MemoryScratchpad, ArrayId) {
+        let scratchpad = MemoryScratchpad::new();
+        let array_id: ArrayId = "c0ffee".into();
+        let record = RunRecord {
+            array_id: array_id.clone(),
+            created_at: 0,
+            first_stage: "map".into(),
+            reduce_stage: "sum".into(),
+            fan_in: FAN_IN,
+            plan: PacketPlan::Fixed(1),
+            array_length: None,
+            packets: None,
+        };
+        block_on(scratchpad.begin(&record)).unwrap();
+        (scratchpad, array_id)
+    }
+
+    fn group(array_id: &ArrayId, index: u64) -> GroupId {
+        GroupId {
+            array_id: array_id.clone(),
+            stage: "sum".into(),
+            level: 1,
+            index,
+        }
+    }
+
+    fn siblings(group: &GroupId) -> Vec<Arrival> {
+        let arrival = |slot| Arrival {
+            group: group.clone(),
+            slot,
+            value: Bytes::from_static(b"{}"),
+        };
+        (0..FAN_IN).map(arrival).collect()
+    }
+
+    /// A whole group: its members arrive together, are read, and let go.
+    #[divan::bench]
+    fn a_group(bencher: Bencher) {
+        let (scratchpad, array_id) = begun();
+        let mut index = 0;
+        bencher
+            .counter(ItemsCount::new(FAN_IN))
+            .bench_local(|| {
+                index += 1;
+                let group = group(&array_id, index);
+                block_on(async {
+                    let states = scratchpad.arrive(siblings(&group)).await.unwrap();
+                    assert!(states.last().unwrap().is_ready(FAN_IN));
+                    let members = scratchpad.members(&group).await.unwrap();
+                    assert!(matches!(members, Members::Present { values, .. } if values.len() == 32));
+                    scratchpad.retire(&group).await.unwrap();
+                });
+            });
+    }
+
+    /// The same, where each member comes by itself.
+    #[divan::bench]
+    fn a_group_one_by_one(bencher: Bencher) {
+        let (scratchpad, array_id) = begun();
+        let mut index = 0;
+        bencher
+            .counter(ItemsCount::new(FAN_IN))
+            .bench_local(|| {
+                index += 1;
+                let group = group(&array_id, index);
+                block_on(async {
+                    for arrival in siblings(&group) {
+                        scratchpad.arrive(vec![arrival]).await.unwrap();
+                    }
+                    scratchpad.retire(&group).await.unwrap();
+                });
+            });
+    }
+}
