@@ -91,7 +91,8 @@ mod codec {
         let pipeline = Pipeline::new()
             .map(|n: u64| n)
             .reduce(|| 0, |a: u64, b| a.wrapping_add(b));
-        let backend = catchment::Backend::new(Arc::new(queues.clone()), Arc::new(MemoryScratchpad::new()));
+        let backend =
+            catchment::Backend::new(Arc::new(queues.clone()), Arc::new(MemoryScratchpad::new()));
         let deployment = pipeline.deploy("parts", backend).unwrap();
         deployment.submit(0..items).await.unwrap();
     }
@@ -182,19 +183,17 @@ mod scratchpad {
     fn a_group(bencher: Bencher) {
         let (scratchpad, array_id) = begun();
         let mut index = 0;
-        bencher
-            .counter(ItemsCount::new(FAN_IN))
-            .bench_local(|| {
-                index += 1;
-                let group = group(&array_id, index);
-                block_on(async {
-                    let states = scratchpad.arrive(siblings(&group)).await.unwrap();
-                    assert!(states.last().unwrap().is_ready(FAN_IN));
-                    let members = scratchpad.members(&group).await.unwrap();
-                    assert!(matches!(members, Members::Present { values, .. } if values.len() == 32));
-                    scratchpad.retire(&group).await.unwrap();
-                });
+        bencher.counter(ItemsCount::new(FAN_IN)).bench_local(|| {
+            index += 1;
+            let group = group(&array_id, index);
+            block_on(async {
+                let states = scratchpad.arrive(siblings(&group)).await.unwrap();
+                assert!(states.last().unwrap().is_ready(FAN_IN));
+                let members = scratchpad.members(&group).await.unwrap();
+                assert!(matches!(members, Members::Present { values, .. } if values.len() == 32));
+                scratchpad.retire(&group).await.unwrap();
             });
+        });
     }
 
     /// The same, where each member comes by itself.
@@ -202,17 +201,15 @@ mod scratchpad {
     fn a_group_one_by_one(bencher: Bencher) {
         let (scratchpad, array_id) = begun();
         let mut index = 0;
-        bencher
-            .counter(ItemsCount::new(FAN_IN))
-            .bench_local(|| {
-                index += 1;
-                let group = group(&array_id, index);
-                block_on(async {
-                    for arrival in siblings(&group) {
-                        scratchpad.arrive(vec![arrival]).await.unwrap();
-                    }
-                    scratchpad.retire(&group).await.unwrap();
-                });
+        bencher.counter(ItemsCount::new(FAN_IN)).bench_local(|| {
+            index += 1;
+            let group = group(&array_id, index);
+            block_on(async {
+                for arrival in siblings(&group) {
+                    scratchpad.arrive(vec![arrival]).await.unwrap();
+                }
+                scratchpad.retire(&group).await.unwrap();
             });
+        });
     }
 }

@@ -113,7 +113,11 @@ impl Packet {
     pub fn decode(bytes: &Bytes) -> Result<Self> {
         let packet = Parcel::read(bytes)?;
         match &packet.value {
-            Payload::Encoded(Codec::Json, value) => Ok(packet.around(value.clone())),
+            Payload::Encoded(Codec::Json, value)
+                if serde_json::from_slice::<&RawValue>(value).is_ok() =>
+            {
+                Ok(packet.around(value.clone()))
+            }
             _ => Err(Error::decode("a stored packet", "its value is not JSON")),
         }
     }
@@ -386,11 +390,61 @@ impl<'a> Wire<'a> {
         if bytes.first() == Some(&compact::MARK) {
             return compact::parse(bytes);
         }
+        if let Some(read) = Self::parse_numbers(bytes) {
+            return Ok(read);
+        }
         let wire: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let value = wire
             .packet_value
             .map(|value| Payload::json(bytes.slice_ref(value.get().as_bytes())));
         Ok((wire, value))
+    }
+
+    /// As [`parse`](Self::parse), where a long value of nothing but numbers comes last, as [`splice`] writes it: it is not gone over
+    /// here, since whoever decodes it does that. Without a quotation mark in it, no other field can follow.
+    fn parse_numbers(bytes: &Bytes) -> Option<(Self, Option<Payload>)> {
+        const LONG: usize = 1_024;
+        if bytes.len() < LONG {
+            return None;
+        }
+        let head = bytes.get(..LONG)?;
+        let fields = head.windows(FIELD.len()).position(|part| part == FIELD)?;
+        let begin = fields + FIELD.len();
+        let (value, end) = bytes
+            .get(begin..)?
+            .split_at_checked(bytes.len() - begin - 1)?;
+        if end != b"}" || value.contains(&b'"') {
+            return None;
+        }
+        let fields = [bytes.get(..fields)?, b"}"].concat();
+        let wire: Wire<'_> = serde_json::from_slice(&fields).ok()?;
+        if wire.packet_value.is_some() {
+            return None;
+        }
+        let value = Payload::json(bytes.slice_ref(value));
+        Some((wire.into_owned(), Some(value)))
+    }
+
+    /// The same without a value, in memory of its own.
+    fn into_owned(self) -> Wire<'static> {
+        Wire {
+            version: self.version,
+            kind: self.kind,
+            stage: self.stage.map(|stage| Cow::Owned(stage.into_owned())),
+            array_id: self.array_id,
+            fan_in: self.fan_in,
+            level: self.level,
+            group: self.group,
+            packet_id: self.packet_id,
+            packet_offset: self.packet_offset,
+            array_length: self.array_length,
+            packet_contains: self.packet_contains,
+            packet_skipped: self.packet_skipped,
+            packet_yields: self
+                .packet_yields
+                .map(|yields| Cow::Owned(yields.into_owned())),
+            packet_value: None,
+        }
     }
 
     fn packet(&self, value: Option<Payload>) -> Result<Parcel, String> {
@@ -429,10 +483,12 @@ fn join(wire: &Wire<'_>, codec: Codec, value: Option<&Payload>) -> Result<Bytes>
     }
 }
 
+/// What comes before a value that is last.
+const FIELD: &[u8] = b",\"packetValue\":";
+
 /// Writes the fields as a JSON object with `packetValue` last. The value is JSON already, so it
 /// is copied, not parsed.
 fn splice(wire: &Wire<'_>, value: &[u8]) -> Result<Bytes> {
-    const FIELD: &[u8] = b",\"packetValue\":";
     let mut bytes = Vec::with_capacity(256 + FIELD.len() + value.len());
     serde_json::to_writer(&mut bytes, wire)
         .map_err(|source| Error::encode("a packet's header", source))?;
@@ -446,6 +502,55 @@ fn splice(wire: &Wire<'_>, value: &[u8]) -> Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Long values of numbers are read in another way, and must mean the same.
+    #[test]
+    fn a_long_value_means_the_same_wherever_it_stands() {
+        let numbers = serde_json::to_string(&(0..1_000).collect::<Vec<_>>()).unwrap();
+        let read = |text: String| Parcel::read(&Bytes::from(text));
+        let whole = |value: &str| {
+            format!(
+                r#"{{"arrayId":"a,","packetId":"0/3","packetContains":9,"packetSkipped":1,"packetValue":{value}}}"#
+            )
+        };
+        let packet = read(whole(&numbers)).unwrap();
+        assert_eq!(packet.value, Payload::json(numbers.clone().into()));
+        assert_eq!((packet.contains, packet.skipped), (9, 1));
+        // Fields behind the value, before it, and spaces.
+        let others = [
+            format!(
+                r#"{{"arrayId":"a,","packetId":"0/3","packetContains":9,"packetValue":{numbers},"packetSkipped":1}}"#
+            ),
+            format!(
+                r#"{{"packetValue":{numbers},"arrayId":"a,","packetId":"0/3","packetContains":9,"packetSkipped":1}}"#
+            ),
+            whole(&numbers)
+                .replace(",\"p", " , \"p")
+                .replace(':', " : ")
+                + " ",
+        ];
+        for text in others {
+            assert_eq!(read(text.clone()).unwrap(), packet, "{text:.200}");
+        }
+        // What is broken is an error here or where the value is decoded.
+        for value in [&numbers[1..], &numbers[..numbers.len() - 1], "", "]"] {
+            let filled = format!("{value}{:2000}", "");
+            match read(whole(&filled)) {
+                Err(_) => {}
+                Ok(packet) => {
+                    let numbers = crate::codec::decode_list::<u64>(&packet.value, "it");
+                    assert!(numbers.is_err(), "{value:.20}");
+                }
+            }
+            assert!(
+                Packet::decode(&whole(&filled).into()).is_err(),
+                "{value:.20}"
+            );
+        }
+        // Twice is once too often.
+        let twice = format!(r#"{{"packetValue":1,{}"#, &whole(&numbers)[1..]);
+        assert!(read(twice).is_err());
+    }
 
     fn packet() -> Parcel {
         Packet {
