@@ -7,6 +7,7 @@ mod functions;
 mod options;
 mod pass;
 mod sink;
+mod yields;
 
 use std::future::Future;
 use std::sync::Arc;

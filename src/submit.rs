@@ -1,15 +1,16 @@
 //! Submitting: an array is cut into packets, the packets go on the first stage's queue, and the tree is
 //! told its size.
 
-use std::iter::Fuse;
+mod source;
+
 use std::ops::Range;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+pub(crate) use source::{FromIterator, FromStream, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -41,39 +42,6 @@ const ADVICE: &str = "submit references to the data instead, such as the key of 
 
 /// What stands in for a message where the submission itself failed.
 const SUBMISSION: &str = "submission";
-
-/// Where items come from.
-pub(crate) trait Source {
-    type Item: Data;
-    /// Adds items until there are so many; fewer only at the end. Cancelled, it has lost none.
-    async fn fill(&mut self, items: &mut Vec<Self::Item>, count: usize);
-}
-
-pub(crate) struct FromIterator<V>(pub(crate) Fuse<V>);
-
-impl<V: Iterator<Item: Data>> Source for FromIterator<V> {
-    type Item = V::Item;
-
-    async fn fill(&mut self, items: &mut Vec<V::Item>, count: usize) {
-        let more = count.saturating_sub(items.len());
-        items.extend(self.0.by_ref().take(more));
-    }
-}
-
-pub(crate) struct FromStream<V>(pub(crate) Pin<Box<futures::stream::Fuse<V>>>);
-
-impl<V: Stream<Item: Data>> Source for FromStream<V> {
-    type Item = V::Item;
-
-    async fn fill(&mut self, items: &mut Vec<V::Item>, count: usize) {
-        while items.len() < count {
-            match self.0.next().await {
-                Some(item) => items.push(item),
-                None => return,
-            }
-        }
-    }
-}
 
 /// A run that has begun, and the items that it still has to be sent.
 pub(crate) struct Submission<S: Source> {

@@ -1,0 +1,320 @@
+//! What a message causes, made durable before it is acknowledged.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
+use crate::definition::StageKind;
+use crate::error::describe;
+use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, Work};
+use crate::scratchpad::{Arrival, GroupId};
+use crate::seam::Partial;
+use crate::stage::{Failures, OnFailure, Output};
+use crate::tree;
+
+/// What a message causes.
+enum Effect {
+    Arrive(Slot, Parcel),
+    Send(Message),
+    Complete(Parcel),
+}
+
+/// Where a partial result goes.
+struct Slot {
+    stage: usize,
+    fan_in: u32,
+    group: GroupId,
+    slot: u32,
+}
+
+impl Protocol {
+    /// Makes durable what messages cause, and has them put away.
+    pub(super) async fn settle(&self, outcomes: Vec<(Task<'_>, Outcome)>, holder: &impl Holder) {
+        let mut answers = Vec::with_capacity(outcomes.len());
+        let mut causing = Vec::with_capacity(outcomes.len());
+        let mut failing = Vec::new();
+        for (task, outcome) in outcomes {
+            if holder.is_lost(task.place) {
+                continue;
+            }
+            match outcome {
+                Outcome::Done => answers.push((task.place, Answer::Acknowledge)),
+                Outcome::NotBegun => answers.push((task.place, Answer::PutBack)),
+                Outcome::Failed(failures) => failing.push((task, failures)),
+                Outcome::Computed(_, Err(failures)) => failing.push((task, failures)),
+                Outcome::Computed(then, Ok(output)) => {
+                    match self.effect(&task, &then, output).await {
+                        Ok(effect) => causing.push((task, then, effect)),
+                        Err(failures) => failing.push((task, failures)),
+                    }
+                }
+            }
+        }
+        let (mut arriving, mut packets) = (
+            Vec::with_capacity(causing.len()),
+            Vec::with_capacity(causing.len()),
+        );
+        let (mut following, mut messages) = (Vec::new(), Vec::new());
+        let mut results = Vec::with_capacity(causing.len());
+        for (task, then, effect) in causing {
+            match effect {
+                Effect::Arrive(slot, packet) => {
+                    arriving.push((task, then, slot));
+                    packets.push(packet);
+                }
+                Effect::Send(message) => {
+                    following.push((task, then));
+                    messages.push(message);
+                }
+                Effect::Complete(packet) => {
+                    let completed = self.complete(&packet).await;
+                    results.push((task, then, completed));
+                }
+            }
+        }
+        let carrier = &self.seam.shared.carrier;
+        let (mut tasks, mut partials) = (
+            Vec::with_capacity(arriving.len()),
+            Vec::with_capacity(arriving.len()),
+        );
+        let written = carrier.write_packets(packets);
+        for ((task, then, place), value) in arriving.into_iter().zip(written) {
+            match value {
+                Ok(value) => {
+                    let Slot {
+                        stage,
+                        fan_in,
+                        group,
+                        slot,
+                    } = place;
+                    partials.push(Partial {
+                        arrival: Arrival { group, slot, value },
+                        stage,
+                        fan_in,
+                    });
+                    tasks.push((task, then));
+                }
+                Err(error) => failing.push((task, refused(error.to_string()))),
+            }
+        }
+        let arrived = self.seam.arrive(partials).await;
+        results.extend(
+            tasks
+                .into_iter()
+                .zip(arrived)
+                .map(|((task, then), result)| (task, then, result.map_err(seam))),
+        );
+        let (mut sending, mut bodies) = (Vec::new(), Vec::new());
+        let written = carrier.write_messages(messages);
+        for ((task, then), body) in following.into_iter().zip(written) {
+            match body {
+                Ok(body) => {
+                    sending.push((task, then));
+                    bodies.push(body);
+                }
+                Err(error) => failing.push((task, refused(error.to_string()))),
+            }
+        }
+        if let Some(next) = sending.first().map(|(task, _)| task.index + 1) {
+            let sent = self.seam.send(next, bodies).await;
+            results.extend(
+                sending
+                    .into_iter()
+                    .zip(sent)
+                    .map(|((task, then), result)| (task, then, result.map_err(seam))),
+            );
+        }
+        let mut retiring = Vec::new();
+        for (task, then, result) in results {
+            match (result, then) {
+                (Ok(()), Then::Map) => answers.push((task.place, Answer::Acknowledge)),
+                (Ok(()), Then::Reduce(reduction)) => {
+                    retiring.push(async move { (self.retire(&reduction.group).await, task) });
+                }
+                (Err(failures), _) => failing.push((task, failures)),
+            }
+        }
+        for (result, task) in join_all(retiring).await {
+            match result {
+                Ok(()) => answers.push((task.place, Answer::Acknowledge)),
+                Err(failures) => failing.push((task, failures)),
+            }
+        }
+        if !failing.is_empty() {
+            let failed = failing.into_iter().map(|(task, failures)| async move {
+                let answer = self.failed(&task, &task.message, failures).await;
+                (task.place, answer)
+            });
+            answers.extend(join_all(failed).await);
+        }
+        holder.put_away(answers).await;
+    }
+
+    /// What is to become of what was computed.
+    async fn effect(
+        &self,
+        task: &Task<'_>,
+        then: &Then,
+        output: Output,
+    ) -> Result<Effect, Failures> {
+        let next = task.index + 1;
+        match (then, &task.message.work) {
+            (Then::Map, Work::Map(work)) => {
+                if !output.skipped.is_empty() {
+                    self.skip(task, work, &output.skipped).await?;
+                }
+                let skipped = output.skipped.len() as u64;
+                let packet = Packet {
+                    array_id: work.packet.array_id.clone(),
+                    packet_id: work.packet.packet_id,
+                    value: output.value,
+                    array_length: work.packet.array_length,
+                    contains: work.packet.contains.saturating_sub(skipped),
+                    skipped: work.packet.skipped + skipped,
+                };
+                match self.kind_of(next) {
+                    Some(StageKind::Map(_)) => self.message(
+                        next,
+                        task.fan_in,
+                        MapWork {
+                            packet,
+                            offset: work.offset,
+                            yields: output.yields,
+                        },
+                    ),
+                    Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
+                    None => Ok(Effect::Complete(packet)),
+                }
+            }
+            (Then::Reduce(reduction), _) => {
+                let packet = reduction.whole.around(output.value);
+                if !reduction.root {
+                    return self.arrival(task.index, task.fan_in, packet);
+                }
+                let packet = self.check_root(task, packet).await?;
+                let StageKind::Reduce(step) = &task.stage.kind else {
+                    return Err(refused("a group came to a stage that works on items"));
+                };
+                match self.kind_of(next) {
+                    None => Ok(Effect::Complete(packet)),
+                    Some(_) => {
+                        let list = step.list_of_one(&packet.value);
+                        let packet = Packet {
+                            packet_id: PacketId::leaf(0),
+                            value: list.map_err(|error| refused(describe(&error)))?,
+                            ..packet
+                        };
+                        let work = MapWork {
+                            packet,
+                            offset: 0,
+                            yields: None,
+                        };
+                        self.message(next, task.fan_in, work)
+                    }
+                }
+            }
+            (Then::Map, Work::Reduce(_)) => {
+                Err(refused("a group came to a stage that works on items"))
+            }
+        }
+    }
+
+    async fn retire(&self, group: &GroupId) -> Result<(), Failures> {
+        let scratchpad = self.seam.shared.scratchpad();
+        self.seam
+            .scratchpad("retire", || scratchpad.retire(group))
+            .await
+            .map_err(seam)
+    }
+
+    /// The last line of defence: the root must stand for the whole array.
+    async fn check_root(&self, task: &Task<'_>, packet: Parcel) -> Result<Parcel, Failures> {
+        let scratchpad = self.seam.shared.scratchpad();
+        let status = self
+            .seam
+            .scratchpad("status", || scratchpad.status(&packet.array_id));
+        let Some(snapshot) = status.await.map_err(seam)? else {
+            return Ok(packet);
+        };
+        let Some(array_length) = snapshot.record.array_length else {
+            return Err(refused("the root was sealed before the array was measured"));
+        };
+        if packet.contains.saturating_add(packet.skipped) != array_length {
+            return Err(refused(
+                crate::Error::Integrity {
+                    array_id: packet.array_id,
+                    contains: packet.contains,
+                    skipped: packet.skipped,
+                    array_length,
+                }
+                .to_string(),
+            ));
+        }
+        // A share can only be judged now where the input was a stream.
+        let before = self.seam.shared.definition.stages().iter();
+        let before = before.take(task.index);
+        for stage in before.filter(|stage| !stage.is_reduction()) {
+            let policy = stage.options.on_failure;
+            if matches!(policy, OnFailure::TolerateShare(_))
+                && !policy.tolerates(packet.skipped, Some(array_length))
+            {
+                return Err(refused(format!(
+                    "{} of {array_length} items were left out, more than stage `{}` tolerates",
+                    packet.skipped, stage.name
+                )));
+            }
+        }
+        Ok(Packet {
+            array_length: Some(array_length),
+            ..packet
+        })
+    }
+
+    /// A partial result on its way into its slot of the tree.
+    fn arrival(&self, stage: usize, fan_in: u32, packet: Parcel) -> Result<Effect, Failures> {
+        let Some(definition) = self.seam.shared.definition.stage(stage) else {
+            return Err(refused(format!("there is no stage {stage}")));
+        };
+        let PacketId { level, index } = packet.packet_id;
+        let (level, index, slot) = tree::parent(level, index, fan_in);
+        let group = GroupId {
+            array_id: packet.array_id.clone(),
+            stage: Arc::clone(&definition.name),
+            level,
+            index,
+        };
+        let slot = Slot {
+            stage,
+            fan_in,
+            group,
+            slot,
+        };
+        Ok(Effect::Arrive(slot, packet))
+    }
+
+    /// A packet on its way to the next stage.
+    fn message(&self, stage: usize, fan_in: u32, work: MapWork) -> Result<Effect, Failures> {
+        let Some(definition) = self.seam.shared.definition.stage(stage) else {
+            return Err(refused(format!("there is no stage {stage}")));
+        };
+        Ok(Effect::Send(Message {
+            stage: Arc::clone(&definition.name),
+            fan_in,
+            work: Work::Map(work),
+        }))
+    }
+
+    async fn complete(&self, packet: &Parcel) -> Result<(), Failures> {
+        let result = self.seam.shared.carrier.write_packet(packet.clone());
+        let result = result.map_err(|error| refused(error.to_string()))?;
+        let scratchpad = self.seam.shared.scratchpad();
+        let complete = self.seam.scratchpad("complete", || {
+            scratchpad.complete(&packet.array_id, result.clone())
+        });
+        if complete.await.map_err(seam)? {
+            tracing::debug!(array_id = %packet.array_id, items = packet.contains, "run is done");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! What there is to compute for a message, and what that needs.
+
+use std::sync::Arc;
+
+use super::{Protocol, Reduction, Step, Task, refused, seam};
+use crate::codec::Payload;
+use crate::definition::StageKind;
+use crate::packet::{ArrayId, Message, PacketId, Parcel, ReduceWork, Work};
+use crate::scratchpad::{GroupId, Members};
+use crate::stage::{Context, Failures, Input, ItemFailure, Leniency, OnFailure};
+use crate::tree;
+
+impl Protocol {
+    /// As [`step`](Self::step) for each, with one look at each run.
+    pub(super) async fn packets(&self, tasks: &[Task<'_>]) -> Vec<Result<Option<Step>, Failures>> {
+        let mut steps = Vec::with_capacity(tasks.len());
+        let mut last: Option<&ArrayId> = None;
+        for task in tasks {
+            let array_id = task.message.array_id();
+            if last != Some(array_id) {
+                last = (self.cancelled.known(array_id) == Some(false)).then_some(array_id);
+            }
+            let is_plain = last.is_some() && task.attempt <= task.stage.options.queue.attempts;
+            steps.push(match is_plain {
+                true => self.map_step(task),
+                false => self.step(task).await,
+            });
+        }
+        steps
+    }
+
+    /// What there is to compute for a message. `None`: it has nothing left to do.
+    pub(super) async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
+        let (stage, message) = (task.stage, &task.message);
+        if self.cancelled.check(&self.seam, message.array_id()).await {
+            tracing::debug!(array_id = %message.array_id(), work = message.name(), "run is over");
+            return Ok(None);
+        }
+        check_stage(task)?;
+        if task.attempt > stage.options.queue.attempts {
+            // Acknowledgements may have been lost time and again: what is done is no failure.
+            if self.is_done(task, message).await? {
+                return Ok(None);
+            }
+            return Err(refused(format!(
+                "delivered {} times and never finished: each time the worker died, lost the message or handed it back",
+                task.attempt
+            )));
+        }
+        match &message.work {
+            Work::Reduce(work) if stage.is_reduction() => self.group(task, work).await,
+            Work::Reduce(_) => Err(refused("a group came to a stage that works on items")),
+            Work::Map(_) => self.map_step(task),
+        }
+    }
+
+    fn map_step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
+        let (stage, message) = (task.stage, &task.message);
+        check_stage(task)?;
+        if stage.is_reduction() {
+            return Err(refused("a packet of items came to a reduction"));
+        }
+        let last = task.attempt >= stage.options.queue.attempts;
+        let leniency = match stage.options.on_failure {
+            OnFailure::Fail => Leniency::Never,
+            _ if last => Leniency::Always,
+            _ => Leniency::WhenPermanent,
+        };
+        let array_id = message.array_id().clone();
+        Ok(Some(Step::Map(Input {
+            message: message.clone(),
+            form: self.seam.shared.carrier.form(),
+            context: Context::new(array_id, Arc::clone(&stage.name), task.attempt),
+            leniency,
+            of_items: stage.works_on_items,
+        })))
+    }
+
+    /// Whether all that the message causes is durable already, as far as the tree tells. If only the
+    /// group's reduction is still to be asked for, asks for it.
+    async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
+        let work = match &message.work {
+            Work::Map(work) => work,
+            Work::Reduce(work) => {
+                let group = GroupId {
+                    array_id: work.array_id.clone(),
+                    stage: Arc::clone(&task.stage.name),
+                    level: work.level,
+                    index: work.group,
+                };
+                return Ok(self.members(&group).await? == Members::Retired);
+            }
+        };
+        let next = task.index + 1;
+        let (Some(StageKind::Reduce(_)), Some(reduction)) =
+            (self.kind_of(next), self.seam.shared.definition.stage(next))
+        else {
+            return Ok(false);
+        };
+        let PacketId { level, index } = work.packet.packet_id;
+        let (level, index, slot) = tree::parent(level, index, task.fan_in);
+        let group = GroupId {
+            array_id: work.packet.array_id.clone(),
+            stage: Arc::clone(&reduction.name),
+            level,
+            index,
+        };
+        match self.members(&group).await? {
+            Members::Retired => Ok(true),
+            Members::Present { state, values } => {
+                let arrived = values.iter().any(|(taken, _)| *taken == slot);
+                if arrived && state.is_ready(task.fan_in) {
+                    self.ask_for_reduction(next, task.fan_in, &group).await?;
+                }
+                Ok(arrived)
+            }
+        }
+    }
+
+    async fn members(&self, group: &GroupId) -> Result<Members, Failures> {
+        let scratchpad = self.seam.shared.scratchpad();
+        self.seam
+            .scratchpad("members", || scratchpad.members(group))
+            .await
+            .map_err(seam)
+    }
+
+    async fn ask_for_reduction(
+        &self,
+        stage: usize,
+        fan_in: u32,
+        group: &GroupId,
+    ) -> Result<(), Failures> {
+        let message = Message::reduce(group, fan_in);
+        let body = self.seam.shared.carrier.write_message(message);
+        let body = body.map_err(|error| refused(error.to_string()))?;
+        let sent: Result<(), String> = self
+            .seam
+            .send(stage, vec![body])
+            .await
+            .into_iter()
+            .collect();
+        sent.map_err(seam)
+    }
+
+    /// Reads a group.
+    async fn group(&self, task: &Task<'_>, work: &ReduceWork) -> Result<Option<Step>, Failures> {
+        let group = GroupId {
+            array_id: work.array_id.clone(),
+            stage: Arc::clone(&task.stage.name),
+            level: work.level,
+            index: work.group,
+        };
+        let (state, values) = match self.members(&group).await? {
+            Members::Retired => return Ok(None),
+            Members::Present { state, values } => (state, values),
+        };
+        if !state.is_ready(task.fan_in) {
+            // Whoever's write makes it complete sends this message again.
+            tracing::warn!(%group, ?state, "a group was to be reduced before it was complete");
+            return Ok(None);
+        }
+        let in_order = values.iter().map(|(slot, _)| *slot).eq(0..state.arrived);
+        if !in_order {
+            // Another may just be retiring the group: the message comes back, and finds it retired.
+            return Err(vec![ItemFailure::whole(format!(
+                "group {group}: {} of {} values could be read",
+                values.len(),
+                state.arrived
+            ))]);
+        }
+        let mut whole = Parcel {
+            array_id: group.array_id.clone(),
+            packet_id: PacketId {
+                level: group.level,
+                index: group.index,
+            },
+            value: Payload::null(),
+            array_length: None,
+            contains: 0,
+            skipped: 0,
+        };
+        let mut members = Vec::with_capacity(values.len());
+        for (slot, bytes) in &values {
+            let packet = self
+                .seam
+                .shared
+                .carrier
+                .read_packet(bytes)
+                .map_err(|error| refused(format!("group {group}, slot {slot}: {error:?}")))?;
+            whole.array_length = whole.array_length.or(packet.array_length);
+            whole.contains = whole.contains.saturating_add(packet.contains);
+            whole.skipped = whole.skipped.saturating_add(packet.skipped);
+            members.push(packet.value.clone());
+        }
+        let root = state.root;
+        let reduction = Reduction { group, root, whole };
+        Ok(Some(Step::Reduce(Box::new(reduction), members)))
+    }
+}
+
+fn check_stage(task: &Task<'_>) -> Result<(), Failures> {
+    let (stage, message) = (task.stage, &task.message);
+    if *message.stage == *stage.name {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "the message is for stage `{}`, but came to the queue of stage `{}`",
+        message.stage, stage.name
+    )))
+}
