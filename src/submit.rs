@@ -66,6 +66,8 @@ pub(crate) struct Submission<S: Source> {
     cuts: Vec<Cut>,
     batch_bytes: usize,
     queue_was_full: bool,
+    /// Whether items are of a type that stays as it is inside the process.
+    is_kept: bool,
     /// When the last packet was pulled.
     now: Instant,
     checked: Instant,
@@ -129,6 +131,7 @@ impl<S: Source> Submission<S> {
             cuts: Vec::new(),
             batch_bytes: 0,
             queue_was_full: false,
+            is_kept: local::keep(Vec::<S::Item>::new()).is_ok(),
             now: Instant::now(),
             checked: Instant::now(),
         };
@@ -328,10 +331,11 @@ impl<S: Source> Submission<S> {
         let shared = Arc::clone(&self.shared);
         let codec = match shared.carrier.form() {
             Form::Wire(codec) => codec,
-            Form::Local => {
+            Form::Local if self.is_kept => {
                 self.next_cut();
                 return Ok(());
             }
+            Form::Local => Codec::default(),
         };
         let limit = self.queue.max_body().unwrap_or(usize::MAX);
         let limit = match codec {
@@ -344,12 +348,14 @@ impl<S: Source> Submission<S> {
         loop {
             let (items, _) = self.items.split_at(count);
             let value = encode_items(items, codec, self.packets, self.offset)?;
+            let size = value.size();
             let message = self.message(value, self.packets, self.offset, count);
             let body = shared.carrier.write_message(message)?;
             if body.len() <= limit {
                 self.items.drain(..count);
                 self.move_on(count);
-                self.batch_bytes += body.len();
+                // Inside the process, a body is only a ticket.
+                self.batch_bytes += size.max(body.len());
                 self.batch.push(body);
                 return Ok(());
             }
@@ -365,7 +371,7 @@ impl<S: Source> Submission<S> {
         }
     }
 
-    /// The same inside the process, where neither bytes nor a limit matter.
+    /// The same for values that stay as they are.
     fn next_cut(&mut self) {
         self.batch_bytes += local::size(&self.items);
         let begin = self.block.len();
@@ -399,6 +405,7 @@ impl<S: Source> Submission<S> {
             let count = items.len();
             let value = match &kept {
                 Ok(kept) => Payload::Part(Arc::clone(kept), items),
+                // A float that JSON cannot write is an error in its packet, if not before.
                 Err(all) => {
                     let items = all.get(items).unwrap_or_default();
                     let value = encode_items(items, Codec::default(), packet, offset)?;

@@ -19,6 +19,7 @@ use catchment::testing::faults::{Chaos, Rates};
 use catchment::{Backend, Pipeline, Stage};
 use futures::future::join_all;
 use futures::stream;
+use serde::{Deserialize, Serialize};
 
 /// Counts the bytes that are allocated at each moment, and the most that ever were.
 struct Counting;
@@ -113,6 +114,22 @@ fn large_items_need_no_more_memory_than_what_is_in_flight() {
     assert_flat("large items", 16 * MIB, async {
         let items = (0..ITEMS).map(|_| "x".repeat(64 * 1024));
         assert_eq!(pipeline.run(items).await.unwrap(), ITEMS * 64 * 1024);
+    });
+}
+
+/// A type that is not among those that are kept as they are.
+#[derive(Serialize, Deserialize)]
+struct Text(String);
+
+#[test]
+fn values_of_own_types_need_no_more_memory_than_what_is_in_flight() {
+    assert_flat("4 GB of own values", 24 * MIB, async {
+        let lengths = Pipeline::new()
+            .map(|Text(text)| text.len() as u64)
+            .with(Stage::new().packet_size(10))
+            .reduce(|| 0, |a, b| a + b);
+        let texts = (0..40_000).map(|_| Text("r".repeat(100_000)));
+        assert_eq!(lengths.run(texts).await.unwrap(), 4_000_000_000);
     });
 }
 
