@@ -1,6 +1,8 @@
 //! The engine's parts, each by itself, so that a regression has an address: `cargo bench`, or `cargo bench -- queue`.
 //! What they make together, beside other libraries, is `scripts/bench peers`.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails is to stop")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
