@@ -198,7 +198,7 @@ async fn two_processes_that_die_one_after_the_other_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn workers_dropped_at_any_poll_lose_nothing() {
     let mut dropped = 0;
-    for seed in 0..60 {
+    for seed in 0..150 {
         let mut random = fastrand::Rng::with_seed(seed);
         let shape = [Shape::Reduce, Shape::Finish, Shape::Twice][random.usize(0..3)];
         let length = random.u64(1..40);
