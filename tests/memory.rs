@@ -123,13 +123,13 @@ struct Text(String);
 
 #[test]
 fn values_of_own_types_need_no_more_memory_than_what_is_in_flight() {
-    assert_flat("4 GB of own values", 24 * MIB, async {
+    assert_flat("400 MB of own values", 24 * MIB, async {
         let lengths = Pipeline::new()
             .map(|Text(text)| text.len() as u64)
             .with(Stage::new().packet_size(10))
             .reduce(|| 0, |a, b| a + b);
-        let texts = (0..40_000).map(|_| Text("r".repeat(100_000)));
-        assert_eq!(lengths.run(texts).await.unwrap(), 4_000_000_000);
+        let texts = (0..4_000).map(|_| Text("r".repeat(100_000)));
+        assert_eq!(lengths.run(texts).await.unwrap(), 400_000_000);
     });
 }
 
