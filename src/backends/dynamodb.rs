@@ -44,7 +44,6 @@ const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 /// the run's last write, and the service may take some days to remove what has expired: were the record gone first, a
 /// run that is submitted under the same id again would find its slots taken.
 const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
-/// How often one who waits for a run looks: at first, and at last.
 /// Between two looks at a run that is waited for: a sixteenth of what has gone by, within these limits.
 const LOOKS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
 const LOOKS_AFTER: u32 = 16;

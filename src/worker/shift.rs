@@ -82,6 +82,7 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// The worker's loop, and its orderly end.
 async fn work(
     shared: Arc<Shared>,
     options: Options,
