@@ -1,8 +1,9 @@
 //! Calls that belong together, made as one: while a call is under way, what comes in meanwhile waits
 //! and goes with the next. Under load batches fill themselves, without a timer and without delay. Where each call is
-//! billed and nobody waits for its answer, a batch that is not full waits a moment for more.
+//! billed, a batch that is not full waits a moment for more: as long as more may come.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) struct Linger {
     /// Entries that make a batch worth sending at once.
     pub(crate) full: usize,
     pub(crate) at_most: Duration,
+    /// Only while more entries are [expected](Batcher::expect).
+    pub(crate) while_expected: bool,
 }
 
 /// Gathers entries for a batched call. Dropping it gives up what has not been answered.
@@ -38,6 +41,8 @@ pub(crate) struct Batcher<T, R> {
 struct Inner<T, R> {
     call: Call<T, R>,
     linger: Option<Linger>,
+    /// Entries that may come soon.
+    expected: AtomicUsize,
     state: Mutex<State<T, R>>,
     /// Tells who lingers that the batch is full, or that nothing more will come.
     enough: Notify,
@@ -67,6 +72,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
             inner: Arc::new(Inner {
                 call: Box::new(call),
                 linger: None,
+                expected: AtomicUsize::new(0),
                 state: Mutex::new(State {
                     waiting: VecDeque::new(),
                     entries: 0,
@@ -91,6 +97,19 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
     pub(crate) fn hurry(&self) {
         self.inner.lock().hurried = true;
         self.inner.enough.notify_one();
+    }
+
+    /// So many entries may come soon.
+    pub(crate) fn expect(&self, entries: usize) {
+        self.inner.expected.fetch_add(entries, Ordering::Relaxed);
+    }
+
+    /// So many of those have come, or will not.
+    pub(crate) fn expect_no_longer(&self, entries: usize) {
+        let before = self.inner.expected.fetch_sub(entries, Ordering::Relaxed);
+        if entries > 0 && before == entries {
+            self.inner.enough.notify_one();
+        }
     }
 
     /// Hands in entries and waits for their answers, one for each. Dropped while it waits, the entries may still be
@@ -148,7 +167,8 @@ impl<T, R> Inner<T, R> {
     async fn linger(&self, linger: Linger) {
         let is_enough = || {
             let state = self.lock();
-            state.hurried || state.entries >= linger.full
+            let nothing_comes = linger.while_expected && self.expected.load(Ordering::Relaxed) == 0;
+            state.hurried || nothing_comes || state.entries >= linger.full
         };
         let enough = async {
             while !is_enough() {
@@ -286,6 +306,7 @@ mod tests {
         let linger = Linger {
             full: 10,
             at_most: 5 * SECOND,
+            while_expected: false,
         };
         let batcher = doubling(&calls).lingering(Some(linger));
         // Three wait for five seconds; twelve go at once; what comes when there is no time left, too.
@@ -300,6 +321,31 @@ mod tests {
         assert_eq!(calls.first(), Some(&(5, 3)));
         assert_eq!(calls.get(1), Some(&(6, 12)));
         assert_eq!(calls.last(), Some(&(7, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_only_while_more_may_come() {
+        let calls = Arc::default();
+        let linger = Linger {
+            full: 10,
+            at_most: 5 * SECOND,
+            while_expected: true,
+        };
+        let batcher = doubling(&calls).lingering(Some(linger));
+        batcher.submit(vec![1]).await;
+        batcher.expect(3);
+        let others = async {
+            tokio::time::sleep(SECOND).await;
+            let second = batcher.submit(vec![2]);
+            batcher.expect_no_longer(1);
+            let none = async {
+                tokio::time::sleep(SECOND).await;
+                batcher.expect_no_longer(2);
+            };
+            futures::join!(second, none);
+        };
+        futures::join!(batcher.submit(vec![3]), others);
+        assert_eq!(*calls.lock().unwrap(), [(0, 1), (3, 2)]);
     }
 
     #[tokio::test]

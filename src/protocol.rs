@@ -109,6 +109,16 @@ impl Protocol {
         self.seam.acknowledge(stage, receipts).await
     }
 
+    /// So many of a stage's messages have been received: until they are worked off, what they cause may come soon.
+    pub(crate) fn expect(&self, stage: usize, messages: usize) {
+        self.seam.expect(stage, messages);
+    }
+
+    /// So many of those have been worked off, or given up.
+    pub(crate) fn expect_no_longer(&self, stage: usize, messages: usize) {
+        self.seam.expect_no_longer(stage, messages);
+    }
+
     /// What waits for more of its kind goes at once from here on.
     pub(crate) fn hurry(&self) {
         self.seam.hurry();

@@ -18,6 +18,12 @@ use crate::scratchpad::{Arrival, GroupId};
 /// How long an acknowledgement waits for others. Heartbeats hold the message meanwhile.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long what a message causes waits for others while more are being worked on: neighbours share a request. Whoever works
+/// has its place free meanwhile.
+const GOES_ON_WITHIN: Duration = Duration::from_millis(50);
+/// Partial results that are worth writing at once: a group of the default size.
+const MANY_ARRIVALS: usize = 32;
+
 /// A partial result on its way into its slot at a reducing stage.
 #[derive(Clone)]
 pub(crate) struct Partial {
@@ -42,13 +48,26 @@ impl Seam {
         let stages = 0..shared.definition.stages().len();
         let sends: Arc<[_]> = stages
             .clone()
-            .map(|stage| send_to(&shared, stage))
+            .map(|stage| {
+                let batch = batches.get(stage).copied().flatten();
+                send_to(&shared, stage).lingering(batch.map(|full| Linger {
+                    full,
+                    at_most: GOES_ON_WITHIN,
+                    while_expected: true,
+                }))
+            })
             .collect();
-        let arrivals = arrive_at(&shared, &sends);
+        let is_charged = batches.iter().any(Option::is_some);
+        let arrivals = arrive_at(&shared, &sends).lingering(is_charged.then_some(Linger {
+            full: MANY_ARRIVALS,
+            at_most: GOES_ON_WITHIN,
+            while_expected: true,
+        }));
         let acknowledgements = stages.map(|stage| {
             let linger = batches.get(stage).copied().flatten().map(|full| Linger {
                 full,
                 at_most: ACKNOWLEDGED_WITHIN,
+                while_expected: false,
             });
             acknowledge_on(&shared, stage).lingering(linger)
         });
@@ -90,8 +109,39 @@ impl Seam {
         }
     }
 
-    /// Acknowledgements wait for each other no longer.
+    /// So many of a stage's messages are here, and what they cause may come soon.
+    pub(crate) fn expect(&self, stage: usize, messages: usize) {
+        match self.sends_on(stage) {
+            Some(sends) => sends.expect(messages),
+            None => self.arrivals.expect(messages),
+        }
+    }
+
+    /// So many of those have been worked off, or given up.
+    pub(crate) fn expect_no_longer(&self, stage: usize, messages: usize) {
+        match self.sends_on(stage) {
+            Some(sends) => sends.expect_no_longer(messages),
+            None => self.arrivals.expect_no_longer(messages),
+        }
+    }
+
+    /// Where a stage's packets go on to another map stage, the way to its queue.
+    fn sends_on(&self, stage: usize) -> Option<&Batcher<Bytes, ()>> {
+        let definition = &self.shared.definition;
+        let next = stage + 1;
+        let is_map = |stage| definition.stage(stage).is_some_and(|s| !s.is_reduction());
+        match is_map(stage) && is_map(next) {
+            true => self.sends.get(next),
+            false => None,
+        }
+    }
+
+    /// Nothing waits for others of its kind any longer.
     pub(crate) fn hurry(&self) {
+        self.arrivals.hurry();
+        for batcher in &*self.sends {
+            batcher.hurry();
+        }
         for batcher in &self.acknowledgements {
             batcher.hurry();
         }

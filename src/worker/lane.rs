@@ -51,6 +51,8 @@ pub(super) struct Lane {
     concurrency: usize,
     prefetch: Prefetch,
     waiting: VecDeque<Held>,
+    /// Messages that waited until they were somebody else's.
+    lost: usize,
     receiving: bool,
     /// Messages that the user's function works on, and the weight they have.
     running: usize,
@@ -104,12 +106,20 @@ impl Lane {
             by_items: definition.execution == Execution::Async && definition.works_on_items,
             concurrency: options.concurrency,
             waiting: VecDeque::new(),
+            lost: 0,
             receiving: false,
             running: 0,
             weight: 0,
             last_weight: 0,
             begun: 0,
         }
+    }
+
+    /// The queues it receives from and sends packets on to, with their stages.
+    pub(super) fn queues(&self) -> impl Iterator<Item = (usize, &dyn Queue)> {
+        let own = (self.stage, &*self.queue);
+        let next = self.next.as_deref().map(|queue| (self.stage + 1, queue));
+        std::iter::once(own).chain(next)
     }
 
     /// The next messages to work on together, as far as the stage has room for them: all there are for a CPU-bound
@@ -121,7 +131,9 @@ impl Lane {
             let Some(held) = self.waiting.pop_front() else {
                 break;
             };
-            if !held.hold.is_lost() {
+            if held.hold.is_lost() {
+                self.lost += 1;
+            } else {
                 self.may_begin = self.may_begin.saturating_sub(1);
                 self.running += 1;
                 self.begun += 1;
@@ -195,6 +207,11 @@ impl Lane {
             0 => 1,
             weight => (self.concurrency.saturating_sub(self.weight) / weight).max(1),
         }
+    }
+
+    /// How many messages that waited have been lost since this was asked.
+    pub(super) fn take_lost(&mut self) -> usize {
+        std::mem::take(&mut self.lost)
     }
 
     /// Everything that has not been begun.

@@ -93,8 +93,10 @@ async fn work(
     let carrier = Arc::clone(&shared);
     let mut batches = vec![None; shared.definition.stages().len()];
     for lane in &lanes {
-        if let Some(batch) = batches.get_mut(lane.stage) {
-            *batch = lane.queue.batch();
+        for (stage, queue) in lane.queues() {
+            if let Some(batch) = batches.get_mut(stage) {
+                *batch = queue.batch();
+            }
         }
     }
     let protocol = Protocol::new(Seam::new(shared, &batches), options.cancel_check);
@@ -139,6 +141,7 @@ async fn work(
             }
             Some((index, deliveries)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
+                    shift.protocol.expect(lane.stage, deliveries.len());
                     lane.accept(&carrier.carrier, deliveries);
                 }
             }
@@ -209,6 +212,7 @@ impl Shift {
         for (index, lane) in self.lanes.iter_mut().enumerate().rev() {
             loop {
                 let taken = lane.take();
+                self.protocol.expect_no_longer(lane.stage, lane.take_lost());
                 if taken.is_empty() {
                     break;
                 }
@@ -412,6 +416,7 @@ impl Hands {
 impl Holder for Hands {
     fn worked(&self, messages: usize) {
         self.working.fetch_sub(messages, Ordering::Relaxed);
+        self.protocol.expect_no_longer(self.stage, messages);
         self.free(messages, 0);
     }
 
@@ -473,6 +478,7 @@ impl Drop for Hands {
                 .let_go(self.deliveries.iter().map(|delivery| &delivery.receipt));
         }
         let working = self.working.load(Ordering::Relaxed);
+        self.protocol.expect_no_longer(self.stage, working);
         self.free(working, held);
     }
 }

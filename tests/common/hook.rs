@@ -63,6 +63,11 @@ pub(crate) trait Hook: Send + Sync + 'static {
 
     /// What a read of a group brought.
     fn read(&self, _members: &mut Members) {}
+
+    /// How many messages a request of its queues takes, where there is to be a charge for it.
+    fn batch(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Queues, a queue or a scratchpad behind a hook.
@@ -188,6 +193,10 @@ impl Queue for Hooked<dyn Queue> {
 
     fn max_body(&self) -> Option<usize> {
         self.inner.max_body()
+    }
+
+    fn batch(&self) -> Option<usize> {
+        self.hook.batch()
     }
 }
 

@@ -10,6 +10,7 @@
 mod common;
 
 mod attach;
+mod batching;
 mod cancel;
 mod deploy;
 mod limits;
