@@ -228,6 +228,16 @@ impl<I, R> Deployment<I, R> {
         self.shared.backend.requests()
     }
 
+    #[cfg(all(feature = "lambda", feature = "dynamodb"))]
+    pub(crate) fn definition(&self) -> &Definition {
+        &self.shared.definition
+    }
+
+    #[cfg(all(feature = "lambda", feature = "dynamodb"))]
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.shared.backend
+    }
+
     /// The stages' names, in order.
     pub fn stages(&self) -> impl Iterator<Item = &str> {
         let stages = self.shared.definition.stages();

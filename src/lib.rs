@@ -29,6 +29,8 @@ mod run;
 mod seam;
 mod stage;
 mod submit;
+#[cfg(all(feature = "lambda", feature = "dynamodb"))]
+mod template;
 mod tree;
 mod worker;
 
@@ -51,4 +53,6 @@ pub use scratchpad::Failure;
 pub use stage::{
     Backoff, Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage,
 };
+#[cfg(all(feature = "lambda", feature = "dynamodb"))]
+pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};
 pub use worker::{RunningWorker, Worker};

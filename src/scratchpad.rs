@@ -316,6 +316,12 @@ pub trait Scratchpad: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Itself, where this crate's templates are to know how its tables are set.
+    #[doc(hidden)]
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+
     /// Begins a run: conditional on the array id being new. Atomic.
     async fn begin(&self, record: &RunRecord) -> Result<Begun>;
 

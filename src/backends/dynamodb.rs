@@ -22,6 +22,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::item::{Item, Terms};
+#[cfg(feature = "lambda")]
+pub(crate) use self::{
+    groups::EXPIRES,
+    provision::{Table, tables},
+    runs::FAILURE_MARK,
+};
 use super::aws::{self, CountRequests};
 use crate::change::Change;
 use crate::error::{Error, Result};
@@ -78,14 +84,15 @@ pub struct DynamoDbScratchpad {
     retention: Duration,
 }
 
-#[derive(Debug)]
-struct Tables {
-    scratchpad: String,
-    results: String,
+/// The names of a deployment's tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables {
+    pub(crate) scratchpad: String,
+    pub(crate) results: String,
 }
 
 impl Tables {
-    fn of(deployment: &str) -> Self {
+    pub(crate) fn of(deployment: &str) -> Self {
         Self {
             scratchpad: format!("{deployment}-scratchpad"),
             results: format!("{deployment}-results"),
@@ -139,6 +146,12 @@ impl DynamoDbScratchpad {
     /// The requests made through this client so far.
     pub fn requests(&self) -> Requests {
         self.requests.clone()
+    }
+
+    /// Where it keeps what it knows.
+    #[cfg(feature = "lambda")]
+    pub(crate) fn names(&self) -> &Tables {
+        &self.tables
     }
 
     /// When what is written to the scratchpad's table now expires, as the service wants it: in seconds since 1970.
@@ -246,6 +259,10 @@ impl Scratchpad for DynamoDbScratchpad {
 
     async fn deprovision(&self) -> Result<Vec<Change>> {
         provision::deprovision(self).await
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {

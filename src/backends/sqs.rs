@@ -18,15 +18,18 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use self::batch::{Operation, Refusal};
+#[cfg(all(feature = "lambda", feature = "dynamodb"))]
+pub(crate) use self::provision::{QueueSettings, settings};
 use super::aws::{self, CountRequests};
 use crate::change::Change;
+use crate::definition::DEAD_LETTER_SUFFIX;
 use crate::error::{Error, Result};
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 use crate::requests::Requests;
 
 const SERVICE: &str = "SQS";
 /// The service's limit of a message, and of a request: 1 MiB.
-const MAX_PAYLOAD: usize = 1024 * 1024;
+pub(crate) const MAX_PAYLOAD: usize = 1024 * 1024;
 /// What every endpoint takes.
 const LEAST_PAYLOAD: usize = 256 * 1024;
 /// The longest that the service keeps a message hidden, counted from when it was received: 12 hours.
@@ -116,6 +119,12 @@ impl SqsQueues {
     pub fn requests(&self) -> Requests {
         self.service.requests.clone()
     }
+
+    /// Bytes of a message that its queues take.
+    #[cfg(all(feature = "lambda", feature = "dynamodb"))]
+    pub(crate) fn most_payload(&self) -> usize {
+        self.service.max_payload
+    }
 }
 
 impl Service {
@@ -157,8 +166,8 @@ impl Service {
 }
 
 /// The name of a queue's dead-letter queue.
-fn dead_name(queue: &str) -> String {
-    format!("{queue}-dead")
+pub(crate) fn dead_name(queue: &str) -> String {
+    format!("{queue}{DEAD_LETTER_SUFFIX}")
 }
 
 #[async_trait]
@@ -183,6 +192,10 @@ impl Queues for SqsQueues {
 
     async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
         provision::deprovision(&self.service, name).await
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 }
 

@@ -154,6 +154,7 @@ impl Stage {
         let options = StageOptions {
             concurrency,
             timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            has_timeout: self.timeout.is_some(),
             backoff: self.backoff.unwrap_or_default(),
             rate_limit: self.rate_limit,
             packet_size: self.packet_size,
@@ -253,6 +254,12 @@ pub(crate) struct Place {
 pub(crate) struct StageOptions {
     pub(crate) concurrency: usize,
     pub(crate) timeout: Duration,
+    /// Whether the timeout was asked for, rather than being the default.
+    #[cfg_attr(
+        not(all(feature = "lambda", feature = "dynamodb")),
+        allow(dead_code, reason = "for templates")
+    )]
+    pub(crate) has_timeout: bool,
     pub(crate) backoff: Backoff,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) packet_size: Option<u32>,

@@ -24,7 +24,7 @@ use crate::scratchpad::{Arrival, GroupId, GroupState, Members};
 pub(super) const GROUP: &str = "groupId";
 pub(super) const SLOT: &str = "slot";
 /// When the item expires.
-pub(super) const EXPIRES: &str = "expiresAt";
+pub(crate) const EXPIRES: &str = "expiresAt";
 /// The sort key of a group's own item.
 const STATE: &str = "group";
 const ARRIVED: &str = "arrived";

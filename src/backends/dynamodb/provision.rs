@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::runs::ARRAY;
-use super::{BACKOFF, DynamoDbScratchpad, SERVICE};
+use super::{BACKOFF, DynamoDbScratchpad, SERVICE, Tables};
 use crate::backends::aws;
 use crate::change::Change;
 use crate::error::{Error, Result};
@@ -19,20 +19,21 @@ use crate::error::{Error, Result};
 /// How long a new table may take until it can be used.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A table, and what it is keyed by.
-struct Table<'a> {
-    name: &'a str,
-    keys: &'static [(&'static str, KeyType)],
+/// A table, and what it is keyed by: texts.
+pub(crate) struct Table<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) keys: &'static [(&'static str, KeyType)],
 }
 
-fn tables(scratchpad: &DynamoDbScratchpad) -> [Table<'_>; 2] {
+/// The one place that says what the tables are, for `provision` and for templates: the scratchpad's, and the results'.
+pub(crate) fn tables(names: &Tables) -> [Table<'_>; 2] {
     [
         Table {
-            name: &scratchpad.tables.scratchpad,
+            name: &names.scratchpad,
             keys: &[(GROUP, KeyType::Hash), (SLOT, KeyType::Range)],
         },
         Table {
-            name: &scratchpad.tables.results,
+            name: &names.results,
             keys: &[(ARRAY, KeyType::Hash)],
         },
     ]
@@ -43,13 +44,13 @@ fn resource(table: &str) -> String {
 }
 
 pub(super) async fn provision(scratchpad: &DynamoDbScratchpad) -> Result<Vec<Change>> {
-    let ensured = tables(scratchpad).map(|table| ensure(scratchpad, table));
+    let ensured = tables(&scratchpad.tables).map(|table| ensure(scratchpad, table));
     futures::future::try_join_all(ensured).await
 }
 
 pub(super) async fn deprovision(scratchpad: &DynamoDbScratchpad) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
-    for Table { name, .. } in tables(scratchpad) {
+    for Table { name, .. } in tables(&scratchpad.tables) {
         let deleted = scratchpad.client.delete_table().table_name(name).send();
         match deleted.await {
             Ok(_) => changes.push(Change::deleted(resource(name))),

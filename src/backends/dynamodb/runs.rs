@@ -3,7 +3,7 @@
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure as OnRefusal};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -26,6 +26,10 @@ const CANCELLED: &str = "cancelled";
 const RESULT: &str = "result";
 /// That failures are on record, which are to be looked up in the scratchpad's table.
 const FAILURES: &str = "failures";
+/// All that [`mark_failures`](DynamoDbScratchpad::mark_failures) touches: a template lets most stages write nothing else
+/// to this table.
+#[cfg(feature = "lambda")]
+pub(crate) const FAILURE_MARK: [&str; 3] = [ARRAY, EXPIRES, FAILURES];
 /// The sort key of the mark that a run is over.
 const OVER: &str = "over";
 
@@ -70,7 +74,7 @@ impl DynamoDbScratchpad {
             .set_item(Some(item))
             .condition_expression(condition)
             .set_expression_attribute_names(names)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_values_on_condition_check_failure(OnRefusal::AllOld)
             .send()
             .await;
         match written {
@@ -97,10 +101,12 @@ impl DynamoDbScratchpad {
         }
     }
 
-    /// Sets attributes of a run's item, if the condition holds.
+    /// Sets attributes of a run's item, if the condition holds. Where it does not, `answer` says whether the item is to
+    /// be looked at: most stages may not read results.
     async fn set(
         &self,
         array_id: &ArrayId,
+        answer: OnRefusal,
         write: impl FnOnce(&mut Terms) -> (Vec<String>, String),
     ) -> Result<Result<(), Refused>> {
         let table = &self.tables.results;
@@ -116,7 +122,7 @@ impl DynamoDbScratchpad {
         let written = self
             .update(table, key(array_id), expression, terms)
             .condition_expression(condition)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_values_on_condition_check_failure(answer)
             .send()
             .await;
         match written {
@@ -138,7 +144,7 @@ impl DynamoDbScratchpad {
         array_length: u64,
         packets: u64,
     ) -> Result<()> {
-        let written = self.set(array_id, |terms| {
+        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
             let mut condition = Vec::new();
             let set = [(LENGTH, array_length), (PACKETS, packets)].map(|(name, number)| {
                 let same = terms.equal(name, item::number(number));
@@ -166,7 +172,7 @@ impl DynamoDbScratchpad {
     }
 
     pub(super) async fn mark_submitted(&self, array_id: &ArrayId) -> Result<()> {
-        let written = self.set(array_id, |terms| {
+        let written = self.set(array_id, OnRefusal::None, |terms| {
             let submitted = terms.equal(SUBMITTED, AttributeValue::Bool(true));
             (vec![submitted], String::new())
         });
@@ -176,7 +182,7 @@ impl DynamoDbScratchpad {
 
     /// Notes that failures are on record. False for an unknown run.
     pub(super) async fn mark_failures(&self, array_id: &ArrayId) -> Result<bool> {
-        let written = self.set(array_id, |terms| {
+        let written = self.set(array_id, OnRefusal::None, |terms| {
             let failures = terms.equal(FAILURES, AttributeValue::Bool(true));
             (vec![failures], String::new())
         });
@@ -184,7 +190,7 @@ impl DynamoDbScratchpad {
     }
 
     pub(super) async fn write_result(&self, array_id: &ArrayId, result: &Bytes) -> Result<bool> {
-        let written = self.set(array_id, |terms| {
+        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
             let set = vec![terms.equal(RESULT, item::bytes(result))];
             let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
             (set, condition)
@@ -204,7 +210,7 @@ impl DynamoDbScratchpad {
     }
 
     pub(super) async fn cancel_run(&self, array_id: &ArrayId) -> Result<bool> {
-        let written = self.set(array_id, |terms| {
+        let written = self.set(array_id, OnRefusal::None, |terms| {
             let set = vec![terms.equal(CANCELLED, AttributeValue::Bool(true))];
             (set, terms.lacks(RESULT))
         });

@@ -25,22 +25,43 @@ const DELETED_WAIT: Duration = Duration::from_secs(5);
 
 type Attributes = HashMap<Name, String>;
 
+/// What a stage's queue is set to; its dead-letter queue as well, but for the deliveries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueSettings {
+    /// In seconds.
+    pub(crate) visibility: i32,
+    /// In seconds.
+    pub(crate) retention: u32,
+    /// In bytes.
+    pub(crate) max_message: usize,
+    /// After so many deliveries the service moves a message to the dead letters by itself.
+    pub(crate) deliveries: u32,
+}
+
+/// The one place that says how queues are set, for `provision` and for templates.
+pub(crate) fn settings(max_payload: usize, options: &QueueOptions) -> QueueSettings {
+    QueueSettings {
+        visibility: whole_seconds(options.visibility_timeout),
+        retention: RETENTION_DAYS * 24 * 60 * 60,
+        max_message: max_payload,
+        deliveries: options
+            .attempts
+            .saturating_mul(SAFETY_NET)
+            .clamp(1, MOST_DELIVERIES),
+    }
+}
+
 pub(super) async fn provision(
     service: &Service,
     name: &str,
     options: &QueueOptions,
 ) -> Result<Vec<Change>> {
     let dead = dead_name(name);
+    let settings = settings(service.max_payload, options);
     let shared = [
-        (
-            Name::VisibilityTimeout,
-            whole_seconds(options.visibility_timeout).to_string(),
-        ),
-        (
-            Name::MessageRetentionPeriod,
-            (RETENTION_DAYS * 24 * 60 * 60).to_string(),
-        ),
-        (Name::MaximumMessageSize, service.max_payload.to_string()),
+        (Name::VisibilityTimeout, settings.visibility.to_string()),
+        (Name::MessageRetentionPeriod, settings.retention.to_string()),
+        (Name::MaximumMessageSize, settings.max_message.to_string()),
     ];
     let mut changes = vec![ensure(service, &dead, &Attributes::from(shared.clone())).await?];
     let arn = attributes(
@@ -51,10 +72,9 @@ pub(super) async fn provision(
     )
     .await?;
     let arn = arn.get(&Name::QueueArn).cloned().unwrap_or_default();
-    let deliveries = options.attempts.saturating_mul(SAFETY_NET);
     let policy = json!({
         "deadLetterTargetArn": arn,
-        "maxReceiveCount": deliveries.clamp(1, MOST_DELIVERIES),
+        "maxReceiveCount": settings.deliveries,
     });
     let mut wanted = Attributes::from(shared);
     wanted.insert(Name::RedrivePolicy, policy.to_string());

@@ -1,0 +1,282 @@
+//! Templates of everything that a deployment needs on AWS: the queues and tables that `provision` makes, a function for each stage,
+//! and what ties them together.
+
+mod functions;
+mod node;
+mod options;
+mod plan;
+mod resources;
+mod roles;
+
+use self::functions::Function;
+use self::node::{Node, list, map, reference, substitute};
+use self::options::invalid;
+pub use self::options::{Architecture, FunctionOptions, Template, TemplateOptions};
+use self::plan::Plan;
+use self::resources::Ids;
+use crate::backends::dynamodb::{DynamoDbScratchpad, Tables, tables};
+use crate::backends::sqs::{MAX_PAYLOAD, SqsQueues};
+use crate::deployment::Deployment;
+use crate::error::{Error, Result};
+
+/// The longest name that a function may have.
+const LONGEST_FUNCTION_NAME: usize = 64;
+
+impl<I, R> Deployment<I, R> {
+    /// A template, in YAML, of all that this deployment needs to run on AWS Lambda, with the default
+    /// [options](TemplateOptions): for each stage its queue, its dead-letter queue, a function that is given the queue's messages, the
+    /// function's logs, and a role that allows what the stage's code does and no more; the two tables; and an HTTP API with
+    /// a function behind it.
+    ///
+    /// Queues and tables are those of [`provision`](Self::provision), which finds nothing to change in them. Every function is the
+    /// same program: the variable `CATCHMENT_STAGE` names the stage it serves (`api` for the API's), and
+    /// `CATCHMENT_DEPLOYMENT` the deployment. Nothing is asked of AWS, and the same deployment gives the same text each time.
+    ///
+    /// **The HTTP API is open to everybody who knows its address**: put an authorizer before it, or leave it out.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, Stage, Template};
+    ///
+    /// # fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new()
+    ///     .map(|n: i64| n * 2).with(Stage::named("times_two"))
+    ///     .reduce(|| 0, |a, b| a + b).with(Stage::named("sum"));
+    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let template = adder.template(Template::Sam)?;
+    /// assert!(template.contains("QueueName: adder-times_two\n"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where a stage's options and Lambda's limits do not go together: it names the
+    /// stage, the numbers, and what to set.
+    pub fn template(&self, template: Template) -> Result<String> {
+        self.template_with(template, &TemplateOptions::default())
+    }
+
+    /// As [`template`](Self::template), with options.
+    ///
+    /// # Errors
+    /// As [`template`](Self::template), and for options that Lambda does not take.
+    pub fn template_with(&self, template: Template, options: &TemplateOptions) -> Result<String> {
+        let name = self.name();
+        let definition = self.definition();
+        if let Some(unknown) = options
+            .named_stages()
+            .find(|stage| definition.position(stage).is_none())
+        {
+            let known: Vec<&str> = self.stages().collect();
+            return Err(invalid(format!(
+                "template options for stage `{unknown}`: deployment `{name}` has no such stage, but {}",
+                known.join(", ")
+            )));
+        }
+        let queues = self.backend().queues.as_any();
+        let max_payload = queues
+            .and_then(|queues| queues.downcast_ref::<SqsQueues>())
+            .map_or(MAX_PAYLOAD, SqsQueues::most_payload);
+        let scratchpad = self.backend().scratchpad.as_any();
+        let names = scratchpad
+            .and_then(|scratchpad| scratchpad.downcast_ref::<DynamoDbScratchpad>())
+            .map_or_else(|| Tables::of(name), |own| own.names().clone());
+        let path = options.api_path(name)?;
+        let days = options.log_days()?;
+        let ids = Ids::of(definition);
+
+        let mut resources = Vec::new();
+        let [scratchpad, results] = tables(&names);
+        resources.push((ids.scratchpad.clone(), resources::table(&scratchpad)));
+        resources.push((ids.results.clone(), resources::table(&results)));
+        for (index, (stage, part)) in definition.stages().iter().zip(&ids.stages).enumerate() {
+            if path.is_some() && &*stage.name == functions::API {
+                return Err(invalid(format!(
+                    "stage `{0}`: the function of the HTTP API is called `{0}`: give the stage another name, or make the template without an API",
+                    functions::API
+                )));
+            }
+            let plan = Plan::of(stage, max_payload, &options.of_stage(&stage.name))?;
+            let function = Function {
+                deployment: name,
+                stage: &stage.name,
+                memory: plan.function.memory,
+                timeout: plan.timeout,
+                part,
+            };
+            check_name(&function)?;
+            resources.extend(resources::queues(name, &stage.name, &plan, part));
+            resources.push((part.logs.clone(), resources::logs(&function.name(), days)));
+            let statements = roles::of_stage(definition, index, &ids);
+            resources.push((part.role.clone(), roles::role(statements, &part.logs)));
+            resources.extend(functions::of_stage(template, &function, &plan));
+        }
+        if let Some(path) = &path {
+            let memory = options.common().resolve("the API's function")?.memory;
+            let function = functions::api_function(name, memory, &ids);
+            check_name(&function)?;
+            let part = function.part;
+            resources.push((part.logs.clone(), resources::logs(&function.name(), days)));
+            let statements = roles::of_api(definition, &ids);
+            resources.push((part.role.clone(), roles::role(statements, &part.logs)));
+            resources.extend(functions::of_api(template, &function, path));
+        }
+        let document = document(template, name, options, resources, path.as_deref());
+        let text = serde_saphyr::to_string(&document);
+        let text = text.map_err(|error| Error::encode("the template", error))?;
+        Ok(format!(
+            "{}{text}",
+            header(template, name, options, path.as_deref())
+        ))
+    }
+}
+
+fn check_name(function: &Function<'_>) -> Result<()> {
+    let name = function.name();
+    match name.len() <= LONGEST_FUNCTION_NAME {
+        true => Ok(()),
+        false => Err(invalid(format!(
+            "stage `{}`: its function `{name}` has a name of {} characters, and Lambda takes {LONGEST_FUNCTION_NAME}: shorten the stage's or the deployment's name",
+            function.stage,
+            name.len()
+        ))),
+    }
+}
+
+/// Where the program's zip file is.
+fn code(template: Template, name: &str, options: &TemplateOptions) -> String {
+    let binary = options.binary_name(name);
+    match (options.code_path(), template) {
+        (Some(path), _) => path.to_owned(),
+        (None, Template::Sam) => built(&binary),
+        (None, Template::CloudFormation) => format!("{binary}.zip"),
+    }
+}
+
+fn built(binary: &str) -> String {
+    format!("target/lambda/{binary}/bootstrap.zip")
+}
+
+fn document(
+    template: Template,
+    name: &str,
+    options: &TemplateOptions,
+    resources: Vec<(String, Node)>,
+    path: Option<&str>,
+) -> Node {
+    let code = code(template, name, options);
+    let mut document = vec![(
+        "AWSTemplateFormatVersion".to_owned(),
+        Node::from("2010-09-09"),
+    )];
+    let mut add = |key: &str, value: Node| document.push((key.to_owned(), value));
+    if template == Template::Sam {
+        add("Transform", "AWS::Serverless-2016-10-31".into());
+    }
+    add(
+        "Description",
+        format!("Deployment {name}: queues, tables, and a function for each stage").into(),
+    );
+    let mut parameters = vec![
+        (
+            "Architecture".to_owned(),
+            map! {
+                "Type" => "String",
+                "Description" => "The processors that the program was built for",
+                "AllowedValues" => list!["arm64", "x86_64"],
+                "Default" => options.processors().name(),
+            },
+        ),
+        (
+            "Receive".to_owned(),
+            map! {
+                "Type" => "String",
+                "Description" => "Whether the functions are given messages; false pauses them, or leaves the work to others",
+                "AllowedValues" => list!["true", "false"],
+                "Default" => "true",
+            },
+        ),
+    ];
+    if template == Template::CloudFormation {
+        parameters.push((
+            "CodeBucket".to_owned(),
+            map! {
+                "Type" => "String",
+                "Description" => "The S3 bucket that has the program's zip file",
+            },
+        ));
+        parameters.push((
+            "CodeKey".to_owned(),
+            map! {
+                "Type" => "String",
+                "Description" => "The zip file's key in it: another one for each version, or functions keep the old one",
+                "Default" => code.clone(),
+            },
+        ));
+    }
+    add("Parameters", parameters.into());
+    let receiving = map! { "Fn::Equals" => list![reference("Receive"), "true"] };
+    add("Conditions", map! { "IsReceiving" => receiving });
+    if template == Template::Sam {
+        let mut function = functions::runtime();
+        function.push(("CodeUri".to_owned(), code.into()));
+        add("Globals", map! { "Function" => function });
+    }
+    add("Resources", resources.into());
+    if let Some(path) = path {
+        let url = substitute(format!(
+            "https://${{HttpApi}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}{path}"
+        ));
+        add(
+            "Outputs",
+            map! { "ApiUrl" => map! {
+                "Description" => "Where arrays are submitted, with POST",
+                "Value" => url,
+            } },
+        );
+    }
+    document.into()
+}
+
+/// How the template was made, and what to do with it.
+fn header(template: Template, name: &str, options: &TemplateOptions, path: Option<&str>) -> String {
+    let binary = options.binary_name(name);
+    let flag = options.processors().flag();
+    let (kind, commands) = match template {
+        Template::Sam => (
+            "Sam",
+            format!(
+                "\
+#   cargo lambda build --release {flag} --output-format zip --bin {binary}
+#   sam deploy --template-file template.yaml --stack-name {name} --capabilities CAPABILITY_IAM --resolve-s3\n"
+            ),
+        ),
+        Template::CloudFormation => {
+            let key = code(template, name, options);
+            let zip = built(&binary);
+            (
+                "CloudFormation",
+                format!(
+                    "\
+#   cargo lambda build --release {flag} --output-format zip --bin {binary}
+#   aws s3 cp {zip} s3://BUCKET/{key}
+#   aws cloudformation deploy --template-file template.yaml --stack-name {name} --capabilities CAPABILITY_IAM \\
+#     --parameter-overrides CodeBucket=BUCKET CodeKey={key}\n"
+                ),
+            )
+        }
+    };
+    let open = match path {
+        Some(_) => {
+            "# The HTTP API is open to everybody who knows its address: put an authorizer before it.\n"
+        }
+        None => "",
+    };
+    format!(
+        "\
+# Deployment `{name}` of catchment, made by Deployment::template(Template::{kind}): rather than changing this file, change the
+# pipeline or the options, and make it again. As template.yaml in the program's folder, it is deployed with
+#
+{commands}#
+{open}# Deleting the stack deletes queues and tables with everything in them.
+"
+    )
+}

@@ -1,0 +1,222 @@
+//! Queues, tables and logs, as `provision` makes them, and what everything is called within a template.
+
+use std::collections::HashSet;
+
+use aws_sdk_dynamodb::types::BillingMode;
+
+use super::node::{Node, arn, list, map, resource};
+use super::plan::Plan;
+use crate::backends::dynamodb::{EXPIRES, Table};
+use crate::backends::sqs::dead_name;
+use crate::definition::{Definition, queue_name};
+
+/// The logical ids of a template.
+pub(super) struct Ids {
+    pub(super) stages: Vec<Part>,
+    pub(super) api: Part,
+    pub(super) scratchpad: String,
+    pub(super) results: String,
+}
+
+/// The logical ids of a stage's resources; the API's function has a role and logs only.
+pub(super) struct Part {
+    pub(super) queue: String,
+    pub(super) dead: String,
+    pub(super) logs: String,
+    pub(super) role: String,
+    pub(super) function: String,
+    pub(super) mapping: String,
+}
+
+impl Part {
+    fn new(prefix: &str) -> Self {
+        Self {
+            queue: format!("{prefix}Queue"),
+            dead: format!("{prefix}DeadLetterQueue"),
+            logs: format!("{prefix}Logs"),
+            role: format!("{prefix}Role"),
+            function: format!("{prefix}Function"),
+            mapping: format!("{prefix}Mapping"),
+        }
+    }
+
+    fn all(&self) -> [&String; 6] {
+        let Self {
+            queue,
+            dead,
+            logs,
+            role,
+            function,
+            mapping,
+        } = self;
+        [queue, dead, logs, role, function, mapping]
+    }
+}
+
+impl Ids {
+    pub(super) fn of(definition: &Definition) -> Self {
+        let mut ids = Self {
+            stages: Vec::new(),
+            api: Part::new("Api"),
+            scratchpad: "ScratchpadTable".to_owned(),
+            results: "ResultsTable".to_owned(),
+        };
+        let mut taken: HashSet<String> = ids.api.all().into_iter().cloned().collect();
+        for stage in definition.stages() {
+            let prefix = camel_case(&stage.name);
+            // Names that differ in `-` and `_` only become one.
+            let mut part = Part::new(&prefix);
+            let mut copy = 2;
+            while part.all().into_iter().any(|id| taken.contains(id)) {
+                part = Part::new(&format!("{prefix}{copy}"));
+                copy += 1;
+            }
+            taken.extend(part.all().into_iter().cloned());
+            ids.stages.push(part);
+        }
+        ids
+    }
+}
+
+/// Letters and digits only. It begins with a letter.
+fn camel_case(name: &str) -> String {
+    let mut text = String::new();
+    let mut starts = true;
+    for c in name.chars() {
+        match c.is_ascii_alphanumeric() {
+            true if starts => text.push(c.to_ascii_uppercase()),
+            true => text.push(c),
+            false => {}
+        }
+        starts = !c.is_ascii_alphanumeric();
+    }
+    match text.chars().next() {
+        Some(first) if first.is_ascii_alphabetic() => text,
+        _ => format!("Stage{text}"),
+    }
+}
+
+/// What is stored goes with the stack: it is said, rather than left to a default.
+fn stored(kind: &str, properties: Node) -> Node {
+    map! {
+        "Type" => kind,
+        "DeletionPolicy" => "Delete",
+        "UpdateReplacePolicy" => "Delete",
+        "Properties" => properties,
+    }
+}
+
+/// A stage's queue and its dead-letter queue.
+pub(super) fn queues(
+    deployment: &str,
+    stage: &str,
+    plan: &Plan,
+    part: &Part,
+) -> [(String, Node); 2] {
+    let name = queue_name(deployment, stage);
+    let settings = plan.queue;
+    let properties = |name: String| {
+        vec![
+            ("QueueName".to_owned(), Node::from(name)),
+            (
+                "VisibilityTimeout".to_owned(),
+                settings.visibility.unsigned_abs().into(),
+            ),
+            (
+                "MessageRetentionPeriod".to_owned(),
+                settings.retention.into(),
+            ),
+            (
+                "MaximumMessageSize".to_owned(),
+                (settings.max_message as u64).into(),
+            ),
+        ]
+    };
+    let dead = properties(dead_name(&name));
+    let mut own = properties(name);
+    own.push((
+        "RedrivePolicy".to_owned(),
+        map! {
+            "deadLetterTargetArn" => arn(&part.dead),
+            "maxReceiveCount" => settings.deliveries,
+        },
+    ));
+    [
+        (part.queue.clone(), stored("AWS::SQS::Queue", own.into())),
+        (part.dead.clone(), stored("AWS::SQS::Queue", dead.into())),
+    ]
+}
+
+pub(super) fn table(table: &Table<'_>) -> Node {
+    let keys = table.keys.iter();
+    let attributes: Vec<Node> = keys
+        .clone()
+        .map(|(name, _)| map! { "AttributeName" => *name, "AttributeType" => "S" })
+        .collect();
+    let schema: Vec<Node> = keys
+        .map(|(name, kind)| map! { "AttributeName" => *name, "KeyType" => kind.as_str() })
+        .collect();
+    stored(
+        "AWS::DynamoDB::Table",
+        map! {
+            "TableName" => table.name,
+            "BillingMode" => BillingMode::PayPerRequest.as_str(),
+            "AttributeDefinitions" => attributes,
+            "KeySchema" => schema,
+            "TimeToLiveSpecification" => map! { "AttributeName" => EXPIRES, "Enabled" => true },
+        },
+    )
+}
+
+pub(super) fn logs(function: &str, days: u32) -> Node {
+    stored(
+        "AWS::Logs::LogGroup",
+        map! {
+            "LogGroupName" => format!("/aws/lambda/{function}"),
+            "RetentionInDays" => days,
+        },
+    )
+}
+
+/// Lambda's way from a queue to a function.
+pub(super) fn mapping(
+    plan: &Plan,
+    queue: Node,
+    queue_key: &str,
+    rest: Vec<(String, Node)>,
+) -> Node {
+    let mut properties = vec![(queue_key.to_owned(), queue)];
+    properties.extend(rest);
+    properties.extend([
+        ("BatchSize".to_owned(), plan.function.batch_size.into()),
+        (
+            "MaximumBatchingWindowInSeconds".to_owned(),
+            plan.function.window.into(),
+        ),
+        (
+            "FunctionResponseTypes".to_owned(),
+            list!["ReportBatchItemFailures"],
+        ),
+        (
+            "ScalingConfig".to_owned(),
+            map! { "MaximumConcurrency" => plan.function.concurrency },
+        ),
+        (
+            "Enabled".to_owned(),
+            map! { "Fn::If" => list!["IsReceiving", true, false] },
+        ),
+    ]);
+    properties.into()
+}
+
+/// The mapping as a resource of its own.
+pub(super) fn mapping_resource(plan: &Plan, part: &Part) -> Node {
+    let function = (
+        "FunctionName".to_owned(),
+        super::node::reference(&part.function),
+    );
+    resource(
+        "AWS::Lambda::EventSourceMapping",
+        mapping(plan, arn(&part.queue), "EventSourceArn", vec![function]),
+    )
+}
