@@ -47,6 +47,12 @@ pub(crate) enum Command {
     Redrive { id: String },
     /// Ends a run.
     Cancel { id: String },
+    /// Prints a template of everything on AWS: queues, tables, and a Lambda function for each stage. Asks nothing of AWS.
+    Template {
+        /// The kind of template.
+        #[arg(long, value_enum, default_value_t = Format::Sam)]
+        format: Format,
+    },
     /// Removes the queues and tables with everything in them.
     Deprovision {
         /// The deployment's name once more, so that nobody does it by accident.
@@ -106,6 +112,15 @@ pub(crate) enum BackendName {
     Memory,
     /// Amazon SQS and DynamoDB, configured as every AWS tool is.
     Aws,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// For `sam deploy`.
+    Sam,
+    /// For `aws cloudformation deploy`.
+    #[value(name = "cloudformation")]
+    CloudFormation,
 }
 
 /// Options of the pipeline's stages.

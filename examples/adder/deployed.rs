@@ -36,6 +36,7 @@ pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxErr
         }
         Command::Redrive { id } => format!("{}\n", adder.attach(id).redrive().await?),
         Command::Cancel { id } => cancel(&adder.attach(id)).await?,
+        Command::Template { .. } => return Err(Usage("a template needs no backend".into()).into()),
         Command::Deprovision { confirmed } => changes(&adder.deprovision(&confirmed).await?)?,
     };
     std::io::stdout().write_all(answer.as_bytes())?;

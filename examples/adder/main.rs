@@ -17,12 +17,15 @@
 //! adder deprovision adder
 //! ```
 //!
+//! `adder template` prints what makes all of it on AWS, with a Lambda function for each stage (feature `lambda`).
+//!
 //! `status`, `dead-letters`, `redrive` and `cancel` are for the rest of a run's life. `adder worker --limit 100` cannot
 //! do numbers above 100: a run that it has failed is completed by a worker without a limit, after `adder redrive`.
 
 mod arguments;
 mod deployed;
 mod embedded;
+mod template;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -31,7 +34,7 @@ use std::time::Duration;
 use catchment::{BoxError, One, Pipeline, Stage, permanent};
 use clap::Parser;
 
-use arguments::{Arguments, BackendName, Tuning, Usage};
+use arguments::{Arguments, BackendName, Command, Tuning, Usage};
 
 /// The numbers go in, their doubled sum comes out. `limit` is the largest number that can be done here, if there is one.
 fn pipeline(tuning: &Tuning, limit: Option<i64>) -> Pipeline<i64, i64, One> {
@@ -95,6 +98,7 @@ async fn run(arguments: Arguments) -> Result<(), BoxError> {
         (Some(_), _) if !input.is_empty() => {
             Err(Usage("numbers and --count stand behind `submit`".into()).into())
         }
+        (Some(Command::Template { format }), _) => template::print(format, &options),
         (Some(command), _) => deployed::run(command, options).await,
         (None, BackendName::Memory) => embedded::run(input, &options.tuning).await,
         (None, BackendName::Aws) => Err(Usage(

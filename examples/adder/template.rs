@@ -1,0 +1,27 @@
+//! `adder template`: what makes everything on AWS. It needs neither credentials nor a region.
+
+use catchment::BoxError;
+
+use crate::arguments::{Format, Options};
+
+#[cfg(all(feature = "aws", feature = "lambda"))]
+pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
+    use std::io::Write;
+
+    use catchment::{Backend, Template};
+
+    let template = match format {
+        Format::Sam => Template::Sam,
+        Format::CloudFormation => Template::CloudFormation,
+    };
+    // Only its definition is asked for.
+    let adder = crate::pipeline(&options.tuning, None).deploy(&options.name, Backend::memory())?;
+    std::io::stdout().write_all(adder.template(template)?.as_bytes())?;
+    Ok(())
+}
+
+#[cfg(not(all(feature = "aws", feature = "lambda")))]
+pub(crate) fn print(_format: Format, _options: &Options) -> Result<(), BoxError> {
+    let problem = "built without the features `aws` and `lambda`: cargo run --features aws,lambda --example adder -- template";
+    Err(crate::arguments::Usage(problem.into()).into())
+}
