@@ -13,6 +13,12 @@ mod common;
 mod conformance;
 mod fake;
 mod outage;
+#[cfg(feature = "lambda")]
+mod proxy;
 mod replies;
 mod requests;
+#[cfg(feature = "lambda")]
+mod roles;
 mod storm;
+#[cfg(feature = "lambda")]
+mod template;

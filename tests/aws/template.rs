@@ -1,0 +1,231 @@
+//! Templates: what is in them, and what is refused. That their roles are right is in `roles.rs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use catchment::{
+    Architecture, Backend, Deployment, FunctionOptions, OnFailure, Pipeline, Stage, Template,
+    TemplateOptions, permanent,
+};
+use serde_json::{Value, json};
+
+pub(crate) fn parsed(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap()
+}
+
+/// Two reductions, a stage that leaves items out, and names that are alike.
+fn invoices(visibility: u64) -> Deployment<String, u64> {
+    let patient = |name| Stage::named(name).visibility_timeout(Duration::from_secs(visibility));
+    Pipeline::new()
+        .try_map(|line: String| line.parse::<u64>().map_err(permanent))
+        .with(
+            patient("parse-line")
+                .timeout(Duration::from_secs(20))
+                .attempts(3)
+                .on_failure(OnFailure::Skip),
+        )
+        .map(|cents| cents + 1)
+        .with(patient("parse_line"))
+        .reduce(|| 0, |a, b| a + b)
+        .with(patient("0sum"))
+        .flat_map(|sum: u64| [sum, 1])
+        .with(patient("spread"))
+        .reduce(|| 0, |a, b| a + b)
+        .with(patient("again"))
+        .deploy("invoices", Backend::memory())
+        .unwrap()
+}
+
+fn adder(stage: Stage) -> Deployment<i64, i64> {
+    Pipeline::new()
+        .map(|n: i64| n * 2)
+        .with(stage)
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::named("sum"))
+        .deploy("adder", Backend::memory())
+        .unwrap()
+}
+
+fn refusal(deployment: &Deployment<i64, i64>, options: &TemplateOptions) -> String {
+    let refused = deployment.template_with(Template::Sam, options);
+    let text = refused.unwrap_err().to_string();
+    println!("{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+/// `scripts/check-templates` has cfn-lint look at what this leaves.
+#[test]
+fn templates_are_the_same_each_time_and_left_for_cfn_lint() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
+    std::fs::create_dir_all(&folder).unwrap();
+    let plain = TemplateOptions::new();
+    let full = TemplateOptions::new()
+        .binary("invoice_functions")
+        .code("build/functions.zip")
+        .architecture(Architecture::X86_64)
+        .log_retention(365)
+        .api("/v1/invoices/")
+        .functions(FunctionOptions::new().memory(256).maximum_concurrency(7))
+        .stage(
+            "spread",
+            FunctionOptions::new()
+                .batch_size(100)
+                .timeout(Duration::from_secs(3)),
+        );
+    let bare = TemplateOptions::new().without_api();
+    for (name, options) in [("plain", plain), ("full", full), ("bare", bare)] {
+        for template in [Template::Sam, Template::CloudFormation] {
+            let text = invoices(180).template_with(template, &options).unwrap();
+            assert_eq!(
+                text,
+                invoices(180).template_with(template, &options).unwrap()
+            );
+            assert!(text.starts_with("# Deployment `invoices`"), "{text}");
+            let file = folder.join(format!("{name}-{template:?}.yaml"));
+            std::fs::write(file, &text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn functions_are_set_up_as_asked() {
+    let options = TemplateOptions::new()
+        .functions(FunctionOptions::new().memory(256).maximum_concurrency(7))
+        .stage(
+            "spread",
+            FunctionOptions::new().batch_size(100).memory(1_024),
+        );
+    let text = invoices(180).template_with(Template::CloudFormation, &options);
+    let template = parsed(&text.unwrap());
+    let resources = &template["Resources"];
+    // A sixth of 180 s; with a second for gathering a large batch, less.
+    assert_eq!(resources["AgainFunction"]["Properties"]["Timeout"], 30);
+    let spread = &resources["SpreadFunction"]["Properties"];
+    assert_eq!(
+        (&spread["Timeout"], &spread["MemorySize"]),
+        (&json!(29), &json!(1_024))
+    );
+    assert_eq!(
+        spread["Environment"]["Variables"],
+        json!({"CATCHMENT_DEPLOYMENT": "invoices", "CATCHMENT_STAGE": "spread"})
+    );
+    let mapping = &resources["SpreadMapping"]["Properties"];
+    assert_eq!(mapping["BatchSize"], 100);
+    assert_eq!(mapping["MaximumBatchingWindowInSeconds"], 1);
+    assert_eq!(mapping["ScalingConfig"]["MaximumConcurrency"], 7);
+    assert_eq!(
+        mapping["FunctionResponseTypes"],
+        json!(["ReportBatchItemFailures"])
+    );
+    // Names that become one, or begin with a digit, are told apart.
+    for id in ["ParseLineQueue", "ParseLine2Queue", "Stage0sumQueue"] {
+        assert_eq!(resources[id]["Type"], "AWS::SQS::Queue", "{id}");
+    }
+    let queue = &resources["ParseLineQueue"]["Properties"];
+    assert_eq!(queue["QueueName"], "invoices-parse-line");
+    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 30);
+}
+
+#[test]
+fn the_map_function_may_not_read_results() {
+    let text = adder(Stage::named("times_two"))
+        .template(Template::Sam)
+        .unwrap();
+    let template = parsed(&text);
+    let policy = &template["Resources"]["TimesTwoRole"]["Properties"]["Policies"][0];
+    let statements = policy["PolicyDocument"]["Statement"].as_array().unwrap();
+    let on_results: Vec<&Value> = statements
+        .iter()
+        .filter(|it| it["Resource"]["Fn::GetAtt"][0] == "ResultsTable")
+        .collect();
+    let [write] = on_results[..] else {
+        panic!("{on_results:?}")
+    };
+    assert_eq!(write["Action"], json!(["dynamodb:UpdateItem"]));
+    let condition = &write["Condition"];
+    assert_eq!(
+        condition["ForAllValues:StringEquals"]["dynamodb:Attributes"],
+        json!(["arrayId", "expiresAt", "failures"])
+    );
+    assert_eq!(
+        condition["StringEqualsIfExists"]["dynamodb:ReturnValues"],
+        "NONE"
+    );
+}
+
+#[test]
+fn times_that_do_not_go_together_are_refused_with_what_to_set() {
+    let seconds = Duration::from_secs;
+    let plain = TemplateOptions::new();
+    let timeout = |time| TemplateOptions::new().functions(FunctionOptions::new().timeout(time));
+    let stage = || Stage::named("fetch");
+
+    let text = refusal(&adder(stage().visibility_timeout(seconds(5))), &plain);
+    assert!(
+        text.contains("stage `fetch`") && text.contains("is 5 s"),
+        "{text}"
+    );
+    assert!(text.contains("Stage::visibility_timeout to 6 s"), "{text}");
+    let text = refusal(&adder(stage()), &timeout(seconds(60)));
+    assert!(text.contains("360 s, and it is 30 s"), "{text}");
+    let text = refusal(&adder(stage().timeout(seconds(60))), &plain);
+    assert!(
+        text.contains("Stage::visibility_timeout to 360 s"),
+        "{text}"
+    );
+    let text = refusal(&adder(stage().timeout(seconds(901))), &plain);
+    assert!(
+        text.contains("901 s") && text.contains("after 900 s"),
+        "{text}"
+    );
+    let patient = stage()
+        .visibility_timeout(seconds(600))
+        .timeout(seconds(60));
+    let text = refusal(&adder(patient.clone()), &timeout(seconds(5)));
+    assert!(
+        text.contains("FunctionOptions::timeout to at least 60 s"),
+        "{text}"
+    );
+    // As long as a function may run, and as long as a queue may hide.
+    let longest = patient.visibility_timeout(seconds(12 * 60 * 60));
+    let template = adder(longest).template(Template::CloudFormation).unwrap();
+    let fetch = &parsed(&template)["Resources"]["FetchFunction"]["Properties"];
+    assert_eq!(fetch["Timeout"], 900);
+}
+
+#[test]
+fn options_that_lambda_does_not_take_are_refused() {
+    let adder = adder(Stage::named("api"));
+    let of = |options| TemplateOptions::new().without_api().functions(options);
+    let function = FunctionOptions::new;
+    for (options, part) in [
+        (of(function().memory(64)), "memory is 64 MiB"),
+        (of(function().batch_size(0)), "batch_size is 0"),
+        (
+            of(function().maximum_concurrency(1)),
+            "maximum_concurrency is 1",
+        ),
+        (
+            of(function().timeout(Duration::from_secs(901))),
+            "timeout is 901 s",
+        ),
+        (
+            of(function().batch_size(11).batching_window(Duration::ZERO)),
+            "batching_window of at least 1 s",
+        ),
+        (TemplateOptions::new(), "stage `api`"),
+        (TemplateOptions::new().api("adder"), "api path \"adder\""),
+        (
+            TemplateOptions::new().log_retention(8),
+            "log_retention is 8 days",
+        ),
+        (
+            TemplateOptions::new().stage("sun", function()),
+            "no such stage, but api, sum",
+        ),
+    ] {
+        let text = refusal(&adder, &options);
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
