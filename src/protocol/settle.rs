@@ -1,5 +1,6 @@
 //! What a message causes, made durable before it is acknowledged.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -164,7 +165,10 @@ impl Protocol {
                 if !output.skipped.is_empty() {
                     self.skip(task, work, &output.skipped).await?;
                 }
-                let skipped = output.skipped.len() as u64;
+                // Several values of one item may have failed.
+                let skipped: BTreeSet<_> =
+                    output.skipped.iter().map(|failed| failed.item).collect();
+                let skipped = skipped.len() as u64;
                 let packet = Packet {
                     array_id: work.packet.array_id.clone(),
                     packet_id: work.packet.packet_id,

@@ -72,6 +72,28 @@ async fn skipped_items_are_left_out_listed_and_counted() {
     }
 }
 
+/// An item is one item, however many values a stage before has made of it and however many of them fail.
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_values_all_fail_is_skipped_once() {
+    for values in [1, 2, 30] {
+        let items = Pipeline::new()
+            .flat_map(move |n: u64| vec![n; values])
+            .with(Stage::new().packet_size(4))
+            .try_map(|n| if n == 7 { Err("seven") } else { Ok(n) })
+            .with(Stage::new().attempts(2).on_failure(OnFailure::Skip));
+        let deployment = sum(items).deploy("once", Backend::memory()).unwrap();
+        let worker = deployment.worker().start();
+        let run = deployment.submit(0..12).await.unwrap();
+        let outcome = soon(run.outcome()).await.unwrap();
+        assert_eq!(outcome.value, values as u64 * (66 - 7));
+        assert_eq!(
+            (outcome.items, outcome.contains, outcome.skipped),
+            (12, 11, 1)
+        );
+        worker.shutdown().await;
+    }
+}
+
 /// The others of its packet stay, whatever is wrong with an item and wherever.
 #[tokio::test(start_paused = true)]
 async fn only_the_bad_items_are_skipped_and_not_their_packet() {
