@@ -54,8 +54,10 @@ def read(body, stage, kind):
     try:
         message = json.loads(base64.b64decode(body[7:]) if body.startswith("base64:") else body)
         MESSAGE.validate(message)
-    except (ValueError, RecursionError, jsonschema.ValidationError) as error:
-        raise Refused(f"the message cannot be read: {str(error).splitlines()[0][:999]}") from error
+    except jsonschema.ValidationError as error:
+        raise Refused(f"the message cannot be read: {error.json_path}: {error.message[:999]}") from error
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"the message cannot be read: {error}") from error
     if (message["kind"], message["stage"]) != (kind, stage):
         raise Refused(f"the message is no {kind} message for stage {stage}")
     return message

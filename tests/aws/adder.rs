@@ -98,9 +98,6 @@ impl Adder {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
-        let number = self.processes.replace(self.processes.get() + 1);
-        let out = self.folder.path().join(format!("{number}.out"));
-        let err = self.folder.path().join(format!("{number}.err"));
         let mut command = Command::new(program());
         if !arguments.contains(&"--backend") {
             command.args(["--backend", "aws"]);
@@ -108,11 +105,26 @@ impl Adder {
         command
             .args(["--name", &self.name])
             .args(&self.tuning)
-            .args(arguments)
+            .args(arguments);
+        self.process(command, format!("adder {}", arguments.join(" ")), &[])
+    }
+
+    /// Any program at work for this deployment, with its environment and these changes to it.
+    pub(crate) fn process(
+        &self,
+        mut command: Command,
+        what: String,
+        changes: &[(&str, &str)],
+    ) -> Process {
+        let number = self.processes.replace(self.processes.get() + 1);
+        let out = self.folder.path().join(format!("{number}.out"));
+        let err = self.folder.path().join(format!("{number}.err"));
+        command
             // Nobody's own settings, such as AWS_PROFILE.
             .env_clear()
             .env("HOME", self.folder.path())
             .env("AWS_REGION", "us-east-1")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_ENDPOINT_URL", ministack())
             .env("AWS_ENDPOINT_URL_DYNAMODB", self.tables.endpoint())
@@ -124,8 +136,9 @@ impl Adder {
                 .env("AWS_ACCESS_KEY_ID", "catchment")
                 .env("AWS_SECRET_ACCESS_KEY", "catchment");
         }
+        command.envs(changes.iter().copied());
         Process {
-            what: format!("adder {}", arguments.join(" ")),
+            what,
             child: command.spawn().unwrap(),
             out,
             err,
@@ -150,7 +163,7 @@ impl Adder {
     }
 
     /// What a command that fails says: one line, and nothing for a script to take for an answer.
-    fn refusal(&self, arguments: &[&str], code: i32) -> String {
+    pub(crate) fn refusal(&self, arguments: &[&str], code: i32) -> String {
         let ended = self.run(arguments);
         assert_eq!(ended.status.code(), Some(code), "{ended:?}");
         assert_eq!(ended.out, "", "{ended:?}");
@@ -160,8 +173,12 @@ impl Adder {
         ended.err
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Packets done, and all there are.
-    fn packets(&self, run: &str) -> (u64, u64) {
+    pub(crate) fn packets(&self, run: &str) -> (u64, u64) {
         let status = self.answer(&["status", run]);
         let line = status
             .lines()

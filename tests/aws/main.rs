@@ -15,6 +15,7 @@ mod fake;
 mod outage;
 #[cfg(feature = "lambda")]
 mod proxy;
+mod python;
 mod replies;
 mod requests;
 #[cfg(feature = "lambda")]
@@ -22,3 +23,4 @@ mod roles;
 mod storm;
 #[cfg(feature = "lambda")]
 mod template;
+mod wire_format;
