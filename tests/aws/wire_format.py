@@ -46,18 +46,16 @@ def strictly(text):
 
 
 def problems(value, definition):
-    """Of a value, and of JSON texts in it."""
     schema = SCHEMA | {"$ref": f"#/$defs/{definition}"}
     found = list(jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).iter_errors(value))
     return [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in found]
 
 
-def contents(value, definition):
+def contents(item):
     """JSON texts in the attributes of an item, which a validator of schemas does not open, and what they have to be."""
-    inner = {"attemptsItem": "attempt", "deadItem": "attempt", "skippedItem": "attempt"}.get(definition, "packet")
-    for name, attribute in value.items():
+    for name, attribute in item.items():
         if name == "attempts":
-            yield from ((inner, text["S"]) for text in attribute["L"])
+            yield from (("attempt", text["S"]) for text in attribute["L"])
         elif name == "record":
             yield "runRecord", attribute["S"]
         elif (name in ("value", "result") or re.fullmatch("s[0-9]+", name)) and "S" in attribute:
@@ -67,7 +65,7 @@ def contents(value, definition):
 def check(value, definition, shown):
     wrong = problems(value, definition)
     if not wrong and definition.endswith("Item"):
-        for inner, text in contents(value, definition):
+        for inner, text in contents(value):
             wrong += problems(strictly(text), inner)
     print(json.dumps(shown, default=str))
     for problem in wrong:
@@ -119,7 +117,8 @@ def tables(deployment):
 
 
 def page(file):
-    blocks = re.findall(r"<!-- (\w+) -->\n+```json\n(.*?)```", pathlib.Path(file).read_text(), re.DOTALL)
+    text = pathlib.Path(file).read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- (\w+) -->\n+```json\n(.*?)```", text, re.DOTALL)
     return len(blocks) > 0 and all([check(strictly(text), definition, definition) for definition, text in blocks])
 
 
