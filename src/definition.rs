@@ -3,8 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::carrier::Carrier;
+use crate::cpu::Cpu;
 use crate::error::{Error, Result};
-use crate::packet::Parcel;
+use crate::packet::{Parcel, Work};
 use crate::stage::{CombineStep, Execution, MapStep, Place, Stage, StageOptions};
 
 /// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
@@ -39,6 +43,20 @@ pub(crate) struct StageDefinition {
 impl StageDefinition {
     pub(crate) fn is_reduction(&self) -> bool {
         matches!(self.kind, StageKind::Reduce(_))
+    }
+
+    /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,
+    /// else 1.
+    pub(crate) fn weight(&self, carrier: &Carrier, body: &Bytes) -> usize {
+        if self.execution != Execution::Async || !self.works_on_items {
+            return 1;
+        }
+        // One that cannot be read fails soon enough.
+        let message = carrier.read_message(body);
+        match message.as_ref().map(|message| &message.work) {
+            Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
+            Ok(Work::Reduce(_)) | Err(_) => 1,
+        }
     }
 }
 
@@ -107,6 +125,12 @@ impl Definition {
 
     pub(crate) fn stage(&self, index: usize) -> Option<&StageDefinition> {
         self.stages.get(index)
+    }
+
+    /// Threads for the CPU-bound work of all its stages, so many at once.
+    pub(crate) fn cpu(&self, concurrency: usize) -> Arc<Cpu> {
+        let stages = self.stages.iter();
+        Cpu::new(concurrency, stages.map(|stage| stage.options.concurrency))
     }
 
     pub(crate) fn position(&self, name: &str) -> Option<usize> {

@@ -119,6 +119,25 @@ impl Shared {
         .await
     }
 
+    /// The place of the stage of this name, which somebody is to serve.
+    pub(crate) fn position(&self, who: &str, stage: &str) -> Result<usize> {
+        let definition = &self.definition;
+        definition.position(stage).ok_or_else(|| {
+            let known: Vec<&str> = definition
+                .stages()
+                .iter()
+                .map(|stage| &*stage.name)
+                .collect();
+            Error::InvalidArgument {
+                problem: format!(
+                    "{who} is to serve stage `{stage}`, but deployment `{}` has the stages {}",
+                    self.name,
+                    known.join(", ")
+                ),
+            }
+        })
+    }
+
     pub(crate) fn no_stage(&self, stage: usize) -> Error {
         Error::InvalidPipeline {
             problem: format!("deployment `{}` has no stage {stage}", self.name),
@@ -223,6 +242,11 @@ impl<I, R> Deployment<I, R> {
         &self.shared.name
     }
 
+    #[cfg(all(test, feature = "lambda"))]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The requests that this deployment's [backend](Backend::requests) has made of a service, in this process.
     pub fn requests(&self) -> Requests {
         self.shared.backend.requests()
@@ -298,6 +322,26 @@ impl<I, R> Deployment<I, R> {
     /// A worker for this deployment's stages, with its options to set.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.shared))
+    }
+
+    /// One stage as an AWS Lambda function behind an SQS event source mapping: what a worker does with a message, done with the
+    /// records of an event.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
+    #[cfg(feature = "lambda")]
+    pub fn lambda(&self, stage: &str) -> Result<crate::LambdaFunction> {
+        crate::LambdaFunction::new(&self.shared, stage)
+    }
+
+    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
+    /// for every function of a deployment.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
+    #[cfg(feature = "lambda")]
+    pub fn lambda_from_env(&self) -> Result<crate::LambdaFunction> {
+        crate::LambdaFunction::from_env(&self.shared)
     }
 
     /// Every dead letter of this deployment, of all runs: what to look at when something failed.

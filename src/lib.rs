@@ -15,7 +15,10 @@ mod definition;
 mod deployment;
 mod embedded;
 mod error;
+mod hand_back;
 mod heartbeat;
+#[cfg(feature = "lambda")]
+mod lambda;
 mod local;
 #[cfg(test)]
 mod model;
@@ -45,6 +48,8 @@ pub use codec::Codec;
 pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
 pub use error::{BoxError, Error, Permanent, Result, permanent};
+#[cfg(feature = "lambda")]
+pub use lambda::LambdaFunction;
 pub use packet::{ArrayId, Packet, PacketId};
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use requests::Requests;

@@ -53,13 +53,22 @@ pub(crate) trait Holder: Sync {
     /// Whether a message, by its place, is somebody else's by now.
     fn is_lost(&self, place: usize) -> bool;
 
+    /// Completes once nothing more is to be begun: what has not been is put back. Never, unless its holder says so.
+    fn closing(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    fn is_closing(&self) -> bool {
+        false
+    }
+
     /// Does what was answered to messages, by their places.
     fn put_away(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
 }
 
 pub(crate) struct Protocol {
     seam: Seam,
-    cancelled: Cancelled,
+    cancelled: Arc<Cancelled>,
 }
 
 /// A message at hand.
@@ -97,7 +106,16 @@ impl Protocol {
     pub(crate) fn new(seam: Seam, cancel_check: Duration) -> Self {
         Self {
             seam,
-            cancelled: Cancelled::new(cancel_check),
+            cancelled: Arc::new(Cancelled::new(cancel_check)),
+        }
+    }
+
+    /// The same with another way to the backend, and what it knows of runs.
+    #[cfg(feature = "lambda")]
+    pub(crate) fn over(&self, seam: Seam) -> Self {
+        Self {
+            seam,
+            cancelled: Arc::clone(&self.cancelled),
         }
     }
 
@@ -142,16 +160,9 @@ impl Protocol {
         let mut tasks = VecDeque::with_capacity(deliveries.len());
         let mut answers = Vec::new();
         for (place, delivery) in deliveries.iter().enumerate() {
-            match self.seam.shared.carrier.read_message(&delivery.body) {
-                Ok(message) => tasks.push_back(Task {
-                    place,
-                    index,
-                    stage,
-                    fan_in: message.fan_in,
-                    attempt: delivery.receive_count.max(1),
-                    message,
-                }),
-                Err(problem) => answers.push((place, self.unreadable(stage, delivery, problem))),
+            match self.task(index, stage, place, delivery) {
+                Ok(task) => tasks.push_back(task),
+                Err(answer) => answers.push((place, answer)),
             }
         }
         if !answers.is_empty() {
@@ -159,6 +170,11 @@ impl Protocol {
             settling.push(Box::pin(holder.put_away(answers)));
         }
         while !tasks.is_empty() {
+            if holder.is_closing() {
+                let unbegun = tasks.drain(..).map(|task| (task, Outcome::NotBegun));
+                settling.push(Box::pin(self.settle(unbegun.collect(), holder)));
+                break;
+            }
             let (ready, ended) = self.prepare(&mut tasks).await;
             if !ended.is_empty() {
                 holder.worked(ended.len());
@@ -168,6 +184,41 @@ impl Protocol {
                 .await;
         }
         while settling.next().await.is_some() {}
+    }
+
+    fn task<'a>(
+        &self,
+        index: usize,
+        stage: &'a StageDefinition,
+        place: usize,
+        delivery: &Delivery,
+    ) -> Result<Task<'a>, Answer> {
+        match self.seam.shared.carrier.read_message(&delivery.body) {
+            Ok(message) => Ok(Task {
+                place,
+                index,
+                stage,
+                fan_in: message.fan_in,
+                attempt: delivery.receive_count.max(1),
+                message,
+            }),
+            Err(problem) => Err(self.unreadable(stage, delivery, problem)),
+        }
+    }
+
+    /// What becomes of a message whose work was stopped before its end: that was a failed attempt.
+    #[cfg(feature = "lambda")]
+    pub(crate) async fn stopped(&self, index: usize, delivery: &Delivery, problem: &str) -> Answer {
+        let Some(stage) = self.seam.shared.definition.stage(index) else {
+            return Answer::Release(Duration::ZERO);
+        };
+        match self.task(index, stage, 0, delivery) {
+            Ok(task) => {
+                let failures = vec![ItemFailure::whole(problem)];
+                self.failed(&task, &task.message, failures).await
+            }
+            Err(answer) => answer,
+        }
     }
 
     /// Takes the next messages as far as they can be computed together, and looks up what that needs. What needs no
@@ -232,6 +283,7 @@ impl Protocol {
         let form = self.seam.shared.carrier.form();
         let mut waiting = Vec::with_capacity(ready.len());
         let mut jobs: Vec<Arc<Computation>> = Vec::with_capacity(ready.len());
+        let mut unbegun = Vec::new();
         for (task, step) in ready {
             let context = || {
                 let array_id = task.message.array_id().clone();
@@ -249,7 +301,15 @@ impl Protocol {
                     Ok(input) => input.work().map_or(1, |work| values(work, stage)),
                     Err(_) => 1,
                 };
-                pace.wait(items).await;
+                tokio::select! {
+                    biased;
+                    () = pace.wait(items) => {}
+                    () = holder.closing() => {}
+                }
+            }
+            if holder.is_closing() {
+                unbegun.push((task, Outcome::NotBegun));
+                continue;
             }
             let computed = match (&stage.kind, input) {
                 (StageKind::Map(map), Ok(input)) if runs_here => map.run(input, limits).await,
@@ -277,6 +337,15 @@ impl Protocol {
             settling.push(Box::pin(
                 self.settle(vec![(task, Outcome::Computed(then, computed))], holder),
             ));
+        }
+        if holder.is_closing() {
+            // What it has queued meanwhile would be begun after it gave back the rest.
+            let queued = waiting.drain(..).flatten();
+            unbegun.extend(queued.map(|(task, _)| (task, Outcome::NotBegun)));
+            jobs.clear();
+        }
+        if !unbegun.is_empty() {
+            settling.push(Box::pin(self.settle(unbegun, holder)));
         }
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
         loop {

@@ -58,6 +58,16 @@ pub enum Receipt {
     Text(Arc<str>),
 }
 
+/// As text: the number's digits, or the text itself.
+impl std::fmt::Display for Receipt {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(formatter),
+            Self::Text(text) => text.fmt(formatter),
+        }
+    }
+}
+
 /// A message as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {

@@ -25,13 +25,14 @@
 mod arguments;
 mod deployed;
 mod embedded;
+mod pipeline;
 mod template;
 
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use catchment::{BoxError, One, Pipeline, Stage, permanent};
+use catchment::{BoxError, One, Pipeline, Stage};
 use clap::Parser;
 
 use arguments::{Arguments, BackendName, Command, Tuning, Usage};
@@ -45,24 +46,7 @@ fn pipeline(tuning: &Tuning, limit: Option<i64>) -> Pipeline<i64, i64, One> {
     if let Some(items) = tuning.items_per_second {
         times_two = times_two.rate_limit(items, Duration::from_secs(1));
     }
-    Pipeline::new()
-        .try_map(move |n: i64| match limit {
-            Some(limit) if n > limit => Err(permanent(format!(
-                "{n} is above this worker's limit of {limit}"
-            ))),
-            _ => n
-                .checked_mul(2)
-                .ok_or_else(|| permanent(format!("{n} times two is more than 64 bits hold"))),
-        })
-        .with(times_two)
-        .try_reduce(
-            || 0,
-            |sum, n| {
-                sum.checked_add(n)
-                    .ok_or_else(|| permanent(format!("{sum} + {n} is more than 64 bits hold")))
-            },
-        )
-        .with(stage("sum", tuning))
+    pipeline::adder(times_two, stage("sum", tuning), limit)
 }
 
 fn stage(name: &str, tuning: &Tuning) -> Stage {

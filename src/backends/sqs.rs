@@ -165,6 +165,16 @@ impl Service {
     }
 }
 
+/// A message as the service hands it out, with how often it has been received in its own words. Without a count that
+/// can be read it is the first time.
+pub(crate) fn delivery(body: String, receipt: String, count: Option<&str>) -> Delivery {
+    Delivery {
+        body: body::from_text(body),
+        receipt: Receipt::Text(receipt.into()),
+        receive_count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
+    }
+}
+
 /// The name of a queue's dead-letter queue.
 pub(crate) fn dead_name(queue: &str) -> String {
     format!("{queue}{DEAD_LETTER_SUFFIX}")

@@ -10,6 +10,7 @@ use super::pass::Pass;
 use super::{Context, Execution, Map, Sink};
 use crate::codec::{Form, Payload};
 use crate::cpu::{Cpu, Job};
+use crate::definition::StageDefinition;
 use crate::local::OneOf;
 use crate::packet::{MapWork, Message, Work};
 use crate::rate::Pace;
@@ -27,6 +28,21 @@ pub(crate) struct Limits {
     pub(crate) cpu: Arc<Cpu>,
     /// The stage's place in the pipeline.
     pub(crate) stage: usize,
+}
+
+impl Limits {
+    /// What the options of the stage at this place say.
+    pub(crate) fn new(stage: usize, definition: &StageDefinition, cpu: Arc<Cpu>) -> Self {
+        let options = &definition.options;
+        Self {
+            timeout: options.timeout,
+            items: Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)),
+            concurrency: options.concurrency,
+            pace: options.rate_limit.map(Pace::new),
+            cpu,
+            stage,
+        }
+    }
 }
 
 /// A packet for a map stage, and how to treat it.

@@ -6,18 +6,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
 
 use super::prefetch::Prefetch;
-use crate::carrier::Carrier;
 use crate::cpu::Cpu;
 use crate::definition::StageDefinition;
+use crate::deployment::Shared;
 use crate::error::{Result, describe};
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::local::OneOf;
-use crate::packet::Work;
 use crate::queue::{Delivery, Queue};
-use crate::rate::Pace;
 use crate::stage::{Backoff, Execution, Limits};
 
 /// How long one receive waits for a message: what Amazon SQS allows at most.
@@ -46,8 +43,6 @@ pub(super) struct Lane {
     pub(super) cpu_bound: bool,
     /// CPU-bound work of its own that runs at once.
     runners: usize,
-    /// Whether its messages are packets of the array's items, and count by them.
-    by_items: bool,
     concurrency: usize,
     prefetch: Prefetch,
     waiting: VecDeque<Held>,
@@ -93,17 +88,9 @@ impl Lane {
             prefetch: Prefetch::new(prefetch, queue.batch()),
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
-            limits: Arc::new(Limits {
-                timeout: options.timeout,
-                items: Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)),
-                concurrency: options.concurrency,
-                pace: options.rate_limit.map(Pace::new),
-                cpu,
-                stage,
-            }),
+            limits: Arc::new(Limits::new(stage, definition, cpu)),
             cpu_bound,
             runners,
-            by_items: definition.execution == Execution::Async && definition.works_on_items,
             concurrency: options.concurrency,
             waiting: VecDeque::new(),
             lost: 0,
@@ -176,15 +163,14 @@ impl Lane {
         self.begun -= messages;
     }
 
-    pub(super) fn accept(&mut self, carrier: &Carrier, deliveries: Vec<Delivery>) {
+    pub(super) fn accept(&mut self, shared: &Shared, deliveries: Vec<Delivery>) {
         self.receiving = false;
+        let definition = shared.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         let holds = self.heartbeat.hold(receipts);
         for (delivery, hold) in deliveries.into_iter().zip(holds) {
-            let weight = match self.by_items {
-                true => items(carrier, &delivery),
-                false => 1,
-            };
+            let weight =
+                definition.map_or(1, |stage| stage.weight(&shared.carrier, &delivery.body));
             self.last_weight = weight;
             self.waiting.push_back(Held {
                 delivery,
@@ -271,14 +257,5 @@ where
                 tokio::time::sleep(wait).await;
             }
         }
-    }
-}
-
-/// How many items a message has. One that cannot be read fails soon enough.
-fn items(carrier: &Carrier, delivery: &Delivery) -> usize {
-    let message = carrier.read_message(&delivery.body);
-    match message.as_ref().map(|message| &message.work) {
-        Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
-        Ok(Work::Reduce(_)) | Err(_) => 1,
     }
 }

@@ -17,7 +17,8 @@ use super::crew::Crew;
 use super::lane::{Held, Lane};
 use crate::cpu::Cpu;
 use crate::deployment::Shared;
-use crate::error::{Error, Result, describe};
+use crate::error::{Result, describe};
+use crate::hand_back::{self, ATTEMPTS, Parting};
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::local::OneOf;
 use crate::protocol::{Answer, Holder, Protocol};
@@ -26,9 +27,7 @@ use crate::retry::{persist, retry};
 use crate::seam::Seam;
 use crate::stage::Limits;
 
-/// How often handing back is tried at the end, and how long it may take: the visibility timeout does it
-/// otherwise.
-const RELEASE_ATTEMPTS: u32 = 3;
+/// How long handing back may take at the end: the visibility timeout does it otherwise.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 struct Shift {
@@ -90,7 +89,7 @@ async fn work(
     lanes: Vec<Lane>,
     cpu: Arc<Cpu>,
 ) {
-    let carrier = Arc::clone(&shared);
+    let served = Arc::clone(&shared);
     let mut batches = vec![None; shared.definition.stages().len()];
     for lane in &lanes {
         for (stage, queue) in lane.queues() {
@@ -142,7 +141,7 @@ async fn work(
             Some((index, deliveries)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
                     shift.protocol.expect(lane.stage, deliveries.len());
-                    lane.accept(&carrier.carrier, deliveries);
+                    lane.accept(&served, deliveries);
                 }
             }
         }
@@ -159,29 +158,14 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<(Vec<Lane
         Some(names) => {
             let mut places = Vec::new();
             for name in names {
-                let place = definition.position(name).ok_or_else(|| {
-                    let known: Vec<&str> =
-                        definition.stages().iter().map(|stage| &*stage.name).collect();
-                    Error::InvalidArgument {
-                        problem: format!(
-                            "a worker is to serve stage `{name}`, but deployment `{}` has the stages {}",
-                            shared.name,
-                            known.join(", ")
-                        ),
-                    }
-                })?;
-                places.push(place);
+                places.push(shared.position("a worker", name)?);
             }
             places.sort_unstable();
             places.dedup();
             places
         }
     };
-    let stages = definition.stages().iter();
-    let cpu = Cpu::new(
-        options.concurrency,
-        stages.map(|stage| stage.options.concurrency),
-    );
+    let cpu = definition.cpu(options.concurrency);
     let mut lanes = Vec::with_capacity(served.len());
     for stage in served {
         let Some(current) = definition.stage(stage) else {
@@ -327,11 +311,9 @@ async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
         .into_iter()
         .map(|delivery| (delivery.body, delivery.receipt))
         .unzip();
-    let attempts = Some(RELEASE_ATTEMPTS);
-    let sent = retry("send", attempts, || queue.send(bodies.clone())).await;
-    let put_back = match sent {
+    let put_back = match hand_back::copies(queue.as_ref(), bodies).await {
         Ok(()) => {
-            retry("acknowledge", attempts, || {
+            retry("acknowledge", Some(ATTEMPTS), || {
                 queue.acknowledge(receipts.clone())
             })
             .await
@@ -347,7 +329,7 @@ async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
 async fn release_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
     let release = async |(queue, receipt): (Arc<dyn Queue>, Receipt)| {
         let mut call = async || queue.release(receipt.clone(), Duration::ZERO).await;
-        if let Err(error) = retry("release", Some(RELEASE_ATTEMPTS), &mut call).await {
+        if let Err(error) = retry("release", Some(ATTEMPTS), &mut call).await {
             tracing::warn!(error = %describe(&error), "a message could not be handed back");
         }
     };
@@ -436,8 +418,8 @@ impl Holder for Hands {
             match answer {
                 Answer::Acknowledge => done.push(delivery.receipt.clone()),
                 Answer::PutBack => unbegun.push(delivery.clone()),
-                Answer::Release(after) => others.push((delivery, Ok(after))),
-                Answer::Bury(reason) => others.push((delivery, Err(reason))),
+                Answer::Release(after) => others.push((delivery, Parting::Release(after))),
+                Answer::Bury(reason) => others.push((delivery, Parting::Bury(reason))),
             }
         }
         let count = receipts.len();
@@ -448,14 +430,8 @@ impl Holder for Hands {
                 "a message could not be put away; it comes back"
             );
         };
-        for (delivery, answer) in others {
-            let outcome = match answer {
-                Ok(after) => {
-                    let receipt = &delivery.receipt;
-                    persist("release", || self.queue.release(receipt.clone(), after)).await
-                }
-                Err(reason) => persist("bury", || self.queue.bury(delivery.clone(), &reason)).await,
-            };
+        for (delivery, parting) in others {
+            let outcome = hand_back::part(self.queue.as_ref(), delivery, &parting).await;
             outcome.unwrap_or_else(|error| problem(describe(&error)));
         }
         put_back(Arc::clone(&self.queue), unbegun).await;

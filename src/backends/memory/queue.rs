@@ -39,7 +39,8 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
 ///   old receipt still [acknowledges](Queue::acknowledge) and [buries](Queue::bury) it, since
 ///   the work was done after all, while to [`extend`](Queue::extend) and
 ///   [`release`](Queue::release) it is stale. A released message's receipt is stale for every
-///   purpose. Burying with a stale receipt changes nothing.
+///   purpose. Burying with a stale receipt changes nothing. A receipt's text is as good as the receipt, so that one
+///   may stand in an event as a service's receipts do.
 /// - **Visibility timeout.** It belongs to the handle: each applies the one it was opened with.
 /// - **Dead letters.** They are kept until they are redriven or discarded, and do not count
 ///   towards the capacity.

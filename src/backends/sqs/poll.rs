@@ -177,13 +177,16 @@ impl Named {
 }
 
 fn delivery(message: Message) -> Option<Delivery> {
-    let count = message
-        .attributes()
+    let Message {
+        body,
+        receipt_handle,
+        attributes,
+        ..
+    } = message;
+    let count = attributes
+        .as_ref()
         .and_then(|attributes| attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount))
-        .and_then(|count| count.parse().ok());
-    Some(Delivery {
-        body: body::from_text(message.body.unwrap_or_default()),
-        receipt: Receipt::Text(message.receipt_handle?.into()),
-        receive_count: count.unwrap_or(1),
-    })
+        .map(String::as_str);
+    let body = body.unwrap_or_default();
+    Some(super::delivery(body, receipt_handle?, count))
 }

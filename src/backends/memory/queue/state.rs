@@ -297,6 +297,7 @@ impl State {
 fn number_of(receipt: &Receipt) -> Option<u64> {
     match receipt {
         Receipt::Number(number) => Some(*number),
-        Receipt::Text(_) => None,
+        // Its own, after a way that only text can go.
+        Receipt::Text(text) => text.parse().ok(),
     }
 }

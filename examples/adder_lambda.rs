@@ -1,0 +1,64 @@
+//! The adder on AWS Lambda: one program, and the environment says which of its functions it is.
+//!
+//! | `CATCHMENT_STAGE` | invoked by | does |
+//! | --- | --- | --- |
+//! | `api` | an HTTP API or a function URL | `POST /adder` submits an array, `GET /adder/{arrayId}` tells what became of it |
+//! | `times_two` | an event source mapping on the queue `adder-times_two` | doubles numbers |
+//! | `sum` | an event source mapping on the queue `adder-sum` | adds them up |
+//!
+//! `CATCHMENT_DEPLOYMENT` is the deployment's name, `adder` by default; `RUST_LOG` asks for more of the log, or less.
+
+#[path = "adder/api.rs"]
+mod api;
+#[path = "adder/pipeline.rs"]
+mod pipeline;
+
+use std::process::ExitCode;
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use catchment::{Backend, BoxError, Stage};
+use lambda_runtime::{LambdaEvent, service_fn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adder_lambda: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), BoxError> {
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+        return Err("this program is started by Lambda (AWS_LAMBDA_RUNTIME_API is not set): run it under `cargo lambda watch`, as scripts/lambda-local does, or deploy it".into());
+    }
+    log();
+    let name = std::env::var("CATCHMENT_DEPLOYMENT").unwrap_or_else(|_| "adder".to_owned());
+    // Once a container: invocations share the clients and their connections.
+    let (times_two, sum) = (Stage::named("times_two"), Stage::named("sum"));
+    let adder = pipeline::adder(times_two, sum, None);
+    let adder = adder.deploy(&name, Backend::aws_from_env().await)?;
+    if std::env::var("CATCHMENT_STAGE").is_ok_and(|stage| stage == "api") {
+        let api = service_fn(|event: LambdaEvent<ApiGatewayV2httpRequest>| async {
+            Ok::<_, BoxError>(api::answer(&adder, event.payload).await)
+        });
+        return lambda_runtime::run(api).await;
+    }
+    adder.lambda_from_env()?.run().await?;
+    Ok(())
+}
+
+/// Lambda keeps what goes to standard error, and puts the time beside it.
+fn log() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+}

@@ -1,0 +1,79 @@
+//! When an invocation must be done with what.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::after;
+
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(10);
+
+/// The times of an invocation. The last quarter of the margin is for the answer's way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Deadline {
+    /// How long the work may take.
+    work: Duration,
+    /// Nothing more is begun from here on, and what has not been begun is put back.
+    pub(super) cut_off: Instant,
+    /// What is still at work here is stopped.
+    pub(super) settled: Instant,
+    /// It must have been handed back by then.
+    pub(super) stopped: Instant,
+}
+
+impl Deadline {
+    pub(super) fn new(now: Instant, remaining: Duration, margin: Option<Duration>) -> Self {
+        let margin =
+            margin.unwrap_or_else(|| (remaining / 10).clamp(LEAST, MOST).min(remaining / 2));
+        let margin = margin.min(remaining);
+        let work = remaining - margin;
+        let cut_off = after(now, work);
+        Self {
+            work,
+            cut_off,
+            settled: after(cut_off, margin / 2),
+            stopped: after(cut_off, margin / 4 * 3),
+        }
+    }
+
+    /// Why a record's attempt has failed that was at work when the time was over.
+    pub(super) fn problem(&self) -> String {
+        format!(
+            "cut off after {:?} by the Lambda function's deadline: raise the function's timeout, or let each message have less to do (packet_size, fan_in)",
+            self.work
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_time_to_hand_back() {
+        let work = |remaining: u64, margin: Option<u64>| {
+            let seconds = |seconds: u64| Duration::from_millis(seconds);
+            let now = Instant::now();
+            let deadline = Deadline::new(now, seconds(remaining), margin.map(seconds));
+            assert!(deadline.cut_off <= deadline.settled && deadline.settled <= deadline.stopped);
+            assert!(deadline.stopped <= now + seconds(remaining));
+            (deadline.cut_off - now).as_millis()
+        };
+        assert_eq!(work(900_000, None), 890_000);
+        assert_eq!(work(60_000, None), 54_000);
+        assert_eq!(work(3_000, None), 2_000);
+        assert_eq!(work(1_000, None), 500);
+        assert_eq!(work(0, None), 0);
+        assert_eq!(work(60_000, Some(500)), 59_500);
+        assert_eq!(work(60_000, Some(0)), 60_000);
+        assert_eq!(work(3_000, Some(5_000)), 0);
+    }
+
+    #[test]
+    fn no_deadline_is_far_away() {
+        let now = Instant::now();
+        let deadline = Deadline::new(now, Duration::MAX, None);
+        assert!(deadline.cut_off > now + Duration::from_secs(1_000_000));
+    }
+}

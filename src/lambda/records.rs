@@ -1,0 +1,88 @@
+//! What an event has for this function.
+
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+
+use super::Inner;
+use crate::backends::sqs;
+use crate::error::{Error, Result};
+use crate::queue::Delivery;
+
+/// What Lambda passes on with each record, and the library's attempts are counted by.
+const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
+
+/// An event's records.
+pub(super) struct Records {
+    /// Those that can be worked on.
+    pub(super) deliveries: Vec<Delivery>,
+    /// All of them, in their order.
+    pub(super) all: Vec<Record>,
+}
+
+pub(super) struct Record {
+    /// What the mapping knows it by.
+    pub(super) id: String,
+    /// Its place among those that can be worked on.
+    pub(super) place: Option<usize>,
+}
+
+impl Records {
+    pub(super) fn read(event: SqsEvent, stage: &str) -> Self {
+        let mut records = Self {
+            deliveries: Vec::with_capacity(event.records.len()),
+            all: Vec::with_capacity(event.records.len()),
+        };
+        for record in event.records {
+            let id = record.message_id.clone().unwrap_or_default();
+            let place = match delivery(record) {
+                Ok(delivery) => {
+                    records.deliveries.push(delivery);
+                    Some(records.deliveries.len() - 1)
+                }
+                Err(missing) => {
+                    // Without its bytes it must not be buried, and without a receipt it cannot be.
+                    tracing::error!(
+                        stage,
+                        message_id = id,
+                        "a record has no {missing}; it comes back"
+                    );
+                    None
+                }
+            };
+            records.all.push(Record { id, place });
+        }
+        records
+    }
+}
+
+fn delivery(record: SqsMessage) -> Result<Delivery, &'static str> {
+    let present = |text: Option<String>, what| text.filter(|text| !text.is_empty()).ok_or(what);
+    let receipt = present(record.receipt_handle, "receiptHandle")?;
+    let body = present(record.body, "body")?;
+    let count = record.attributes.get(RECEIVE_COUNT);
+    Ok(sqs::delivery(body, receipt, count.map(String::as_str)))
+}
+
+/// Whether the records come from this function's queue. Another stage's messages would all be buried, one after the
+/// other, as none of this stage's.
+pub(super) fn check_source(event: &SqsEvent, function: &Inner) -> Result<()> {
+    let Inner {
+        name, queue_name, ..
+    } = function;
+    let sources = event.records.iter();
+    let mut sources = sources.filter_map(|record| record.event_source_arn.as_deref());
+    // arn:aws:sqs:{region}:{account}:{queue}
+    let is_foreign = |arn: &&str| arn.rsplit(':').next() != Some(queue_name);
+    let Some(arn) = sources.find(is_foreign) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "this function serves stage `{name}`, whose queue is `{queue_name}`, but its event source mapping reads `{arn}`: give the mapping the queue `{queue_name}`, or set {} to the stage of that queue",
+        super::STAGE_VARIABLE
+    );
+    tracing::error!(
+        problem,
+        records = event.records.len(),
+        "a wrong event source mapping; the records come back"
+    );
+    Err(Error::InvalidArgument { problem })
+}

@@ -1,0 +1,86 @@
+//! The function under Lambda's own runtime.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use futures::future::BoxFuture;
+use lambda_runtime::{Diagnostic, LambdaEvent, Service};
+
+use super::LambdaFunction;
+use crate::error::{Error, Result, describe};
+
+/// What Lambda gives every function's process. Its runtime panics where one is missing.
+const VARIABLES: [&str; 4] = [
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+];
+
+impl LambdaFunction {
+    /// Takes events from Lambda for as long as the container lives: the whole of a function's `main`. To put layers
+    /// around it, give it to `lambda_runtime::run`: it is a `Service<LambdaEvent<SqsEvent>>`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where the process was not started by Lambda or something that plays it, and
+    /// [`Error::Backend`] where the runtime's interface cannot be reached.
+    pub async fn run(self) -> Result<()> {
+        let missing = VARIABLES
+            .iter()
+            .find(|name| std::env::var_os(name).is_none());
+        if let Some(name) = missing {
+            return Err(Error::InvalidArgument {
+                problem: format!(
+                    "stage `{}` was started as a Lambda function, but {name} is not set, as it is in Lambda: deploy the program, or run it under `cargo lambda watch`",
+                    self.stage()
+                ),
+            });
+        }
+        lambda_runtime::run(self)
+            .await
+            .map_err(|source| Error::Backend {
+                service: "Lambda",
+                operation: "taking events from the runtime interface".to_owned(),
+                retryable: false,
+                source,
+            })
+    }
+}
+
+impl Service<LambdaEvent<SqsEvent>> for LambdaFunction {
+    type Response = SqsBatchResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<SqsBatchResponse>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: LambdaEvent<SqsEvent>) -> Self::Future {
+        let function = self.clone();
+        Box::pin(async move {
+            let remaining = remaining(&event.context);
+            function.handle(event.payload, remaining).await
+        })
+    }
+}
+
+/// How long the invocation has. A context that was made without a deadline, as in tests, has none.
+fn remaining(context: &lambda_runtime::Context) -> Duration {
+    if context.deadline == 0 {
+        return Duration::MAX;
+    }
+    let left = context.deadline().duration_since(SystemTime::now());
+    left.unwrap_or(Duration::ZERO)
+}
+
+/// What Lambda shows of a failed invocation: the error and its causes on one line.
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Self {
+        Self {
+            error_type: "catchment::Error".to_owned(),
+            error_message: describe(&error),
+        }
+    }
+}
