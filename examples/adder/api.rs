@@ -166,22 +166,22 @@ async fn look(adder: &Deployment<i64, i64>, id: &str) -> Reply {
         Ok(status) => status,
         Err(problem) => return failed(&problem),
     };
-    let mut body = json!({
+    let (mut result, mut message) = (None, None);
+    match status.state {
+        RunState::Done => match run.result().await {
+            Ok(sum) => result = Some(sum),
+            Err(problem) => return failed(&problem),
+        },
+        RunState::Failed => message = status.failure.map(|failure| failure.to_string()),
+        _ => {}
+    }
+    let body = json!({
         "status": status.state.to_string(),
         "arrayId": id,
         "items": status.items,
         "itemsDone": status.items_done,
+        "result": result,
+        "message": message,
     });
-    match status.state {
-        RunState::Done => match run.result().await {
-            Ok(result) => body["result"] = result.into(),
-            Err(problem) => return failed(&problem),
-        },
-        RunState::Failed => {
-            let failure = status.failure.map(|failure| failure.to_string());
-            body["message"] = failure.unwrap_or_default().into();
-        }
-        _ => {}
-    }
     (200, body)
 }

@@ -220,7 +220,7 @@ impl Inner {
                 biased;
                 () = all.closing(), if waiting.peek().is_some() => {
                     let mut unbegun = Vec::new();
-                    while let Some((place, _)) = waiting.next() {
+                    for (place, _) in waiting.by_ref() {
                         unbegun.push((place, Answer::PutBack));
                     }
                     running.push(Box::pin(async move {
