@@ -215,7 +215,7 @@ impl<S: Source> Submission<S> {
 
     async fn send_all(&mut self) -> Result<()> {
         tracing::debug!(array_id = %self.record.array_id, items = self.record.array_length, packets = self.record.packets, "submitting");
-        self.seal(self.record.packets).await?;
+        seal(&self.shared, &self.record, self.record.packets).await?;
         loop {
             if !self.fill().await? {
                 return Ok(());
@@ -245,8 +245,7 @@ impl<S: Source> Submission<S> {
         })
         .await?;
         if record.packets.is_none() {
-            let packets = *packets;
-            self.seal(Some(packets)).await?;
+            seal(shared, record, Some(*packets)).await?;
         }
         let scratchpad = self.shared.scratchpad();
         let array_id = &self.record.array_id;
@@ -471,42 +470,6 @@ impl<S: Source> Submission<S> {
         patiently("send", || queue.send(bodies.clone())).await
     }
 
-    /// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
-    /// is known, and of each later one's, which has a single leaf.
-    async fn seal(&self, packets: Option<u64>) -> Result<()> {
-        let record = &self.record;
-        for (place, stage) in self.shared.definition.reductions().enumerate() {
-            let leaves = match (place, packets) {
-                (0, None) => continue,
-                (0, Some(packets)) => packets,
-                _ => 1,
-            };
-            for edge in Tree::new(leaves, record.fan_in).edges() {
-                let group = GroupId {
-                    array_id: record.array_id.clone(),
-                    stage: Arc::clone(&stage.name),
-                    level: edge.level,
-                    index: edge.index,
-                };
-                let scratchpad = self.shared.scratchpad();
-                let state = patiently("expect", || {
-                    scratchpad.expect(&group, edge.expected, edge.root)
-                })
-                .await?;
-                if state.is_ready(record.fan_in) {
-                    let message = Message::reduce(&group, record.fan_in);
-                    let body = self.shared.carrier.write_message(message)?;
-                    let Some(place) = self.shared.definition.position(&stage.name) else {
-                        continue;
-                    };
-                    let queue = open(&self.shared, place).await?;
-                    patiently("send", || queue.send(vec![body.clone()])).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Looks now and then whether somebody cancelled the run.
     async fn is_cancelled(&mut self) -> Result<bool> {
         if self.now.duration_since(self.checked) < CANCEL_CHECK {
@@ -518,6 +481,41 @@ impl<S: Source> Submission<S> {
         let status = patiently("status", || scratchpad.status(array_id)).await?;
         Ok(status.is_none_or(|run| run.cancelled))
     }
+}
+
+/// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
+/// is known, and of each later one's, which has a single leaf.
+async fn seal(shared: &Shared, record: &RunRecord, packets: Option<u64>) -> Result<()> {
+    for (place, stage) in shared.definition.reductions().enumerate() {
+        let leaves = match (place, packets) {
+            (0, None) => continue,
+            (0, Some(packets)) => packets,
+            _ => 1,
+        };
+        for edge in Tree::new(leaves, record.fan_in).edges() {
+            let group = GroupId {
+                array_id: record.array_id.clone(),
+                stage: Arc::clone(&stage.name),
+                level: edge.level,
+                index: edge.index,
+            };
+            let scratchpad = shared.scratchpad();
+            let state = patiently("expect", || {
+                scratchpad.expect(&group, edge.expected, edge.root)
+            })
+            .await?;
+            if state.is_ready(record.fan_in) {
+                let message = Message::reduce(&group, record.fan_in);
+                let body = shared.carrier.write_message(message)?;
+                let Some(place) = shared.definition.position(&stage.name) else {
+                    continue;
+                };
+                let queue = open(shared, place).await?;
+                patiently("send", || queue.send(vec![body.clone()])).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn open(shared: &Shared, stage: usize) -> Result<Arc<dyn Queue>> {
