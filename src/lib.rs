@@ -38,6 +38,8 @@ mod tree;
 mod worker;
 
 pub mod backends;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod queue;
 pub mod scratchpad;
 #[cfg(feature = "testing")]

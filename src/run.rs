@@ -141,7 +141,10 @@ impl<R> Run<R> {
     /// # Errors
     /// As [`result`](Self::result).
     pub async fn outcome(&self) -> Result<Outcome<R>> {
-        let packet = self.packet().await?;
+        self.outcome_of(self.packet().await?)
+    }
+
+    fn outcome_of(&self, packet: &Parcel) -> Result<Outcome<R>> {
         Ok(Outcome {
             value: (self.extract)(packet)?,
             items: packet
@@ -150,6 +153,21 @@ impl<R> Run<R> {
             contains: packet.contains,
             skipped: packet.skipped,
         })
+    }
+
+    /// As [`wait`](Self::wait), with the outcome where there is one. The backend is not told that the result has been
+    /// taken: whoever asks over a network may ask again because the answer got lost.
+    #[cfg(feature = "http")]
+    pub(crate) async fn look(&self, timeout: Duration) -> Result<(Status, Option<Outcome<R>>)> {
+        let snapshot = self.ended(timeout).await?;
+        let outcome = match &snapshot.result {
+            Some(result) => {
+                let packet = self.shared.carrier.read_packet(result)?;
+                Some(self.outcome_of(&packet)?)
+            }
+            None => None,
+        };
+        Ok((self.status_of(snapshot).await?, outcome))
     }
 
     async fn packet(&self) -> Result<&Parcel> {
@@ -198,13 +216,17 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::NoSuchRun`] where nobody knows the run.
     pub async fn wait(&self, timeout: Duration) -> Result<Status> {
+        self.status_of(self.ended(timeout).await?).await
+    }
+
+    async fn ended(&self, timeout: Duration) -> Result<RunSnapshot> {
         // A wait too long for the clock is one without end.
         let deadline = Instant::now().checked_add(timeout);
         loop {
             let left = deadline.map_or(WAIT, |at| at.saturating_duration_since(Instant::now()));
             let snapshot = self.snapshot(left.min(WAIT)).await?;
             if snapshot.has_ended() || left.is_zero() {
-                return self.status_of(snapshot).await;
+                return Ok(snapshot);
             }
         }
     }

@@ -1,0 +1,259 @@
+//! Every path of the API, and what is done there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{OriginalUri, Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post, put};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Kind, within};
+use super::parameters::{Id, Limit, Wait};
+use super::submit::submit;
+use super::view::{DeadLetters, Failures, Finished, Progress, Redriven};
+use super::{Api, openapi};
+use crate::error::Error;
+use crate::packet::ArrayId;
+use crate::run::{Run, RunState, Status};
+use crate::stage::Data;
+
+type Of<I, R> = State<Arc<Api<I, R>>>;
+
+/// The router is made of these, and of nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Runs,
+    Run,
+    Result,
+    Failures,
+    DeadLetters,
+    Redrive,
+    Cancel,
+    AllDeadLetters,
+    OpenApi,
+}
+
+impl Endpoint {
+    pub(super) const ALL: &[Self] = &[
+        Self::Runs,
+        Self::Run,
+        Self::Result,
+        Self::Failures,
+        Self::DeadLetters,
+        Self::Redrive,
+        Self::Cancel,
+        Self::AllDeadLetters,
+        Self::OpenApi,
+    ];
+
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Runs => "/runs",
+            Self::Run => "/runs/{arrayId}",
+            Self::Result => "/runs/{arrayId}/result",
+            Self::Failures => "/runs/{arrayId}/failures",
+            Self::DeadLetters => "/runs/{arrayId}/dead-letters",
+            Self::Redrive => "/runs/{arrayId}/redrive",
+            Self::Cancel => "/runs/{arrayId}/cancel",
+            Self::AllDeadLetters => "/dead-letters",
+            Self::OpenApi => "/openapi.json",
+        }
+    }
+
+    pub(super) fn handler<I: Data, R: Serialize + Send + 'static>(
+        self,
+    ) -> MethodRouter<Arc<Api<I, R>>> {
+        match self {
+            Self::Runs => post(submit_new::<I, R>),
+            Self::Run => put(submit_as::<I, R>).get(status::<I, R>),
+            Self::Result => get(result::<I, R>),
+            Self::Failures => get(failures::<I, R>),
+            Self::DeadLetters => get(dead_letters::<I, R>),
+            Self::Redrive => post(redrive::<I, R>),
+            Self::Cancel => post(cancel::<I, R>),
+            Self::AllDeadLetters => get(all_dead_letters::<I, R>),
+            Self::OpenApi => get(document::<I, R>),
+        }
+    }
+}
+
+impl<I: Data, R: Serialize + Send + 'static> Api<I, R> {
+    fn run(&self, id: ArrayId) -> Run<R> {
+        self.deployment.attach(id)
+    }
+
+    async fn answer(&self, work: impl Future<Output = Result<Answer, Answer>>) -> Answer {
+        within(self.options.time_limit, work).await
+    }
+}
+
+async fn submit_new<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    request: Request,
+) -> Answer {
+    submit(api, None, request).await
+}
+
+async fn submit_as<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(id): Id,
+    request: Request,
+) -> Answer {
+    submit(api, Some(id), request).await
+}
+
+async fn status<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(id): Id,
+) -> Answer {
+    api.answer(async {
+        let status = api.run(id.clone()).status().await?;
+        Ok(progress(Kind::Success, &id, &status))
+    })
+    .await
+}
+
+fn progress(kind: Kind, id: &ArrayId, status: &Status) -> Answer {
+    let message = format!("run {id} is {}", status.state);
+    Answer::with(kind, message, Progress::new(id, status))
+}
+
+async fn result<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(id): Id,
+    Wait(wait): Wait,
+) -> Answer {
+    let wait = Duration::from_secs(wait).min(api.options.longest_wait);
+    let limit = wait.saturating_add(api.options.time_limit);
+    within(limit, async {
+        let (status, outcome) = api.run(id.clone()).look(wait).await?;
+        if let Some(outcome) = outcome {
+            let message = format!("run {id} is done");
+            let data = Finished::new(&id, &outcome);
+            return Ok(Answer::with(Kind::Success, message, data));
+        }
+        Ok(match (&status.failure, status.state) {
+            (_, RunState::Cancelled) => progress(Kind::Cancelled, &id, &status),
+            (Some(failure), _) => {
+                let error = Error::Failed {
+                    array_id: id.clone(),
+                    failure: Box::new(failure.clone()),
+                };
+                Answer::with(Kind::Failed, error.to_string(), Progress::new(&id, &status))
+            }
+            (None, _) => {
+                let message = format!("run {id} is {}, and has no result yet", status.state);
+                Answer::with(Kind::Pending, message, Progress::new(&id, &status))
+            }
+        })
+    })
+    .await
+}
+
+async fn failures<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(id): Id,
+    Limit(limit): Limit,
+) -> Answer {
+    api.answer(async {
+        let run = api.run(id.clone());
+        let failures = run.failures().await?;
+        if failures.is_empty() {
+            // Of a run that nobody knows there are none either.
+            run.status().await?;
+        }
+        let message = format!("run {id} has {} failures on record", failures.len());
+        let data = Failures::new(&failures, limit);
+        Ok(Answer::with(Kind::Success, message, data))
+    })
+    .await
+}
+
+async fn dead_letters<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(id): Id,
+    Limit(limit): Limit,
+) -> Answer {
+    api.answer(async {
+        let run = api.run(id.clone());
+        let letters = run.dead_letters().await?;
+        if letters.is_empty() {
+            run.status().await?;
+        }
+        let message = format!("run {id} has {} dead letters", letters.len());
+        let data = DeadLetters::new(&letters, limit);
+        Ok(Answer::with(Kind::Success, message, data))
+    })
+    .await
+}
+
+async fn redrive<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(array_id): Id,
+) -> Answer {
+    api.answer(async {
+        let redriven = api.run(array_id.clone()).redrive().await?;
+        let message = format!("{redriven} dead letters of run {array_id} are back on their queues");
+        let data = Redriven {
+            array_id: &array_id,
+            redriven,
+        };
+        Ok(Answer::with(Kind::Success, message, data))
+    })
+    .await
+}
+
+async fn cancel<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(id): Id,
+) -> Answer {
+    api.answer(async {
+        let run = api.run(id.clone());
+        let is_cancelled = run.cancel().await?;
+        let status = run.status().await?;
+        let kind = match is_cancelled {
+            true => Kind::Success,
+            false => Kind::Conflict,
+        };
+        Ok(progress(kind, &id, &status))
+    })
+    .await
+}
+
+async fn all_dead_letters<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Limit(limit): Limit,
+) -> Answer {
+    api.answer(async {
+        let letters = api.deployment.dead_letters().await?;
+        let message = format!("there are {} dead letters", letters.len());
+        let data = DeadLetters::new(&letters, limit);
+        Ok(Answer::with(Kind::Success, message, data))
+    })
+    .await
+}
+
+async fn document<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let path = uri.path();
+    let mounted = path.strip_suffix(Endpoint::OpenApi.path());
+    let mounted = mounted.filter(|path| !path.is_empty()).unwrap_or("/");
+    let document = serde_json::from_str(openapi()).and_then(|mut document: Value| {
+        if let Some(members) = document.as_object_mut() {
+            members.insert("servers".to_owned(), json!([{ "url": mounted }]));
+        }
+        if let Some(title) = document.pointer_mut("/info/title") {
+            *title = api.deployment.name().into();
+        }
+        serde_json::to_vec(&document)
+    });
+    match document {
+        Ok(document) => ([(header::CONTENT_TYPE, "application/json")], document).into_response(),
+        Err(_) => Answer::new(Kind::Error, "the document cannot be read").into_response(),
+    }
+}

@@ -1,0 +1,169 @@
+//! How things look in an answer's `data`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::dead_letter::DeadLetter;
+use crate::packet::ArrayId;
+use crate::run::{Outcome, Status};
+use crate::scratchpad::{Attempt, Failure};
+
+/// A run that was submitted.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Submitted<'a> {
+    pub(super) array_id: &'a ArrayId,
+}
+
+/// How far a run is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Progress<'a> {
+    array_id: &'a ArrayId,
+    state: String,
+    items: Option<u64>,
+    items_done: u64,
+    packets: Option<u64>,
+    packets_done: u64,
+    skipped: u64,
+    failures: u64,
+    failure: Option<OneFailure<'a>>,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(array_id: &'a ArrayId, status: &'a Status) -> Self {
+        Self {
+            array_id,
+            state: status.state.to_string(),
+            items: status.items,
+            items_done: status.items_done,
+            packets: status.packets,
+            packets_done: status.packets_done,
+            skipped: status.skipped,
+            failures: status.failures,
+            failure: status.failure.as_ref().map(OneFailure::new),
+        }
+    }
+}
+
+/// A result, and what it stands for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Finished<'a, R> {
+    array_id: &'a ArrayId,
+    result: &'a R,
+    items: u64,
+    contains: u64,
+    skipped: u64,
+}
+
+impl<'a, R> Finished<'a, R> {
+    pub(super) fn new(array_id: &'a ArrayId, outcome: &'a Outcome<R>) -> Self {
+        Self {
+            array_id,
+            result: &outcome.value,
+            items: outcome.items,
+            contains: outcome.contains,
+            skipped: outcome.skipped,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Failures<'a> {
+    total: usize,
+    failures: Vec<OneFailure<'a>>,
+}
+
+impl<'a> Failures<'a> {
+    pub(super) fn new(failures: &'a [Failure], limit: usize) -> Self {
+        Self {
+            total: failures.len(),
+            failures: failures.iter().take(limit).map(OneFailure::new).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OneFailure<'a> {
+    stage: &'a str,
+    message: &'a str,
+    item: Option<u64>,
+    error: &'a str,
+    skipped: bool,
+    attempts: &'a [Attempt],
+}
+
+impl<'a> OneFailure<'a> {
+    fn new(failure: &'a Failure) -> Self {
+        Self {
+            stage: &failure.stage,
+            message: &failure.message,
+            item: failure.item,
+            error: &failure.error,
+            skipped: failure.is_skipped(),
+            attempts: &failure.attempts,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeadLetters<'a> {
+    total: usize,
+    dead_letters: Vec<OneDeadLetter<'a>>,
+}
+
+impl<'a> DeadLetters<'a> {
+    pub(super) fn new(letters: &'a [DeadLetter], limit: usize) -> Self {
+        let shown = letters.iter().take(limit);
+        Self {
+            total: letters.len(),
+            dead_letters: shown.map(OneDeadLetter::new).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OneDeadLetter<'a> {
+    stage: &'a str,
+    array_id: Option<&'a ArrayId>,
+    message: Option<&'a str>,
+    item: Option<u64>,
+    error: &'a str,
+    attempts: &'a [Attempt],
+    body: String,
+    body_encoding: &'static str,
+}
+
+impl<'a> OneDeadLetter<'a> {
+    fn new(letter: &'a DeadLetter) -> Self {
+        // A compact codec's messages, and whatever else got on a queue, are no text.
+        let (body, body_encoding) = match std::str::from_utf8(&letter.body) {
+            Ok(text) => (text.to_owned(), "utf-8"),
+            Err(_) => (STANDARD.encode(&letter.body), "base64"),
+        };
+        Self {
+            stage: &letter.stage,
+            array_id: letter.array_id.as_ref(),
+            message: letter.message.as_deref(),
+            item: letter.item,
+            error: &letter.error,
+            attempts: &letter.attempts,
+            body,
+            body_encoding,
+        }
+    }
+}
+
+/// A run whose dead letters went back.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Redriven<'a> {
+    pub(super) array_id: &'a ArrayId,
+    pub(super) redriven: usize,
+}

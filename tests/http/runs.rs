@@ -1,0 +1,233 @@
+//! What becomes of runs: pending, failed and redriven, cancelled, unknown.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use axum::http::Method;
+use catchment::http::HttpOptions;
+use catchment::queue::Queues;
+use catchment::{Backend, OnFailure, Stage};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::{Store, adder, adder_with, idle, soon};
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_as_long_as_asked_for_and_as_allowed() {
+    let (adder, _) = adder(Backend::memory());
+    let options = HttpOptions::new().longest_wait(Duration::from_secs(20));
+    let client = Client::new(adder.router_with(options));
+    client.submit_as("a", "[1]").await.is(202, "accepted");
+    for (query, seconds) in [
+        ("", 0),
+        ("?wait=0", 0),
+        ("?wait=3", 3),
+        ("?wait=20", 20),
+        ("?wait=1000", 20),
+        ("?wait=18446744073709551615", 20),
+    ] {
+        let began = Instant::now();
+        let reply = soon(client.get(&format!("/runs/a/result{query}"))).await;
+        reply.is(202, "pending");
+        assert_eq!(reply.data()["state"], "running");
+        assert_eq!(began.elapsed().as_secs(), seconds, "{query}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_hears_of_the_result_when_it_is_there() {
+    let (client, adder) = idle();
+    client.submit_as("a", "[21]").await;
+    let began = Instant::now();
+    let waiting = client.get("/runs/a/result?wait=30");
+    let work = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        adder.worker().start()
+    };
+    let (reply, _worker) = tokio::join!(waiting, work);
+    assert_eq!(reply.is(200, "success").data()["result"], 42);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// The library lets a result go soon after it was taken. A request for it may have to be repeated.
+#[tokio::test(start_paused = true)]
+async fn a_result_can_be_asked_for_again() {
+    let (client, adder) = idle();
+    let _worker = adder.worker().start();
+    client.submit_as("a", "[1]").await;
+    for _ in 0..3 {
+        let reply = soon(client.get("/runs/a/result?wait=30")).await;
+        assert_eq!(reply.is(200, "success").data()["result"], 2);
+        // A store that was told so would let go of it by now, when the next run begins.
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        client.submit("[2]").await.is(202, "accepted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_run_says_why_and_is_redriven() {
+    let (adder, limit) = adder(Backend::memory());
+    let client = Client::new(adder.router());
+    let worker = adder.worker().start();
+    let reply = client.submit_as("a%2Fb", "[1, 200, 3, 400]").await;
+    reply.is(202, "accepted");
+    let reply = soon(client.get("/runs/a%2Fb/result?wait=30")).await;
+    reply.is(409, "failed");
+    assert_eq!(reply.data()["state"], "failed");
+    assert!(
+        reply
+            .message()
+            .starts_with("run a/b failed: stage `times_two`"),
+        "{}",
+        reply.message()
+    );
+    soon(until(&client, "/runs/a%2Fb/dead-letters", |data| {
+        data["total"] == 2
+    }))
+    .await;
+
+    let failures = client.get("/runs/a%2Fb/failures").await;
+    assert_eq!(failures.is(200, "success").data()["total"], 2);
+    let of = |at: usize, name: &str| failures.data()["failures"][at][name].clone();
+    assert_eq!((of(0, "item"), of(1, "item")), (json!(1), json!(3)));
+    assert_eq!(
+        (of(0, "error"), of(0, "skipped")),
+        (json!("200 is above 100"), json!(false))
+    );
+    assert_eq!(of(0, "attempts")[0]["number"], 1);
+
+    let letters = client.get("/runs/a%2Fb/dead-letters").await;
+    let letter = &letters.is(200, "success").data()["deadLetters"][0];
+    assert_eq!(
+        (&letter["arrayId"], &letter["stage"]),
+        (&json!("a/b"), &json!("times_two"))
+    );
+    assert_eq!(letter["bodyEncoding"], "utf-8");
+    let body: Value = serde_json::from_str(letter["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["arrayId"], "a/b");
+    for path in [
+        "/runs/a%2Fb/dead-letters",
+        "/runs/a%2Fb/failures",
+        "/dead-letters",
+    ] {
+        for (limit, shown) in [(0, 0), (1, 1), (100, 2)] {
+            let reply = client.get(&format!("{path}?limit={limit}")).await;
+            let data = reply.is(200, "success").data();
+            let list = data.get("deadLetters").unwrap_or(&data["failures"]);
+            assert_eq!(
+                (&data["total"], list.as_array().unwrap().len()),
+                (&json!(2), shown)
+            );
+        }
+    }
+
+    limit.store(1_000, SeqCst);
+    let redriven = soon(client.post("/runs/a%2Fb/redrive")).await;
+    assert_eq!(
+        *redriven.is(200, "success").data(),
+        json!({ "arrayId": "a/b", "redriven": 2 })
+    );
+    let reply = soon(client.get("/runs/a%2Fb/result?wait=30")).await;
+    assert_eq!(reply.is(200, "success").data()["result"], 1208);
+    let again = soon(client.post("/runs/a%2Fb/redrive")).await;
+    assert_eq!(again.is(200, "success").data()["redriven"], 0);
+    assert_eq!(client.get("/dead-letters").await.data()["total"], 0);
+    worker.shutdown().await;
+}
+
+/// Asks until the answer's data are so.
+async fn until(client: &Client, path: &str, holds: impl Fn(&Value) -> bool) {
+    while !holds(client.get(path).await.data()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_were_left_out_are_counted_and_listed() {
+    let stage = Stage::named("times_two").on_failure(OnFailure::Skip);
+    let (adder, _) = adder_with(Backend::memory(), stage);
+    let client = Client::new(adder.router());
+    let _worker = adder.worker().start();
+    client.submit_as("a", "[1, 200, 3]").await;
+    let reply = soon(client.get("/runs/a/result?wait=30")).await;
+    let data = json!({ "arrayId": "a", "result": 8, "items": 3, "contains": 2, "skipped": 1 });
+    assert_eq!(*reply.is(200, "success").data(), data);
+    let failures = client.get("/runs/a/failures").await;
+    assert_eq!(failures.data()["failures"][0]["skipped"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_stays_cancelled_and_a_done_one_done() {
+    let (client, adder) = idle();
+    client.submit_as("a", "[1]").await;
+    for _ in 0..2 {
+        let reply = client.post("/runs/a/cancel").await;
+        assert_eq!(reply.is(200, "success").data()["state"], "cancelled");
+    }
+    client
+        .get("/runs/a/result?wait=30")
+        .await
+        .is(410, "cancelled");
+    let status = client.get("/runs/a").await;
+    assert_eq!(status.is(200, "success").data()["state"], "cancelled");
+
+    let _worker = adder.worker().start();
+    client.submit_as("b", "[1]").await;
+    soon(client.get("/runs/b/result?wait=30"))
+        .await
+        .is(200, "success");
+    let reply = client.post("/runs/b/cancel").await;
+    assert_eq!(reply.is(409, "conflict").message(), "run b is done");
+    assert_eq!(reply.data()["state"], "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_nobody_knows_is_not_found() {
+    let (client, _) = idle();
+    for (method, path) in [
+        (Method::GET, ""),
+        (Method::GET, "/result"),
+        (Method::GET, "/result?wait=30"),
+        (Method::GET, "/failures"),
+        (Method::GET, "/dead-letters"),
+        (Method::POST, "/redrive"),
+        (Method::POST, "/cancel"),
+    ] {
+        let began = Instant::now();
+        let reply = soon(client.ask(method, &format!("/runs/none{path}"))).await;
+        reply.is(404, "not_found");
+        assert!(
+            reply.message().starts_with("no run none"),
+            "{}",
+            reply.message()
+        );
+        assert!(began.elapsed() < Duration::from_secs(10), "{path}");
+    }
+}
+
+/// What got on a dead-letter queue from elsewhere belongs to no run, and need not be text.
+#[tokio::test(start_paused = true)]
+async fn dead_letters_of_no_run_are_the_deployments() {
+    let store = Store::new();
+    let (adder, _) = adder(store.backend());
+    let client = Client::new(adder.router());
+    let queue = store
+        .queues
+        .open("adder-times_two", &Default::default())
+        .await
+        .unwrap();
+    queue.send(vec![b"\xff\xfe"[..].into()]).await.unwrap();
+    let _worker = adder.worker().start();
+    soon(until(&client, "/dead-letters", |data| data["total"] == 1)).await;
+    let reply = client.get("/dead-letters").await;
+    let letter = &reply.data()["deadLetters"][0];
+    assert_eq!(
+        (&letter["arrayId"], &letter["message"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        (&letter["body"], &letter["bodyEncoding"]),
+        (&json!("//4="), &json!("base64"))
+    );
+}
