@@ -1,8 +1,145 @@
-//! The adder behind HTTP: its API under `/adder` and a worker, in one process, until SIGTERM or Ctrl-C.
+//! The adder behind HTTP: its API under `/adder` and a worker in one process, until SIGTERM or Ctrl-C.
 //!
 //! ```text
 //! cargo run --features http --example adder_http
+//! adder=http://127.0.0.1:8080/adder
+//! json='content-type: application/json'
+//! curl -H "$json" -d '[1, 2, 3, 4, 5]' $adder/runs
+//! curl -X PUT -H "$json" -d '[10, 20, 30]' $adder/runs/invoices%2F2026-11-21
+//! curl $adder/runs/invoices%2F2026-11-21
+//! curl "$adder/runs/invoices%2F2026-11-21/result?wait=20"
+//! curl -H "$json" -d '[1, "two"]' $adder/runs
+//! curl -X PUT -H "$json" -d '[1, 9223372036854775807]' $adder/runs/too-much
+//! curl "$adder/runs/too-much/result?wait=20"
+//! curl $adder/runs/too-much/dead-letters
+//! curl -X POST $adder/runs/too-much/redrive
+//! curl -X POST $adder/runs/too-much/cancel
+//! curl $adder/openapi.json
 //! ```
-use std::net::SocketAddr;
+//!
+//! With `--backend aws` its runs are in Amazon SQS and DynamoDB, and outlive it:
+//!
+//! ```text
+//! cargo run --features aws,http --example adder_http -- --backend aws
+//! ```
+//!
+//! **It asks nobody who they are.** It listens on 127.0.0.1 only, and a server for others puts authentication around the router.
 
-fn main() { let _: Option<SocketAddr> = None; }
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use axum::Router;
+use catchment::{Backend, BoxError, Deployment, Pipeline, Stage, permanent};
+use clap::{Parser, ValueEnum};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+#[derive(Parser)]
+#[command(about = "Doubles numbers and adds them up, over HTTP")]
+struct Arguments {
+    /// Where it listens, on 127.0.0.1; 0 is a free port.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Where runs are kept.
+    #[arg(long, value_enum, default_value_t = BackendName::Memory)]
+    backend: BackendName,
+    /// The deployment's name.
+    #[arg(long, default_value = "adder")]
+    name: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BackendName {
+    Memory,
+    Aws,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adder_http: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), BoxError> {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .init();
+    let told_to_end = told_to_end()?;
+    let adder = adder(&arguments.name, backend(arguments.backend).await?)?;
+    adder.provision().await?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    println!("http://{}/adder", listener.local_addr()?);
+
+    let worker = adder.worker().start();
+    let application = Router::new().nest("/adder", adder.router());
+    // First no more requests are taken and those under way are answered, then the worker finishes what it holds.
+    let served = axum::serve(listener, application).with_graceful_shutdown(told_to_end);
+    let served = served.await;
+    worker.shutdown().await;
+    served?;
+    Ok(())
+}
+
+fn adder(name: &str, backend: Backend) -> catchment::Result<Deployment<i64, i64>> {
+    Pipeline::new()
+        .try_map(|n: i64| {
+            n.checked_mul(2)
+                .ok_or_else(|| permanent(format!("{n} times two is more than 64 bits hold")))
+        })
+        .with(Stage::named("times_two"))
+        .try_reduce(
+            || 0,
+            |sum: i64, n| {
+                sum.checked_add(n)
+                    .ok_or_else(|| permanent(format!("{sum} + {n} is more than 64 bits hold")))
+            },
+        )
+        .with(Stage::named("sum"))
+        .deploy(name, backend)
+}
+
+async fn backend(name: BackendName) -> Result<Backend, BoxError> {
+    match name {
+        BackendName::Memory => Ok(Backend::memory()),
+        #[cfg(feature = "aws")]
+        BackendName::Aws => Ok(Backend::aws_from_env().await),
+        #[cfg(not(feature = "aws"))]
+        BackendName::Aws => Err(
+            "built without the feature `aws`: cargo run --features aws,http --example adder_http -- --backend aws"
+                .into(),
+        ),
+    }
+}
+
+#[cfg(unix)]
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can tell it to end: it serves until it is killed.
+            std::future::pending::<()>().await;
+        }
+    })
+}

@@ -124,14 +124,14 @@ async fn the_empty_array_has_a_result() {
 }
 
 #[tokio::test]
-async fn a_million_numbers_in_small_parts_are_fine() {
+async fn a_body_that_comes_in_small_parts_is_put_together() {
     let count = Pipeline::new()
         .then(crate::ok::<u64>)
         .reduce(|| 0, u64::max);
     let count = count.deploy("count", Backend::memory()).unwrap();
     let _worker = count.worker().start();
     let client = Client::new(count.router());
-    let numbers: Vec<u64> = (1..=1_000_000).collect();
+    let numbers: Vec<u64> = (1..=20_000).collect();
     let body = Bytes::from(serde_json::to_vec(&numbers).unwrap());
     // Cut anywhere, and without a length that is known beforehand.
     let parts: Vec<Result<Bytes, std::io::Error>> = (0..body.len())
@@ -148,5 +148,5 @@ async fn a_million_numbers_in_small_parts_are_fine() {
         reply.is(202, "accepted").array_id()
     );
     let result = client.get(&path).await;
-    assert_eq!(result.is(200, "success").data()["result"], 1_000_000);
+    assert_eq!(result.is(200, "success").data()["result"], 20_000);
 }
