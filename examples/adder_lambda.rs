@@ -7,6 +7,7 @@
 //! | `sum` | an event source mapping on the queue `adder-sum` | adds them up |
 //!
 //! `CATCHMENT_DEPLOYMENT` is the deployment's name, `adder` by default; `RUST_LOG` asks for more of the log, or less.
+//! For tests: `ADDER_ITEMS_PER_SECOND` is how many numbers a container doubles in a second, so that there is too little time for them.
 
 #[path = "adder/api.rs"]
 mod api;
@@ -14,6 +15,7 @@ mod api;
 mod pipeline;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use catchment::{Backend, BoxError, Stage};
@@ -39,7 +41,13 @@ async fn run() -> Result<(), BoxError> {
     log();
     let name = std::env::var("CATCHMENT_DEPLOYMENT").unwrap_or_else(|_| "adder".to_owned());
     // Once a container: invocations share the clients and their connections.
-    let (times_two, sum) = (Stage::named("times_two"), Stage::named("sum"));
+    let (mut times_two, sum) = (Stage::named("times_two"), Stage::named("sum"));
+    if let Ok(items) = std::env::var("ADDER_ITEMS_PER_SECOND") {
+        let items = items
+            .parse()
+            .map_err(|error| format!("ADDER_ITEMS_PER_SECOND is {items:?}: {error}"))?;
+        times_two = times_two.rate_limit(items, Duration::from_secs(1));
+    }
     let adder = pipeline::adder(times_two, sum, None);
     let adder = adder.deploy(&name, Backend::aws_from_env().await)?;
     if std::env::var("CATCHMENT_STAGE").is_ok_and(|stage| stage == "api") {
