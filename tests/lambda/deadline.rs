@@ -112,30 +112,26 @@ async fn a_stuck_thread_is_left_behind() {
     let first = begins.recv().await.unwrap();
     while !answer.is_finished() {
         advance(Duration::from_millis(250)).await;
-        tokio::task::yield_now().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
     }
     let back = stuck.delete(&deliveries, &answer.await.unwrap()).await;
     assert_eq!(back.len(), 1);
     assert!(has_item(&back[0], first), "{back:?}");
     let depth = stuck.queue.depth().await.unwrap();
-    let expected = Depth {
-        ready: 2,
-        in_flight: 0,
-        delayed: 1,
-        dead: 0,
-    };
-    assert_eq!(depth, expected);
+    // The one that was released has a delay of chance.
+    assert_eq!(
+        (depth.ready + depth.delayed, depth.in_flight, depth.dead),
+        (3, 0, 0)
+    );
 
     // The thread is still stuck.
-    let deliveries = stuck.receive(NOW).await;
-    assert_eq!(
-        deliveries.iter().map(|one| one.receive_count).max(),
-        Some(1)
-    );
-    assert!(stuck.invoke(&deliveries).await.is_empty());
     advance(LONG).await;
     let deliveries = stuck.receive(NOW).await;
-    assert_eq!(deliveries.len(), 1);
+    let mut counts: Vec<u32> = deliveries.iter().map(|one| one.receive_count).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 1, 2], "two deliveries were no attempts");
     assert!(stuck.invoke(&deliveries).await.is_empty());
     go_on.send(()).unwrap();
     let sums = Mapping::new(&store, sum.lambda("sum").unwrap()).await;

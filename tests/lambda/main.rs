@@ -92,7 +92,7 @@ impl Mapping {
         );
         let done = done.iter().map(|delivery| delivery.receipt.clone());
         self.queue.acknowledge(done.collect()).await.unwrap();
-        back.into_iter().map(|delivery| text(delivery)).collect()
+        back.into_iter().map(text).collect()
     }
 }
 
