@@ -69,7 +69,7 @@ const STAGES: [&str; 5] = ["keep", "twice", "careful", "strict", "all"];
 /// into their group's item.
 fn pipeline() -> Pipeline<u64, Vec<String>, catchment::One> {
     Pipeline::new()
-        .filter(|n: &u64| n % 3 != 0)
+        .filter(|n: &u64| !n.is_multiple_of(3))
         .with(Stage::named("keep").packet_size(4))
         .flat_map(|n| [n, n])
         .with(Stage::named("twice"))
