@@ -199,6 +199,46 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
     rust.told_to_end("TERM");
 }
 
+/// The result, whatever has to be redriven for it.
+fn result_in_the_end(adder: &Adder, run: &str) -> String {
+    until("the result", || {
+        let result = adder.run(&["result", run]);
+        if result.status.success() {
+            return Some(result.out);
+        }
+        adder.answer(&["redrive", run]);
+        None
+    })
+}
+
+/// A slot that is taken is no reason not to ask: whoever took it may have died before it could.
+#[test]
+#[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
+fn python_asks_for_a_reduction_that_nobody_has_asked_for() {
+    let adder = Adder::provisioned(Tables::Ministack, &SOON);
+    let (python, rust) = (times_two(&adder), sum(&adder));
+    let run = adder.answer(&["submit"]);
+    assert_eq!(adder.answer(&["result", &run]), "30");
+    rust.told_to_end("TERM");
+
+    wait(async {
+        let client = aws_sdk_sqs::Client::new(&config(&ministack()));
+        let name = format!("{}-sum", adder.name());
+        let url = client.get_queue_url().queue_name(name).send().await;
+        let url = url.unwrap().queue_url.unwrap();
+        client.delete_queue().queue_url(url).send().await.unwrap();
+    });
+    let run = adder.answer(&["submit"]);
+    until("all packets in their slots", || {
+        (adder.packets(&run) == (5, 5)).then_some(())
+    });
+    adder.answer(&["provision"]);
+    let rust = sum(&adder);
+    assert_eq!(result_in_the_end(&adder, &run), "30\n");
+    python.killed();
+    rust.told_to_end("TERM");
+}
+
 /// Without its tables a worker fails, message by message; nothing is lost by it.
 #[test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
@@ -224,15 +264,7 @@ fn what_python_could_not_do_comes_back() {
         (redriven > 0).then_some(redriven)
     });
     println!("{redriven} of 5 packets had used up their attempts");
-    let result = until("the result", || {
-        let result = adder.run(&["result", &run]);
-        if result.status.success() {
-            return Some(result.out);
-        }
-        adder.answer(&["redrive", &run]);
-        None
-    });
-    assert_eq!(result, "30\n");
+    assert_eq!(result_in_the_end(&adder, &run), "30\n");
     python.killed();
     rust.told_to_end("TERM");
 }
