@@ -1,4 +1,4 @@
-"""The adder's stage `times_two` in Python, written from docs/wire-format.md alone: python times_two.py [DEPLOYMENT]"""
+"""The adder's stage `times_two` in Python, by docs/wire-format.md and nothing else: python times_two.py [DEPLOYMENT]"""
 
 import json, sys  # noqa: E401
 from contextlib import suppress

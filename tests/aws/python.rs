@@ -1,4 +1,4 @@
-//! The adder with its map stage in Python, `examples/python/times_two.py`, written from `docs/wire-format.md`: this side submits,
+//! The adder with its map stage in Python, `examples/python/times_two.py`, by `docs/wire-format.md`: this side submits,
 //! and its workers serve `sum` only.
 #![cfg(unix)]
 
