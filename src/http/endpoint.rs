@@ -165,7 +165,7 @@ async fn failures<I: Data, R: Serialize + Send + 'static>(
             // Of a run that nobody knows there are none either.
             run.status().await?;
         }
-        let message = format!("run {id} has {} failures on record", failures.len());
+        let message = format!("failures on record of run {id}: {}", failures.len());
         let data = Failures::new(&failures, limit);
         Ok(Answer::with(Kind::Success, message, data))
     })
@@ -183,7 +183,7 @@ async fn dead_letters<I: Data, R: Serialize + Send + 'static>(
         if letters.is_empty() {
             run.status().await?;
         }
-        let message = format!("run {id} has {} dead letters", letters.len());
+        let message = format!("dead letters of run {id}: {}", letters.len());
         let data = DeadLetters::new(&letters, limit);
         Ok(Answer::with(Kind::Success, message, data))
     })
@@ -196,7 +196,8 @@ async fn redrive<I: Data, R: Serialize + Send + 'static>(
 ) -> Answer {
     api.answer(async {
         let redriven = api.run(array_id.clone()).redrive().await?;
-        let message = format!("{redriven} dead letters of run {array_id} are back on their queues");
+        let message =
+            format!("dead letters of run {array_id} that are back on their queues: {redriven}");
         let data = Redriven {
             array_id: &array_id,
             redriven,
@@ -229,7 +230,7 @@ async fn all_dead_letters<I: Data, R: Serialize + Send + 'static>(
 ) -> Answer {
     api.answer(async {
         let letters = api.deployment.dead_letters().await?;
-        let message = format!("there are {} dead letters", letters.len());
+        let message = format!("dead letters of all runs: {}", letters.len());
         let data = DeadLetters::new(&letters, limit);
         Ok(Answer::with(Kind::Success, message, data))
     })
@@ -255,5 +256,22 @@ async fn document<I: Data, R: Serialize + Send + 'static>(
     match document {
         Ok(document) => ([(header::CONTENT_TYPE, "application/json")], document).into_response(),
         Err(_) => Answer::new(Kind::Error, "the document cannot be read").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Which methods each has is asked of the router, in `tests/http/document.rs`.
+    #[test]
+    fn the_document_has_every_path_of_the_router_and_no_other() {
+        let document: Value = serde_json::from_str(openapi()).unwrap();
+        let documented = document["paths"].as_object().unwrap().keys();
+        let documented: BTreeSet<&str> = documented.map(String::as_str).collect();
+        let routed: BTreeSet<&str> = Endpoint::ALL.iter().map(|one| one.path()).collect();
+        assert_eq!(documented, routed);
     }
 }
