@@ -70,7 +70,8 @@ const CANCEL_CHECK: Duration = Duration::from_secs(2);
 ///
 /// **The deadline.** Work must end a [margin](Self::margin) before the function's deadline. What is left then is handed back in that time, so that
 /// an answer is always given, and one slow record does not cost the others. An asynchronous function is dropped; a CPU-bound one cannot be
-/// stopped: its thread goes on, as long as the container lives, and its outcome is ignored.
+/// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. An outage of the backend that lasts
+/// until then costs an attempt, too.
 ///
 /// **A frozen container** has nothing to finish: what an answer says has happened before it is given, and acknowledgements
 /// do not wait for each other.
@@ -158,7 +159,7 @@ impl LambdaFunction {
     }
 
     /// How long before the function's deadline work must end, so that what is left can be handed back (default: a tenth of
-    /// the time the invocation has, at least a second, at most ten, and never more than half of it).
+    /// the time the invocation has, at least a second, at most ten). Never more than half of that time is kept free.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.margin = Some(margin);
         self

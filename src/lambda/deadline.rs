@@ -24,9 +24,9 @@ pub(super) struct Deadline {
 
 impl Deadline {
     pub(super) fn new(now: Instant, remaining: Duration, margin: Option<Duration>) -> Self {
-        let margin =
-            margin.unwrap_or_else(|| (remaining / 10).clamp(LEAST, MOST).min(remaining / 2));
-        let margin = margin.min(remaining);
+        let margin = margin.unwrap_or_else(|| (remaining / 10).clamp(LEAST, MOST));
+        // Nothing would ever be begun, and nobody would notice, where the margin is all there is.
+        let margin = margin.min(remaining / 2);
         let work = remaining - margin;
         let cut_off = after(now, work);
         Self {
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(work(0, None), 0);
         assert_eq!(work(60_000, Some(500)), 59_500);
         assert_eq!(work(60_000, Some(0)), 60_000);
-        assert_eq!(work(3_000, Some(5_000)), 0);
+        assert_eq!(work(3_000, Some(5_000)), 1_500);
     }
 
     #[test]
