@@ -18,6 +18,9 @@ const VARIABLES: [&str; 4] = [
     "AWS_LAMBDA_FUNCTION_VERSION",
 ];
 
+/// In milliseconds since 1970, as deadlines are: in 2001, before there was any Lambda.
+const EARLIEST: u64 = 1_000_000_000_000;
+
 impl LambdaFunction {
     /// Takes events from Lambda for as long as the container lives: the whole of a function's `main`. To put layers
     /// around it, give it to `lambda_runtime::run`: it is a `Service<LambdaEvent<SqsEvent>>`.
@@ -66,9 +69,10 @@ impl Service<LambdaEvent<SqsEvent>> for LambdaFunction {
     }
 }
 
-/// How long the invocation has. A context that was made without a deadline, as in tests, has none.
+/// How long the invocation has. A context that was made without a deadline, as in tests, has none; nor has one under
+/// `cargo lambda watch`, which tells every invocation the same moment in 1970.
 fn remaining(context: &lambda_runtime::Context) -> Duration {
-    if context.deadline == 0 {
+    if context.deadline < EARLIEST {
         return Duration::MAX;
     }
     let left = context.deadline().duration_since(SystemTime::now());
@@ -82,5 +86,27 @@ impl From<Error> for Diagnostic {
             error_type: "catchment::Error".to_owned(),
             error_message: describe(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_lambda_cannot_have_given_is_none() {
+        let until = |deadline: u64| {
+            let mut context = lambda_runtime::Context::default();
+            context.deadline = deadline;
+            remaining(&context)
+        };
+        assert_eq!(until(0), Duration::MAX);
+        assert_eq!(until(600_000), Duration::MAX, "cargo lambda watch");
+        assert_eq!(until(EARLIEST), Duration::ZERO, "long past");
+        let hour = Duration::from_secs(3_600);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let soon = (now.unwrap_or_default() + hour).as_millis();
+        let left = until(u64::try_from(soon).unwrap_or_default());
+        assert!(left > hour / 2 && left <= hour, "{left:?}");
     }
 }
