@@ -1,7 +1,8 @@
 """How long a fresh process of a Lambda function takes until its first record is done.
 
-Each process gets a map record from a real queue, through a runtime API of three endpoints in this program, and writes to the emulator's tables. Measured are,
-from just before the process is started: until it asks for its first invocation (init), and until its answer is here (first record). Needs boto3.
+Each process gets a map record from the emulator's queue, through a runtime API of three endpoints in this program, and writes
+to the emulator's tables. Measured are, from just before the process is started: until it asks for its first invocation (init),
+and until its answer is here (first record). Needs boto3.
 """
 
 import argparse
@@ -124,7 +125,8 @@ def measure(function: str, deployment: str, event: dict) -> tuple[float, float]:
         answer = json.loads(Invocation.answer) if in_time and Invocation.answer.startswith(b"{") else None
         if answer != {"batchItemFailures": []}:
             log.seek(0)
-            sys.exit(f"cold-start: the record was not done: {Invocation.answer!r}, and the log says: {log.read().decode(errors='replace')}")
+            said = log.read().decode(errors="replace")
+            sys.exit(f"cold-start: the record was not done: {Invocation.answer!r}, and the log says: {said}")
     return Invocation.asked - started, Invocation.answered - started
 
 

@@ -1,8 +1,9 @@
 """Plays Lambda's event source mappings: takes messages from queues, gives them to functions, and deletes those that did not fail.
 
-As the real ones: a batch of up to ten messages and 6 MB is one invocation. If it answers with `batchItemFailures`, those messages stay where they are, and
-come back when they become visible. An answer that cannot be read, or an invocation that fails (a crash, an error, a timeout),
-is the failure of the whole batch. `--no-report` plays a mapping without `ReportBatchItemFailures`. Needs boto3.
+As the real ones: a batch of up to ten messages and 6 MB is one invocation. If it answers with `batchItemFailures`, those
+messages stay where they are, and come back when they become visible. An answer that cannot be read, or an invocation that fails
+(a crash, an error, a timeout), is the failure of the whole batch. `--no-report` plays a mapping without
+`ReportBatchItemFailures`. Needs boto3.
 
     python event_source_mapping.py --invoke http://127.0.0.1:PORT --seconds TIMEOUT QUEUE=FUNCTION...
 """
@@ -122,8 +123,8 @@ class Mapping:
         visibility = float(found["VisibilityTimeout"])
         if visibility < 6 * options.seconds:
             sys.exit(
-                f"queue {queue} has a visibility timeout of {visibility:g} s, and Lambda asks for six times the function's timeout of "
-                f"{options.seconds:g} s: provision with a longer one, or start with a shorter --timeout"
+                f"queue {queue} has a visibility timeout of {visibility:g} s, and Lambda asks for six times the function's timeout "
+                f"of {options.seconds:g} s: provision with a longer one, or start with a shorter --timeout"
             )
 
     def run(self) -> None:

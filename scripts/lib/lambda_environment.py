@@ -1,9 +1,9 @@
 """One execution environment of AWS Lambda, around one process of a function: what `cargo lambda watch` leaves out.
 
 `cargo lambda watch` plays the runtime API without a function's timeout: it tells each invocation a deadline in 1970 and ends
-none. This stands between the two. To the function it is the runtime API, with the true deadline; at the deadline, or when the function has ended by itself, it
-fails the invocation as Lambda does and starts a new process for the next one. Between invocations the process is frozen. Standard
-library only.
+none. This stands between the two. To the function it is the runtime API, with the true deadline; at the deadline, or when the
+function has ended by itself, it fails the invocation as Lambda does and starts a new process for the next one. Between
+invocations the process is frozen. Standard library only.
 
     python lambda_environment.py FUNCTION     in the environment that `cargo lambda watch` gives, and LAMBDA_LOCAL_TIMEOUT
                                               (seconds) and LAMBDA_LOCAL_RUN (a folder: who runs is written there)
@@ -43,8 +43,10 @@ class Gone(Exception):
 
 
 class Upstream:
-    """The runtime API of `cargo lambda watch`, over one connection, as functions have it: whoever closes it behind an answer takes the answer away
-    from `cargo lambda watch`, which says thank you before it reads it."""
+    """The runtime API of `cargo lambda watch`, over one connection, as functions have it.
+
+    `cargo lambda watch` says thank you for an answer before it has read it: closing the connection then would take it away.
+    """
 
     def __init__(self, address: str) -> None:
         url = urllib.parse.urlsplit(address if "//" in address else f"http://{address}")

@@ -1,8 +1,8 @@
-"""The processes of scripts/lambda-local: `cargo lambda watch` with the functions, and the event source mappings. Standard library
-only.
+"""The processes of scripts/lambda-local: `cargo lambda watch` with the functions, and the event source mappings. Standard
+library only.
 
-`cargo lambda watch` starts binaries of a package, one for each function. The adder's functions are one program, so the package's binaries are one
-launcher that gives way to lambda_environment.py, which starts the program.
+`cargo lambda watch` starts binaries of a package, one for each function. The adder's functions are one program, an example, so
+the binaries are a launcher that gives way to lambda_environment.py, which starts the program.
 """
 
 import argparse

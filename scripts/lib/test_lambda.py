@@ -96,12 +96,14 @@ class Test:
         answer = connection.getresponse()
         text = answer.read()
         connection.close()
-        check(answer.headers.get("Content-Type") == "application/json", f"{method} {path}: {answer.status} is no JSON: {text[:200]}")
+        is_json = answer.headers.get("Content-Type") == "application/json"
+        check(is_json, f"{method} {path}: {answer.status} is no JSON: {text[:200]}")
         return answer.status, json.loads(text)
 
     def post(self, array: list[int]) -> str:
         status, answer = self.call("POST", "/adder", json.dumps(array).encode())
-        say(f"POST /adder {array if len(array) < 10 else f'of {len(array)} items'} -> {status} {answer['status']} {answer.get('arrayId')}")
+        shown = array if len(array) < 10 else f"of {len(array)} items"
+        say(f"POST /adder {shown} -> {status} {answer['status']} {answer.get('arrayId')}")
         check(status == 200 and answer["status"] == "success" and answer["array"] == array, f"POST of {array}: {status} {answer}")
         return answer["arrayId"]
 
@@ -129,8 +131,8 @@ class Test:
         def ask() -> str | None:
             Log.tell()
             url = self.queue("times_two-dead")
-            found = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=1)
-            for message in found.get("Messages", []):
+            options = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "VisibilityTimeout": 1}
+            for message in self.sqs.receive_message(QueueUrl=url, **options).get("Messages", []):
                 if body(message["Body"]):
                     self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
                     return message["MessageAttributes"]["reason"]["StringValue"]
@@ -227,7 +229,7 @@ class Test:
 
     @contextlib.contextmanager
     def tables_stopped(self, array: list[int]) -> Iterator[tuple[str, int]]:
-        """DynamoDB does not answer from before a submitted array's first invocation on. Gives the run, and where the mappings' log is."""
+        """DynamoDB does not answer, from before a submitted array's first invocation on. Gives the run, and where the log is."""
         since = self.mappings.place()
         with contextlib.ExitStack() as stack:
             with self.stopped(self.mappings_pid):
