@@ -25,6 +25,9 @@
 //!
 //! **It asks nobody who they are.** It listens on 127.0.0.1 only, and a server for others puts authentication around the router.
 
+#[path = "adder/signals.rs"]
+mod signals;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
@@ -72,7 +75,7 @@ async fn run(arguments: Arguments) -> Result<(), BoxError> {
         .with_env_filter(filter.from_env_lossy())
         .with_writer(std::io::stderr)
         .init();
-    let told_to_end = told_to_end()?;
+    let told_to_end = signals::told_to_end()?;
     let adder = adder(&arguments.name, backend(arguments.backend).await?)?;
     adder.provision().await?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
@@ -119,27 +122,4 @@ async fn backend(name: BackendName) -> Result<Backend, BoxError> {
                 .into(),
         ),
     }
-}
-
-#[cfg(unix)]
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-#[cfg(not(unix))]
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Nobody can tell it to end: it serves until it is killed.
-            std::future::pending::<()>().await;
-        }
-    })
 }

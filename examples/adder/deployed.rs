@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{BackendName, Command, Input, Options, Usage};
+use crate::signals::told_to_end;
 use crate::{one_line, pipeline};
 
 type Adder = Deployment<i64, i64>;
@@ -100,29 +101,6 @@ async fn work(adder: &Adder, stages: Option<Vec<String>>) -> Result<(), BoxError
     };
     worker.run_until(told_to_end).await?;
     Ok(())
-}
-
-#[cfg(unix)]
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-#[cfg(not(unix))]
-fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Nobody can tell it to end: it works until it is killed.
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 async fn status(run: &Run<i64>) -> Result<String, BoxError> {

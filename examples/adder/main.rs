@@ -26,6 +26,7 @@ mod arguments;
 mod deployed;
 mod embedded;
 mod pipeline;
+mod signals;
 mod template;
 
 use std::error::Error;
