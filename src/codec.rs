@@ -136,6 +136,17 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(payload: &Payload, what: &st
     }
 }
 
+/// A value as whoever reads it gets it.
+pub(crate) fn sent<T>(value: T, form: Form, what: &str) -> Result<T>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    match form {
+        Form::Local if local::is_kept(&value) => Ok(value),
+        _ => decode(&write(&value, form.codec(), what)?, what),
+    }
+}
+
 fn of_another_type(what: &str) -> Error {
     Error::decode(what, "it is of another type")
 }

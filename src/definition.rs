@@ -9,7 +9,7 @@ use crate::carrier::Carrier;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::packet::{Parcel, Work};
-use crate::stage::{CombineStep, Execution, MapStep, Place, Stage, StageOptions};
+use crate::stage::{CombineStep, Execution, MapStep, OnFailure, Place, Stage, StageOptions};
 
 /// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
 const MAX_QUEUE_NAME: usize = 80;
@@ -43,6 +43,18 @@ pub(crate) struct StageDefinition {
 impl StageDefinition {
     pub(crate) fn is_reduction(&self) -> bool {
         matches!(self.kind, StageKind::Reduce(_))
+    }
+
+    /// Whether packets of one group may travel together inside the process: where the items are as many as they were, and
+    /// nobody asked for their pace.
+    pub(crate) fn goes_together(&self) -> bool {
+        let goes_together = match &self.kind {
+            StageKind::Map(map) => map.goes_together(),
+            StageKind::Reduce(_) => false,
+        };
+        let is_plain =
+            self.options.on_failure == OnFailure::Fail && self.options.rate_limit.is_none();
+        goes_together && is_plain
     }
 
     /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,

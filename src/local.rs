@@ -94,6 +94,22 @@ pub(crate) fn keep<T: Send + 'static>(value: T) -> Result<Arc<dyn Any + Send + S
     }
 }
 
+/// Whether a value would be kept as it is.
+pub(crate) fn is_kept<T: 'static>(value: &T) -> bool {
+    let value: &dyn Any = value;
+    macro_rules! is_kept {
+        ($($kind:ty),*) => { $(value.is::<$kind>() || value.is::<Vec<$kind>>())||* };
+    }
+    macro_rules! is_finite {
+        ($($kind:ty),*) => { $(value.downcast_ref::<$kind>().is_some_and(|float| float.is_finite())
+            || value.downcast_ref::<Vec<$kind>>().is_some_and(|floats| floats.iter().all(|float| float.is_finite())))||* };
+    }
+    let lists = value.downcast_ref::<Vec<Vec<f64>>>();
+    kept!(is_kept!)
+        || is_finite!(f32, f64)
+        || lists.is_some_and(|lists| lists.iter().flatten().all(|float| float.is_finite()))
+}
+
 /// A copy of a kept value; `None` where it is of another type.
 pub(crate) fn copy<T: 'static>(value: &(dyn Any + Send + Sync)) -> Option<T> {
     let mut copy: Option<T> = None;
@@ -209,6 +225,7 @@ mod tests {
             "as often as it takes"
         );
         assert_eq!(copy::<Vec<u64>>(kept.as_ref()), None);
+        assert!(!is_kept(&Own(3)) && !is_kept(&vec![Own(3)]));
         assert_eq!(keep(Own(3)).unwrap_err(), Own(3));
         assert_eq!(keep(vec![Own(3)]).unwrap_err(), [Own(3)]);
         let kept = keep("rain".to_owned()).unwrap();
@@ -221,12 +238,15 @@ mod tests {
         assert!(keep(f64::NAN).unwrap_err().is_nan());
         assert_eq!(keep(vec![1.0, f64::INFINITY]).unwrap_err().len(), 2);
         assert!(keep(vec![vec![0.5f64]]).is_ok() && keep(vec![vec![f64::NAN]]).is_err());
+        assert!(is_kept(&vec![vec![0.5f64]]) && !is_kept(&vec![vec![f64::NAN]]));
+        assert!(is_kept(&0.5f32) && !is_kept(&f32::NAN) && !is_kept(&vec![1.0, f64::NAN]));
     }
 
     #[test]
     fn whatever_is_kept_can_be_copied_whole_and_in_part() {
         macro_rules! check {
             ($($kind:ty),*) => {$(
+                assert!(is_kept(&<$kind>::default()) && is_kept(&vec![<$kind>::default()]));
                 let value = keep(<$kind>::default()).unwrap();
                 assert_eq!(copy::<$kind>(value.as_ref()), Some(<$kind>::default()));
                 let list = keep(vec![<$kind>::default(); 3]).unwrap();

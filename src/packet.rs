@@ -161,6 +161,23 @@ pub(crate) struct MapWork {
     pub(crate) offset: u64,
     /// How many values each source item has become, in order. Absent: one each.
     pub(crate) yields: Option<Vec<u32>>,
+    /// Inside the process, a full group's packets may travel together, as the node above them: the items of each. Empty
+    /// where it is one packet, which is all that leaves the process.
+    pub(crate) together: Vec<u32>,
+}
+
+impl MapWork {
+    /// Its name within its stage, for records of failures.
+    pub(crate) fn name(&self, fan_in: u32) -> String {
+        let index = self.packet.packet_id.index;
+        match self.together.len() as u64 {
+            0 => format!("packet {index}"),
+            count => {
+                let first = index * u64::from(fan_in);
+                format!("packets {first} to {}", first + count - 1)
+            }
+        }
+    }
 }
 
 /// A complete group for a reducing stage.
@@ -203,7 +220,7 @@ impl Message {
     /// The message's name within its stage, for records of failures.
     pub(crate) fn name(&self) -> String {
         match &self.work {
-            Work::Map(map) => format!("packet {}", map.packet.packet_id.index),
+            Work::Map(map) => map.name(self.fan_in),
             Work::Reduce(reduce) => format!("group {}/{}", reduce.level, reduce.group),
         }
     }
@@ -266,6 +283,7 @@ impl Message {
                 },
                 offset: wire.packet_offset.unwrap_or_default(),
                 yields: wire.packet_yields.map(|yields| yields.into_owned()),
+                together: Vec::new(),
             }),
             Some(Kind::Reduce) => Work::Reduce(ReduceWork {
                 level: match wire.level.ok_or_else(|| missing("level"))? {
@@ -572,6 +590,7 @@ mod tests {
                 packet: packet(),
                 offset: 9,
                 yields: None,
+                together: Vec::new(),
             }),
         };
         let body = message.encode(Codec::Json).unwrap();

@@ -493,13 +493,27 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         embedded::run_stream(self.embedded()?, items).await
     }
 
+    /// As [`run`](Self::run), over queues and a scratchpad that may misbehave.
+    #[doc(hidden)]
+    #[cfg(feature = "testing")]
+    pub async fn run_over<V>(&self, backend: Backend, items: V) -> Result<S::Value>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        embedded::run(self.embedded_over(backend)?, items).await
+    }
+
     fn embedded(&self) -> Result<Deployment<I, S::Value>> {
+        self.embedded_over(Backend::memory())
+    }
+
+    fn embedded_over(&self, backend: Backend) -> Result<Deployment<I, S::Value>> {
         let carrier = match self.codec {
             Codec::Json => Carrier::local(),
             // Who asks for a codec gets it.
             #[cfg(feature = "postcard")]
             codec => Carrier::Wire(codec),
         };
-        self.carried("embedded", Backend::memory(), carrier)
+        self.carried("embedded", backend, carrier)
     }
 }

@@ -182,6 +182,8 @@ pub trait Map: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Items<'a, T> {
     values: &'a mut std::vec::IntoIter<T>,
+    /// How many of them are the packet's.
+    left: usize,
     progress: &'a Progress,
 }
 
@@ -189,13 +191,14 @@ impl<T> Iterator for Items<'_, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
+        self.left = self.left.checked_sub(1)?;
         let value = self.values.next()?;
         self.progress.step();
         Some(value)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.values.size_hint()
+        (self.left, Some(self.left))
     }
 }
 
@@ -300,5 +303,11 @@ pub trait Combine: Send + Sync + 'static {
     #[doc(hidden)]
     fn folds_stepwise(&self) -> bool {
         false
+    }
+
+    /// Whether it may look at its context.
+    #[doc(hidden)]
+    fn looks_at_context(&self) -> bool {
+        true
     }
 }

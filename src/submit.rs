@@ -3,6 +3,7 @@
 
 mod source;
 
+use std::any::Any;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::codec::{self, Codec, Form, Payload};
+use crate::cpu::cores;
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
 use crate::local;
@@ -24,13 +26,18 @@ use crate::queue::Queue;
 use crate::retry::retry;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::Data;
-use crate::tree::Tree;
+use crate::tree::{self, Tree};
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
 const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
 /// The same inside the process, while its queue is full: whoever waits is not kept waiting by larger batches.
 const BLOCK_MESSAGES: usize = 64;
+/// A full group's packets go together inside the process where their items take up to so many bytes.
+const TOGETHER_BYTES: usize = 64 * 1024;
+/// Packets, about, that are put on the queue at once where those of a group go together; and while it is full.
+const TOGETHER: usize = 32;
+const TOGETHER_WHILE_FULL: usize = 256;
 /// Full requests that go to a service in one call, where it says how many messages a request takes.
 const REQUESTS_AT_ONCE: usize = 8;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
@@ -68,6 +75,8 @@ pub(crate) struct Submission<S: Source> {
     queue_was_full: bool,
     /// Whether items are of a type that stays as it is inside the process.
     is_kept: bool,
+    /// Whether packets of a full group may go together.
+    together: bool,
     /// When the last packet was pulled.
     now: Instant,
     checked: Instant,
@@ -78,6 +87,7 @@ struct Cut {
     packet: u64,
     offset: u64,
     items: Range<usize>,
+    bytes: usize,
 }
 
 impl<S: Source> Submission<S> {
@@ -113,6 +123,12 @@ impl<S: Source> Submission<S> {
             array_length: length,
             packets,
         };
+        let is_kept = local::keep(Vec::<S::Item>::new()).is_ok();
+        let is_local = shared.carrier.form() == Form::Local;
+        // Where there are but a few groups for each core, packets by themselves keep all of them busy.
+        let groups = packets.map(|packets| packets / u64::from(reduction.options.fan_in));
+        let are_many = groups.is_none_or(|groups| groups >= (4 * cores()) as u64);
+        let together = is_kept && is_local && are_many && first.goes_together();
         let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
         let mut submission = Self {
             shared: Arc::clone(shared),
@@ -131,7 +147,8 @@ impl<S: Source> Submission<S> {
             cuts: Vec::new(),
             batch_bytes: 0,
             queue_was_full: false,
-            is_kept: local::keep(Vec::<S::Item>::new()).is_ok(),
+            is_kept,
+            together,
             now: Instant::now(),
             checked: Instant::now(),
         };
@@ -313,9 +330,14 @@ impl<S: Source> Submission<S> {
                     || self.batch_bytes >= REQUESTS_AT_ONCE * BATCH_BYTES
             }
             None => {
-                let block = match self.queue_was_full {
-                    true => BLOCK_MESSAGES,
-                    false => BATCH_MESSAGES,
+                // Whole groups.
+                let fan_in = self.record.fan_in as usize;
+                let groups = |packets: usize| (packets / fan_in).max(1) * fan_in;
+                let block = match (self.together, self.queue_was_full) {
+                    (true, true) => groups(TOGETHER_WHILE_FULL),
+                    (true, false) => groups(TOGETHER),
+                    (false, true) => BLOCK_MESSAGES,
+                    (false, false) => BATCH_MESSAGES,
                 };
                 self.batch.len() >= BATCH_MESSAGES
                     || self.cuts.len() >= block
@@ -372,7 +394,8 @@ impl<S: Source> Submission<S> {
 
     /// The same for values that stay as they are.
     fn next_cut(&mut self) {
-        self.batch_bytes += local::size(&self.items);
+        let bytes = local::size(&self.items);
+        self.batch_bytes += bytes;
         let begin = self.block.len();
         let count = self.items.len();
         match begin {
@@ -383,6 +406,7 @@ impl<S: Source> Submission<S> {
             packet: self.packets,
             offset: self.offset,
             items: begin..begin + count,
+            bytes,
         });
         self.move_on(count);
     }
@@ -395,24 +419,27 @@ impl<S: Source> Submission<S> {
         );
         let mut messages = Vec::with_capacity(cuts.len());
         let kept = local::keep(items);
-        for Cut {
-            packet,
-            offset,
-            items,
-        } in cuts
-        {
-            let count = items.len();
+        let mut rest = cuts.as_slice();
+        while let Some((cut, others)) = rest.split_first() {
+            if let Ok(kept) = &kept
+                && let Some((group, others)) = self.full_group(rest)
+            {
+                messages.push(self.group_message(kept, group));
+                rest = others;
+                continue;
+            }
+            rest = others;
             let value = match &kept {
-                Ok(kept) => Payload::Part(Arc::clone(kept), items),
+                Ok(kept) => Payload::Part(Arc::clone(kept), cut.items.clone()),
                 // A float that JSON cannot write is an error in its packet, if not before.
                 Err(all) => {
-                    let items = all.get(items).unwrap_or_default();
-                    let value = encode_items(items, Codec::default(), packet, offset)?;
+                    let items = all.get(cut.items.clone()).unwrap_or_default();
+                    let value = encode_items(items, Codec::default(), cut.packet, cut.offset)?;
                     self.batch_bytes += value.size();
                     value
                 }
             };
-            messages.push(self.message(value, packet, offset, count));
+            messages.push(self.message(value, cut.packet, cut.offset, cut.items.len()));
         }
         let shared = Arc::clone(&self.shared);
         let bodies = shared.carrier.write_block(messages, self.batch_bytes);
@@ -420,6 +447,37 @@ impl<S: Source> Submission<S> {
             self.batch.push(body?);
         }
         Ok(())
+    }
+
+    /// Where a group begins whose packets may go together: its packets, and those behind it.
+    fn full_group<'a>(&self, cuts: &'a [Cut]) -> Option<(&'a [Cut], &'a [Cut])> {
+        let fan_in = self.record.fan_in;
+        let begins = cuts.first()?.packet % u64::from(fan_in) == 0;
+        if !self.together || !begins {
+            return None;
+        }
+        let (group, rest) = cuts.split_at_checked(fan_in as usize)?;
+        let bytes: usize = group.iter().map(|cut| cut.bytes).sum();
+        (bytes <= TOGETHER_BYTES).then_some((group, rest))
+    }
+
+    /// The packets of a full group as the node above them, which its reduction would make. A full group is never the root, and
+    /// is complete without having been told its size.
+    fn group_message(&self, kept: &Arc<dyn Any + Send + Sync>, group: &[Cut]) -> Message {
+        let first = group.first();
+        let (begin, packet, offset) = first.map_or((0, 0, 0), |first| {
+            (first.items.start, first.packet, first.offset)
+        });
+        let end = group.last().map_or(begin, |last| last.items.end);
+        let value = Payload::Part(Arc::clone(kept), begin..end);
+        let mut message = self.message(value, packet, offset, end - begin);
+        if let Work::Map(work) = &mut message.work {
+            let (level, index, _) = tree::parent(0, packet, self.record.fan_in);
+            work.packet.packet_id = PacketId { level, index };
+            // Their items fit into TOGETHER_BYTES.
+            work.together = group.iter().map(|cut| cut.items.len() as u32).collect();
+        }
+        message
     }
 
     fn message(&self, value: Payload, packet: u64, offset: u64, count: usize) -> Message {
@@ -437,6 +495,7 @@ impl<S: Source> Submission<S> {
                 },
                 offset,
                 yields: None,
+                together: Vec::new(),
             }),
         }
     }

@@ -22,7 +22,7 @@ use futures::future::join_all;
 use futures::stream;
 use serde::{Deserialize, Serialize};
 
-use counting::{LIVE, PEAK};
+use counting::{ALLOCATIONS, LIVE, PEAK};
 
 const MIB: usize = 1024 * 1024;
 
@@ -80,6 +80,24 @@ fn many_packets_need_no_more_memory_than_few() {
         let sum = pipeline.run(0..ITEMS).await.unwrap();
         assert_eq!(sum, (0..ITEMS).sum::<u64>());
     });
+}
+
+/// Packets that travel together inside the process share what each would need by itself.
+#[test]
+fn a_packet_of_one_item_takes_about_one_allocation() {
+    const ITEMS: u64 = 100_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let pipeline = Pipeline::new()
+        .map(|n: u64| n)
+        .with(Stage::new().packet_size(1))
+        .reduce(|| 0, |a, b| a + b);
+    let before = ALLOCATIONS.load(Relaxed);
+    let sum = runtime.block_on(pipeline.run(0..ITEMS)).unwrap();
+    let allocations = (ALLOCATIONS.load(Relaxed) - before) as u64;
+    assert_eq!(sum, (0..ITEMS).sum::<u64>());
+    println!("{allocations} allocations for {ITEMS} packets");
+    assert!(allocations < 2 * ITEMS, "{allocations} allocations");
 }
 
 /// 64 MiB in items of 64 KiB: what is in flight is counted in bytes as well.

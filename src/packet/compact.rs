@@ -115,6 +115,7 @@ mod tests {
             packet,
             offset: 9,
             yields: Some(vec![0, 2]),
+            together: Vec::new(),
         });
         let reduce = Work::Reduce(ReduceWork {
             array_id: "a".into(),

@@ -98,7 +98,7 @@ impl Protocol {
         let report = FailureReport {
             array_id: work.packet.array_id.clone(),
             stage: Arc::clone(&task.stage.name),
-            message: format!("packet {}", work.packet.packet_id.index),
+            message: work.name(task.fan_in),
             attempts: all_attempts(task, skipped),
             verdict: Verdict::Skip,
         };

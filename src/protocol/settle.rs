@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::join_all;
 
 use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
+use crate::codec::Payload;
 use crate::definition::StageKind;
 use crate::error::describe;
 use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, Work};
@@ -18,6 +20,8 @@ use crate::tree;
 enum Effect {
     Arrive(Slot, Parcel),
     Send(Message),
+    /// Of packets that travelled together: partial results of the first, and messages for the others.
+    Apart(Vec<(Slot, Parcel)>, Vec<Message>),
     Complete(Parcel),
 }
 
@@ -27,6 +31,22 @@ struct Slot {
     fan_in: u32,
     group: GroupId,
     slot: u32,
+}
+
+impl Slot {
+    fn filled(self, value: Bytes) -> Partial {
+        let Self {
+            stage,
+            fan_in,
+            group,
+            slot,
+        } = self;
+        Partial {
+            arrival: Arrival { group, slot, value },
+            stage,
+            fan_in,
+        }
+    }
 }
 
 impl Protocol {
@@ -68,6 +88,10 @@ impl Protocol {
                     following.push((task, then));
                     messages.push(message);
                 }
+                Effect::Apart(partials, messages) => {
+                    let done = self.go_apart(task.index, partials, messages).await;
+                    results.push((task, then, done));
+                }
                 Effect::Complete(packet) => {
                     let completed = self.complete(&packet).await;
                     results.push((task, then, completed));
@@ -80,20 +104,10 @@ impl Protocol {
             Vec::with_capacity(arriving.len()),
         );
         let written = carrier.write_packets(packets);
-        for ((task, then, place), value) in arriving.into_iter().zip(written) {
+        for ((task, then, slot), value) in arriving.into_iter().zip(written) {
             match value {
                 Ok(value) => {
-                    let Slot {
-                        stage,
-                        fan_in,
-                        group,
-                        slot,
-                    } = place;
-                    partials.push(Partial {
-                        arrival: Arrival { group, slot, value },
-                        stage,
-                        fan_in,
-                    });
+                    partials.push(slot.filled(value));
                     tasks.push((task, then));
                 }
                 Err(error) => failing.push((task, refused(error.to_string()))),
@@ -169,6 +183,9 @@ impl Protocol {
                 let skipped: BTreeSet<_> =
                     output.skipped.iter().map(|failed| failed.item).collect();
                 let skipped = skipped.len() as u64;
+                if let Some(partials) = output.apart {
+                    return self.apart(task, work, partials);
+                }
                 let packet = Packet {
                     array_id: work.packet.array_id.clone(),
                     packet_id: work.packet.packet_id,
@@ -185,6 +202,7 @@ impl Protocol {
                             packet,
                             offset: work.offset,
                             yields: output.yields,
+                            together: Vec::new(),
                         },
                     ),
                     Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
@@ -213,6 +231,7 @@ impl Protocol {
                             packet,
                             offset: 0,
                             yields: None,
+                            together: Vec::new(),
                         };
                         self.message(next, task.fan_in, work)
                     }
@@ -222,6 +241,72 @@ impl Protocol {
                 Err(refused("a group came to a stage that works on items"))
             }
         }
+    }
+
+    /// Packets that travelled together go on by themselves: the first so many with their partial results.
+    fn apart(
+        &self,
+        task: &Task<'_>,
+        work: &MapWork,
+        partials: Vec<Payload>,
+    ) -> Result<Effect, Failures> {
+        let Payload::Part(list, items) = &work.packet.value else {
+            return Err(refused("packets that travel together stay in the process"));
+        };
+        let mut partials = partials.into_iter();
+        let (mut arriving, mut messages) = (Vec::new(), Vec::new());
+        let first = work.packet.packet_id.index * u64::from(task.fan_in);
+        let (mut begin, mut offset) = (items.start, work.offset);
+        for (packet, count) in (first..).zip(&work.together) {
+            let end = begin + *count as usize;
+            let partial = partials.next();
+            let is_done = partial.is_some();
+            let packet = Packet {
+                packet_id: PacketId::leaf(packet),
+                contains: u64::from(*count),
+                ..work
+                    .packet
+                    .around(partial.unwrap_or_else(|| Payload::Part(Arc::clone(list), begin..end)))
+            };
+            if is_done {
+                arriving.push(self.slot(task.index + 1, task.fan_in, packet)?);
+            } else {
+                messages.push(Message {
+                    stage: Arc::clone(&task.message.stage),
+                    fan_in: task.fan_in,
+                    work: Work::Map(MapWork {
+                        packet,
+                        offset,
+                        yields: None,
+                        together: Vec::new(),
+                    }),
+                });
+            }
+            (begin, offset) = (end, offset + u64::from(*count));
+        }
+        Ok(Effect::Apart(arriving, messages))
+    }
+
+    async fn go_apart(
+        &self,
+        stage: usize,
+        arriving: Vec<(Slot, Parcel)>,
+        messages: Vec<Message>,
+    ) -> Result<(), Failures> {
+        let carrier = &self.seam.shared.carrier;
+        let (slots, packets): (Vec<_>, Vec<_>) = arriving.into_iter().unzip();
+        let values = carrier.write_packets(packets).into_iter();
+        let partials = slots.into_iter().zip(values);
+        let partials = partials.map(|(slot, value)| Ok(slot.filled(value?)));
+        let partials: crate::error::Result<Vec<Partial>> = partials.collect();
+        let bodies: crate::error::Result<Vec<Bytes>> =
+            carrier.write_messages(messages).into_iter().collect();
+        let partials = partials.map_err(|error| refused(error.to_string()))?;
+        let bodies = bodies.map_err(|error| refused(error.to_string()))?;
+        let mut done = self.seam.arrive(partials).await;
+        done.extend(self.seam.send(stage, bodies).await);
+        let done: Result<(), String> = done.into_iter().collect();
+        done.map_err(seam)
     }
 
     async fn retire(&self, group: &GroupId) -> Result<(), Failures> {
@@ -277,6 +362,11 @@ impl Protocol {
 
     /// A partial result on its way into its slot of the tree.
     fn arrival(&self, stage: usize, fan_in: u32, packet: Parcel) -> Result<Effect, Failures> {
+        let (slot, packet) = self.slot(stage, fan_in, packet)?;
+        Ok(Effect::Arrive(slot, packet))
+    }
+
+    fn slot(&self, stage: usize, fan_in: u32, packet: Parcel) -> Result<(Slot, Parcel), Failures> {
         let Some(definition) = self.seam.shared.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
@@ -294,7 +384,7 @@ impl Protocol {
             group,
             slot,
         };
-        Ok(Effect::Arrive(slot, packet))
+        Ok((slot, packet))
     }
 
     /// A packet on its way to the next stage.

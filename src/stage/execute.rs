@@ -85,6 +85,9 @@ pub(crate) struct Output {
     pub(crate) yields: Option<Vec<u32>>,
     /// The items that were left out.
     pub(crate) skipped: Vec<ItemFailure>,
+    /// Where packets that travelled together are to go on by themselves: the partial results of the first so many. There
+    /// is no value then.
+    pub(crate) apart: Option<Vec<Payload>>,
 }
 
 impl Output {
@@ -93,6 +96,7 @@ impl Output {
             value,
             yields: None,
             skipped: Vec::new(),
+            apart: None,
         }
     }
 }
@@ -137,6 +141,9 @@ pub(crate) trait MapStep: Send + Sync {
 
     /// For an asynchronous function: works on a packet.
     async fn run(&self, input: Input, limits: &Limits) -> Computed;
+
+    /// Whether packets of one group may travel together: where nobody could tell, and nothing would have to wait.
+    fn goes_together(&self) -> bool;
 }
 
 /// A reduction with its types erased.
@@ -159,7 +166,7 @@ pub(crate) trait CombineStep: Send + Sync {
 }
 
 /// A map stage that does not know yet what becomes of its outputs.
-pub(crate) trait MapTail<O>: Send + Sync {
+pub(crate) trait MapTail<O: Send + 'static>: Send + Sync {
     fn finish(&self, sink: Arc<dyn Sink<O>>) -> Arc<dyn MapStep>;
     fn execution(&self) -> Execution;
 }
@@ -202,5 +209,9 @@ impl<M: Map> MapStep for TypedMap<M> {
 
     async fn run(&self, input: Input, limits: &Limits) -> Computed {
         self.pass(input).side_by_side(limits).await
+    }
+
+    fn goes_together(&self) -> bool {
+        self.map.execution() == Execution::Blocking && self.sink.combines()
     }
 }

@@ -220,6 +220,10 @@ where
         true
     }
 
+    fn looks_at_context(&self) -> bool {
+        false
+    }
+
     fn execution(&self) -> Execution {
         Execution::Blocking
     }
@@ -270,6 +274,10 @@ where
         true
     }
 
+    fn looks_at_context(&self) -> bool {
+        false
+    }
+
     fn execution(&self) -> Execution {
         Execution::Blocking
     }
@@ -300,6 +308,10 @@ impl<T: Data> Combine for Collect<T> {
         Ok(group.into_iter().flatten().collect())
     }
 
+    fn looks_at_context(&self) -> bool {
+        false
+    }
+
     fn execution(&self) -> Execution {
         Execution::Blocking
     }
@@ -328,6 +340,10 @@ impl<T: Data> Combine for Count<T> {
 
     async fn combine(&self, group: Vec<u64>, _: &Context) -> Result<u64, BoxError> {
         Ok(group.into_iter().sum())
+    }
+
+    fn looks_at_context(&self) -> bool {
+        false
     }
 
     fn execution(&self) -> Execution {

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 
 use super::blocking::{panicked, ready};
 use super::execute::{Computed, Input, ItemFailure, Leniency, Limits, Output};
+use super::sink::SinkError;
 use super::yields::Yields;
 use super::{Emitter, Execution, Map, Progress, Sink};
 use crate::codec::{self, Payload};
@@ -46,10 +48,26 @@ struct Mapped<O> {
     /// Outputs by source item; absent: one each.
     yields: Option<Vec<u32>>,
     failed: Vec<Trouble>,
+    /// Where the outputs of each packet end, of packets that travelled together, as far as their items were begun.
+    ends: Vec<usize>,
 }
 
-/// Encoded outputs, outputs by source item, and the items left out.
-type Passed = Result<(Payload, Option<Vec<u32>>, Vec<Trouble>), Vec<Trouble>>;
+/// What came of a packet.
+struct Sunk {
+    /// Encoded outputs.
+    value: Payload,
+    /// Partial results of packets that are to go on by themselves.
+    apart: Option<Vec<Payload>>,
+    /// Outputs by source item.
+    yields: Option<Vec<u32>>,
+    /// The items left out.
+    failed: Vec<Trouble>,
+}
+
+type Passed = Result<Sunk, Vec<Trouble>>;
+
+/// How long packets stay together: their function is quick, or others had better take a share of them.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// How far a round has come, for whoever watches it from another thread.
 #[derive(Default)]
@@ -248,13 +266,19 @@ impl<M: Map> Pass<M> {
     /// at least one item more, so there are at most as many as items.
     fn end_round(&self, round: &Round, passed: Passed) -> Option<Computed> {
         let troubles = match passed {
-            Ok((value, yields, failed)) => {
+            Ok(Sunk {
+                value,
+                apart,
+                yields,
+                failed,
+            }) => {
                 let mut skipped = std::mem::take(&mut self.excluded().skipped);
                 skipped.extend(failed.into_iter().map(|trouble| self.named(trouble)));
                 return Some(Ok(Output {
                     value,
                     yields,
                     skipped,
+                    apart,
                 }));
             }
             Err(troubles) => troubles,
@@ -321,6 +345,11 @@ impl<M: Map> Pass<M> {
         self.input.of_items.then_some(item)
     }
 
+    /// Items of the packets that travel together.
+    fn together(&self) -> &[u32] {
+        self.input.work().map_or(&[], |work| &work.together)
+    }
+
     fn yields(&self) -> Option<&Vec<u32>> {
         self.input.work()?.yields.as_ref()
     }
@@ -378,6 +407,11 @@ impl<M: Map> Pass<M> {
         let of_items = self.input.of_items;
         let offset = self.input.work().map_or(0, |work| work.offset);
         let mut position = 0;
+        let mut packets = self.together().iter();
+        let mut next_end = || packets.next().map(|items| *items as usize);
+        let mut end = next_end();
+        let mut ends = Vec::with_capacity(self.together().len());
+        let begun = end.map(|_| Instant::now());
         loop {
             // One guard around many items: a panic ends this round of the loop, not the packet.
             let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -397,7 +431,16 @@ impl<M: Map> Pass<M> {
                         values: &mut outputs,
                     };
                     match ready(self.map.map(value, &context, &mut emitter)) {
-                        Ok(()) => yields.add(unit, outputs.len() - before),
+                        Ok(()) => {
+                            yields.add(unit, outputs.len() - before);
+                            if end == Some(position) {
+                                ends.push(outputs.len());
+                                end = next_end().map(|items| position + items);
+                                if begun.is_some_and(|begun| begun.elapsed() > TOGETHER) {
+                                    break;
+                                }
+                            }
+                        }
                         Err(error) => {
                             outputs.truncate(before);
                             failed.push(Trouble::of(Some(unit), &error));
@@ -419,7 +462,8 @@ impl<M: Map> Pass<M> {
                 }
             }
         }
-        self.settle(round, outputs, yields, failed)
+        let mapped = self.settle(round, outputs, yields, failed)?;
+        Ok(Mapped { ends, ..mapped })
     }
 
     /// The items side by side, on the runtime.
@@ -517,6 +561,31 @@ impl<M: Map> Pass<M> {
             outputs,
             yields: yields.unless_plain(),
             failed,
+            ends: Vec::new(),
+        })
+    }
+
+    /// What travels on, or partial results of packets that are to go on by themselves.
+    async fn sink(
+        &self,
+        outputs: Vec<M::Output>,
+        ends: &[usize],
+    ) -> Result<(Payload, Option<Vec<Payload>>), SinkError> {
+        let (sink, context, form) = (&self.sink, &self.input.context, self.input.form);
+        let progress = &self.watch.sinking;
+        if ends.is_empty() {
+            let value = sink.take(outputs, context, form, progress).await?;
+            return Ok((value, None));
+        }
+        if ends.len() < self.together().len() {
+            let each = sink.take_each(outputs, ends, context, form, progress);
+            return Ok((Payload::null(), Some(each.await?)));
+        }
+        let group = sink.take_group(outputs, ends, context, form, progress);
+        Ok(match group.await? {
+            Some(value) => (value, None),
+            // All over again, each packet by itself.
+            None => (Payload::null(), Some(Vec::new())),
         })
     }
 
@@ -525,14 +594,19 @@ impl<M: Map> Pass<M> {
             outputs,
             yields,
             mut failed,
+            ends,
         } = mapped;
         *self.watch.sink_yields() = Some(yields.clone());
-        let context = &self.input.context;
-        let work = self
-            .sink
-            .take(outputs, context, self.input.form, &self.watch.sinking);
+        let work = self.sink(outputs, &ends);
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
-            Ok(Ok(bytes)) => return Ok((bytes, yields, failed)),
+            Ok(Ok((value, apart))) => {
+                return Ok(Sunk {
+                    value,
+                    apart,
+                    yields,
+                    failed,
+                });
+            }
             Ok(Err(error)) => {
                 let unit = error.at_output.then(|| self.current_unit()).flatten();
                 Trouble::of(unit, &error.error)

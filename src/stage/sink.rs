@@ -1,15 +1,17 @@
 //! What becomes of a packet's outputs: values for the next stage, a partial result, or nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use super::{Combine, Context, Data, Execution, Items, Progress};
 use crate::codec::{self, Form, Payload};
 use crate::error::BoxError;
 use async_trait::async_trait;
+use futures::FutureExt;
 
 /// Takes the outputs of one packet, in item order, and gives what travels on.
 #[async_trait]
-pub(crate) trait Sink<O>: Send + Sync {
+pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
     async fn take(
         &self,
         outputs: Vec<O>,
@@ -17,6 +19,38 @@ pub(crate) trait Sink<O>: Send + Sync {
         form: Form,
         progress: &Progress,
     ) -> Result<Payload, SinkError>;
+
+    /// The same for packets that travel together, given where the outputs of each end: what their group comes to. `None` where it
+    /// does not, as a reduction that fails is for its own stage to tell.
+    async fn take_group(
+        &self,
+        outputs: Vec<O>,
+        ends: &[usize],
+        context: &Context,
+        form: Form,
+        progress: &Progress,
+    ) -> Result<Option<Payload>, SinkError> {
+        let _ = (outputs, ends, context, form, progress);
+        Ok(None)
+    }
+
+    /// The same, but a partial result for each packet.
+    async fn take_each(
+        &self,
+        outputs: Vec<O>,
+        ends: &[usize],
+        context: &Context,
+        form: Form,
+        progress: &Progress,
+    ) -> Result<Vec<Payload>, SinkError> {
+        let _ = (outputs, ends, context, form, progress);
+        Ok(Vec::new())
+    }
+
+    /// Whether it can make of a group's packets what their group comes to.
+    fn combines(&self) -> bool {
+        false
+    }
 
     /// Where it runs behind an asynchronous stage, which has decoded its items on the runtime as well. Behind a
     /// CPU-bound one it runs on that stage's thread.
@@ -101,6 +135,45 @@ impl<O: Data> Sink<O> for Discard {
 /// A reduction follows: the outputs become one partial result here already.
 pub(crate) struct Fold<C>(pub(crate) Arc<C>);
 
+impl<C: Combine> Fold<C> {
+    async fn fold(
+        &self,
+        values: &mut std::vec::IntoIter<C::Input>,
+        count: usize,
+        context: &Context,
+        progress: &Progress,
+    ) -> Result<C::Output, SinkError> {
+        let items = Items {
+            values,
+            left: count,
+            progress,
+        };
+        let partial = self.0.fold(items, context).await;
+        partial.map_err(|error| SinkError {
+            error,
+            at_output: self.0.folds_stepwise(),
+        })
+    }
+
+    async fn fold_each(
+        &self,
+        outputs: Vec<C::Input>,
+        ends: &[usize],
+        context: &Context,
+        progress: &Progress,
+    ) -> Result<Vec<C::Output>, SinkError> {
+        let mut partials = Vec::with_capacity(ends.len());
+        let mut values = outputs.into_iter();
+        let mut begin = 0;
+        for end in ends {
+            let partial = self.fold(&mut values, end - begin, context, progress).await;
+            partials.push(partial?);
+            begin = *end;
+        }
+        Ok(partials)
+    }
+}
+
 #[async_trait]
 impl<C: Combine> Sink<C::Input> for Fold<C> {
     async fn take(
@@ -110,17 +183,48 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
         form: Form,
         progress: &Progress,
     ) -> Result<Payload, SinkError> {
+        let count = outputs.len();
         let mut values = outputs.into_iter();
-        let items = Items {
-            values: &mut values,
-            progress,
-        };
-        let partial = self.0.fold(items, context).await;
-        let partial = partial.map_err(|error| SinkError {
-            error,
-            at_output: self.0.folds_stepwise(),
-        })?;
+        let partial = self.fold(&mut values, count, context, progress).await?;
         codec::encode(partial, form, "a partial result").map_err(SinkError::whole)
+    }
+
+    async fn take_group(
+        &self,
+        outputs: Vec<C::Input>,
+        ends: &[usize],
+        context: &Context,
+        form: Form,
+        progress: &Progress,
+    ) -> Result<Option<Payload>, SinkError> {
+        let partials = self.fold_each(outputs, ends, context, progress).await?;
+        let sent = |partial| codec::sent(partial, form, "a partial result");
+        let partials: crate::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
+        let partials = partials.map_err(SinkError::whole)?;
+        let combine = AssertUnwindSafe(self.0.combine(partials, context));
+        match combine.catch_unwind().await {
+            Ok(Ok(value)) => Ok(codec::encode(value, form, "a partial result").ok()),
+            Ok(Err(_)) | Err(_) => Ok(None),
+        }
+    }
+
+    async fn take_each(
+        &self,
+        outputs: Vec<C::Input>,
+        ends: &[usize],
+        context: &Context,
+        form: Form,
+        progress: &Progress,
+    ) -> Result<Vec<Payload>, SinkError> {
+        let partials = self.fold_each(outputs, ends, context, progress).await?;
+        let encode = |partial| codec::encode(partial, form, "a partial result");
+        let encoded: crate::error::Result<_> = partials.into_iter().map(encode).collect();
+        encoded.map_err(SinkError::whole)
+    }
+
+    fn combines(&self) -> bool {
+        // What runs elsewhere may wait, and what looks at where it is would see another stage.
+        self.0.execution() == Execution::Blocking && !self.0.looks_at_context()
     }
 
     fn execution(&self) -> Execution {

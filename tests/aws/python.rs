@@ -1,5 +1,5 @@
-//! The adder with its map stage in Python, `examples/python/times_two.py`, by `docs/wire-format.md`: this side submits,
-//! and its workers serve `sum` only.
+//! The adder with its map stage in Python, `examples/python/minimal.py` and `times_two.py`, by `docs/wire-format.md`: this side
+//! submits, and its workers serve `sum` only.
 #![cfg(unix)]
 
 use std::path::{Path, PathBuf};
@@ -38,9 +38,16 @@ pub(crate) fn script(path: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// The stage as short as it can be, and all of it.
+const SCRIPTS: [&str; 2] = ["minimal.py", "times_two.py"];
+
+fn served_by(name: &str, adder: &Adder) -> Process {
+    let command = script(&format!("examples/python/{name}"), &[adder.name()]);
+    adder.process(command, name.to_owned(), &[])
+}
+
 fn times_two(adder: &Adder) -> Process {
-    let command = script("examples/python/times_two.py", &[adder.name()]);
-    adder.process(command, "times_two.py".to_owned(), &[])
+    served_by("times_two.py", adder)
 }
 
 fn sum(adder: &Adder) -> Process {
@@ -60,9 +67,13 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 #[test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
 fn a_stage_in_python_gives_the_same_sums() {
-    for tables in [Tables::Ministack, Tables::DynamoDbLocal] {
+    let all = [Tables::Ministack, Tables::DynamoDbLocal];
+    for (tables, name) in all
+        .into_iter()
+        .flat_map(|tables| SCRIPTS.map(|name| (tables, name)))
+    {
         let adder = Adder::provisioned(tables, &["--packet-size", "3"]);
-        let (python, rust) = (times_two(&adder), sum(&adder));
+        let (python, rust) = (served_by(name, &adder), sum(&adder));
         for (numbers, result) in [
             (&["1", "2", "3", "4", "5"][..], "30"),
             (&["--count", "1000"], "1001000"),
@@ -96,6 +107,12 @@ fn a_stage_in_python_gives_the_same_sums() {
 #[test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
 fn workers_in_python_that_die_take_nothing_along() {
+    for name in SCRIPTS {
+        take_nothing_along(name);
+    }
+}
+
+fn take_nothing_along(name: &str) {
     let tuning = [&["--packet-size", "1"], &SOON[..]].concat();
     let adder = Adder::provisioned(Tables::Ministack, &tuning);
     let run = adder.answer(&["submit", "--count", "1000"]);
@@ -111,7 +128,8 @@ fn workers_in_python_that_die_take_nothing_along() {
         }
         copies
     });
-    let mut workers = vec![times_two(&adder), times_two(&adder)];
+    let worker = || served_by(name, &adder);
+    let mut workers = vec![worker(), worker()];
     let rust = sum(&adder);
     let mut before = 0;
     for _ in 0..3 {
@@ -123,7 +141,7 @@ fn workers_in_python_that_die_take_nothing_along() {
         assert!(done < all, "not in the middle: {done} of {all}");
         println!("a worker is killed: {done} of {all} packets are done");
         workers.remove(0).killed();
-        workers.push(times_two(&adder));
+        workers.push(worker());
         before = done;
     }
     assert_eq!(adder.answer(&["result", &run]), "1001000");
@@ -141,6 +159,30 @@ fn workers_in_python_that_die_take_nothing_along() {
     for worker in workers {
         worker.killed();
     }
+    rust.told_to_end("TERM");
+}
+
+/// What the short stage cannot do stays on its queue, and keeps nobody else from being served.
+#[test]
+#[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
+fn what_the_short_stage_cannot_do_stays_on_its_queue() {
+    let adder = Adder::provisioned(Tables::Ministack, &SOON);
+    let (python, rust) = (served_by("minimal.py", &adder), sum(&adder));
+    let queue = || async { queue(&format!("{}-times_two", adder.name())).await };
+    let bad = ["not json", "[1]", "null", r#"{"version":2}"#];
+    let bodies = bad.map(|body| bytes::Bytes::from_static(body.as_bytes()));
+    wait(async { queue().await.send(bodies.to_vec()).await.unwrap() });
+    let too_much = adder.answer(&["submit", "1", "4611686018427387904"]);
+    let run = adder.answer(&["submit"]);
+    assert_eq!(adder.answer(&["result", &run]), "30");
+    until("the part of the run that can be done", || {
+        (adder.packets(&too_much) == (1, 2)).then_some(())
+    });
+    until("all of what cannot be done, on its queue", || {
+        let depth = wait(async { queue().await.depth().await.unwrap() });
+        (depth.ready + depth.in_flight + depth.delayed == bad.len() as u64 + 1).then_some(())
+    });
+    python.killed();
     rust.told_to_end("TERM");
 }
 

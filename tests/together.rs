@@ -1,0 +1,268 @@
+//! Inside the process, the packets of a full group may travel as one message. Nobody is to notice but for the time it takes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use catchment::testing::faults::{Chaos, Rates};
+use catchment::{Backend, Backoff, Error, Pipeline, Stage, permanent};
+use common::*;
+use futures::stream;
+
+/// So many items are many groups for every machine that this may run on.
+const MANY: u64 = 6_000;
+
+/// How often a function was called for each item.
+#[derive(Clone)]
+struct Calls(Arc<Vec<AtomicU32>>);
+
+impl Calls {
+    fn new(items: u64) -> Self {
+        Self(Arc::new((0..items).map(|_| AtomicU32::new(0)).collect()))
+    }
+
+    /// Returns which call it is, from 1.
+    fn note(&self, item: u64) -> u32 {
+        self.0[item as usize].fetch_add(1, Relaxed) + 1
+    }
+
+    fn of(&self, item: u64) -> u32 {
+        self.0[item as usize].load(Relaxed)
+    }
+
+    fn assert_once_each(&self) {
+        let often = self.0.iter().position(|calls| calls.load(Relaxed) != 1);
+        assert_eq!(often, None, "an item that was not called for once");
+    }
+}
+
+/// Takes longer than packets stay together.
+fn work_long() {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(2) {
+        std::hint::spin_loop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_come_together_in_order() {
+    for (packet_size, fan_in) in [(1, 2), (1, 3), (1, 32), (3, 2), (7, 5), (1, 1_000)] {
+        let pipeline = Pipeline::new()
+            .map(|n: u64| format!("{n} "))
+            .with(Stage::new().packet_size(packet_size))
+            .reduce(String::new, |a, b| a + &b)
+            .with(Stage::new().fan_in(fan_in));
+        let group = u64::from(packet_size) * u64::from(fan_in);
+        let lengths = [0, 1, group - 1, group, group + 1, 4 * group, MANY, MANY + 1];
+        for length in lengths {
+            let expected = counting(length);
+            assert_eq!(pipeline.run(0..length).await.unwrap(), expected);
+            let stream = stream::iter(0..length);
+            assert_eq!(pipeline.run_stream(stream).await.unwrap(), expected);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_may_become_none_or_several() {
+    let pipeline = Pipeline::new()
+        .filter(|n: &u64| n % 5 != 0)
+        .flat_map(|n: u64| (0..n % 4).map(move |copy| format!("{n}.{copy} ")))
+        .reduce(String::new, |a, b| a + &b)
+        .with(Stage::new().fan_in(4));
+    let expected: String = (0..MANY)
+        .filter(|n| n % 5 != 0)
+        .flat_map(|n| (0..n % 4).map(move |copy| format!("{n}.{copy} ")))
+        .collect();
+    assert_eq!(pipeline.run(0..MANY).await.unwrap(), expected);
+    let dropped = Pipeline::new().filter(|_: &u64| false).count();
+    assert_eq!(dropped.run(0..MANY).await.unwrap(), 0);
+}
+
+/// The tree has the same shape, and so a sum of floats the same bits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floats_come_to_the_same_bits_as_where_each_packet_travels_alone() {
+    let pipeline = Pipeline::new()
+        .map(|n: u64| 1.0 / (n as f64 + 0.3))
+        .reduce(|| 0.0, |a, b| a + b)
+        .with(Stage::new().fan_in(6));
+    let alone = pipeline.deploy("floats", Backend::memory()).unwrap();
+    let worker = alone.worker().start();
+    let alone = alone.submit(0..MANY).await.unwrap().result().await.unwrap();
+    worker.shutdown().await;
+    let together = pipeline.run(0..MANY).await.unwrap();
+    assert_eq!(together.to_bits(), alone.to_bits());
+    let in_turn: f64 = (0..MANY).map(|n| 1.0 / (n as f64 + 0.3)).sum();
+    assert_ne!(
+        in_turn.to_bits(),
+        alone.to_bits(),
+        "it has to tell shapes apart"
+    );
+}
+
+/// Packets whose function turns out slow go on by themselves: what was done is kept, and nothing is done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_items_are_worked_on_once() {
+    for is_slow in [(|n| n < 200) as fn(u64) -> bool, |n| n % 41 == 7] {
+        let calls = Calls::new(MANY);
+        let noted = calls.clone();
+        let pipeline = Pipeline::new()
+            .map(move |n: u64| {
+                noted.note(n);
+                if is_slow(n) {
+                    work_long();
+                }
+                format!("{n} ")
+            })
+            .with(Stage::new().packet_size(1))
+            .reduce(String::new, |a, b| a + &b)
+            .with(Stage::new().fan_in(8));
+        assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
+        calls.assert_once_each();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_fails_has_its_attempts_and_no_more() {
+    let calls = Calls::new(MANY);
+    let noted = calls.clone();
+    let pipeline = Pipeline::new()
+        .try_map(move |n: u64| match (n, noted.note(n)) {
+            (4_321, call) => Err(format!("call {call}")),
+            (1_234, 1) => Err("not today".to_owned()),
+            _ => Ok(n),
+        })
+        .with(
+            Stage::named("picky")
+                .packet_size(1)
+                .attempts(3)
+                .backoff(Backoff::none()),
+        )
+        .reduce(|| 0, |a, b| a + b);
+    let error = pipeline.run(0..MANY).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+    for part in ["picky", "item 4321", "call 3"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(calls.of(4_321), 3);
+
+    let calls = Calls::new(MANY);
+    let pipeline = Pipeline::new()
+        .try_map(move |n: u64| match (n % 100, calls.note(n)) {
+            (7, 1) => Err("not today"),
+            _ => Ok(n),
+        })
+        .with(Stage::new().packet_size(1).backoff(Backoff::none()))
+        .reduce(|| 0, |a, b| a + b);
+    assert_eq!(pipeline.run(0..MANY).await.unwrap(), (0..MANY).sum::<u64>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items_that_panic_are_named() {
+    let pipeline = Pipeline::new()
+        .map(|n: u64| match n {
+            2_000 => panic!("boom"),
+            _ => n,
+        })
+        .with(Stage::new().packet_size(1).attempts(1))
+        .reduce(|| 0, |a, b| a + b);
+    let error = pipeline.run(0..MANY).await.unwrap_err().to_string();
+    assert!(
+        error.contains("item 2000") && error.contains("boom"),
+        "{error}"
+    );
+}
+
+/// A reduction that fails does so at its own stage, with its own attempts, though map stages have tried it first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reduction_that_fails_or_panics_is_the_reductions_failure() {
+    for panics in [false, true] {
+        let pipeline = Pipeline::new()
+            .map(|n: u64| n)
+            .with(Stage::named("numbers").packet_size(1))
+            .try_reduce(
+                || 0,
+                move |a, b| match a + b {
+                    // Of any two neighbours' sum: that of no packet.
+                    sum if b > 0 && sum > 7_000 && !panics => Err(permanent("too much")),
+                    sum if b > 0 && sum > 7_000 => panic!("too much"),
+                    sum => Ok(sum),
+                },
+            )
+            .with(Stage::named("total").attempts(2).backoff(Backoff::none()));
+        let error = pipeline.run(0..MANY).await.unwrap_err().to_string();
+        for part in ["`total`", "group 1/", "too much"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+/// One that fails now and then gets its attempts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reduction_that_fails_once_is_tried_again() {
+    let failed = Mutex::new(std::collections::HashSet::new());
+    let pipeline = Pipeline::new()
+        .map(|n: u64| format!("{n} "))
+        .with(Stage::new().packet_size(1))
+        .try_reduce(String::new, move |a: String, b: String| {
+            let is_group = a.len() > 20 && b.len() < 20;
+            if is_group && b.ends_with("5 ") && failed.lock().unwrap().insert(b.clone()) {
+                return Err("not today");
+            }
+            Ok(a + &b)
+        })
+        .with(Stage::new().fan_in(16).backoff(Backoff::none()));
+    assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
+}
+
+/// Deliveries that come twice, late and in another order, calls that fail or take longer than the visibility timeout.
+#[test]
+fn each_item_counts_once_whatever_happens_to_messages() {
+    for seed in 0..60 {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let slow = seed % 3 == 0;
+        let sum = runtime.block_on(soon(async {
+            let store = Store::new();
+            let chaos = Chaos::new(seed, Rates::default());
+            let backend = Backend::new(
+                chaos.queues(store.queues.clone()),
+                chaos.scratchpad(store.scratchpad.clone()),
+            );
+            let pipeline = Pipeline::new()
+                .map(move |n: u64| {
+                    if slow && n % 150 == 0 {
+                        work_long();
+                    }
+                    format!("{n} ")
+                })
+                .with(
+                    Stage::new()
+                        .packet_size(1)
+                        .attempts(1_000)
+                        .backoff(Backoff::none()),
+                )
+                .reduce(String::new, |a, b| a + &b)
+                .with(
+                    Stage::new()
+                        .fan_in(2 + seed as u32 % 4)
+                        .attempts(1_000)
+                        .backoff(Backoff::none()),
+                );
+            pipeline.run_over(backend, 0..1_500).await.unwrap()
+        }));
+        assert_eq!(sum, counting(1_500), "seed {seed}");
+    }
+}
