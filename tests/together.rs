@@ -74,12 +74,12 @@ async fn values_come_together_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_item_may_become_none_or_several() {
     let pipeline = Pipeline::new()
-        .filter(|n: &u64| n % 5 != 0)
+        .filter(|n: &u64| !n.is_multiple_of(5))
         .flat_map(|n: u64| (0..n % 4).map(move |copy| format!("{n}.{copy} ")))
         .reduce(String::new, |a, b| a + &b)
         .with(Stage::new().fan_in(4));
     let expected: String = (0..MANY)
-        .filter(|n| n % 5 != 0)
+        .filter(|n| !n.is_multiple_of(5))
         .flat_map(|n| (0..n % 4).map(move |copy| format!("{n}.{copy} ")))
         .collect();
     assert_eq!(pipeline.run(0..MANY).await.unwrap(), expected);
@@ -243,7 +243,7 @@ fn each_item_counts_once_whatever_happens_to_messages() {
             );
             let pipeline = Pipeline::new()
                 .map(move |n: u64| {
-                    if slow && n % 150 == 0 {
+                    if slow && n.is_multiple_of(150) {
                         work_long();
                     }
                     format!("{n} ")
