@@ -8,6 +8,8 @@
 )]
 
 mod adder;
+#[cfg(feature = "http")]
+mod adder_http;
 mod codec;
 mod common;
 mod conformance;
