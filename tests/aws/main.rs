@@ -16,6 +16,8 @@ mod conformance;
 mod fake;
 mod outage;
 #[cfg(feature = "lambda")]
+mod permissions;
+#[cfg(feature = "lambda")]
 mod proxy;
 mod python;
 mod replies;
