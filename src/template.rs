@@ -282,6 +282,8 @@ fn header(
 # pipeline or the options, and make it again. As template.yaml beside the folder `target`, it is deployed with
 #
 {commands}#
+# Cargo.toml needs panic = \"unwind\" under [profile.release]: cargo-lambda sets \"abort\" where nothing is said, and an item that panics
+# then takes its whole batch along.
 {open}# Deleting the stack deletes queues and tables with everything in them.
 "
     ))
