@@ -25,14 +25,17 @@
 //!
 //! **It asks nobody who they are.** It listens on 127.0.0.1 only, and a server for others puts authentication around the router.
 
+#[path = "adder/pipeline.rs"]
+mod pipeline;
 #[path = "adder/signals.rs"]
 mod signals;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::Router;
-use catchment::{Backend, BoxError, Deployment, Pipeline, Stage, permanent};
+use catchment::{Backend, BoxError, Stage};
 use clap::{Parser, ValueEnum};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -50,6 +53,22 @@ struct Arguments {
     /// The deployment's name.
     #[arg(long, default_value = "adder")]
     name: String,
+    /// For tests: how soon what a dead server held is given to another.
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    visibility_seconds: Option<u64>,
+    /// For tests: how many numbers are doubled in a second, so that there is time to do something to the server.
+    #[arg(long, value_name = "ITEMS", hide = true)]
+    items_per_second: Option<u32>,
+}
+
+impl Arguments {
+    fn stage(&self, name: &str) -> Stage {
+        let stage = Stage::named(name);
+        match self.visibility_seconds {
+            Some(seconds) => stage.visibility_timeout(Duration::from_secs(seconds)),
+            None => stage,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -76,7 +95,12 @@ async fn run(arguments: Arguments) -> Result<(), BoxError> {
         .with_writer(std::io::stderr)
         .init();
     let told_to_end = signals::told_to_end()?;
-    let adder = adder(&arguments.name, backend(arguments.backend).await?)?;
+    let mut times_two = arguments.stage("times_two");
+    if let Some(items) = arguments.items_per_second {
+        times_two = times_two.rate_limit(items, Duration::from_secs(1));
+    }
+    let adder = pipeline::adder(times_two, arguments.stage("sum"), None);
+    let adder = adder.deploy(&arguments.name, backend(arguments.backend).await?)?;
     adder.provision().await?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
     let listener = TcpListener::bind(address).await;
@@ -91,24 +115,6 @@ async fn run(arguments: Arguments) -> Result<(), BoxError> {
     worker.shutdown().await;
     served?;
     Ok(())
-}
-
-fn adder(name: &str, backend: Backend) -> catchment::Result<Deployment<i64, i64>> {
-    Pipeline::new()
-        .try_map(|n: i64| {
-            n.checked_mul(2)
-                .ok_or_else(|| permanent(format!("{n} times two is more than 64 bits hold")))
-        })
-        .with(Stage::named("times_two"))
-        .try_reduce(
-            || 0,
-            |sum: i64, n| {
-                sum.checked_add(n)
-                    .ok_or_else(|| permanent(format!("{sum} + {n} is more than 64 bits hold")))
-            },
-        )
-        .with(Stage::named("sum"))
-        .deploy(name, backend)
 }
 
 async fn backend(name: BackendName) -> Result<Backend, BoxError> {

@@ -73,6 +73,10 @@ const CANCEL_CHECK: Duration = Duration::from_secs(2);
 /// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. An outage of the backend that lasts
 /// until then costs an attempt, too.
 ///
+/// **A panic** is its record's failure only where panics unwind, as they do by default. `cargo lambda build --release` aborts instead,
+/// and the whole batch comes back, unless `Cargo.toml` has `panic = "unwind"` under `[profile.release]`: put it there.
+/// [`run`](Self::run) warns of it.
+///
 /// **A frozen container** has nothing to finish: what an answer says has happened before it is given, and acknowledgements
 /// do not wait for each other.
 ///

@@ -122,10 +122,8 @@ impl<I, R> Deployment<I, R> {
         let document = document(template, name, options, resources, path.as_deref());
         let text = serde_saphyr::to_string(&document);
         let text = text.map_err(|error| Error::encode("the template", error))?;
-        Ok(format!(
-            "{}{text}",
-            header(template, name, options, path.as_deref())
-        ))
+        let header = header(template, name, options, path.as_deref())?;
+        Ok(header + &text)
     }
 }
 
@@ -237,26 +235,34 @@ fn document(
 }
 
 /// How the template was made, and what to do with it.
-fn header(template: Template, name: &str, options: &TemplateOptions, path: Option<&str>) -> String {
-    let binary = options.binary_name(name);
-    let flag = options.processors().flag();
+fn header(
+    template: Template,
+    name: &str,
+    options: &TemplateOptions,
+    path: Option<&str>,
+) -> Result<String> {
+    let build = format!(
+        "cargo lambda build --release {} --output-format zip {}",
+        options.processors().flag(),
+        options.built(name)?
+    );
     let (kind, commands) = match template {
         Template::Sam => (
             "Sam",
             format!(
                 "\
-#   cargo lambda build --release {flag} --output-format zip --bin {binary}
+#   {build}
 #   sam deploy --template-file template.yaml --stack-name {name} --capabilities CAPABILITY_IAM --resolve-s3\n"
             ),
         ),
         Template::CloudFormation => {
             let key = code(template, name, options);
-            let zip = built(&binary);
+            let zip = built(&options.binary_name(name));
             (
                 "CloudFormation",
                 format!(
                     "\
-#   cargo lambda build --release {flag} --output-format zip --bin {binary}
+#   {build}
 #   aws s3 cp {zip} s3://BUCKET/{key}
 #   aws cloudformation deploy --template-file template.yaml --stack-name {name} --capabilities CAPABILITY_IAM \\
 #     --parameter-overrides CodeBucket=BUCKET CodeKey={key}\n"
@@ -270,13 +276,15 @@ fn header(template: Template, name: &str, options: &TemplateOptions, path: Optio
         }
         None => "",
     };
-    format!(
+    Ok(format!(
         "\
 # Deployment `{name}` of catchment, made by Deployment::template(Template::{kind}): rather than changing this file, change the
-# pipeline or the options, and make it again. As template.yaml in the program's folder, it is deployed with
+# pipeline or the options, and make it again. As template.yaml beside the folder `target`, it is deployed with
 #
 {commands}#
+# Cargo.toml needs panic = \"unwind\" under [profile.release]: cargo-lambda sets \"abort\" where nothing is said, and an item that panics
+# then takes its whole batch along.
 {open}# Deleting the stack deletes queues and tables with everything in them.
 "
-    )
+    ))
 }

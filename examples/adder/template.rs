@@ -8,7 +8,7 @@ use crate::arguments::{Format, Options};
 pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
     use std::io::Write;
 
-    use catchment::{Backend, Template};
+    use catchment::{Backend, Template, TemplateOptions};
 
     let template = match format {
         Format::Sam => Template::Sam,
@@ -16,7 +16,13 @@ pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
     };
     // Only its definition is asked for.
     let adder = crate::pipeline(&options.tuning, None).deploy(&options.name, Backend::memory())?;
-    std::io::stdout().write_all(adder.template(template)?.as_bytes())?;
+    // One program, and one path of its API, under whatever name.
+    let options = TemplateOptions::new()
+        .binary("adder_lambda")
+        .build("--features aws,lambda --example adder_lambda")
+        .api("/adder");
+    let text = adder.template_with(template, &options)?;
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 

@@ -40,6 +40,12 @@ impl LambdaFunction {
                 ),
             });
         }
+        if cfg!(panic = "abort") {
+            tracing::warn!(
+                stage = self.stage(),
+                "built with panic = \"abort\": an item that panics takes its whole batch along; put panic = \"unwind\" under [profile.release] in Cargo.toml"
+            );
+        }
         lambda_runtime::run(self)
             .await
             .map_err(|source| Error::Backend {

@@ -201,6 +201,7 @@ pub(super) struct Resolved {
 #[must_use]
 pub struct TemplateOptions {
     binary: Option<String>,
+    build: Option<String>,
     code: Option<String>,
     architecture: Architecture,
     log_retention: Option<u32>,
@@ -230,9 +231,17 @@ impl TemplateOptions {
         self
     }
 
+    /// What `cargo lambda build` is told to build, for the command at the template's head (default `--bin {binary}`): such as
+    /// `--package invoices --bin invoices_lambda`, or for an example `--features lambda --example invoices`.
+    pub fn build(mut self, arguments: impl Into<String>) -> Self {
+        self.build = Some(arguments.into());
+        self
+    }
+
     /// Where the program's zip file is: for SAM a path, from the template's folder (default
-    /// `target/lambda/{binary}/bootstrap.zip`, where `cargo lambda build --output-format zip` leaves it), for CloudFormation the
-    /// default of the parameter `CodeKey` (default `{binary}.zip`).
+    /// `target/lambda/{binary}/bootstrap.zip`, where `cargo lambda build --output-format zip` leaves it, for an example too: the
+    /// template then belongs into the folder that has `target`, the workspace's), for CloudFormation the default of the
+    /// parameter `CodeKey` (default `{binary}.zip`).
     pub fn code(mut self, path: impl Into<String>) -> Self {
         self.code = Some(path.into());
         self
@@ -278,6 +287,17 @@ impl TemplateOptions {
         match &self.binary {
             Some(name) => name.clone(),
             None => format!("{deployment}_lambda"),
+        }
+    }
+
+    /// What is built, on one line.
+    pub(super) fn built(&self, deployment: &str) -> Result<String> {
+        match &self.build {
+            None => Ok(format!("--bin {}", self.binary_name(deployment))),
+            Some(arguments) if arguments.contains(char::is_control) => Err(invalid(format!(
+                "build is {arguments:?}: write the arguments of `cargo lambda build` on one line"
+            ))),
+            Some(arguments) => Ok(arguments.clone()),
         }
     }
 

@@ -7,14 +7,14 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::common::{Tables, ministack, unique};
 
-const BUILD: &str = "build it with: cargo build --features aws --example adder";
+const BUILD: &str =
+    "build it with: cargo build --features aws,http --example adder --example adder_http";
 
 /// Longer than anything here may take, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -35,21 +35,17 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The example's program, which stands beside the tests'.
-fn program() -> &'static Path {
-    static PROGRAM: LazyLock<Result<PathBuf, String>> = LazyLock::new(find_program);
-    match PROGRAM.as_deref() {
-        Ok(program) => program,
-        Err(problem) => panic!("{problem}: {BUILD}"),
-    }
+/// An example's program, which stands beside the tests'.
+fn program(name: &str) -> PathBuf {
+    find_program(name).unwrap_or_else(|problem| panic!("{problem}: {BUILD}"))
 }
 
 /// `cargo test --test aws` does not build it: it may be missing, or have been left behind by its sources.
-fn find_program() -> Result<PathBuf, String> {
+fn find_program(name: &str) -> Result<PathBuf, String> {
     let changed = |path: &Path| std::fs::metadata(path)?.modified();
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(Path::parent);
-    let program = profile.unwrap().join("examples/adder");
+    let program = profile.unwrap().join("examples").join(name);
     let Ok(built) = changed(&program) else {
         return Err(format!("{} is missing", program.display()));
     };
@@ -98,7 +94,12 @@ impl Adder {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
-        let mut command = Command::new(program());
+        self.example("adder", arguments)
+    }
+
+    /// One of the adder's programs.
+    pub(crate) fn example(&self, name: &str, arguments: &[&str]) -> Process {
+        let mut command = Command::new(program(name));
         if !arguments.contains(&"--backend") {
             command.args(["--backend", "aws"]);
         }
@@ -106,7 +107,7 @@ impl Adder {
             .args(["--name", &self.name])
             .args(&self.tuning)
             .args(arguments);
-        self.process(command, format!("adder {}", arguments.join(" ")), &[])
+        self.process(command, format!("{name} {}", arguments.join(" ")), &[])
     }
 
     /// Any program at work for this deployment, with its environment and these changes to it.
@@ -224,6 +225,11 @@ impl Process {
         let process = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &process]).status();
         assert!(sent.unwrap().success(), "kill -s {signal} {}", self.what);
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

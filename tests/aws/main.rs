@@ -8,11 +8,15 @@
 )]
 
 mod adder;
+#[cfg(feature = "http")]
+mod adder_http;
 mod codec;
 mod common;
 mod conformance;
 mod fake;
 mod outage;
+#[cfg(feature = "lambda")]
+mod permissions;
 #[cfg(feature = "lambda")]
 mod proxy;
 mod python;

@@ -17,13 +17,13 @@ use crate::common::{Tables, config, ministack, unique};
 use crate::proxy::{Proxy, Recorded};
 use crate::template::parsed;
 
-const STAGES: [&str; 6] = ["parse", "double", "sum", "spread", "again", "finish"];
+pub(crate) const STAGES: [&str; 6] = ["parse", "double", "sum", "spread", "again", "finish"];
 const API: &str = "api";
 
 /// An action, and the logical id of what it is done to.
 type Use = (String, String);
 
-type Words = Deployment<String, String>;
+pub(crate) type Words = Deployment<String, String>;
 
 /// Fails for good on `!stage`, and the first time on `?stage`.
 fn check(stage: &str, text: &str) -> Result<(), BoxError> {
@@ -38,7 +38,7 @@ fn check(stage: &str, text: &str) -> Result<(), BoxError> {
     }
 }
 
-fn words(name: &str, endpoint: &str) -> Words {
+pub(crate) fn words(name: &str, endpoint: &str) -> Words {
     let config = config(endpoint);
     let queues = Arc::new(SqsQueues::new(&config));
     let backend = Backend::new(queues, Arc::new(DynamoDbScratchpad::new(&config)));
@@ -70,7 +70,7 @@ fn words(name: &str, endpoint: &str) -> Words {
         .unwrap()
 }
 
-fn texts<const N: usize>(texts: [&str; N]) -> [String; N] {
+pub(crate) fn texts<const N: usize>(texts: [&str; N]) -> [String; N] {
     texts.map(str::to_owned)
 }
 

@@ -88,6 +88,47 @@ fn templates_are_the_same_each_time_and_left_for_cfn_lint() {
     }
 }
 
+/// Its commands without their `#`, and where the code is looked for.
+fn deployed_with(template: Template, options: &TemplateOptions) -> (Vec<String>, Value) {
+    let adder = adder(Stage::named("times_two"));
+    let text = adder.template_with(template, options).unwrap();
+    let commands = text.lines().filter_map(|line| line.strip_prefix("#   "));
+    let code = match template {
+        Template::Sam => "/Globals/Function/CodeUri",
+        _ => "/Parameters/CodeKey/Default",
+    };
+    let code = parsed(&text).pointer(code).unwrap().clone();
+    (commands.map(str::to_owned).collect(), code)
+}
+
+/// That these commands build what the template looks for was tried with cargo-lambda 1.9.2.
+#[test]
+fn the_head_says_what_builds_the_code_that_the_template_looks_for() {
+    let (commands, code) = deployed_with(Template::Sam, &TemplateOptions::new());
+    assert_eq!(
+        commands[0],
+        "cargo lambda build --release --arm64 --output-format zip --bin adder_lambda"
+    );
+    assert!(
+        commands[1].starts_with("sam deploy --template-file template.yaml --stack-name adder ")
+    );
+    assert_eq!(code, "target/lambda/adder_lambda/bootstrap.zip");
+
+    let example = TemplateOptions::new()
+        .binary("sums")
+        .build("--features lambda --example sums")
+        .architecture(Architecture::X86_64);
+    let build = "cargo lambda build --release --x86-64 --output-format zip --features lambda --example sums";
+    let (commands, code) = deployed_with(Template::Sam, &example);
+    assert_eq!(commands[0], build);
+    assert_eq!(code, "target/lambda/sums/bootstrap.zip");
+    let (commands, code) = deployed_with(Template::CloudFormation, &example);
+    assert_eq!(commands[0], build);
+    let copy = "aws s3 cp target/lambda/sums/bootstrap.zip s3://BUCKET/sums.zip";
+    assert_eq!(commands[1], copy);
+    assert_eq!(code, "sums.zip");
+}
+
 #[test]
 fn functions_are_set_up_as_asked() {
     let options = TemplateOptions::new()
@@ -216,6 +257,12 @@ fn options_that_lambda_does_not_take_are_refused() {
         ),
         (TemplateOptions::new(), "stage `api`"),
         (TemplateOptions::new().api("adder"), "api path \"adder\""),
+        (
+            TemplateOptions::new()
+                .without_api()
+                .build("--bin a\nDescription: b"),
+            "on one line",
+        ),
         (
             TemplateOptions::new().log_retention(8),
             "log_retention is 8 days",

@@ -1,6 +1,7 @@
 //! The OpenAPI document says what the router has, and the router has what it says.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use axum::Router;
 use axum::http::Method;
@@ -111,18 +112,27 @@ fn the_check_of_answers_finds_what_is_wrong() {
     }
 }
 
+/// `scripts/test` has a validator of OpenAPI look at what this leaves.
 #[tokio::test]
 async fn what_is_served_says_where_it_is() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openapi");
+    std::fs::create_dir_all(&folder).unwrap();
     let (adder, _) = adder(Backend::memory());
     let mounted = Router::new().nest("/of/the/adder", adder.router());
-    for (client, url) in [
-        (Client::new(adder.router()), "/"),
-        (Client::under(mounted, "/of/the/adder"), "/of/the/adder"),
+    for (name, client, url) in [
+        ("plain", Client::new(adder.router()), "/"),
+        (
+            "nested",
+            Client::under(mounted, "/of/the/adder"),
+            "/of/the/adder",
+        ),
     ] {
         let served = client.get("/openapi.json").await.json;
         let mut expected = DOCUMENT.clone();
         expected["info"]["title"] = "adder".into();
         expected["servers"] = json!([{ "url": url }]);
         assert_eq!(served, expected);
+        let file = folder.join(format!("{name}.json"));
+        std::fs::write(file, served.to_string()).unwrap();
     }
 }
