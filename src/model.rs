@@ -72,6 +72,8 @@ struct Setting {
     reads_back: bool,
     /// Once there is a result, the scratchpad drops the run's tree.
     forgets: bool,
+    /// The packets of a full group travel in one message.
+    together: bool,
     mutations: Vec<Mutation>,
 }
 
@@ -88,8 +90,14 @@ impl Setting {
             shared_writes: false,
             reads_back: false,
             forgets: false,
+            together: false,
             mutations: Vec::new(),
         }
+    }
+
+    /// How many packets the first group has.
+    fn packets(&self) -> u32 {
+        u64::from(self.fan_in).min(self.leaves) as u32
     }
 
     fn has(&self, mutation: Mutation) -> bool {
@@ -103,6 +111,8 @@ enum Action {
     Submit(usize),
     /// A worker takes a message from the queue.
     Receive(usize, usize),
+    /// It takes one of packets that travel together, and lets them go apart: the first so many with their values.
+    ReceiveApart(usize, usize, u8),
     /// A worker's next step.
     Step(usize),
     /// The first two workers add their slots in one write.
@@ -129,7 +139,7 @@ impl Action {
 struct System {
     setting: Setting,
     nodes: Nodes,
-    programs: [Vec<Step>; 4],
+    programs: Vec<Vec<Step>>,
     operations: Vec<Operation>,
     /// The operation with which a submitter goes on that finds the packets counted already.
     known: usize,
@@ -143,10 +153,18 @@ impl System {
             true => nodes::edges_not_strict(leaves, fan_in),
             false => nodes::edges(leaves, fan_in),
         };
-        let nodes = Nodes::new(leaves, fan_in, &edges);
-        assert!(nodes.len() <= NODES, "a tree too large for the model");
+        let is_exact = !setting.shared_writes || !setting.together;
+        assert!(is_exact || setting.detail != Detail::Short, "no shortcuts");
+        let mut nodes = Nodes::new(leaves, fan_in, &edges);
+        if setting.together {
+            nodes.put_together(match setting.has(Mutation::TogetherAtTheRoot) {
+                true => setting.packets(),
+                false => fan_in,
+            });
+        }
+        assert!(nodes.messages() <= NODES, "a tree too large for the model");
         let programs = steps::programs(&setting);
-        let [start, known] = steps::operations(&setting, nodes.leaves, nodes.edges());
+        let [start, known] = steps::operations(&setting, &nodes);
         let operations = [start.as_slice(), &known].concat();
         Self {
             measure: Measure::new(&nodes, &programs, &operations),
@@ -191,15 +209,19 @@ impl System {
             // Of idle workers that are alike one is enough.
             let kind = usize::from(self.setting.shared_writes && index >= 2);
             if !std::mem::replace(&mut has_idle[kind], true) {
-                let messages = state.queue.iter();
-                actions.extend(messages.map(|(message, _)| Action::Receive(index, message)));
+                for (message, _) in state.queue.iter() {
+                    actions.push(Action::Receive(index, message));
+                    let apart = 0..self.nodes.packets(message) as u8;
+                    let apart = apart.map(|first| Action::ReceiveApart(index, message, first));
+                    actions.extend(apart);
+                }
             }
         }
         if self.setting.shared_writes {
             let [first, second, _] = &state.workers;
             let arrives = |worker| self.next_step(worker) == Some(Step::AddSlot);
-            let above = |message: u8| self.nodes[usize::from(message)].parent;
-            if arrives(first) && arrives(second) && above(first.message) == above(second.message) {
+            let above = |worker| self.nodes[self.subject(worker)].parent;
+            if arrives(first) && arrives(second) && above(first) == above(second) {
                 actions.push(Action::ArriveTogether);
             }
         }
@@ -212,7 +234,7 @@ impl System {
         for worker in 0..self.setting.workers {
             self.worker_faults(state, worker, actions);
         }
-        let sent = (0..self.nodes.len()).filter(|message| state.sent.has(*message));
+        let sent = (0..self.nodes.messages()).filter(|message| state.sent.has(*message));
         actions.extend(sent.map(Action::ComesAgain));
     }
 
@@ -273,6 +295,9 @@ impl Model for System {
         match action {
             Action::Submit(submitter) => self.submit(&mut state, submitter),
             Action::Receive(worker, message) => self.receive(&mut state, worker, message),
+            Action::ReceiveApart(worker, message, first) => {
+                self.receive_apart(&mut state, worker, message, first);
+            }
             Action::Step(worker) => self.step(&mut state, worker),
             Action::ArriveTogether => self.arrive_together(&mut state),
             Action::SubmitterCrashes(submitter) => state.submitters[submitter] = 0,

@@ -13,6 +13,14 @@ fn two_leaves(sealed: Sealed, faults: u8, mutations: &[Mutation]) -> Setting {
     }
 }
 
+/// The same, sent in one message: the group above them is full.
+fn two_together(sealed: Sealed, faults: u8, mutations: &[Mutation]) -> Setting {
+    Setting {
+        together: true,
+        ..two_leaves(sealed, faults, mutations)
+    }
+}
+
 /// The shortest run that breaks the promise.
 fn breaks(promise: &'static str, setting: Setting) {
     let mutations = setting.mutations.clone();
@@ -76,6 +84,32 @@ fn acknowledging_before_the_neighbour_asks_loses_the_reduction() {
     let mut setting = two_leaves(Sealed::First, 2, &[AcknowledgeBeforeNeighbourAsks]);
     setting.shared_writes = true;
     breaks_in_short_too(NOT_STUCK, setting);
+}
+
+#[test]
+fn packets_that_go_apart_are_sent_before_they_are_acknowledged() {
+    let setting = |faults| two_together(Sealed::First, faults, &[AcknowledgeBeforeSending]);
+    breaks_in_short_too(DURABLE, setting(0));
+    breaks_in_short_too(NOT_STUCK, setting(1));
+}
+
+/// The root's value goes into no slot. Whoever makes it from packets passes it on to a group that nobody waits for.
+#[test]
+fn packets_of_the_root_do_not_travel_together() {
+    let mut setting = two_together(Sealed::First, 0, &[TogetherAtTheRoot]);
+    setting.fan_in = 3;
+    breaks_in_short_too(NOT_STUCK, setting);
+}
+
+/// The node above packets that travel together is like any other: its slot takes one value, and whoever finds it taken and the
+/// group complete asks again.
+#[test]
+fn what_holds_for_a_slot_holds_where_packets_travel_together() {
+    let setting = |mutation| two_together(Sealed::First, 1, &[mutation]);
+    breaks_in_short_too(IN_ORDER, setting(AddToSlot));
+    breaks_in_short_too(RIGHT, setting(AddToSlot));
+    breaks_in_short_too(NOT_STUCK, setting(NobodyResendsWhenFull));
+    breaks_in_short_too(NOT_STUCK, setting(AcknowledgeBeforeAsking));
 }
 
 /// The shortcuts take this rule for granted: a value is stored before anybody looks for it.

@@ -97,6 +97,7 @@ impl Setting {
             (self.shared_writes, "shared writes"),
             (self.reads_back, "state read later"),
             (self.forgets, "tree dropped at the end"),
+            (self.together, "packets together"),
         ];
         for (_, variant) in variants.iter().filter(|(is_so, _)| *is_so) {
             name = format!("{name}, {variant}");

@@ -21,9 +21,11 @@ pub(super) struct Measure {
     /// By node: its message, and all that may come of it.
     messages: Vec<u32>,
     /// By program and place: the steps from there on.
-    steps: [Vec<u32>; 4],
-    /// By program: from this place on, no reduction is still to be asked for.
-    asked: [u8; 4],
+    steps: Vec<Vec<u32>>,
+    /// By program and place: how many reductions are still to be asked for.
+    asks: Vec<Vec<u32>>,
+    /// By program and place: how many packets are still to be sent.
+    sends: Vec<Vec<u32>>,
     /// The place at which a reducer reads values.
     read: u8,
     /// By place: what a submitter has yet to do.
@@ -31,10 +33,16 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub(super) fn new(nodes: &Nodes, programs: &[Vec<Step>; 4], operations: &[Operation]) -> Self {
+    pub(super) fn new(nodes: &Nodes, programs: &[Vec<Step>], operations: &[Operation]) -> Self {
         let mut messages = vec![0; nodes.len()];
         for node in (0..nodes.len()).rev() {
             messages[node] = MESSAGE + messages[nodes[node].parent];
+        }
+        // The most that packets may do that travel together is to go apart.
+        for message in nodes.len()..nodes.messages() {
+            let packets = nodes[nodes.made_by(message)].members.iter();
+            let packets: u32 = packets.map(|packet| messages[*packet]).sum();
+            messages.push(MESSAGE + packets);
         }
         let step_cost = |step: &Step| match step {
             Step::Retire | Step::WriteResult => TAKE_AWAY,
@@ -44,13 +52,19 @@ impl Measure {
             Operation::Ask(node) | Operation::Send(node) => 1 + messages[*node],
             _ => 1,
         };
-        let [_, group, ..] = programs;
+        let of_programs = |cost: &dyn Fn(&Step) -> u32| -> Vec<Vec<u32>> {
+            programs
+                .iter()
+                .map(|program| costs(program, cost))
+                .collect()
+        };
+        let group = Program::Group.place().map(|group| &programs[group]);
+        let read = group.and_then(|group| place(group, Step::ReadValues));
         Self {
-            steps: std::array::from_fn(|program| costs(&programs[program], step_cost)),
-            asked: std::array::from_fn(|program| {
-                place(&programs[program], Step::Ask).map_or(0, |at| at + 1)
-            }),
-            read: place(group, Step::ReadValues).expect("groups are read"),
+            steps: of_programs(&step_cost),
+            asks: of_programs(&|step| u32::from(*step == Step::Ask)),
+            sends: of_programs(&|step| u32::from(*step == Step::Send)),
+            read: read.expect("groups are read"),
             operations: costs(operations, operation_cost),
             messages,
         }
@@ -67,11 +81,21 @@ impl Measure {
     }
 
     fn of_worker(&self, nodes: &Nodes, state: &State, worker: &Worker) -> u32 {
-        let program = worker.program as usize - 1;
+        let program = worker.program.place().expect("who is busy has a program");
+        let at = usize::from(worker.at);
         let message = usize::from(worker.message);
-        let mut left = self.steps[program][usize::from(worker.at)];
-        if worker.at < self.asked[program] && worker.asks != Asks::Neighbour {
-            left += self.messages[nodes[message].parent];
+        let node = nodes.made_by(message);
+        let above = match worker.program {
+            Program::Apart(_) => node,
+            _ => nodes[node].parent,
+        };
+        let mut asks = self.asks[program][at];
+        if worker.asks == Asks::Neighbour {
+            asks = asks.saturating_sub(1);
+        }
+        let mut left = self.steps[program][at] + asks * self.messages[above];
+        if let Some(packet) = nodes[node].members.first() {
+            left += self.sends[program][at] * self.messages[*packet];
         }
         let reads =
             matches!(worker.program, Program::Group | Program::Root) && worker.at == self.read;

@@ -10,6 +10,10 @@ pub(super) enum Mutation {
     AcknowledgeBeforeRetiring,
     /// Of neighbours that share a write, the one who does not ask does not wait for the one who does.
     AcknowledgeBeforeNeighbourAsks,
+    /// Packets that go apart are sent after the message of them all is acknowledged.
+    AcknowledgeBeforeSending,
+    /// Packets travel together though their group is not full, but the root.
+    TogetherAtTheRoot,
     /// The slot joins the arrived set before its value is stored.
     AddSlotBeforeValue,
     /// A second arrival is added to what is in the slot.

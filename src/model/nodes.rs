@@ -1,7 +1,8 @@
 //! The nodes of one run's tree, numbered: the leaves first, then level by level, the root last.
 //!
 //! A group and the node that reducing it yields are one thing here, and so is the message that
-//! asks for it: message `n` makes node `n`, from the items of a packet or from the members of a group.
+//! asks for it: message `n` makes node `n`, from the items of a packet or from the members of a group. Behind them are
+//! the messages of packets that travel together. Each makes the node above them, too, but from their items.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,8 @@ pub(super) struct Nodes {
     nodes: Vec<Node>,
     pub(super) leaves: usize,
     pub(super) root: usize,
+    /// The groups whose packets travel together, in the order of their messages.
+    together: Vec<usize>,
 }
 
 impl std::ops::Index<usize> for Nodes {
@@ -86,11 +89,65 @@ impl Nodes {
             root: nodes.len() - 2,
             nodes,
             leaves: leaves as usize,
+            together: Vec::new(),
         }
+    }
+
+    /// Packets of one group travel together, if they are so many at least.
+    pub(super) fn put_together(&mut self, packets: u32) {
+        let above = self.groups().filter(|group| self[*group].level == 1);
+        let full = above.filter(|group| self[*group].members.len() >= packets as usize);
+        self.together = full.collect();
     }
 
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How many different messages there may be.
+    pub(super) fn messages(&self) -> usize {
+        self.len() + self.together.len()
+    }
+
+    /// What a message makes.
+    pub(super) fn made_by(&self, message: usize) -> usize {
+        let together = message.checked_sub(self.len());
+        together.map_or(message, |place| self.together[place])
+    }
+
+    pub(super) fn is_together(&self, message: usize) -> bool {
+        message >= self.len()
+    }
+
+    /// Whether the packets of a group travel together.
+    pub(super) fn travels(&self, group: usize) -> bool {
+        self.together.contains(&group)
+    }
+
+    /// How many packets travel together in this message. None in any other.
+    pub(super) fn packets(&self, message: usize) -> usize {
+        match self.is_together(message) {
+            true => self[self.made_by(message)].members.len(),
+            false => 0,
+        }
+    }
+
+    /// What a submitter sends, in the order of the packets.
+    pub(super) fn sent(&self) -> Vec<usize> {
+        let mut messages: Vec<usize> = (0..self.leaves).collect();
+        for (message, group) in (self.len()..).zip(&self.together) {
+            let members = &self[*group].members;
+            messages.retain(|leaf| !members[1..].contains(leaf));
+            let first = messages.iter_mut().find(|leaf| **leaf == members[0]);
+            *first.expect("a packet of the group") = message;
+        }
+        messages
+    }
+
+    /// The packets that travel together.
+    pub(super) fn travellers(&self) -> Set {
+        let members = self.together.iter().flat_map(|group| &self[*group].members);
+        members.copied().collect()
     }
 
     /// The groups that are to be reduced, from level 1 to the root.
@@ -103,10 +160,11 @@ impl Nodes {
         self.groups().filter(|group| self[*group].edge.is_some())
     }
 
-    pub(super) fn name(&self, node: usize) -> String {
-        let Node { level, index, .. } = self[node];
+    pub(super) fn name(&self, message: usize) -> String {
+        let Node { level, index, .. } = self[self.made_by(message)];
         match level {
             0 => format!("map {index}"),
+            _ if self.is_together(message) => format!("maps under {level}/{index}"),
             _ => format!("reduce {level}/{index}"),
         }
     }

@@ -39,6 +39,7 @@ pub(super) const PROMISES: [Promise; 8] = [
     }),
     (TIDY, |system, state| {
         let mut groups = system.nodes.groups();
-        !system.is_quiet(state) || groups.all(|group| state.retired.has(group))
+        let is_behind = |group| !state.retired.has(group) && !system.may_stay(state, group);
+        !system.is_quiet(state) || !groups.any(is_behind)
     }),
 ];

@@ -8,6 +8,9 @@
 //! What nobody can see depends on two rules: a value comes before its slot, and it stays as it is. Smaller trees
 //! are explored without shortcuts, and these rules are broken there. The tests also hold the shortcuts against
 //! full explorations: both come to the same scratchpads, and both find every other broken rule.
+//!
+//! Where packets travel together and writes are shared, there are none: a crash takes two, and of one of them it may undo no more
+//! than an acknowledgement. As a rule the message then finds all done. Packets may go apart the second time.
 
 use super::state::{Program, Receipt, State, Worker};
 use super::steps::{Operation, Step};
@@ -35,7 +38,7 @@ impl System {
             return false;
         }
         for (index, worker) in state.workers.iter().enumerate() {
-            if self.next_step(worker) == Some(Step::Ask) {
+            if let Some(Step::Ask | Step::Send) = self.next_step(worker) {
                 actions.push(Action::Step(index));
                 self.worker_faults(state, index, actions);
                 return true;
@@ -60,9 +63,7 @@ impl System {
         }
         // A retired group stays retired: whoever gets such a message, at whatever time, finds nothing to do.
         for (message, count) in state.queue.iter() {
-            let node = &self.nodes[message];
-            let group = if node.is_leaf() { node.parent } else { message };
-            if state.retired.has(group) {
+            if self.is_in_vain(state, message) {
                 (0..count).for_each(|_| state.queue.remove(message));
             }
         }
@@ -71,21 +72,34 @@ impl System {
         }
     }
 
+    /// Whether there is nothing to do at a message.
+    fn is_in_vain(&self, state: &State, message: usize) -> bool {
+        let node = self.nodes.made_by(message);
+        let above = state.retired.has(self.nodes[node].parent);
+        let itself = state.retired.has(node);
+        match self.nodes[node].is_leaf() {
+            true => above,
+            // Its packets may go apart, and then stand in the group itself.
+            false if self.nodes.is_together(message) => above && itself,
+            false => itself,
+        }
+    }
+
     /// Whether all that is left for a worker is to find that its group is retired.
     fn is_late(&self, state: &State, worker: &Worker) -> bool {
-        let message = usize::from(worker.message);
+        let node = self.nodes.made_by(usize::from(worker.message));
         match (worker.program, self.next_step(worker)) {
-            (Program::Leaf, Some(Step::AddSlot)) => state.retired.has(self.nodes[message].parent),
-            (_, Some(Step::ReadState | Step::ReadValues | Step::Retire)) => {
-                state.retired.has(message)
-            }
+            (Program::Leaf, Some(Step::AddSlot)) => state.retired.has(self.nodes[node].parent),
+            (Program::Apart(_), Some(Step::AddSlot | Step::Send)) => state.retired.has(node),
+            (_, Some(Step::ReadState | Step::ReadValues | Step::Retire)) => state.retired.has(node),
             _ => false,
         }
     }
 
     /// Forgets what is only looked at when something goes wrong.
     fn forget(&self, state: &mut State) {
-        state.sent = Default::default();
+        // Of packets that went apart it shows whether they are durable.
+        state.sent = state.sent.and(self.nodes.travellers());
         for worker in &mut state.workers {
             worker.receipt = Receipt::Valid;
         }

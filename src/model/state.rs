@@ -72,7 +72,12 @@ impl Set {
 
     /// How many are in both.
     pub(super) fn in_common(self, other: Self) -> u32 {
-        (self.0 & other.0).count_ones()
+        self.and(other).0.count_ones()
+    }
+
+    /// Those that are in both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 }
 
@@ -121,11 +126,28 @@ impl Counts {
 pub(super) enum Program {
     #[default]
     Idle,
+    /// At the message of a packet, or of packets that stay together.
     Leaf,
     Group,
     Root,
     /// There is nothing to do: the message is only acknowledged.
     Nothing,
+    /// Packets that travelled together go apart, the first so many with their values.
+    Apart(u8),
+}
+
+impl Program {
+    /// Its place among the programs, if there is something to do.
+    pub(super) fn place(self) -> Option<usize> {
+        match self {
+            Self::Idle => None,
+            Self::Leaf => Some(0),
+            Self::Group => Some(1),
+            Self::Root => Some(2),
+            Self::Nothing => Some(3),
+            Self::Apart(first) => Some(4 + usize::from(first)),
+        }
+    }
 }
 
 /// What a worker has in hand.

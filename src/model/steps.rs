@@ -1,7 +1,8 @@
 //! The steps of workers and submitters, each as atomic as in the library.
 
 use super::mutation::Mutation;
-use super::state::{Asks, Program, Receipt, State, Value, Worker};
+use super::nodes::Nodes;
+use super::state::{Asks, Program, Receipt, State, Worker};
 use super::store::send;
 use super::{Sealed, Setting, System};
 
@@ -20,6 +21,8 @@ pub(super) enum Step {
     ReadBack,
     /// Send the message that asks for that group's reduction, if it is complete.
     Ask,
+    /// Send the message of one of the packets that went apart.
+    Send,
     WriteResult,
     Retire,
     Acknowledge,
@@ -42,8 +45,9 @@ pub(super) enum Operation {
     Submitted,
 }
 
-/// The steps at a leaf's message, at a group's, at the root's, and at one that needs none.
-pub(super) fn programs(setting: &Setting) -> [Vec<Step>; 4] {
+/// The steps at a leaf's message, at a group's, at the root's, and at one that needs none. Then those where packets go apart, by
+/// how many of them have their values.
+pub(super) fn programs(setting: &Setting) -> Vec<Vec<Step>> {
     use Step::{
         Acknowledge, AddSlot, Ask, ReadBack, ReadState, ReadValues, Retire, StoreValue, WriteResult,
     };
@@ -83,7 +87,27 @@ pub(super) fn programs(setting: &Setting) -> [Vec<Step>; 4] {
             put(program, Acknowledge, first);
         }
     }
-    [leaf, group, root, vec![Acknowledge]]
+    let mut programs = vec![leaf, group, root, vec![Acknowledge]];
+    if setting.together {
+        programs.extend((0..setting.packets()).map(|first| apart(setting, first)));
+    }
+    programs
+}
+
+/// The first so many packets of a group arrive as they would by themselves, and the others are sent.
+fn apart(setting: &Setting, first: u32) -> Vec<Step> {
+    use Step::{Acknowledge, AddSlot, Ask, ReadBack, Send, StoreValue};
+    let arrival = match setting.reads_back {
+        true => vec![StoreValue, AddSlot, ReadBack, Ask],
+        false => vec![StoreValue, AddSlot, Ask],
+    };
+    let mut program = arrival.repeat(first as usize);
+    program.extend((first..setting.packets()).map(|_| Send));
+    program.push(Acknowledge);
+    if setting.has(Mutation::AcknowledgeBeforeSending) {
+        put(&mut program, Acknowledge, Send);
+    }
+    program
 }
 
 /// Moves a step, or puts it, in front of another.
@@ -95,20 +119,16 @@ fn put(program: &mut Vec<Step>, step: Step, before: Step) {
 
 /// What a submitter does from the start, and what it does, from its second part on, where it finds the packets
 /// counted already: a length that is known is told first.
-pub(super) fn operations(
-    setting: &Setting,
-    leaves: usize,
-    edges: impl Iterator<Item = usize>,
-) -> [Vec<Operation>; 2] {
+pub(super) fn operations(setting: &Setting, nodes: &Nodes) -> [Vec<Operation>; 2] {
     use Operation::{Ask, Begin, Measure, Seal, Send, Submitted};
     let mut seal = Vec::new();
-    for group in edges {
+    for group in nodes.edges() {
         seal.push(Seal(group));
         if !setting.has(Mutation::SealDoesNotSend) {
             seal.push(Ask(group));
         }
     }
-    let send: Vec<Operation> = (0..leaves).map(Send).collect();
+    let send: Vec<Operation> = nodes.sent().into_iter().map(Send).collect();
     let known = [seal.clone(), send.clone(), vec![Submitted]].concat();
     let mut start = match setting.sealed {
         Sealed::First => known.clone(),
@@ -124,15 +144,26 @@ pub(super) fn operations(
 
 impl System {
     fn program(&self, program: Program) -> &[Step] {
-        match program {
-            Program::Idle => &[],
-            program => &self.programs[program as usize - 1],
-        }
+        program.place().map_or(&[], |place| &self.programs[place])
     }
 
     pub(super) fn next_step(&self, worker: &Worker) -> Option<Step> {
         let program = self.program(worker.program);
         program.get(usize::from(worker.at)).copied()
+    }
+
+    /// The node that a worker makes now, or whose message it sends.
+    pub(super) fn subject(&self, worker: &Worker) -> usize {
+        let node = self.nodes.made_by(usize::from(worker.message));
+        if !matches!(worker.program, Program::Apart(_)) {
+            return node;
+        }
+        let done = &self.program(worker.program)[..usize::from(worker.at)];
+        let done = done
+            .iter()
+            .filter(|step| matches!(step, Step::Ask | Step::Send));
+        let members = &self.nodes[node].members;
+        members.get(done.count()).copied().unwrap_or(node)
     }
 
     pub(super) fn submit(&self, state: &mut State, submitter: usize) {
@@ -164,7 +195,7 @@ impl System {
     pub(super) fn receive(&self, state: &mut State, worker: usize, message: usize) {
         state.queue.remove(message);
         state.workers[worker] = Worker {
-            program: match self.nodes[message].is_leaf() {
+            program: match self.nodes.is_together(message) || self.nodes[message].is_leaf() {
                 true => Program::Leaf,
                 false => Program::Group,
             },
@@ -173,9 +204,21 @@ impl System {
         };
     }
 
+    /// Functions are slow, or what they made does not combine: so many packets have their values.
+    pub(super) fn receive_apart(
+        &self,
+        state: &mut State,
+        worker: usize,
+        message: usize,
+        first: u8,
+    ) {
+        self.receive(state, worker, message);
+        state.workers[worker].program = Program::Apart(first);
+    }
+
     pub(super) fn step(&self, state: &mut State, index: usize) {
         let mut worker = state.workers[index];
-        let node = usize::from(worker.message);
+        let node = self.subject(&worker);
         match self.next_step(&worker).expect("who is busy has a step") {
             Step::ReadState => {
                 let group = self.group(state, node);
@@ -206,7 +249,7 @@ impl System {
             },
             Step::StoreValue => {
                 let value = match worker.program {
-                    Program::Leaf => Value::leaf(node),
+                    Program::Leaf | Program::Apart(_) => self.nodes[node].value,
                     _ => std::mem::take(&mut worker.value),
                 };
                 self.store(state, node, value);
@@ -228,6 +271,7 @@ impl System {
                 worker.asks = Asks::No;
                 self.neighbour_has_asked(state, index);
             }
+            Step::Send => send(state, node),
             Step::WriteResult => self.write_result(state, std::mem::take(&mut worker.value)),
             Step::Retire => self.retire(state, node),
             Step::Acknowledge => self.acknowledge(state, &mut worker),
@@ -239,8 +283,8 @@ impl System {
     /// The first two workers add their slots to one group in one write. If that completes it, one of them asks.
     pub(super) fn arrive_together(&self, state: &mut State) {
         let [mut asker, mut neighbour, _] = state.workers;
-        self.add_slot(state, usize::from(asker.message));
-        if self.add_slot(state, usize::from(neighbour.message)) {
+        self.add_slot(state, self.subject(&asker));
+        if self.add_slot(state, self.subject(&neighbour)) {
             asker.asks = Asks::Yes;
             neighbour.asks = match self.setting.has(Mutation::AcknowledgeBeforeNeighbourAsks) {
                 true => Asks::No,

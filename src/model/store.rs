@@ -22,6 +22,18 @@ impl System {
         }
     }
 
+    /// Whether a group need not retire, since its packets travelled together. As a rule they leave no trace in it. Only who
+    /// dies while they go apart leaves a group that never fills, if they stay together the next time: it is there until
+    /// the tree is dropped.
+    pub(super) fn may_stay(&self, state: &State, group: usize) -> bool {
+        let mut members = self.nodes[group].members.iter();
+        let is_there =
+            |member: &usize| state.arrived.has(*member) || state.values[*member].is_some();
+        let went_wrong = state.faults_left < self.setting.faults;
+        let may_have_some = went_wrong && !self.is_ready(&self.group(state, group));
+        self.nodes.travels(group) && (may_have_some || !members.any(is_there))
+    }
+
     pub(super) fn is_ready(&self, group: &GroupState) -> bool {
         group.is_ready(self.setting.fan_in)
     }
@@ -125,12 +137,21 @@ impl System {
 
     /// Whether the scratchpad has what a message was for.
     fn is_durable(&self, state: &State, message: usize) -> bool {
-        let node = &self.nodes[message];
-        if !node.is_leaf() {
-            return state.retired.has(message);
+        if self.nodes.is_together(message) {
+            let group = self.nodes.made_by(message);
+            let mut members = self.nodes[group].members.iter();
+            return self.has_arrived(state, group)
+                || members.all(|leaf| self.has_arrived(state, *leaf) || state.sent.has(*leaf));
         }
-        let has_arrived = state.arrived.has(message) && state.values[message].is_some();
-        has_arrived || state.retired.has(node.parent)
+        match self.nodes[message].is_leaf() {
+            true => self.has_arrived(state, message),
+            false => state.retired.has(message),
+        }
+    }
+
+    fn has_arrived(&self, state: &State, node: usize) -> bool {
+        let is_there = state.arrived.has(node) && state.values[node].is_some();
+        is_there || state.retired.has(self.nodes[node].parent)
     }
 
     /// The visibility timeout of a message is over, while its holder goes on.

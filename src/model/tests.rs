@@ -55,6 +55,47 @@ fn forgets(setting: &mut Setting) {
     setting.forgets = true;
 }
 
+fn together(setting: &mut Setting) {
+    setting.together = true;
+}
+
+fn together_two_submitters(setting: &mut Setting) {
+    together(setting);
+    two_submitters(setting);
+}
+
+fn together_shared_writes(setting: &mut Setting) {
+    together(setting);
+    shared_writes(setting);
+}
+
+fn together_reads_back(setting: &mut Setting) {
+    together(setting);
+    reads_back(setting);
+}
+
+fn together_forgets(setting: &mut Setting) {
+    together(setting);
+    forgets(setting);
+}
+
+/// Those in which packets may travel together.
+fn full_groups(mut settings: Vec<Setting>) -> Vec<Setting> {
+    settings.retain(|setting| setting.leaves >= setting.fan_in.into());
+    settings
+}
+
+fn in_twos(mut settings: Vec<Setting>) -> Vec<Setting> {
+    settings.retain(|setting| setting.fan_in == 2);
+    settings
+}
+
+/// Those with three members a group: fewer groups, and so fewer states.
+fn in_threes(mut settings: Vec<Setting>) -> Vec<Setting> {
+    settings.retain(|setting| setting.fan_in == 3);
+    settings
+}
+
 fn explore_all(settings: impl IntoIterator<Item = Vec<Setting>>) {
     println!("L leaves, F members a group, up to so many faults: states, transitions, seconds");
     let mut sum = Explored::default();
@@ -98,6 +139,24 @@ fn other_ways_to_run_it() {
 }
 
 #[test]
+fn packets_that_travel_together_and_may_go_apart() {
+    explore_all([
+        full_groups(settings(2..=2, 1, Detail::Full, together)),
+        in_threes(settings(3..=3, 1, Detail::Full, together)),
+        full_groups(settings(2..=2, 1, Detail::Full, together_shared_writes)),
+        full_groups(settings(2..=2, 1, Detail::Full, together_reads_back)),
+        full_groups(settings(2..=2, 1, Detail::Full, together_forgets)),
+        full_groups(settings(2..=3, 1, Detail::Short, together)),
+        in_twos(settings(4..=4, 1, Detail::Short, together)),
+        in_threes(settings(5..=5, 1, Detail::Short, together)),
+        full_groups(settings(2..=2, 2, Detail::Short, together)),
+        full_groups(settings(2..=2, 1, Detail::Short, together_two_submitters)),
+        full_groups(settings(3..=3, 1, Detail::Short, together_forgets)),
+        in_threes(settings(3..=3, 1, Detail::Short, together_reads_back)),
+    ]);
+}
+
+#[test]
 #[ignore = "ten minutes and 2.5 GB: cargo test --release --lib model -- --ignored --nocapture"]
 fn all_that_fits_in_minutes() {
     explore_all([
@@ -119,6 +178,13 @@ fn all_that_fits_in_minutes() {
         settings(0..=3, 2, Detail::Short, shared_writes_and_another),
         settings(0..=4, 2, Detail::Short, reads_back),
         settings(0..=4, 2, Detail::Short, forgets),
+        full_groups(settings(2..=2, 2, Detail::Full, together)),
+        full_groups(settings(3..=3, 1, Detail::Full, together)),
+        full_groups(settings(4..=5, 1, Detail::Short, together)),
+        in_threes(settings(6..=6, 1, Detail::Short, together)),
+        full_groups(settings(3..=3, 2, Detail::Short, together)),
+        in_threes(settings(3..=3, 1, Detail::Full, together_shared_writes)),
+        full_groups(settings(3..=3, 1, Detail::Short, together_reads_back)),
     ]);
 }
 
@@ -151,6 +217,11 @@ fn the_shortcuts_lose_no_state_of_the_scratchpad() {
         settings(2..=2, 1, Detail::Full, shared_writes),
         settings(2..=2, 1, Detail::Full, reads_back),
         settings(2..=2, 1, Detail::Full, forgets),
+        full_groups(settings(2..=2, 1, Detail::Full, together)),
+        // The other way to seal takes twice as long.
+        in_threes(settings(3..=3, 1, Detail::Full, together))[..1].to_vec(),
+        full_groups(settings(2..=2, 1, Detail::Full, together_reads_back)),
+        full_groups(settings(2..=2, 1, Detail::Full, together_forgets)),
     ];
     for full in full.into_iter().flatten() {
         let mut short = full.clone();

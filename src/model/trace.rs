@@ -2,8 +2,8 @@
 
 use stateright::Path;
 
-use super::state::State;
-use super::steps::Operation;
+use super::state::{Program, State};
+use super::steps::{Operation, Step};
 use super::{Action, System};
 
 impl System {
@@ -32,10 +32,20 @@ impl System {
             Action::Receive(worker, message) => {
                 format!("worker {worker}: Receive {}", name(message))
             }
-            Action::Step(worker) => {
-                let step = self.next_step(&state.workers[worker]);
-                let step = step.expect("who is busy has a step");
-                format!("worker {worker}: {}: {step:?}", held(worker))
+            Action::ReceiveApart(worker, message, first) => {
+                let name = name(message);
+                format!("worker {worker}: Receive {name}, which go apart, {first} with values")
+            }
+            Action::Step(index) => {
+                let worker = &state.workers[index];
+                let step = self.next_step(worker).expect("who is busy has a step");
+                match (worker.program, step) {
+                    (Program::Apart(_), Step::StoreValue | Step::AddSlot | Step::Send) => {
+                        let packet = name(self.subject(worker));
+                        format!("worker {index}: {}: {step:?} of {packet}", held(index))
+                    }
+                    _ => format!("worker {index}: {}: {step:?}", held(index)),
+                }
             }
             Action::ArriveTogether => "workers 0 and 1: AddSlot in one write".to_owned(),
             Action::SubmitterCrashes(submitter) => format!("submitter {submitter}: CRASH"),
