@@ -40,8 +40,8 @@ pub(crate) trait Job: Send + Sync {
 /// Who waits for jobs is not told of each: once so many have ended, or so long after it was told the last time, or when
 /// the last one has.
 const MANY: usize = 256;
-const SOON: Duration = Duration::from_millis(1);
-const LATER: Duration = Duration::from_millis(2);
+const SOON: Duration = Duration::from_millis(5);
+const LATER: Duration = Duration::from_millis(10);
 
 /// How long a thread that has nothing left looks out for more, letting other threads go first. Waking one takes about as
 /// long: a thread looks out that was woken for so little.

@@ -10,6 +10,10 @@ use crate::error::Result;
 use crate::packet::ArrayId;
 use crate::stage::Data;
 use crate::submit::{Source, Submission};
+use crate::worker::Worker;
+
+/// Messages that the worker holds beyond those that run.
+const PREFETCH: usize = 512;
 
 pub(crate) async fn run<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
 where
@@ -31,6 +35,11 @@ where
     drive(deployment, submission).await
 }
 
+/// It is the only one, so that it keeps nothing from others: it takes what there is, and never has to wait for more.
+fn worker<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>) -> Worker {
+    deployment.worker().prefetch(PREFETCH)
+}
+
 /// Submits and waits side by side, so that a run that fails does not pull the rest of its input.
 async fn drive<I, R, S>(deployment: Deployment<I, R>, submission: Submission<S>) -> Result<R>
 where
@@ -47,10 +56,10 @@ where
         return tokio::select! {
             biased;
             result = result => result,
-            Err(error) = deployment.worker().here() => Err(error),
+            Err(error) = worker(&deployment).here() => Err(error),
         };
     }
-    let worker = deployment.worker().start();
+    let worker = worker(&deployment).start();
     let result = tokio::select! {
         biased;
         early = &mut result => match early {

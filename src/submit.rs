@@ -75,6 +75,8 @@ pub(crate) struct Submission<S: Source> {
     queue_was_full: bool,
     /// Whether items are of a type that stays as it is inside the process.
     is_kept: bool,
+    /// Whether nothing leaves the process.
+    is_local: bool,
     /// Whether packets of a full group may go together.
     together: bool,
     /// When the last packet was pulled.
@@ -148,6 +150,7 @@ impl<S: Source> Submission<S> {
             batch_bytes: 0,
             queue_was_full: false,
             is_kept,
+            is_local,
             together,
             now: Instant::now(),
             checked: Instant::now(),
@@ -301,7 +304,10 @@ impl<S: Source> Submission<S> {
                 }
             }
         }
-        self.now = Instant::now();
+        // Inside the process there is nobody who could cancel the run, and the clock is not for nothing.
+        if !self.is_local {
+            self.now = Instant::now();
+        }
         if self.is_cancelled().await? {
             return Ok(false);
         }
