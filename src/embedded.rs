@@ -13,7 +13,7 @@ use crate::submit::{Source, Submission};
 use crate::worker::Worker;
 
 /// Messages that the worker holds beyond those that run.
-const PREFETCH: usize = 512;
+const PREFETCH: usize = 128;
 
 pub(crate) async fn run<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
 where

@@ -35,6 +35,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 const BLOCK_MESSAGES: usize = 64;
 /// A full group's packets go together inside the process where their items take up to so many bytes.
 const TOGETHER_BYTES: usize = 64 * 1024;
+/// What a message takes beside its items inside the process, about.
+const MESSAGE_BYTES: usize = 512;
 /// Packets, about, that are put on the queue at once where those of a group go together; and while it is full.
 const TOGETHER: usize = 32;
 const TOGETHER_WHILE_FULL: usize = 256;
@@ -448,7 +450,8 @@ impl<S: Source> Submission<S> {
             messages.push(self.message(value, cut.packet, cut.offset, cut.items.len()));
         }
         let shared = Arc::clone(&self.shared);
-        let bodies = shared.carrier.write_block(messages, self.batch_bytes);
+        let held = self.batch_bytes + MESSAGE_BYTES * messages.len();
+        let bodies = shared.carrier.write_block(messages, held);
         for body in bodies {
             self.batch.push(body?);
         }
