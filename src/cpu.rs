@@ -396,7 +396,7 @@ pub(crate) struct Running<T> {
     timeout: Duration,
     /// How far each job was when last looked at, and since when it has not moved.
     seen: Vec<Option<(usize, Instant)>>,
-    /// Jobs have lately ended several at a time.
+    /// Some have ended lately, and others may have since.
     in_bulk: bool,
     look_at: Option<Instant>,
 }
@@ -427,7 +427,7 @@ impl<T: Send + 'static> Running<T> {
             let ended = std::mem::take(&mut self.reports.lock().untaken);
             if !ended.is_empty() {
                 self.left -= ended.len();
-                self.in_bulk = ended.len() > 1 && self.left > 0;
+                self.in_bulk = self.left > 0;
                 return ended;
             }
             let quarter = self.timeout / 4;

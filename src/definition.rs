@@ -45,16 +45,20 @@ impl StageDefinition {
         matches!(self.kind, StageKind::Reduce(_))
     }
 
-    /// Whether packets of one group may travel together inside the process: where the items are as many as they were, and
-    /// nobody asked for their pace.
-    pub(crate) fn goes_together(&self) -> bool {
+    /// Whether packets of one group may travel together inside the process, and be reduced on the way: where items that fail
+    /// fail the run, but not at once, and nobody asked for a pace.
+    pub(crate) fn goes_together_into(&self, reduction: &Self) -> bool {
         let goes_together = match &self.kind {
             StageKind::Map(map) => map.goes_together(),
             StageKind::Reduce(_) => false,
         };
-        let is_plain =
-            self.options.on_failure == OnFailure::Fail && self.options.rate_limit.is_none();
-        goes_together && is_plain
+        let (map, reduce) = (&self.options, &reduction.options);
+        goes_together
+            && map.on_failure == OnFailure::Fail
+            && map.queue.attempts > 1
+            && map.rate_limit.is_none()
+            && reduce.rate_limit.is_none()
+            && reduce.concurrency >= map.concurrency
     }
 
     /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,

@@ -164,9 +164,20 @@ pub(crate) struct MapWork {
     /// Inside the process, a full group's packets may travel together, as the node above them: the items of each. Empty
     /// where it is one packet, which is all that leaves the process.
     pub(crate) together: Vec<u32>,
+    /// Attempts at it that failed in another message: when it travelled together with others.
+    pub(crate) tried: u32,
 }
 
 impl MapWork {
+    /// Which of the packets that travel together an item of the array is in.
+    pub(crate) fn packet_of(&self, item: u64) -> Option<usize> {
+        let mut end = self.offset;
+        self.together.iter().position(|items| {
+            end += u64::from(*items);
+            item < end
+        })
+    }
+
     /// Its name within its stage, for records of failures.
     pub(crate) fn name(&self, fan_in: u32) -> String {
         let index = self.packet.packet_id.index;
@@ -206,6 +217,14 @@ impl Message {
     pub(crate) fn size(&self) -> usize {
         match &self.work {
             Work::Map(map) => map.packet.value.size(),
+            Work::Reduce(_) => 0,
+        }
+    }
+
+    /// Attempts at it that failed in another message.
+    pub(crate) fn tried(&self) -> u32 {
+        match &self.work {
+            Work::Map(map) => map.tried,
             Work::Reduce(_) => 0,
         }
     }
@@ -284,6 +303,7 @@ impl Message {
                 offset: wire.packet_offset.unwrap_or_default(),
                 yields: wire.packet_yields.map(|yields| yields.into_owned()),
                 together: Vec::new(),
+                tried: 0,
             }),
             Some(Kind::Reduce) => Work::Reduce(ReduceWork {
                 level: match wire.level.ok_or_else(|| missing("level"))? {
@@ -591,6 +611,7 @@ mod tests {
                 offset: 9,
                 yields: None,
                 together: Vec::new(),
+                tried: 0,
             }),
         };
         let body = message.encode(Codec::Json).unwrap();

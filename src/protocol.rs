@@ -199,7 +199,7 @@ impl Protocol {
                 index,
                 stage,
                 fan_in: message.fan_in,
-                attempt: delivery.receive_count.max(1),
+                attempt: delivery.receive_count.max(1) + message.tried(),
                 message,
             }),
             Err(problem) => Err(self.unreadable(stage, delivery, problem)),

@@ -35,8 +35,10 @@ const BATCH_BYTES: usize = 256 * 1024;
 const BLOCK_MESSAGES: usize = 64;
 /// A full group's packets go together inside the process where their items take up to so many bytes.
 const TOGETHER_BYTES: usize = 64 * 1024;
+/// Groups for each core from which on they are many.
+const MANY_GROUPS: u64 = 4;
 /// What a message takes beside its items inside the process, about.
-const MESSAGE_BYTES: usize = 512;
+pub(crate) const MESSAGE_BYTES: usize = 512;
 /// Packets, about, that are put on the queue at once where those of a group go together; and while it is full.
 const TOGETHER: usize = 32;
 const TOGETHER_WHILE_FULL: usize = 256;
@@ -131,8 +133,10 @@ impl<S: Source> Submission<S> {
         let is_local = shared.carrier.form() == Form::Local;
         // Where there are but a few groups for each core, packets by themselves keep all of them busy.
         let groups = packets.map(|packets| packets / u64::from(reduction.options.fan_in));
-        let are_many = groups.is_none_or(|groups| groups >= (4 * cores()) as u64);
-        let together = is_kept && is_local && are_many && first.goes_together();
+        let many = MANY_GROUPS * cores() as u64;
+        let are_many = groups.is_none_or(|groups| groups >= many);
+        let goes_together = first.goes_together_into(reduction);
+        let together = is_kept && is_local && are_many && goes_together;
         let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
         let mut submission = Self {
             shared: Arc::clone(shared),
@@ -347,8 +351,9 @@ impl<S: Source> Submission<S> {
                     (false, true) => BLOCK_MESSAGES,
                     (false, false) => BATCH_MESSAGES,
                 };
+                let at_end = !self.together || self.packets % u64::from(self.record.fan_in) == 0;
                 self.batch.len() >= BATCH_MESSAGES
-                    || self.cuts.len() >= block
+                    || self.cuts.len() >= block && at_end
                     || self.batch_bytes >= BATCH_BYTES
             }
         }
@@ -461,8 +466,13 @@ impl<S: Source> Submission<S> {
     /// Where a group begins whose packets may go together: its packets, and those behind it.
     fn full_group<'a>(&self, cuts: &'a [Cut]) -> Option<(&'a [Cut], &'a [Cut])> {
         let fan_in = self.record.fan_in;
-        let begins = cuts.first()?.packet % u64::from(fan_in) == 0;
-        if !self.together || !begins {
+        let first = cuts.first()?.packet;
+        // Of a stream nobody knows whether there will be many.
+        let few = match self.record.packets {
+            Some(_) => 0,
+            None => MANY_GROUPS * (cores() as u64) * u64::from(fan_in),
+        };
+        if !self.together || first % u64::from(fan_in) != 0 || first < few {
             return None;
         }
         let (group, rest) = cuts.split_at_checked(fan_in as usize)?;
@@ -505,6 +515,7 @@ impl<S: Source> Submission<S> {
                 offset,
                 yields: None,
                 together: Vec::new(),
+                tried: 0,
             }),
         }
     }

@@ -18,7 +18,7 @@ use common::*;
 use futures::stream;
 
 /// So many items are many groups for every machine that this may run on.
-const MANY: u64 = 6_000;
+const MANY: u64 = 20_000;
 
 /// How often a function was called for each item.
 #[derive(Clone)]
@@ -150,18 +150,25 @@ async fn an_item_that_fails_has_its_attempts_and_no_more() {
     let error = pipeline.run(0..MANY).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-    for part in ["picky", "item 4321", "call 3"] {
+    for part in ["picky", "packet 4321", "item 4321", "call 3"] {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(calls.of(4_321), 3);
 
+    // Each has attempts of its own, though its neighbours fail as well.
     let calls = Calls::new(MANY);
+    let noted = calls.clone();
     let pipeline = Pipeline::new()
-        .try_map(move |n: u64| match (n % 100, calls.note(n)) {
-            (7, 1) => Err("not today"),
+        .try_map(move |n: u64| match noted.note(n) {
+            1 => Err("not today"),
             _ => Ok(n),
         })
-        .with(Stage::new().packet_size(1).backoff(Backoff::none()))
+        .with(
+            Stage::new()
+                .packet_size(1)
+                .attempts(2)
+                .backoff(Backoff::none()),
+        )
         .reduce(|| 0, |a, b| a + b);
     assert_eq!(pipeline.run(0..MANY).await.unwrap(), (0..MANY).sum::<u64>());
 }
@@ -204,6 +211,45 @@ async fn a_reduction_that_fails_or_panics_is_the_reductions_failure() {
             assert!(error.contains(part), "{error}");
         }
     }
+}
+
+/// An infinite partial result can be written, and not read back. That is found where it is, and is for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partial_result_that_cannot_be_read_is_the_reductions_failure() {
+    let pipeline = Pipeline::new()
+        .map(|n: u64| 1.0 / n as f64)
+        .with(Stage::named("numbers").packet_size(1))
+        .reduce(|| 0.0, |a, b| a + b)
+        .with(Stage::named("total"));
+    let error = pipeline.run(0..MANY).await.unwrap_err().to_string();
+    for part in ["`total`", "group 1/0"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// A reduction that takes its time has the time that is its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reduction_is_not_held_to_the_functions_time() {
+    let pipeline = Pipeline::new()
+        .map(|n: u64| n)
+        .with(
+            Stage::named("numbers")
+                .packet_size(1)
+                .timeout(Duration::from_millis(20)),
+        )
+        .reduce(
+            || 0,
+            |a: u64, b| {
+                if a.max(b) == 1 << 40 && a > 0 && b > 0 {
+                    (0..20).for_each(|_| work_long());
+                }
+                a + b
+            },
+        )
+        .with(Stage::new().fan_in(4));
+    let items = (0..MANY).map(|n| if n == 5_000 { 1 << 40 } else { n });
+    let expected = (0..MANY).sum::<u64>() - 5_000 + (1 << 40);
+    assert_eq!(pipeline.run(items).await.unwrap(), expected);
 }
 
 /// One that fails now and then gets its attempts.

@@ -116,6 +116,7 @@ mod tests {
             offset: 9,
             yields: Some(vec![0, 2]),
             together: Vec::new(),
+            tried: 0,
         });
         let reduce = Work::Reduce(ReduceWork {
             array_id: "a".into(),

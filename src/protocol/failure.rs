@@ -88,6 +88,21 @@ impl Protocol {
         }
     }
 
+    /// Writes down that an attempt at a packet failed which travelled together with others.
+    pub(super) async fn note_attempt(&self, task: &Task<'_>, name: String, failures: &Failures) {
+        let array_id = task.message.array_id();
+        let report = FailureReport {
+            array_id: array_id.clone(),
+            stage: Arc::clone(&task.stage.name),
+            message: name.clone(),
+            attempts: attempts(task, failures),
+            verdict: Verdict::Retry,
+        };
+        if let Err(problem) = self.record(&report).await {
+            tracing::error!(%array_id, work = name, problem, "a failure could not be written down");
+        }
+    }
+
     /// Writes down the items that are left out, unless that would be more than are tolerated.
     pub(super) async fn skip(
         &self,

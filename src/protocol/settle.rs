@@ -14,6 +14,7 @@ use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, Work};
 use crate::scratchpad::{Arrival, GroupId};
 use crate::seam::Partial;
 use crate::stage::{Failures, OnFailure, Output};
+use crate::submit::MESSAGE_BYTES;
 use crate::tree;
 
 /// What a message causes.
@@ -63,7 +64,13 @@ impl Protocol {
                 Outcome::Done => answers.push((task.place, Answer::Acknowledge)),
                 Outcome::NotBegun => answers.push((task.place, Answer::PutBack)),
                 Outcome::Failed(failures) => failing.push((task, failures)),
-                Outcome::Computed(_, Err(failures)) => failing.push((task, failures)),
+                Outcome::Computed(then, Err(failures)) => {
+                    match self.part_after(&task, &failures).await {
+                        Some(Ok(effect)) => causing.push((task, then, effect)),
+                        Some(Err(failures)) => failing.push((task, failures)),
+                        None => failing.push((task, failures)),
+                    }
+                }
                 Outcome::Computed(then, Ok(output)) => {
                     match self.effect(&task, &then, output).await {
                         Ok(effect) => causing.push((task, then, effect)),
@@ -184,7 +191,7 @@ impl Protocol {
                     output.skipped.iter().map(|failed| failed.item).collect();
                 let skipped = skipped.len() as u64;
                 if let Some(partials) = output.apart {
-                    return self.apart(task, work, partials);
+                    return self.apart(task, work, partials, None);
                 }
                 let packet = Packet {
                     array_id: work.packet.array_id.clone(),
@@ -203,6 +210,7 @@ impl Protocol {
                             offset: work.offset,
                             yields: output.yields,
                             together: Vec::new(),
+                            tried: 0,
                         },
                     ),
                     Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
@@ -232,6 +240,7 @@ impl Protocol {
                             offset: 0,
                             yields: None,
                             together: Vec::new(),
+                            tried: 0,
                         };
                         self.message(next, task.fan_in, work)
                     }
@@ -243,12 +252,38 @@ impl Protocol {
         }
     }
 
-    /// Packets that travelled together go on by themselves: the first so many with their partial results.
+    /// A failure of packets that travel together is one packet's: each goes on by itself, with attempts of its own. `None`
+    /// where it cannot be mended so.
+    async fn part_after(
+        &self,
+        task: &Task<'_>,
+        failures: &Failures,
+    ) -> Option<Result<Effect, Failures>> {
+        let Work::Map(work) = &task.message.work else {
+            return None;
+        };
+        let is_last = task.attempt >= task.stage.options.queue.attempts;
+        if work.together.is_empty() || is_last || failures.iter().any(|failure| failure.permanent) {
+            return None;
+        }
+        let item = failures.first().and_then(|failure| failure.item);
+        let failed = item.and_then(|item| work.packet_of(item));
+        if let Some(failed) = failed {
+            let first = work.packet.packet_id.index * u64::from(task.fan_in);
+            let name = format!("packet {}", first + failed as u64);
+            self.note_attempt(task, name, failures).await;
+        }
+        Some(self.apart(task, work, Vec::new(), failed))
+    }
+
+    /// Packets that travelled together go on by themselves: the first so many with their partial results. An attempt at one of
+    /// them may have failed.
     fn apart(
         &self,
         task: &Task<'_>,
         work: &MapWork,
         partials: Vec<Payload>,
+        failed: Option<usize>,
     ) -> Result<Effect, Failures> {
         let Payload::Part(list, items) = &work.packet.value else {
             return Err(refused("packets that travel together stay in the process"));
@@ -257,7 +292,9 @@ impl Protocol {
         let (mut arriving, mut messages) = (Vec::new(), Vec::new());
         let first = work.packet.packet_id.index * u64::from(task.fan_in);
         let (mut begin, mut offset) = (items.start, work.offset);
-        for (packet, count) in (first..).zip(&work.together) {
+        for (place, count) in work.together.iter().enumerate() {
+            let packet = first + place as u64;
+            let now = u32::from(failed == Some(place));
             let end = begin + *count as usize;
             let partial = partials.next();
             let is_done = partial.is_some();
@@ -279,6 +316,7 @@ impl Protocol {
                         offset,
                         yields: None,
                         together: Vec::new(),
+                        tried: task.attempt - 1 + now,
                     }),
                 });
             }
@@ -299,8 +337,9 @@ impl Protocol {
         let partials = slots.into_iter().zip(values);
         let partials = partials.map(|(slot, value)| Ok(slot.filled(value?)));
         let partials: crate::error::Result<Vec<Partial>> = partials.collect();
+        let held = MESSAGE_BYTES * messages.len();
         let bodies: crate::error::Result<Vec<Bytes>> =
-            carrier.write_messages(messages).into_iter().collect();
+            carrier.write_block(messages, held).into_iter().collect();
         let partials = partials.map_err(|error| refused(error.to_string()))?;
         let bodies = bodies.map_err(|error| refused(error.to_string()))?;
         let mut done = self.seam.arrive(partials).await;

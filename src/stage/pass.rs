@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{FutureExt, StreamExt};
 
 use super::blocking::{panicked, ready};
 use super::execute::{Computed, Input, ItemFailure, Leniency, Limits, Output};
-use super::sink::SinkError;
+use super::sink::{SinkError, TOGETHER, Together};
 use super::yields::Yields;
 use super::{Emitter, Execution, Map, Progress, Sink};
 use crate::codec::{self, Payload};
@@ -66,8 +66,8 @@ struct Sunk {
 
 type Passed = Result<Sunk, Vec<Trouble>>;
 
-/// How long packets stay together: their function is quick, or others had better take a share of them.
-const TOGETHER: Duration = Duration::from_millis(1);
+/// Outputs with which packets stay together.
+const MOST_TOGETHER: usize = 16 * 1024;
 
 /// How far a round has come, for whoever watches it from another thread.
 #[derive(Default)]
@@ -436,7 +436,8 @@ impl<M: Map> Pass<M> {
                             if end == Some(position) {
                                 ends.push(outputs.len());
                                 end = next_end().map(|items| position + items);
-                                if begun.is_some_and(|begun| begun.elapsed() > TOGETHER) {
+                                let is_slow = begun.is_some_and(|begun| begun.elapsed() > TOGETHER);
+                                if is_slow || outputs.len() > MOST_TOGETHER {
                                     break;
                                 }
                             }
@@ -577,15 +578,11 @@ impl<M: Map> Pass<M> {
             let value = sink.take(outputs, context, form, progress).await?;
             return Ok((value, None));
         }
-        if ends.len() < self.together().len() {
-            let each = sink.take_each(outputs, ends, context, form, progress);
-            return Ok((Payload::null(), Some(each.await?)));
-        }
-        let group = sink.take_group(outputs, ends, context, form, progress);
-        Ok(match group.await? {
-            Some(value) => (value, None),
-            // All over again, each packet by itself.
-            None => (Payload::null(), Some(Vec::new())),
+        let whole = ends.len() == self.together().len();
+        let together = sink.take_together(outputs, ends, whole, context, form, progress);
+        Ok(match together.await? {
+            Together::Whole(value) => (value, None),
+            Together::Apart(partials) => (Payload::null(), Some(partials)),
         })
     }
 

@@ -2,12 +2,26 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Combine, Context, Data, Execution, Items, Progress};
 use crate::codec::{self, Form, Payload};
 use crate::error::BoxError;
 use async_trait::async_trait;
 use futures::FutureExt;
+
+/// How long packets stay together: their functions are quick, or others had better take a share of them.
+pub(super) const TOGETHER: Duration = Duration::from_millis(1);
+/// The clock is looked at behind every so many packets.
+const FOLDS_BETWEEN_LOOKS: usize = 4;
+
+/// What comes of packets that travel together.
+pub(crate) enum Together {
+    /// What their group comes to.
+    Whole(Payload),
+    /// Partial results of the first so many. The others go on by themselves.
+    Apart(Vec<Payload>),
+}
 
 /// Takes the outputs of one packet, in item order, and gives what travels on.
 #[async_trait]
@@ -20,31 +34,18 @@ pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
         progress: &Progress,
     ) -> Result<Payload, SinkError>;
 
-    /// The same for packets that travel together, given where the outputs of each end: what their group comes to. `None` where it
-    /// does not, as a reduction that fails is for its own stage to tell.
-    async fn take_group(
+    /// The same for packets that travel together, given where the outputs of each end, and whether they are a whole group's.
+    async fn take_together(
         &self,
         outputs: Vec<O>,
         ends: &[usize],
+        whole: bool,
         context: &Context,
         form: Form,
         progress: &Progress,
-    ) -> Result<Option<Payload>, SinkError> {
-        let _ = (outputs, ends, context, form, progress);
-        Ok(None)
-    }
-
-    /// The same, but a partial result for each packet.
-    async fn take_each(
-        &self,
-        outputs: Vec<O>,
-        ends: &[usize],
-        context: &Context,
-        form: Form,
-        progress: &Progress,
-    ) -> Result<Vec<Payload>, SinkError> {
-        let _ = (outputs, ends, context, form, progress);
-        Ok(Vec::new())
+    ) -> Result<Together, SinkError> {
+        let _ = (outputs, ends, whole, context, form, progress);
+        Ok(Together::Apart(Vec::new()))
     }
 
     /// Whether it can make of a group's packets what their group comes to.
@@ -155,6 +156,7 @@ impl<C: Combine> Fold<C> {
         })
     }
 
+    /// Partial results of packets that travel together: of the first so many where it takes long.
     async fn fold_each(
         &self,
         outputs: Vec<C::Input>,
@@ -165,10 +167,14 @@ impl<C: Combine> Fold<C> {
         let mut partials = Vec::with_capacity(ends.len());
         let mut values = outputs.into_iter();
         let mut begin = 0;
-        for end in ends {
+        let since = Instant::now();
+        for (place, end) in ends.iter().enumerate() {
             let partial = self.fold(&mut values, end - begin, context, progress).await;
             partials.push(partial?);
             begin = *end;
+            if place % FOLDS_BETWEEN_LOOKS == 0 && since.elapsed() > TOGETHER {
+                break;
+            }
         }
         Ok(partials)
     }
@@ -189,37 +195,32 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
         codec::encode(partial, form, "a partial result").map_err(SinkError::whole)
     }
 
-    async fn take_group(
+    async fn take_together(
         &self,
         outputs: Vec<C::Input>,
         ends: &[usize],
+        whole: bool,
         context: &Context,
         form: Form,
         progress: &Progress,
-    ) -> Result<Option<Payload>, SinkError> {
+    ) -> Result<Together, SinkError> {
+        let what = "a partial result";
         let partials = self.fold_each(outputs, ends, context, progress).await?;
-        let sent = |partial| codec::sent(partial, form, "a partial result");
+        if !whole || partials.len() < ends.len() {
+            let encode = |partial| codec::encode(partial, form, what);
+            let each: crate::error::Result<_> = partials.into_iter().map(encode).collect();
+            return each.map(Together::Apart).map_err(SinkError::whole);
+        }
+        let sent = |partial| codec::sent(partial, form, what);
         let partials: crate::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
         let partials = partials.map_err(SinkError::whole)?;
+        // A reduction that fails does so at its own stage.
         let combine = AssertUnwindSafe(self.0.combine(partials, context));
-        match combine.catch_unwind().await {
-            Ok(Ok(value)) => Ok(codec::encode(value, form, "a partial result").ok()),
-            Ok(Err(_)) | Err(_) => Ok(None),
-        }
-    }
-
-    async fn take_each(
-        &self,
-        outputs: Vec<C::Input>,
-        ends: &[usize],
-        context: &Context,
-        form: Form,
-        progress: &Progress,
-    ) -> Result<Vec<Payload>, SinkError> {
-        let partials = self.fold_each(outputs, ends, context, progress).await?;
-        let encode = |partial| codec::encode(partial, form, "a partial result");
-        let encoded: crate::error::Result<_> = partials.into_iter().map(encode).collect();
-        encoded.map_err(SinkError::whole)
+        let value = match combine.catch_unwind().await {
+            Ok(Ok(value)) => codec::encode(value, form, what).ok(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        Ok(value.map_or(Together::Apart(Vec::new()), Together::Whole))
     }
 
     fn combines(&self) -> bool {
