@@ -351,7 +351,8 @@ impl<S: Source> Submission<S> {
                     (false, true) => BLOCK_MESSAGES,
                     (false, false) => BATCH_MESSAGES,
                 };
-                let at_end = !self.together || self.packets % u64::from(self.record.fan_in) == 0;
+                let at_end =
+                    !self.together || self.packets.is_multiple_of(u64::from(self.record.fan_in));
                 self.batch.len() >= BATCH_MESSAGES
                     || self.cuts.len() >= block && at_end
                     || self.batch_bytes >= BATCH_BYTES
@@ -472,7 +473,7 @@ impl<S: Source> Submission<S> {
             Some(_) => 0,
             None => MANY_GROUPS * (cores() as u64) * u64::from(fan_in),
         };
-        if !self.together || first % u64::from(fan_in) != 0 || first < few {
+        if !self.together || !first.is_multiple_of(u64::from(fan_in)) || first < few {
             return None;
         }
         let (group, rest) = cuts.split_at_checked(fan_in as usize)?;
