@@ -37,11 +37,6 @@ impl Calls {
     fn of(&self, item: u64) -> u32 {
         self.0[item as usize].load(Relaxed)
     }
-
-    fn assert_once_each(&self) {
-        let often = self.0.iter().position(|calls| calls.load(Relaxed) != 1);
-        assert_eq!(often, None, "an item that was not called for once");
-    }
 }
 
 /// Takes longer than packets stay together.
@@ -126,7 +121,12 @@ async fn slow_items_are_worked_on_once() {
             .reduce(String::new, |a, b| a + &b)
             .with(Stage::new().fan_in(8));
         assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
-        calls.assert_once_each();
+        // A quick one may have been done again, where somebody else had the core meanwhile.
+        let often = (0..MANY).find(|n| match is_slow(*n) {
+            true => calls.of(*n) != 1,
+            false => !(1..=2).contains(&calls.of(*n)),
+        });
+        assert_eq!(often, None);
     }
 }
 
@@ -200,8 +200,8 @@ async fn a_reduction_that_fails_or_panics_is_the_reductions_failure() {
                 || 0,
                 move |a, b| match a + b {
                     // Of any two neighbours' sum: that of no packet.
-                    sum if b > 0 && sum > 7_000 && !panics => Err(permanent("too much")),
-                    sum if b > 0 && sum > 7_000 => panic!("too much"),
+                    sum if b > 0 && sum > 30_000 && !panics => Err(permanent("too much")),
+                    sum if b > 0 && sum > 30_000 => panic!("too much"),
                     sum => Ok(sum),
                 },
             )

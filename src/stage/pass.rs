@@ -50,6 +50,8 @@ struct Mapped<O> {
     failed: Vec<Trouble>,
     /// Where the outputs of each packet end, of packets that travelled together, as far as their items were begun.
     ends: Vec<usize>,
+    /// Whether it took long.
+    is_slow: bool,
 }
 
 /// What came of a packet.
@@ -464,7 +466,12 @@ impl<M: Map> Pass<M> {
             }
         }
         let mapped = self.settle(round, outputs, yields, failed)?;
-        Ok(Mapped { ends, ..mapped })
+        let is_slow = begun.is_some_and(|begun| begun.elapsed() > TOGETHER);
+        Ok(Mapped {
+            ends,
+            is_slow,
+            ..mapped
+        })
     }
 
     /// The items side by side, on the runtime.
@@ -563,6 +570,7 @@ impl<M: Map> Pass<M> {
             yields: yields.unless_plain(),
             failed,
             ends: Vec::new(),
+            is_slow: false,
         })
     }
 
@@ -571,6 +579,7 @@ impl<M: Map> Pass<M> {
         &self,
         outputs: Vec<M::Output>,
         ends: &[usize],
+        is_slow: bool,
     ) -> Result<(Payload, Option<Vec<Payload>>), SinkError> {
         let (sink, context, form) = (&self.sink, &self.input.context, self.input.form);
         let progress = &self.watch.sinking;
@@ -578,7 +587,8 @@ impl<M: Map> Pass<M> {
             let value = sink.take(outputs, context, form, progress).await?;
             return Ok((value, None));
         }
-        let whole = ends.len() == self.together().len();
+        // What took long is not done again.
+        let whole = ends.len() == self.together().len() && !is_slow;
         let together = sink.take_together(outputs, ends, whole, context, form, progress);
         Ok(match together.await? {
             Together::Whole(value) => (value, None),
@@ -592,9 +602,10 @@ impl<M: Map> Pass<M> {
             yields,
             mut failed,
             ends,
+            is_slow,
         } = mapped;
         *self.watch.sink_yields() = Some(yields.clone());
-        let work = self.sink(outputs, &ends);
+        let work = self.sink(outputs, &ends, is_slow);
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok((value, apart))) => {
                 return Ok(Sunk {

@@ -156,11 +156,13 @@ impl<C: Combine> Fold<C> {
         })
     }
 
-    /// Partial results of packets that travel together: of the first so many where it takes long.
+    /// Partial results of packets that travel together; of a whole group, whose function was quick, of the first so many where
+    /// folding takes long.
     async fn fold_each(
         &self,
         outputs: Vec<C::Input>,
         ends: &[usize],
+        whole: bool,
         context: &Context,
         progress: &Progress,
     ) -> Result<Vec<C::Output>, SinkError> {
@@ -172,7 +174,7 @@ impl<C: Combine> Fold<C> {
             let partial = self.fold(&mut values, end - begin, context, progress).await;
             partials.push(partial?);
             begin = *end;
-            if place % FOLDS_BETWEEN_LOOKS == 0 && since.elapsed() > TOGETHER {
+            if whole && place % FOLDS_BETWEEN_LOOKS == 0 && since.elapsed() > TOGETHER {
                 break;
             }
         }
@@ -205,7 +207,9 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
         progress: &Progress,
     ) -> Result<Together, SinkError> {
         let what = "a partial result";
-        let partials = self.fold_each(outputs, ends, context, progress).await?;
+        let partials = self
+            .fold_each(outputs, ends, whole, context, progress)
+            .await?;
         if !whole || partials.len() < ends.len() {
             let encode = |partial| codec::encode(partial, form, what);
             let each: crate::error::Result<_> = partials.into_iter().map(encode).collect();
