@@ -103,7 +103,7 @@ async fn floats_come_to_the_same_bits_as_where_each_packet_travels_alone() {
     );
 }
 
-/// Packets whose function turns out slow go on by themselves: what was done is kept, and nothing is done twice.
+/// Packets whose function turns out slow go on by themselves: what was done is kept, and nothing slow is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_items_are_worked_on_once() {
     for is_slow in [(|n| n < 200) as fn(u64) -> bool, |n| n % 41 == 7] {
@@ -180,7 +180,12 @@ async fn items_that_panic_are_named() {
             2_000 => panic!("boom"),
             _ => n,
         })
-        .with(Stage::new().packet_size(1).attempts(1))
+        .with(
+            Stage::new()
+                .packet_size(1)
+                .attempts(2)
+                .backoff(Backoff::none()),
+        )
         .reduce(|| 0, |a, b| a + b);
     let error = pipeline.run(0..MANY).await.unwrap_err().to_string();
     assert!(
