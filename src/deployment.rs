@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::OnceCell;
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) definition: Definition,
     pub(crate) backend: Backend,
     pub(crate) carrier: Carrier,
+    /// Groups whose packets travelled together and did not stay so, for their submitter.
+    pub(crate) went_apart: AtomicUsize,
     /// One for each stage, opened when first used.
     queues: Vec<OnceCell<Arc<dyn Queue>>>,
 }
@@ -230,6 +233,7 @@ impl<I, R> Deployment<I, R> {
                 definition,
                 backend,
                 carrier,
+                went_apart: AtomicUsize::new(0),
                 queues,
             }),
             extract,

@@ -7,6 +7,7 @@ mod functions;
 mod options;
 mod pass;
 mod sink;
+mod together;
 mod yields;
 
 use std::future::Future;
@@ -176,6 +177,13 @@ pub trait Map: Send + Sync + 'static {
     fn execution(&self) -> Execution {
         Execution::Async
     }
+
+    /// Does what `map` does, with all of these, where it makes one value of each, cannot fail, and looks at no context. Returns
+    /// false where that is not so; then it has taken none.
+    #[doc(hidden)]
+    fn map_all(&self, _items: Items<'_, Self::Input>, _outputs: &mut Vec<Self::Output>) -> bool {
+        false
+    }
 }
 
 /// The outputs of one packet, in item order, for [`Combine::fold`].
@@ -190,15 +198,62 @@ pub struct Items<'a, T> {
 impl<T> Iterator for Items<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.left = self.left.checked_sub(1)?;
         let value = self.values.next()?;
-        self.progress.step();
+        self.progress.set(self.progress.begun() + 1);
         Some(value)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left, Some(self.left))
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, T) -> B>(self, initial: B, mut step: F) -> B {
+        let whole = self.fold_while(initial, |folded, item| {
+            Ok::<_, std::convert::Infallible>(step(folded, item))
+        });
+        let Ok(whole) = whole;
+        whole
+    }
+}
+
+/// Loops over many items are the innermost ones there are. What they need is their own while they last, since noting how
+/// far they are would make them look up all else again for each item. Where the function panics, the items behind it are
+/// lost.
+impl<T> Items<'_, T> {
+    /// As `try_fold`.
+    #[inline]
+    fn fold_while<B, E>(
+        self,
+        initial: B,
+        mut step: impl FnMut(B, T) -> Result<B, E>,
+    ) -> Result<B, E> {
+        let mut begun = self.progress.begun();
+        let mut values = std::mem::take(self.values);
+        let mut folded = initial;
+        for item in values.by_ref().take(self.left) {
+            begun += 1;
+            self.progress.set(begun);
+            folded = step(folded, item)?;
+        }
+        *self.values = values;
+        Ok(folded)
+    }
+
+    /// Adds what the function makes of each.
+    #[inline]
+    fn map_into<O>(self, outputs: &mut Vec<O>, function: impl Fn(T) -> O) {
+        let mut begun = self.progress.begun();
+        let mut values = std::mem::take(self.values);
+        outputs.extend(values.by_ref().take(self.left).map(move |item| {
+            begun += 1;
+            self.progress.set(begun);
+            function(item)
+        }));
+        *self.values = values;
     }
 }
 
@@ -209,12 +264,10 @@ impl<T> ExactSizeIterator for Items<'_, T> {}
 pub(crate) struct Progress(std::sync::atomic::AtomicUsize);
 
 impl Progress {
-    /// One more item has been begun. Only one thread steps, so this needs no atomic addition.
-    fn step(&self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.0.store(self.0.load(Relaxed) + 1, Relaxed);
-    }
+    /// Set while what is done is not for the item that was begun last.
+    const PAUSED: usize = 1 << (usize::BITS - 1);
 
+    /// So many items have been begun. Only one thread says so, so this needs no atomic addition.
     #[inline]
     fn set(&self, begun: usize) {
         self.0.store(begun, std::sync::atomic::Ordering::Relaxed);
@@ -224,9 +277,24 @@ impl Progress {
         self.0.store(0, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// What follows is not for the item that was begun last, until the next is.
+    fn pause(&self) {
+        self.set(self.begun() | Self::PAUSED);
+    }
+
     /// How many items have been begun.
+    #[inline]
     fn begun(&self) -> usize {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.load(std::sync::atomic::Ordering::Relaxed) & !Self::PAUSED
+    }
+
+    /// The place of the item that is worked on, among those that there are.
+    fn at(&self) -> Option<usize> {
+        let begun = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        match begun & Self::PAUSED {
+            0 => begun.checked_sub(1),
+            _ => None,
+        }
     }
 }
 

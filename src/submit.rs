@@ -2,9 +2,8 @@
 //! told its size.
 
 mod source;
+mod together;
 
-use std::any::Any;
-use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::codec::{self, Codec, Form, Payload};
-use crate::cpu::cores;
 use crate::deployment::Shared;
 use crate::error::{Error, Result, describe};
 use crate::local;
@@ -26,26 +24,20 @@ use crate::queue::Queue;
 use crate::retry::retry;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::Data;
-use crate::tree::{self, Tree};
+use crate::tree::Tree;
+use together::Cuts;
+pub(crate) use together::MESSAGE_BYTES;
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
 const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
-/// The same inside the process, while its queue is full: whoever waits is not kept waiting by larger batches.
-const BLOCK_MESSAGES: usize = 64;
-/// A full group's packets go together inside the process where their items take up to so many bytes.
-const TOGETHER_BYTES: usize = 64 * 1024;
-/// Groups for each core from which on they are many.
-const MANY_GROUPS: u64 = 4;
-/// What a message takes beside its items inside the process, about.
-pub(crate) const MESSAGE_BYTES: usize = 512;
-/// Packets, about, that are put on the queue at once where those of a group go together; and while it is full.
-const TOGETHER: usize = 32;
-const TOGETHER_WHILE_FULL: usize = 256;
 /// Full requests that go to a service in one call, where it says how many messages a request takes.
 const REQUESTS_AT_ONCE: usize = 8;
 /// Tries of a call whose error may pass; with the backoff between them about two minutes.
 const ATTEMPTS: u32 = 12;
+/// How long packets wait for others while input takes its time; and where requests are billed.
+const LINGER: Duration = Duration::from_millis(2);
+const BILLED_LINGER: Duration = Duration::from_secs(1);
 /// How often a submitter looks whether the run was cancelled.
 const CANCEL_CHECK: Duration = Duration::from_secs(2);
 
@@ -72,28 +64,18 @@ pub(crate) struct Submission<S: Source> {
     offset: u64,
     packets: u64,
     batch: Vec<Bytes>,
-    /// Inside the process: items of packets that go together, and where they are cut.
-    block: Vec<S::Item>,
-    cuts: Vec<Cut>,
     batch_bytes: usize,
+    /// Inside the process: where items that stay as they are are cut into packets.
+    cuts: Cuts,
     queue_was_full: bool,
     /// Whether items are of a type that stays as it is inside the process.
     is_kept: bool,
     /// Whether nothing leaves the process.
     is_local: bool,
-    /// Whether packets of a full group may go together.
-    together: bool,
-    /// When the last packet was pulled.
+    /// When the last packet was pulled, or was looked at.
     now: Instant,
+    flushed: Instant,
     checked: Instant,
-}
-
-/// A packet among the items that go together.
-struct Cut {
-    packet: u64,
-    offset: u64,
-    items: Range<usize>,
-    bytes: usize,
 }
 
 impl<S: Source> Submission<S> {
@@ -131,12 +113,8 @@ impl<S: Source> Submission<S> {
         };
         let is_kept = local::keep(Vec::<S::Item>::new()).is_ok();
         let is_local = shared.carrier.form() == Form::Local;
-        // Where there are but a few groups for each core, packets by themselves keep all of them busy.
-        let groups = packets.map(|packets| packets / u64::from(reduction.options.fan_in));
-        let many = MANY_GROUPS * cores() as u64;
-        let are_many = groups.is_none_or(|groups| groups >= many);
-        let goes_together = first.goes_together_into(reduction);
-        let together = is_kept && is_local && are_many && goes_together;
+        let may_go_together = is_kept && is_local && first.goes_together_into(reduction);
+        let cuts = Cuts::new(packets, reduction.options.fan_in, may_go_together);
         let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
         let mut submission = Self {
             shared: Arc::clone(shared),
@@ -151,14 +129,13 @@ impl<S: Source> Submission<S> {
             offset: 0,
             packets: 0,
             batch: Vec::new(),
-            block: Vec::new(),
-            cuts: Vec::new(),
             batch_bytes: 0,
+            cuts,
             queue_was_full: false,
             is_kept,
             is_local,
-            together,
             now: Instant::now(),
+            flushed: Instant::now(),
             checked: Instant::now(),
         };
         if let Begun::Existing(snapshot) = begun {
@@ -246,11 +223,11 @@ impl<S: Source> Submission<S> {
             if !self.fill().await? {
                 return Ok(());
             }
-            if self.items.is_empty() {
+            if self.pulled() == 0 {
                 break;
             }
             self.next_packet()?;
-            if self.is_full() {
+            if self.is_full() || self.is_late() {
                 self.flush().await?;
                 // Input that is always ready must not keep who waits for the run from seeing it fail.
                 tokio::task::yield_now().await;
@@ -293,13 +270,15 @@ impl<S: Source> Submission<S> {
             size = left.saturating_add(1);
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let up_to = self.cuts.end().saturating_add(size);
         let pending = {
-            let mut fill = pin!(self.source.fill(&mut self.items, size));
+            let mut fill = pin!(self.source.fill(&mut self.items, up_to));
             futures::poll!(fill.as_mut()).is_pending()
         };
         if pending {
             self.flush().await?;
             loop {
+                // What was flushed is gone from the items.
                 let fill = self.source.fill(&mut self.items, size);
                 if tokio::time::timeout(CANCEL_CHECK, fill).await.is_ok() {
                     break;
@@ -310,7 +289,7 @@ impl<S: Source> Submission<S> {
                 }
             }
         }
-        // Inside the process there is nobody who could cancel the run, and reading the clock for each packet is a good part of a small packet's time.
+        // Inside the process there is nobody who could cancel the run.
         if !self.is_local {
             self.now = Instant::now();
         }
@@ -320,18 +299,23 @@ impl<S: Source> Submission<S> {
         let (Some(length), Some(left)) = (self.record.array_length, left) else {
             return Ok(true);
         };
-        let came = self.items.len() as u64;
+        let came = self.pulled() as u64;
         if came > left {
             let problem = format!("the array was to have {length} items, and more came");
             return Err(self.refuse(problem));
         }
-        if came < left && self.items.len() < size {
+        if came < left && self.pulled() < size {
             // The end came early. Sent, the last packet could complete the tree, and a worker find out first.
             let came = self.offset + came;
             let problem = format!("the array was to have {length} items, and {came} came");
             return Err(self.refuse(problem));
         }
         Ok(true)
+    }
+
+    /// How many items have been pulled for the next packet.
+    fn pulled(&self) -> usize {
+        self.items.len() - self.cuts.end()
     }
 
     /// Whether enough has come together for a call on the queue.
@@ -342,22 +326,27 @@ impl<S: Source> Submission<S> {
                     || self.batch_bytes >= REQUESTS_AT_ONCE * BATCH_BYTES
             }
             None => {
-                // Whole groups.
-                let fan_in = self.record.fan_in as usize;
-                let groups = |packets: usize| (packets / fan_in).max(1) * fan_in;
-                let block = match (self.together, self.queue_was_full) {
-                    (true, true) => groups(TOGETHER_WHILE_FULL),
-                    (true, false) => groups(TOGETHER),
-                    (false, true) => BLOCK_MESSAGES,
-                    (false, false) => BATCH_MESSAGES,
-                };
-                let at_end =
-                    !self.together || self.packets.is_multiple_of(u64::from(self.record.fan_in));
                 self.batch.len() >= BATCH_MESSAGES
-                    || self.cuts.len() >= block && at_end
-                    || self.batch_bytes >= BATCH_BYTES
+                    || self.cuts.is_full(self.batch_bytes, self.queue_was_full)
+                    || self.batch_bytes >= BATCH_BYTES && self.cuts.is_empty()
             }
         }
+    }
+
+    /// Whether input takes its time, and what came before should not wait for it.
+    fn is_late(&mut self) -> bool {
+        // Looking at the clock for each packet would be a good part of a small one's time.
+        if self.is_local {
+            if !(self.batch.len() + self.cuts.len()).is_power_of_two() {
+                return false;
+            }
+            self.now = Instant::now();
+        }
+        let linger = match self.queue.batch() {
+            Some(_) => BILLED_LINGER,
+            None => LINGER,
+        };
+        self.now.duration_since(self.flushed) >= linger
     }
 
     /// Makes a packet of the next items, and moves on behind it. It has as many as the plan says, or fewer where they
@@ -404,100 +393,6 @@ impl<S: Source> Submission<S> {
             }
             count /= 2;
         }
-    }
-
-    /// The same for values that stay as they are.
-    fn next_cut(&mut self) {
-        let bytes = local::size(&self.items);
-        self.batch_bytes += bytes;
-        let begin = self.block.len();
-        let count = self.items.len();
-        match begin {
-            0 => std::mem::swap(&mut self.block, &mut self.items),
-            _ => self.block.append(&mut self.items),
-        }
-        self.cuts.push(Cut {
-            packet: self.packets,
-            offset: self.offset,
-            items: begin..begin + count,
-            bytes,
-        });
-        self.move_on(count);
-    }
-
-    /// Messages of the packets that go together inside the process.
-    fn write_block(&mut self) -> Result<()> {
-        let (items, cuts) = (
-            std::mem::take(&mut self.block),
-            std::mem::take(&mut self.cuts),
-        );
-        let mut messages = Vec::with_capacity(cuts.len());
-        let kept = local::keep(items);
-        let mut rest = cuts.as_slice();
-        while let Some((cut, others)) = rest.split_first() {
-            if let Ok(kept) = &kept
-                && let Some((group, others)) = self.full_group(rest)
-            {
-                messages.push(self.group_message(kept, group));
-                rest = others;
-                continue;
-            }
-            rest = others;
-            let value = match &kept {
-                Ok(kept) => Payload::Part(Arc::clone(kept), cut.items.clone()),
-                // A float that JSON cannot write is an error in its packet, if not before.
-                Err(all) => {
-                    let items = all.get(cut.items.clone()).unwrap_or_default();
-                    let value = encode_items(items, Codec::default(), cut.packet, cut.offset)?;
-                    self.batch_bytes += value.size();
-                    value
-                }
-            };
-            messages.push(self.message(value, cut.packet, cut.offset, cut.items.len()));
-        }
-        let shared = Arc::clone(&self.shared);
-        let held = self.batch_bytes + MESSAGE_BYTES * messages.len();
-        let bodies = shared.carrier.write_block(messages, held);
-        for body in bodies {
-            self.batch.push(body?);
-        }
-        Ok(())
-    }
-
-    /// Where a group begins whose packets may go together: its packets, and those behind it.
-    fn full_group<'a>(&self, cuts: &'a [Cut]) -> Option<(&'a [Cut], &'a [Cut])> {
-        let fan_in = self.record.fan_in;
-        let first = cuts.first()?.packet;
-        // Of a stream nobody knows whether there will be many.
-        let few = match self.record.packets {
-            Some(_) => 0,
-            None => MANY_GROUPS * (cores() as u64) * u64::from(fan_in),
-        };
-        if !self.together || !first.is_multiple_of(u64::from(fan_in)) || first < few {
-            return None;
-        }
-        let (group, rest) = cuts.split_at_checked(fan_in as usize)?;
-        let bytes: usize = group.iter().map(|cut| cut.bytes).sum();
-        (bytes <= TOGETHER_BYTES).then_some((group, rest))
-    }
-
-    /// The packets of a full group as the node above them, which its reduction would make. A full group is never the root, and
-    /// is complete without having been told its size.
-    fn group_message(&self, kept: &Arc<dyn Any + Send + Sync>, group: &[Cut]) -> Message {
-        let first = group.first();
-        let (begin, packet, offset) = first.map_or((0, 0, 0), |first| {
-            (first.items.start, first.packet, first.offset)
-        });
-        let end = group.last().map_or(begin, |last| last.items.end);
-        let value = Payload::Part(Arc::clone(kept), begin..end);
-        let mut message = self.message(value, packet, offset, end - begin);
-        if let Work::Map(work) = &mut message.work {
-            let (level, index, _) = tree::parent(0, packet, self.record.fan_in);
-            work.packet.packet_id = PacketId { level, index };
-            // Their items fit into TOGETHER_BYTES.
-            work.together = group.iter().map(|cut| cut.items.len() as u32).collect();
-        }
-        message
     }
 
     fn message(&self, value: Payload, packet: u64, offset: u64, count: usize) -> Message {
@@ -547,7 +442,9 @@ impl<S: Source> Submission<S> {
         };
         let bodies = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        patiently("send", || queue.send(bodies.clone())).await
+        patiently("send", || queue.send(bodies.clone())).await?;
+        self.flushed = Instant::now();
+        Ok(())
     }
 
     /// Looks now and then whether somebody cancelled the run.

@@ -8,8 +8,9 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use catchment::testing::faults::{Chaos, Rates};
@@ -106,7 +107,11 @@ async fn floats_come_to_the_same_bits_as_where_each_packet_travels_alone() {
 /// Packets whose function turns out slow go on by themselves: what was done is kept, and nothing slow is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_items_are_worked_on_once() {
-    for is_slow in [(|n| n < 200) as fn(u64) -> bool, |n| n % 41 == 7] {
+    let slow_ones = [(|n| n < 200) as fn(u64) -> bool, |n| n % 41 == 7];
+    for (packet_size, is_slow) in [1, 20]
+        .into_iter()
+        .flat_map(|size| slow_ones.map(|slow| (size, slow)))
+    {
         let calls = Calls::new(MANY);
         let noted = calls.clone();
         let pipeline = Pipeline::new()
@@ -117,7 +122,7 @@ async fn slow_items_are_worked_on_once() {
                 }
                 format!("{n} ")
             })
-            .with(Stage::new().packet_size(1))
+            .with(Stage::new().packet_size(packet_size))
             .reduce(String::new, |a, b| a + &b)
             .with(Stage::new().fan_in(8));
         assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
@@ -173,25 +178,91 @@ async fn an_item_that_fails_has_its_attempts_and_no_more() {
     assert_eq!(pipeline.run(0..MANY).await.unwrap(), (0..MANY).sum::<u64>());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn items_that_panic_are_named() {
+/// Fails the run, and says how.
+async fn failure_of(
+    packet_size: u32,
+    map: impl Fn(u64) -> u64 + Send + Sync + 'static,
+    identity: impl Fn() -> u64 + Send + Sync + 'static,
+    add: impl Fn(u64, u64) -> u64 + Send + Sync + 'static,
+) -> String {
+    let twice = || Stage::new().attempts(2).backoff(Backoff::none());
     let pipeline = Pipeline::new()
-        .map(|n: u64| match n {
-            2_000 => panic!("boom"),
-            _ => n,
-        })
+        .map(map)
         .with(
-            Stage::new()
-                .packet_size(1)
-                .attempts(2)
-                .backoff(Backoff::none()),
+            twice()
+                .packet_size(packet_size)
+                .timeout(Duration::from_millis(500)),
         )
-        .reduce(|| 0, |a, b| a + b);
-    let error = pipeline.run(0..MANY).await.unwrap_err().to_string();
-    assert!(
-        error.contains("item 2000") && error.contains("boom"),
-        "{error}"
-    );
+        .reduce(identity, add)
+        .with(twice());
+    pipeline.run(0..MANY).await.unwrap_err().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items_that_panic_or_hang_are_named() {
+    for packet_size in [1, 50] {
+        let map = |n| match n {
+            2_000 => panic!("boom"),
+            n => n,
+        };
+        let error = failure_of(packet_size, map, || 0, |a, b| a + b).await;
+        assert!(
+            error.contains("item 2000") && error.contains("boom"),
+            "{error}"
+        );
+        let add = |a, b| match b {
+            3_000 => panic!("boom"),
+            b => a + b,
+        };
+        let error = failure_of(packet_size, |n| n, || 0, add).await;
+        assert!(
+            error.contains("item 3000") && error.contains("boom"),
+            "{error}"
+        );
+        let (ending, ended) = mpsc::channel::<()>();
+        let ended = Mutex::new(ended);
+        let hang = move |n| {
+            if n == 2_500 {
+                let _ = ended.lock().unwrap().recv();
+            }
+            n
+        };
+        let error = failure_of(packet_size, hang, || 0, |a, b| a + b).await;
+        assert!(
+            error.contains("item 2500") && error.contains("timed out"),
+            "{error}"
+        );
+        drop(ending);
+    }
+}
+
+/// What a fold begins with belongs to no item: it takes no attempt from the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_panics_is_not_the_failure_of_the_item_before() {
+    thread_local! {
+        static NEXT: Cell<bool> = const { Cell::new(false) };
+    }
+    let twice = || Stage::new().attempts(2).backoff(Backoff::none());
+    let calls = AtomicU32::new(0);
+    let folds = AtomicU32::new(0);
+    let pipeline = Pipeline::new()
+        .try_map(move |n: u64| match n {
+            40 if calls.fetch_add(1, Relaxed) == 1 => Err("not today"),
+            n => Ok(n),
+        })
+        .with(twice().packet_size(1))
+        .reduce(
+            || match NEXT.take() {
+                true => panic!("boom"),
+                false => 0,
+            },
+            move |a, b| {
+                NEXT.set(b == 40 && folds.fetch_add(1, Relaxed) == 0);
+                a + b
+            },
+        )
+        .with(twice());
+    assert_eq!(pipeline.run(0..MANY).await.unwrap(), (0..MANY).sum::<u64>());
 }
 
 /// A reduction that fails does so at its own stage, with its own attempts, though map stages have tried it first.
@@ -301,7 +372,7 @@ fn each_item_counts_once_whatever_happens_to_messages() {
                 })
                 .with(
                     Stage::new()
-                        .packet_size(1)
+                        .packet_size([1, 5][seed as usize % 2])
                         .attempts(1_000)
                         .backoff(Backoff::none()),
                 )

@@ -7,11 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::cpu::cores;
 use crate::packet::{Message, Parcel};
 
-/// Bytes of messages' values in a run inside a process, before its submitter waits: as much as a queue in memory has
-/// room for.
-const ROOM: usize = 4 * 1024 * 1024;
+/// Bytes of messages' values in a run inside a process, before its submitter waits.
+const ROOM: usize = 2 * 1024 * 1024;
+
+/// Messages of which one takes all the room are still worked on side by side.
+fn few() -> usize {
+    2 * cores()
+}
 
 const SHARDS: usize = 8;
 
@@ -69,6 +74,8 @@ pub(crate) struct Tickets {
     next: AtomicUsize,
     /// Bytes of values in messages.
     held: AtomicUsize,
+    /// Entries of messages. Of large ones, each has an entry of its own.
+    entries: AtomicUsize,
     freed: Notify,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -148,9 +155,15 @@ impl Drop for Block {
             shard.entries.get_mut(place).and_then(Option::take)
         });
         drop(entry);
-        let before = self.tickets.held.fetch_sub(self.held, Ordering::Relaxed);
-        if before >= ROOM && before - self.held < ROOM {
-            self.tickets.freed.notify_waiters();
+        if self.held == 0 {
+            return;
+        }
+        let tickets = &self.tickets;
+        let held = tickets.held.fetch_sub(self.held, Ordering::Relaxed);
+        tickets.entries.fetch_sub(1, Ordering::Relaxed);
+        // It may have been full, and no longer is.
+        if held >= ROOM && !tickets.are_many() {
+            tickets.freed.notify_waiters();
         }
     }
 }
@@ -179,15 +192,22 @@ impl Tickets {
     pub(crate) async fn room(&self) {
         loop {
             let freed = self.freed.notified();
-            if self.held.load(Ordering::Relaxed) < ROOM {
+            if !self.are_many() {
                 return;
             }
             freed.await;
         }
     }
 
+    fn are_many(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= ROOM && self.entries.load(Ordering::Relaxed) >= few()
+    }
+
     fn insert(self: &Arc<Self>, entry: Entry, held: usize) -> impl Iterator<Item = Bytes> {
-        self.held.fetch_add(held, Ordering::Relaxed);
+        if held > 0 {
+            self.held.fetch_add(held, Ordering::Relaxed);
+            self.entries.fetch_add(1, Ordering::Relaxed);
+        }
         let count = entry.len();
         let shard = (self.next.fetch_add(1, Ordering::Relaxed) % SHARDS) as u8;
         let mut place = 0;
@@ -317,12 +337,18 @@ mod tests {
     async fn room_is_for_so_many_bytes() {
         let tickets = Arc::new(Tickets::default());
         let ticket = |held| tickets.messages(vec![message()], held).next();
-        let (half, rest) = (ticket(ROOM / 2), ticket(ROOM));
+        let mut all: Vec<_> = (0..few() - 1).map(|_| ticket(ROOM)).collect();
+        tickets.room().await;
+        all.push(ticket(1));
         let mut room = std::pin::pin!(tickets.room());
         assert!(futures::poll!(room.as_mut()).is_pending());
-        drop(half);
-        assert!(futures::poll!(room.as_mut()).is_pending());
-        drop(rest);
+        all.pop();
         room.await;
+        let small: Vec<_> = (0..few()).map(|_| ticket(1)).collect();
+        let mut room = std::pin::pin!(tickets.room());
+        assert!(futures::poll!(room.as_mut()).is_pending());
+        all.clear();
+        room.await;
+        drop(small);
     }
 }

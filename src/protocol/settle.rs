@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -191,6 +192,8 @@ impl Protocol {
                     output.skipped.iter().map(|failed| failed.item).collect();
                 let skipped = skipped.len() as u64;
                 if let Some(partials) = output.apart {
+                    let went_apart = &self.seam.shared.went_apart;
+                    went_apart.fetch_add(1, Ordering::Relaxed);
                     return self.apart(task, work, partials, None);
                 }
                 let packet = Packet {

@@ -37,6 +37,11 @@ where
     fn execution(&self) -> Execution {
         Execution::Blocking
     }
+
+    fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<O>) -> bool {
+        items.map_into(outputs, &self.0.0);
+        true
+    }
 }
 
 impl<F, I: Data, O: Data, E: Into<BoxError>> Map for TryMapFn<F, I, (O, E)>
@@ -175,6 +180,11 @@ impl<T: Data> Map for Identity<T> {
     fn execution(&self) -> Execution {
         Execution::Blocking
     }
+
+    fn map_all(&self, items: Items<'_, T>, outputs: &mut Vec<T>) -> bool {
+        items.map_into(outputs, |item| item);
+        true
+    }
 }
 
 /// `try_reduce`; `reduce` is one that never fails.
@@ -206,8 +216,8 @@ where
         (self.identity)()
     }
 
-    async fn fold(&self, mut items: Items<'_, T>, _: &Context) -> Result<T, BoxError> {
-        items.try_fold(self.identity(), &self.operator)
+    async fn fold(&self, items: Items<'_, T>, _: &Context) -> Result<T, BoxError> {
+        items.fold_while(self.identity(), &self.operator)
     }
 
     async fn combine(&self, group: Vec<T>, _: &Context) -> Result<T, BoxError> {
@@ -301,7 +311,9 @@ impl<T: Data> Combine for Collect<T> {
     }
 
     async fn fold(&self, items: Items<'_, T>, _: &Context) -> Result<Vec<T>, BoxError> {
-        Ok(items.collect())
+        let mut all = Vec::new();
+        items.map_into(&mut all, |item| item);
+        Ok(all)
     }
 
     async fn combine(&self, group: Vec<Vec<T>>, _: &Context) -> Result<Vec<T>, BoxError> {

@@ -1,18 +1,21 @@
 //! One pass over a packet: decoding, running the function, and who is to blame for a failure.
 
+mod in_turn;
+mod side_by_side;
+
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 
 use super::blocking::{panicked, ready};
 use super::execute::{Computed, Input, ItemFailure, Leniency, Limits, Output};
-use super::sink::{SinkError, TOGETHER, Together};
+use super::sink::SinkError;
+use super::together::Together;
 use super::yields::Yields;
-use super::{Emitter, Execution, Map, Progress, Sink};
+use super::{Execution, Map, Progress, Sink};
 use crate::codec::{self, Payload};
 use crate::cpu::{Ended, Job, timed_out};
 use crate::error::{BoxError, describe, is_permanent};
@@ -67,9 +70,6 @@ struct Sunk {
 }
 
 type Passed = Result<Sunk, Vec<Trouble>>;
-
-/// Outputs with which packets stay together.
-const MOST_TOGETHER: usize = 16 * 1024;
 
 /// How far a round has come, for whoever watches it from another thread.
 #[derive(Default)]
@@ -318,10 +318,10 @@ impl<M: Map> Pass<M> {
     /// The source item that was begun last, where that is known.
     fn current_unit(&self) -> Option<usize> {
         match &*self.watch.sink_yields() {
-            None => Some(self.unit(self.watch.mapping.begun().checked_sub(1)?)),
+            None => Some(self.unit(self.watch.mapping.at()?)),
             Some(_) if !self.sink.steps() => None,
             Some(yields) => {
-                let position = self.watch.sinking.begun().checked_sub(1)?;
+                let position = self.watch.sinking.at()?;
                 Some(
                     yields
                         .as_ref()
@@ -394,150 +394,6 @@ impl<M: Map> Pass<M> {
                 .collect()
         });
         Ok((values, yields.len()))
-    }
-
-    /// One item after the other, on this thread.
-    fn map_in_turn(&self, round: &Round) -> Result<Mapped<M::Output>, Vec<Trouble>> {
-        let (values, units) = self.decode()?;
-        let mut outputs = Vec::with_capacity(values.len());
-        let mut yields = Yields::new(units);
-        let mut failed = Vec::new();
-        let mut context = self.input.context.clone();
-        let mut values = values.into_iter();
-        // One value an item, and all of them: the common case.
-        let is_plain = self.yields().is_none() && round.excluded.is_empty();
-        let of_items = self.input.of_items;
-        let offset = self.input.work().map_or(0, |work| work.offset);
-        let mut position = 0;
-        let mut packets = self.together().iter();
-        let mut next_end = || packets.next().map(|items| *items as usize);
-        let mut end = next_end();
-        let mut ends = Vec::with_capacity(self.together().len());
-        let begun = end.map(|_| Instant::now());
-        loop {
-            // One guard around many items: a panic ends this round of the loop, not the packet.
-            let ended = catch_unwind(AssertUnwindSafe(|| {
-                for value in values.by_ref() {
-                    let unit = match is_plain {
-                        true => position,
-                        false => self.unit(position),
-                    };
-                    position += 1;
-                    self.watch.mapping.set(position);
-                    if !is_plain && round.excluded.contains(&unit) {
-                        continue;
-                    }
-                    context.item = of_items.then(|| offset.saturating_add(unit as u64));
-                    let before = outputs.len();
-                    let mut emitter = Emitter {
-                        values: &mut outputs,
-                    };
-                    match ready(self.map.map(value, &context, &mut emitter)) {
-                        Ok(()) => {
-                            yields.add(unit, outputs.len() - before);
-                            if end == Some(position) {
-                                ends.push(outputs.len());
-                                end = next_end().map(|items| position + items);
-                                let is_slow = begun.is_some_and(|begun| begun.elapsed() > TOGETHER);
-                                if is_slow || outputs.len() > MOST_TOGETHER {
-                                    break;
-                                }
-                            }
-                        }
-                        Err(error) => {
-                            outputs.truncate(before);
-                            failed.push(Trouble::of(Some(unit), &error));
-                            if !round.lenient {
-                                break;
-                            }
-                        }
-                    }
-                }
-            }));
-            match ended {
-                Ok(()) => break,
-                Err(panic) => {
-                    outputs.truncate(yields.total());
-                    failed.push(Trouble::new(self.current_unit(), panicked(panic.as_ref())));
-                    if !round.lenient {
-                        break;
-                    }
-                }
-            }
-        }
-        let mapped = self.settle(round, outputs, yields, failed)?;
-        let is_slow = begun.is_some_and(|begun| begun.elapsed() > TOGETHER);
-        Ok(Mapped {
-            ends,
-            is_slow,
-            ..mapped
-        })
-    }
-
-    /// The items side by side, on the runtime.
-    async fn map_side_by_side(
-        &self,
-        limits: &Limits,
-        round: &Round,
-    ) -> Result<Mapped<M::Output>, Vec<Trouble>> {
-        let (values, units) = self.decode()?;
-        let mut made: Vec<Option<Vec<M::Output>>> = Vec::new();
-        made.resize_with(values.len(), || None);
-        let mut failed = Vec::new();
-        let mut running = futures::stream::iter(values.into_iter().enumerate())
-            .map(|(position, value)| self.map_one(limits, round, position, value))
-            .buffer_unordered(limits.concurrency);
-        while let Some((position, result)) = running.next().await {
-            match result {
-                Ok(outputs) => {
-                    if let Some(slot) = made.get_mut(position) {
-                        *slot = Some(outputs);
-                    }
-                }
-                Err(trouble) if round.lenient => failed.push(trouble),
-                Err(trouble) => return Err(vec![trouble]),
-            }
-        }
-        let mut yields = Yields::new(units);
-        let mut outputs = Vec::with_capacity(made.len());
-        for (position, values) in made.into_iter().enumerate() {
-            let values = values.unwrap_or_default();
-            yields.add(self.unit(position), values.len());
-            outputs.extend(values);
-        }
-        self.settle(round, outputs, yields, failed)
-    }
-
-    async fn map_one(
-        &self,
-        limits: &Limits,
-        round: &Round,
-        position: usize,
-        value: M::Input,
-    ) -> (usize, Result<Vec<M::Output>, Trouble>) {
-        let unit = self.unit(position);
-        let mut outputs = Vec::new();
-        if round.excluded.contains(&unit) {
-            return (position, Ok(outputs));
-        }
-        // The semaphore is never closed.
-        let _permit = limits.items.acquire().await;
-        if let Some(pace) = &limits.pace {
-            pace.wait(1).await;
-        }
-        let context = self.input.context.at(self.item(unit));
-        let mut emitter = Emitter {
-            values: &mut outputs,
-        };
-        let work = async { self.map.map(value, &context, &mut emitter).await };
-        let work = AssertUnwindSafe(work).catch_unwind();
-        let trouble = match tokio::time::timeout(limits.timeout, work).await {
-            Ok(Ok(Ok(()))) => return (position, Ok(outputs)),
-            Ok(Ok(Err(error))) => Trouble::of(Some(unit), &error),
-            Ok(Err(panic)) => Trouble::new(Some(unit), panicked(panic.as_ref())),
-            Err(_) => Trouble::new(Some(unit), timed_out(limits.timeout)),
-        };
-        (position, Err(trouble))
     }
 
     /// The outputs without those of items that failed in part: an item counts whole or not at all.

@@ -2,26 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use super::together::{Patience, Together};
 use super::{Combine, Context, Data, Execution, Items, Progress};
 use crate::codec::{self, Form, Payload};
 use crate::error::BoxError;
 use async_trait::async_trait;
 use futures::FutureExt;
-
-/// How long packets stay together: their functions are quick, or others had better take a share of them.
-pub(super) const TOGETHER: Duration = Duration::from_millis(1);
-/// The clock is looked at behind every so many packets.
-const FOLDS_BETWEEN_LOOKS: usize = 4;
-
-/// What comes of packets that travel together.
-pub(crate) enum Together {
-    /// What their group comes to.
-    Whole(Payload),
-    /// Partial results of the first so many. The others go on by themselves.
-    Apart(Vec<Payload>),
-}
 
 /// Takes the outputs of one packet, in item order, and gives what travels on.
 #[async_trait]
@@ -167,14 +154,20 @@ impl<C: Combine> Fold<C> {
         progress: &Progress,
     ) -> Result<Vec<C::Output>, SinkError> {
         let mut partials = Vec::with_capacity(ends.len());
+        let count = outputs.len();
         let mut values = outputs.into_iter();
         let mut begin = 0;
-        let since = Instant::now();
+        let patience = Patience::new();
         for (place, end) in ends.iter().enumerate() {
+            // What a fold begins with is nobody's item.
+            progress.pause();
             let partial = self.fold(&mut values, end - begin, context, progress).await;
             partials.push(partial?);
             begin = *end;
-            if whole && place % FOLDS_BETWEEN_LOOKS == 0 && since.elapsed() > TOGETHER {
+            // A fold need not have taken all of its items.
+            let left = values.len().saturating_sub(count - end);
+            values.by_ref().take(left).for_each(drop);
+            if whole && patience.is_over_at(place) {
                 break;
             }
         }
@@ -219,6 +212,7 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
         let partials: crate::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
         let partials = partials.map_err(SinkError::whole)?;
         // A reduction that fails does so at its own stage.
+        progress.pause();
         let combine = AssertUnwindSafe(self.0.combine(partials, context));
         let value = match combine.catch_unwind().await {
             Ok(Ok(value)) => codec::encode(value, form, what).ok(),

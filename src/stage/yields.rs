@@ -26,6 +26,11 @@ impl Yields {
         }
     }
 
+    /// So many more items have one output each. There were no others.
+    pub(super) fn add_each(&mut self, items: usize) {
+        self.plain += items;
+    }
+
     #[cold]
     fn count(&mut self, unit: usize, outputs: usize) {
         if let Some(count) = self.counts().get_mut(unit) {

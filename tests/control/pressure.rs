@@ -92,3 +92,56 @@ async fn submitting_ends_although_nobody_works_yet() {
     );
     drop(worker);
 }
+
+/// Packets of which one fills the queue must not be worked on one after the other.
+#[tokio::test(start_paused = true)]
+async fn large_items_are_worked_on_side_by_side() {
+    const LARGE: usize = 3 * 1024 * 1024;
+    let together = Arc::new(tokio::sync::Barrier::new(2));
+    let pipeline = Pipeline::new()
+        .then(move |text: String| {
+            let together = Arc::clone(&together);
+            async move {
+                let alone = tokio::time::timeout(MINUTE, together.wait()).await;
+                alone.map(|_| text.len()).map_err(|_| "nobody came")
+            }
+        })
+        .with(Stage::new().packet_size(1).attempts(1))
+        .reduce(|| 0, |a, b| a + b);
+    let items = || (0..8).map(|_| " ".repeat(LARGE));
+    let sum = soon(pipeline.run(items())).await.unwrap();
+    assert_eq!(sum, 8 * LARGE, "inside the process");
+    let deployment = pipeline
+        .deploy("large", catchment::Backend::memory())
+        .unwrap();
+    let worker = deployment.worker().start();
+    let run = soon(deployment.submit(items())).await.unwrap();
+    assert_eq!(soon(run.result()).await.unwrap(), 8 * LARGE, "deployed");
+    drop(worker);
+}
+
+/// Input that takes its time is no reason for what came before it to wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_slow_iterator_gave_is_worked_on_meanwhile() {
+    let (done, arrived) = std::sync::mpsc::channel();
+    let pipeline = Pipeline::new()
+        .map(move |n: u64| {
+            // Whoever listens is gone once it has given its last item.
+            let _ = done.send(n);
+            n
+        })
+        .with(Stage::new().packet_size(1))
+        .reduce(|| 0, |a, b| a + b);
+    let items = (0..40).inspect(move |n| {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_millis(5) {
+            std::hint::spin_loop();
+        }
+        if *n >= 8 {
+            let next = arrived.recv_timeout(MINUTE);
+            assert!(next.is_ok(), "nothing was done by the time of item {n}");
+        }
+    });
+    let sum = pipeline.run(items).await.unwrap();
+    assert_eq!(sum, (0..40).sum::<u64>());
+}

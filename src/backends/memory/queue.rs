@@ -17,6 +17,7 @@ use self::state::State;
 use super::lock;
 use crate::change::Change;
 use crate::clock::after;
+use crate::cpu::cores;
 use crate::error::{Error, Result};
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 
@@ -69,16 +70,21 @@ pub struct MemoryQueues {
 struct Capacity {
     messages: usize,
     bytes: usize,
+    /// So many messages are not too many, however large they are.
+    few: usize,
 }
 
 impl Default for MemoryQueues {
     fn default() -> Self {
-        Self::with_capacity(DEFAULT_MESSAGES, DEFAULT_BYTES)
+        let mut queues = Self::with_capacity(DEFAULT_MESSAGES, DEFAULT_BYTES);
+        queues.capacity.few = 2 * cores();
+        queues
     }
 }
 
 impl MemoryQueues {
-    /// Queues with room for 1,024 messages and 4 MiB each.
+    /// Queues with room for 1,024 messages and 4 MiB each; in any case for two messages for each of the machine's cores,
+    /// so that messages of which one takes all the room are worked on side by side.
     pub fn new() -> Self {
         Self::default()
     }
@@ -93,7 +99,11 @@ impl MemoryQueues {
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
         Self {
             queues: Arc::default(),
-            capacity: Capacity { messages, bytes },
+            capacity: Capacity {
+                messages,
+                bytes,
+                few: 0,
+            },
             max_body: None,
         }
     }
@@ -220,7 +230,12 @@ impl Shared {
 
     fn is_full(&self, state: &State) -> bool {
         let (messages, bytes) = state.load();
-        messages >= self.capacity.messages || bytes >= self.capacity.bytes
+        let Capacity {
+            messages: most,
+            bytes: most_bytes,
+            few,
+        } = self.capacity;
+        messages >= most || bytes >= most_bytes && messages >= few
     }
 
     fn outlook(&self, state: &State, now: Instant) -> Outlook {

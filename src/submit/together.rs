@@ -1,0 +1,218 @@
+//! Inside the process: packets whose items stay as they are share their memory, and those of a full group may travel as
+//! one message.
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission, encode_items};
+use crate::codec::{Codec, Payload};
+use crate::cpu::cores;
+use crate::error::Result;
+use crate::local;
+use crate::packet::{Message, PacketId, Work};
+use crate::tree;
+
+/// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
+const WHILE_FULL: usize = 64;
+/// A full group's packets go together where their items take up to so many bytes.
+const GROUP_BYTES: usize = 256 * 1024;
+/// Groups for each core from which on they are many.
+const MANY_GROUPS: u64 = 4;
+/// What a message takes beside its items, about.
+pub(crate) const MESSAGE_BYTES: usize = 512;
+/// Packets, about, that go on the queue at once where those of a group go together; and while it is full.
+const PACKETS: usize = 32;
+const PACKETS_WHILE_FULL: usize = 256;
+/// Groups whose packets travel by themselves for each whose packets did not stay together, which may have been for once.
+const ALONE: u64 = 2;
+
+/// Where the items that were pulled are cut into packets.
+#[derive(Default)]
+pub(super) struct Cuts {
+    cuts: Vec<Cut>,
+    /// Items up to the end of the last packet.
+    end: usize,
+    /// The number of packets in a full group, where those may go together.
+    group: Option<u64>,
+    /// The first packet that may: of a stream nobody knows whether there will be many.
+    from: u64,
+    /// What the packets of the group at hand take.
+    group_bytes: usize,
+    /// Groups whose packets did not stay together, when last looked.
+    apart: usize,
+    /// Items that the last block had.
+    usual: usize,
+}
+
+/// A packet among the items that were pulled.
+struct Cut {
+    packet: u64,
+    offset: u64,
+    items: Range<usize>,
+    bytes: usize,
+}
+
+impl Cuts {
+    /// For so many packets, if that is known.
+    pub(super) fn new(packets: Option<u64>, fan_in: u32, may_go_together: bool) -> Self {
+        let fan_in = u64::from(fan_in);
+        // Where there are but a few groups for each core, packets by themselves keep all of them busy.
+        let many = MANY_GROUPS * cores() as u64;
+        let together = may_go_together && packets.is_none_or(|packets| packets / fan_in >= many);
+        Self {
+            group: together.then_some(fan_in),
+            from: packets.map_or(many * fan_in, |_| 0),
+            ..Self::default()
+        }
+    }
+
+    /// How many packets there are.
+    pub(super) fn len(&self) -> usize {
+        self.cuts.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.cuts.is_empty()
+    }
+
+    /// Items that are in packets.
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// The next packet goes up to here.
+    fn push(&mut self, packet: u64, offset: u64, end: usize, bytes: usize) {
+        if self.group.is_some_and(|group| packet.is_multiple_of(group)) {
+            self.group_bytes = 0;
+        }
+        self.group_bytes += bytes;
+        self.cuts.push(Cut {
+            packet,
+            offset,
+            items: self.end..end,
+            bytes,
+        });
+        self.end = end;
+    }
+
+    /// Whether there are enough for a call on the queue.
+    pub(super) fn is_full(&self, bytes: usize, queue_was_full: bool) -> bool {
+        let Some(last) = self.cuts.last() else {
+            return false;
+        };
+        let most = match (self.group, queue_was_full) {
+            (None, false) => BATCH_MESSAGES,
+            (None, true) => WHILE_FULL,
+            (Some(_), false) => PACKETS,
+            (Some(_), true) => PACKETS_WHILE_FULL,
+        };
+        let is_within = self
+            .group
+            .is_some_and(|group| !(last.packet + 1).is_multiple_of(group))
+            && self.group_bytes <= GROUP_BYTES;
+        !is_within && (self.cuts.len() >= most || bytes >= BATCH_BYTES)
+    }
+
+    /// Where a group begins whose packets may go together: its packets, and those behind it.
+    fn full_group<'a>(&self, cuts: &'a [Cut]) -> Option<(&'a [Cut], &'a [Cut])> {
+        let (group, first) = (self.group?, cuts.first()?.packet);
+        if !first.is_multiple_of(group) || first < self.from {
+            return None;
+        }
+        let (group, rest) = cuts.split_at_checked(usize::try_from(group).ok()?)?;
+        let bytes: usize = group.iter().map(|cut| cut.bytes).sum();
+        (bytes <= GROUP_BYTES).then_some((group, rest))
+    }
+
+    /// Given how many groups' packets did not stay together so far: if there are more than there were, packets travel by
+    /// themselves for a while. Others were sent before it was known how long they take.
+    fn notice(&mut self, apart: usize) {
+        if let Some(group) = self.group
+            && let Some(first) = self.cuts.first()
+            && self.apart < apart
+        {
+            let alone = ALONE * (apart - self.apart) as u64;
+            self.apart = apart;
+            self.from = self.from.max(first.packet + alone * group);
+        }
+    }
+}
+
+impl<S: Source> Submission<S> {
+    /// Makes a packet of the items that have been pulled.
+    pub(super) fn next_cut(&mut self) {
+        let items = self.items.get(self.cuts.end()..).unwrap_or_default();
+        let (count, bytes) = (items.len(), local::size(items));
+        self.batch_bytes += bytes;
+        let end = self.items.len();
+        self.cuts.push(self.packets, self.offset, end, bytes);
+        self.move_on(count);
+    }
+
+    /// Messages of the packets that have come together.
+    pub(super) fn write_block(&mut self) -> Result<()> {
+        self.cuts
+            .notice(self.shared.went_apart.load(Ordering::Relaxed));
+        let rest = self.items.split_off(self.cuts.end);
+        let items = std::mem::replace(&mut self.items, rest);
+        // The next block is likely to have as many.
+        if self.cuts.group.is_some() {
+            self.items.reserve(self.cuts.usual.min(items.len()));
+            self.cuts.usual = items.len();
+        }
+        let cuts = std::mem::take(&mut self.cuts.cuts);
+        self.cuts.end = 0;
+        let mut messages = Vec::with_capacity(cuts.len());
+        let kept = local::keep(items);
+        let mut rest = cuts.as_slice();
+        while let Some((cut, others)) = rest.split_first() {
+            if let Ok(kept) = &kept
+                && let Some((group, others)) = self.cuts.full_group(rest)
+            {
+                messages.push(self.group_message(kept, group));
+                rest = others;
+                continue;
+            }
+            rest = others;
+            let value = match &kept {
+                Ok(kept) => Payload::Part(Arc::clone(kept), cut.items.clone()),
+                // A float that JSON cannot write is an error in its packet, if not before.
+                Err(all) => {
+                    let items = all.get(cut.items.clone()).unwrap_or_default();
+                    let value = encode_items(items, Codec::default(), cut.packet, cut.offset)?;
+                    self.batch_bytes += value.size();
+                    value
+                }
+            };
+            messages.push(self.message(value, cut.packet, cut.offset, cut.items.len()));
+        }
+        let shared = Arc::clone(&self.shared);
+        let held = self.batch_bytes + MESSAGE_BYTES * messages.len();
+        let bodies = shared.carrier.write_block(messages, held);
+        for body in bodies {
+            self.batch.push(body?);
+        }
+        Ok(())
+    }
+
+    /// The packets of a full group as the node above them, which its reduction would make. A full group is never the root, and
+    /// is complete without having been told its size.
+    fn group_message(&self, kept: &Arc<dyn Any + Send + Sync>, group: &[Cut]) -> Message {
+        let first = group.first();
+        let (begin, packet, offset) = first.map_or((0, 0, 0), |first| {
+            (first.items.start, first.packet, first.offset)
+        });
+        let end = group.last().map_or(begin, |last| last.items.end);
+        let value = Payload::Part(Arc::clone(kept), begin..end);
+        let mut message = self.message(value, packet, offset, end - begin);
+        if let Work::Map(work) = &mut message.work {
+            let (level, index, _) = tree::parent(0, packet, self.record.fan_in);
+            work.packet.packet_id = PacketId { level, index };
+            // Their items fit into GROUP_BYTES.
+            work.together = group.iter().map(|cut| cut.items.len() as u32).collect();
+        }
+        message
+    }
+}
