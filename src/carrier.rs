@@ -31,6 +31,13 @@ impl Carrier {
         }
     }
 
+    /// So many messages are worked on at once, and have room however large they are.
+    pub(crate) fn have_room_for(&self, messages: usize) {
+        if let Self::Local(tickets) = self {
+            tickets.have_room_for(messages);
+        }
+    }
+
     /// Waits until there is room for more messages.
     pub(crate) async fn room(&self) {
         if let Self::Local(tickets) = self {

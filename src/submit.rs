@@ -23,7 +23,7 @@ use crate::protocol::now;
 use crate::queue::Queue;
 use crate::retry::retry;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
-use crate::stage::Data;
+use crate::stage::{Data, Execution};
 use crate::tree::Tree;
 use together::Cuts;
 pub(crate) use together::MESSAGE_BYTES;
@@ -113,6 +113,11 @@ impl<S: Source> Submission<S> {
         };
         let is_kept = local::keep(Vec::<S::Item>::new()).is_ok();
         let is_local = shared.carrier.form() == Form::Local;
+        if first.execution == Execution::Async {
+            let items = plan.size_at(0).max(1) as usize;
+            let at_once = first.options.concurrency.div_ceil(items);
+            shared.carrier.have_room_for(at_once);
+        }
         let may_go_together = is_kept && is_local && first.goes_together_into(reduction);
         let cuts = Cuts::new(packets, reduction.options.fan_in, may_go_together);
         let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
@@ -231,6 +236,8 @@ impl<S: Source> Submission<S> {
                 self.flush().await?;
                 // Input that is always ready must not keep who waits for the run from seeing it fail.
                 tokio::task::yield_now().await;
+                // What others did meanwhile is not the input's time.
+                self.flushed = Instant::now();
             }
         }
         self.flush().await?;
@@ -288,6 +295,7 @@ impl<S: Source> Submission<S> {
                     return Ok(false);
                 }
             }
+            self.flushed = Instant::now();
         }
         // Inside the process there is nobody who could cancel the run.
         if !self.is_local {
@@ -337,7 +345,8 @@ impl<S: Source> Submission<S> {
     fn is_late(&mut self) -> bool {
         // Looking at the clock for each packet would be a good part of a small one's time.
         if self.is_local {
-            if !(self.batch.len() + self.cuts.len()).is_power_of_two() {
+            let packets = self.batch.len() + self.cuts.len();
+            if !packets.is_power_of_two() && !packets.is_multiple_of(8) {
                 return false;
             }
             self.now = Instant::now();
@@ -442,9 +451,7 @@ impl<S: Source> Submission<S> {
         };
         let bodies = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        patiently("send", || queue.send(bodies.clone())).await?;
-        self.flushed = Instant::now();
-        Ok(())
+        patiently("send", || queue.send(bodies.clone())).await
     }
 
     /// Looks now and then whether somebody cancelled the run.

@@ -13,7 +13,7 @@ use crate::packet::{Message, Parcel};
 /// Bytes of messages' values in a run inside a process, before its submitter waits.
 const ROOM: usize = 2 * 1024 * 1024;
 
-/// Messages of which one takes all the room are still worked on side by side.
+/// So many messages have room in any case: those of which one takes all of it are still worked on side by side.
 fn few() -> usize {
     2 * cores()
 }
@@ -74,8 +74,10 @@ pub(crate) struct Tickets {
     next: AtomicUsize,
     /// Bytes of values in messages.
     held: AtomicUsize,
-    /// Entries of messages. Of large ones, each has an entry of its own.
-    entries: AtomicUsize,
+    /// How many those are.
+    messages: AtomicUsize,
+    /// How many more than [`few`] have room in any case.
+    more: AtomicUsize,
     freed: Notify,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -160,7 +162,8 @@ impl Drop for Block {
         }
         let tickets = &self.tickets;
         let held = tickets.held.fetch_sub(self.held, Ordering::Relaxed);
-        tickets.entries.fetch_sub(1, Ordering::Relaxed);
+        let count = self.bytes.len() / Ticket::SIZE;
+        tickets.messages.fetch_sub(count, Ordering::Relaxed);
         // It may have been full, and no longer is.
         if held >= ROOM && !tickets.are_many() {
             tickets.freed.notify_waiters();
@@ -199,16 +202,23 @@ impl Tickets {
         }
     }
 
+    /// So many messages are worked on at once. The one that waits for room is here already.
+    pub(crate) fn have_room_for(&self, messages: usize) {
+        let more = messages.saturating_sub(few());
+        self.more.fetch_max(more, Ordering::Relaxed);
+    }
+
     fn are_many(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= ROOM && self.entries.load(Ordering::Relaxed) >= few()
+        let few = few() + self.more.load(Ordering::Relaxed);
+        self.held.load(Ordering::Relaxed) >= ROOM && self.messages.load(Ordering::Relaxed) > few
     }
 
     fn insert(self: &Arc<Self>, entry: Entry, held: usize) -> impl Iterator<Item = Bytes> {
+        let count = entry.len();
         if held > 0 {
             self.held.fetch_add(held, Ordering::Relaxed);
-            self.entries.fetch_add(1, Ordering::Relaxed);
+            self.messages.fetch_add(count, Ordering::Relaxed);
         }
-        let count = entry.len();
         let shard = (self.next.fetch_add(1, Ordering::Relaxed) % SHARDS) as u8;
         let mut place = 0;
         if let Some(mut shard) = self.shard(shard) {
@@ -337,7 +347,7 @@ mod tests {
     async fn room_is_for_so_many_bytes() {
         let tickets = Arc::new(Tickets::default());
         let ticket = |held| tickets.messages(vec![message()], held).next();
-        let mut all: Vec<_> = (0..few() - 1).map(|_| ticket(ROOM)).collect();
+        let mut all: Vec<_> = (0..few()).map(|_| ticket(ROOM)).collect();
         tickets.room().await;
         all.push(ticket(1));
         let mut room = std::pin::pin!(tickets.room());

@@ -171,6 +171,8 @@ impl<C: Combine> Fold<C> {
                 break;
             }
         }
+        // Nor is what follows.
+        progress.pause();
         Ok(partials)
     }
 }
@@ -212,7 +214,6 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
         let partials: crate::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
         let partials = partials.map_err(SinkError::whole)?;
         // A reduction that fails does so at its own stage.
-        progress.pause();
         let combine = AssertUnwindSafe(self.0.combine(partials, context));
         let value = match combine.catch_unwind().await {
             Ok(Ok(value)) => codec::encode(value, form, what).ok(),

@@ -99,20 +99,24 @@ impl Cuts {
 
     /// Whether there are enough for a call on the queue.
     pub(super) fn is_full(&self, bytes: usize, queue_was_full: bool) -> bool {
-        let Some(last) = self.cuts.last() else {
+        let (Some(first), Some(last)) = (self.cuts.first(), self.cuts.last()) else {
             return false;
         };
-        let most = match (self.group, queue_was_full) {
+        // Where the group at hand begins, if its packets may still go together.
+        let group = self.group.filter(|group| {
+            let begin = last.packet - last.packet % group;
+            begin >= first.packet.max(self.from) && self.group_bytes <= GROUP_BYTES
+        });
+        if group.is_some_and(|group| !(last.packet + 1).is_multiple_of(group)) {
+            return false;
+        }
+        let most = match (group, queue_was_full) {
             (None, false) => BATCH_MESSAGES,
             (None, true) => WHILE_FULL,
             (Some(_), false) => PACKETS,
             (Some(_), true) => PACKETS_WHILE_FULL,
         };
-        let is_within = self
-            .group
-            .is_some_and(|group| !(last.packet + 1).is_multiple_of(group))
-            && self.group_bytes <= GROUP_BYTES;
-        !is_within && (self.cuts.len() >= most || bytes >= BATCH_BYTES)
+        self.cuts.len() >= most || bytes >= BATCH_BYTES
     }
 
     /// Where a group begins whose packets may go together: its packets, and those behind it.
@@ -144,7 +148,8 @@ impl<S: Source> Submission<S> {
     /// Makes a packet of the items that have been pulled.
     pub(super) fn next_cut(&mut self) {
         let items = self.items.get(self.cuts.end()..).unwrap_or_default();
-        let (count, bytes) = (items.len(), local::size(items));
+        // An item takes something, if only the time to count it.
+        let (count, bytes) = (items.len(), local::size(items).max(items.len()));
         self.batch_bytes += bytes;
         let end = self.items.len();
         self.cuts.push(self.packets, self.offset, end, bytes);

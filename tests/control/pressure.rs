@@ -97,26 +97,31 @@ async fn submitting_ends_although_nobody_works_yet() {
 #[tokio::test(start_paused = true)]
 async fn large_items_are_worked_on_side_by_side() {
     const LARGE: usize = 3 * 1024 * 1024;
-    let together = Arc::new(tokio::sync::Barrier::new(2));
-    let pipeline = Pipeline::new()
-        .then(move |text: String| {
-            let together = Arc::clone(&together);
-            async move {
-                let alone = tokio::time::timeout(MINUTE, together.wait()).await;
-                alone.map(|_| text.len()).map_err(|_| "nobody came")
-            }
-        })
-        .with(Stage::new().packet_size(1).attempts(1))
-        .reduce(|| 0, |a, b| a + b);
-    let items = || (0..8).map(|_| " ".repeat(LARGE));
-    let sum = soon(pipeline.run(items())).await.unwrap();
-    assert_eq!(sum, 8 * LARGE, "inside the process");
+    let meeting = |size| {
+        let together = Arc::new(tokio::sync::Barrier::new(size));
+        Pipeline::new()
+            .then(move |text: String| {
+                let together = Arc::clone(&together);
+                async move {
+                    let alone = tokio::time::timeout(MINUTE, together.wait()).await;
+                    alone.map(|_| text.len()).map_err(|_| "nobody came")
+                }
+            })
+            .with(Stage::new().packet_size(1).attempts(1).concurrency(size))
+            .reduce(|| 0, |a, b| a + b)
+    };
+    // As many as the stage works on at once, whatever the machine has cores.
+    let count = 2 * std::thread::available_parallelism().map_or(1, usize::from) + 4;
+    let items = || (0..count).map(|_| " ".repeat(LARGE));
+    let sum = soon(meeting(count).run(items())).await.unwrap();
+    assert_eq!(sum, count * LARGE, "inside the process");
+    let pipeline = meeting(2);
     let deployment = pipeline
         .deploy("large", catchment::Backend::memory())
         .unwrap();
     let worker = deployment.worker().start();
     let run = soon(deployment.submit(items())).await.unwrap();
-    assert_eq!(soon(run.result()).await.unwrap(), 8 * LARGE, "deployed");
+    assert_eq!(soon(run.result()).await.unwrap(), count * LARGE, "deployed");
     drop(worker);
 }
 
