@@ -15,7 +15,7 @@ use crate::packet::{Message, PacketId, Work};
 use crate::tree;
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
-const WHILE_FULL: usize = 64;
+const WHILE_FULL: u64 = 64;
 /// A full group's packets go together where their items take up to so many bytes.
 const GROUP_BYTES: usize = 256 * 1024;
 /// Groups for each core from which on they are many.
@@ -23,8 +23,8 @@ const MANY_GROUPS: u64 = 4;
 /// What a message takes beside its items, about.
 pub(crate) const MESSAGE_BYTES: usize = 512;
 /// Packets, about, that go on the queue at once where those of a group go together; and while it is full.
-const PACKETS: usize = 32;
-const PACKETS_WHILE_FULL: usize = 256;
+const PACKETS: u64 = 32;
+const PACKETS_WHILE_FULL: u64 = 256;
 /// Groups whose packets travel by themselves for each whose packets did not stay together, which may have been for once.
 const ALONE: u64 = 2;
 
@@ -110,13 +110,15 @@ impl Cuts {
         if group.is_some_and(|group| !(last.packet + 1).is_multiple_of(group)) {
             return false;
         }
-        let most = match (group, queue_was_full) {
-            (None, false) => BATCH_MESSAGES,
+        // Whole groups. Blocks end at the same places whatever came before, so that a short one does not make the next longer.
+        let groups = |packets: u64, group: u64| (packets / group).max(1) * group;
+        let block = match (group, queue_was_full) {
+            (None, false) => BATCH_MESSAGES as u64,
             (None, true) => WHILE_FULL,
-            (Some(_), false) => PACKETS,
-            (Some(_), true) => PACKETS_WHILE_FULL,
+            (Some(group), false) => groups(PACKETS, group),
+            (Some(group), true) => groups(PACKETS_WHILE_FULL, group),
         };
-        self.cuts.len() >= most || bytes >= BATCH_BYTES
+        (last.packet + 1).is_multiple_of(block) || bytes >= BATCH_BYTES
     }
 
     /// Where a group begins whose packets may go together: its packets, and those behind it.
