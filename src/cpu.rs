@@ -54,6 +54,8 @@ pub(crate) struct Cpu {
     /// How often jobs have been queued.
     queued: AtomicUsize,
     runners: usize,
+    /// Whether who waits for jobs looks out for a moment before it sleeps.
+    awaited: bool,
 }
 
 struct State {
@@ -109,8 +111,13 @@ trait Runs: Send + Sync {
 }
 
 impl Cpu {
-    /// So many threads, of which each stage may have as many as is said for it.
-    pub(crate) fn new(runners: usize, stages: impl Iterator<Item = usize>) -> Arc<Self> {
+    /// So many threads, of which each stage may have as many as is said for it; `awaited` where whoever waits has nothing else to do,
+    /// and looks out for a moment before it sleeps.
+    pub(crate) fn new(
+        runners: usize,
+        stages: impl Iterator<Item = usize>,
+        awaited: bool,
+    ) -> Arc<Self> {
         let stages = stages.map(|most| Stage {
             queued: VecDeque::new(),
             running: 0,
@@ -124,6 +131,7 @@ impl Cpu {
             }),
             queued: AtomicUsize::new(0),
             runners: runners.max(1),
+            awaited,
         })
     }
 
@@ -338,6 +346,15 @@ impl<T> Reports<T> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What has ended; or nothing, where all of it is asked for and something has not.
+    fn take(&self, all: bool) -> Vec<(usize, Ended<T>)> {
+        let mut ended = self.lock();
+        match all && ended.left > 0 {
+            true => Vec::new(),
+            false => std::mem::take(&mut ended.untaken),
+        }
+    }
+
     fn end(&self, place: usize, outcome: Ended<T>) {
         let now = std::time::Instant::now();
         let mut ended = self.lock();
@@ -423,12 +440,20 @@ impl<T: Send + 'static> Running<T> {
     /// A job that does not move for as long as the timeout is given up. Its thread cannot be stopped; what it makes
     /// then is dropped. Cancelled, it has taken nothing.
     pub(crate) async fn next(&mut self) -> Vec<(usize, Ended<T>)> {
+        let since = std::time::Instant::now();
         while self.left > 0 {
-            let ended = std::mem::take(&mut self.reports.lock().untaken);
+            // Jobs may be over sooner than a thread that sleeps is awake again: all of them, or they would be told one by one.
+            let looks_out = self.cpu.awaited && since.elapsed() < LOOK_OUT;
+            let ended = self.reports.take(looks_out);
             if !ended.is_empty() {
                 self.left -= ended.len();
                 self.in_bulk = self.left > 0;
                 return ended;
+            }
+            if looks_out {
+                std::thread::yield_now();
+                tokio::task::yield_now().await;
+                continue;
             }
             let quarter = self.timeout / 4;
             let look_at = *self

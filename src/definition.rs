@@ -143,10 +143,11 @@ impl Definition {
         self.stages.get(index)
     }
 
-    /// Threads for the CPU-bound work of all its stages, so many at once.
-    pub(crate) fn cpu(&self, concurrency: usize) -> Arc<Cpu> {
+    /// Threads for the CPU-bound work of all its stages, so many at once; see [`Cpu::new`].
+    pub(crate) fn cpu(&self, concurrency: usize, awaited: bool) -> Arc<Cpu> {
         let stages = self.stages.iter();
-        Cpu::new(concurrency, stages.map(|stage| stage.options.concurrency))
+        let most = stages.map(|stage| stage.options.concurrency);
+        Cpu::new(concurrency, most, awaited)
     }
 
     pub(crate) fn position(&self, name: &str) -> Option<usize> {

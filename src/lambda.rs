@@ -123,7 +123,7 @@ impl LambdaFunction {
         };
         let engine = Engine {
             protocol: Protocol::new(Seam::new(Arc::clone(shared), &[]), CANCEL_CHECK),
-            limits: Limits::new(place, current, definition.cpu(cores())),
+            limits: Limits::new(place, current, definition.cpu(cores(), false)),
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -223,7 +223,11 @@ impl Inner {
     fn renew(&self, old: &Engine) -> Arc<Engine> {
         let seam = Seam::new(Arc::clone(&self.shared), &[]);
         let limits = match self.shared.definition.stage(self.stage) {
-            Some(stage) => Limits::new(self.stage, stage, self.shared.definition.cpu(cores())),
+            Some(stage) => Limits::new(
+                self.stage,
+                stage,
+                self.shared.definition.cpu(cores(), false),
+            ),
             None => return self.engine(),
         };
         let engine = Arc::new(Engine {

@@ -300,9 +300,9 @@ impl<S: Source> Submission<S> {
         // Inside the process there is nobody who could cancel the run.
         if !self.is_local {
             self.now = Instant::now();
-        }
-        if self.is_cancelled().await? {
-            return Ok(false);
+            if self.is_cancelled().await? {
+                return Ok(false);
+            }
         }
         let (Some(length), Some(left)) = (self.record.array_length, left) else {
             return Ok(true);
@@ -361,13 +361,13 @@ impl<S: Source> Submission<S> {
     /// Makes a packet of the next items, and moves on behind it. It has as many as the plan says, or fewer where they
     /// would not fit.
     fn next_packet(&mut self) -> Result<()> {
+        if self.is_local && self.is_kept {
+            self.next_cut();
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         let codec = match shared.carrier.form() {
             Form::Wire(codec) => codec,
-            Form::Local if self.is_kept => {
-                self.next_cut();
-                return Ok(());
-            }
             Form::Local => Codec::default(),
         };
         let limit = self.queue.max_body().unwrap_or(usize::MAX);

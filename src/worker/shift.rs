@@ -165,7 +165,7 @@ async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<(Vec<Lane
             places
         }
     };
-    let cpu = definition.cpu(options.concurrency);
+    let cpu = definition.cpu(options.concurrency, options.here);
     let mut lanes = Vec::with_capacity(served.len());
     for stage in served {
         let Some(current) = definition.stage(stage) else {
