@@ -108,7 +108,10 @@ impl Case {
     fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();
         let largest = self.items / 2;
-        for size in PACKET_SIZES.into_iter().filter(|size| i64::from(*size) <= largest) {
+        for size in PACKET_SIZES
+            .into_iter()
+            .filter(|size| i64::from(*size) <= largest)
+        {
             settings.push(Setting {
                 packet_size: Some(size),
                 ..Setting::default()

@@ -28,7 +28,11 @@ fn main() -> Result<()> {
     match arguments.command {
         Some(Command::One(one)) => return measure_one(&one),
         Some(Command::Defaults) => {
-            println!("{}\n\n{}", machine::describe()?.join("\n"), defaults::table(job::calibrate())?);
+            println!(
+                "{}\n\n{}",
+                machine::describe()?.join("\n"),
+                defaults::table(job::calibrate())?
+            );
             return Ok(());
         }
         None => {}

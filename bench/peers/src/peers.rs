@@ -163,7 +163,7 @@ pub(crate) const PEERS: &[Peer] = &[
         omniqueue::prepare(job, CHUNK)
     }),
     peer("catchment", "catchment", EACH_AND_STREAM, |job| {
-        catchment::embedded(job, catchment::Travel::Json)
+        catchment::embedded(job, catchment::Travel::Json, None)
     }),
     peer("catchment-deployed", "catchment, deployed", EACH, |job| {
         catchment::deployed(job, catchment::Travel::Json, None)
@@ -173,7 +173,7 @@ pub(crate) const PEERS: &[Peer] = &[
         "catchment-postcard",
         "catchment, postcard",
         EACH_AND_STREAM,
-        |job| catchment::embedded(job, catchment::Travel::Postcard),
+        |job| catchment::embedded(job, catchment::Travel::Postcard, None),
     ),
     #[cfg(feature = "compact")]
     peer(
@@ -192,13 +192,28 @@ pub(crate) const PEERS: &[Peer] = &[
         })
     },
     peer("catchment-1", "catchment, concurrency 1", CORES, |job| {
-        catchment::deployed(job, catchment::Travel::Json, Some(1))
+        catchment::embedded(job, catchment::Travel::Json, Some(1))
     }),
     Peer {
         baseline: "catchment-1",
         ..peer("catchment-2", "catchment, concurrency 2", CORES, |job| {
-            catchment::deployed(job, catchment::Travel::Json, Some(2))
+            catchment::embedded(job, catchment::Travel::Json, Some(2))
         })
+    },
+    peer(
+        "catchment-deployed-1",
+        "catchment, deployed, concurrency 1",
+        CORES,
+        |job| catchment::deployed(job, catchment::Travel::Json, Some(1)),
+    ),
+    Peer {
+        baseline: "catchment-deployed-1",
+        ..peer(
+            "catchment-deployed-2",
+            "catchment, deployed, concurrency 2",
+            CORES,
+            |job| catchment::deployed(job, catchment::Travel::Json, Some(2)),
+        )
     },
 ];
 

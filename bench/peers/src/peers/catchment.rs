@@ -21,7 +21,7 @@ pub(super) enum Travel {
     Postcard,
 }
 
-pub(super) fn embedded(job: &Job, travel: Travel) -> Result<Run> {
+pub(super) fn embedded(job: &Job, travel: Travel, concurrency: Option<usize>) -> Result<Run> {
     let runtime = runtime()?;
     match job.kind {
         Kind::Sleep => {
@@ -31,14 +31,14 @@ pub(super) fn embedded(job: &Job, travel: Travel) -> Result<Run> {
             }))
         }
         Kind::Stream => {
-            let pipeline = computing(Double, job, travel);
+            let pipeline = computing(Double, job, travel, None);
             Ok(Box::new(move |input| {
                 let numbers = stream::iter(Double::items(input));
                 Ok(runtime.block_on(pipeline.run_stream(numbers))?)
             }))
         }
         _ => with_task!(job, |task| {
-            let pipeline = computing(task, job, travel);
+            let pipeline = computing(task, job, travel, concurrency);
             Ok(Box::new(move |input: &mut Input| {
                 Ok(runtime.block_on(pipeline.run(items(task, input)))?)
             }))
@@ -50,7 +50,7 @@ pub(super) fn deployed(job: &Job, travel: Travel, concurrency: Option<usize>) ->
     match job.kind {
         Kind::Sleep => submitting(Nap, &sleeping(travel), concurrency),
         _ => with_task!(job, |task| {
-            submitting(task, &computing(task, job, travel), concurrency)
+            submitting(task, &computing(task, job, travel, None), concurrency)
         }),
     }
 }
@@ -84,9 +84,15 @@ fn items<T: Task>(_: T, input: &mut Input) -> T::Items {
     T::items(input)
 }
 
-fn computing<T: Task>(task: T, job: &Job, travel: Travel) -> Pipeline<T::Item, i64, One> {
-    let stage = match job.kind {
-        Kind::Single => Stage::new().packet_size(1),
+fn computing<T: Task>(
+    task: T,
+    job: &Job,
+    travel: Travel,
+    concurrency: Option<usize>,
+) -> Pipeline<T::Item, i64, One> {
+    let stage = match (job.kind, concurrency) {
+        (Kind::Single, _) => Stage::new().packet_size(1),
+        (_, Some(concurrency)) => Stage::new().concurrency(concurrency),
         _ => Stage::new(),
     };
     let pipeline = Pipeline::new()
