@@ -1,5 +1,125 @@
-// Its examples need the AWS backends.
-#![cfg_attr(any(not(doctest), feature = "aws"), doc = include_str!("../README.md"))]
+//! Map/reduce pipelines on queues, inside one process or across many.
+//!
+//! A pipeline maps every item of an array or a stream, and combines the partial results until one
+//! is left. Queues carry the work; a scratchpad counts what has arrived. The crate is for a great
+//! many independent pieces of work (files to parse, images to convert, records to score) and one
+//! answer to get out of them, without a cluster or a scheduler.
+//!
+//! # Quick start
+//!
+//! Inside the calling process, with queues, scratchpad and workers that live as long as the run:
+//!
+//! ```
+//! use catchment::{Pipeline, Stage};
+//!
+//! #[tokio::main]
+//! async fn main() -> catchment::Result<()> {
+//!     let adder = Pipeline::new()
+//!         .map(|n: i64| n * 2).with(Stage::named("times_two"))
+//!         .reduce(|| 0, |sum, n| sum + n);
+//!
+//!     let sum = adder.run(1..=5).await?;
+//!     assert_eq!(sum, 30);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The same pipeline as a deployment, whose submitters and workers may be different processes:
+//!
+//! ```
+//! # use catchment::{Pipeline, Stage};
+//! use catchment::Backend;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> catchment::Result<()> {
+//! # let adder = Pipeline::new()
+//! #     .map(|n: i64| n * 2).with(Stage::named("times_two"))
+//! #     .reduce(|| 0, |sum, n| sum + n);
+//! let adder = adder.deploy("adder", Backend::memory())?; // or Backend::aws(&config)
+//! adder.provision().await?;                       // queues and tables: safe to repeat
+//! let run = adder.submit([1, 2, 3, 4, 5]).await?; // returns once every packet is on a queue
+//! let worker = adder.worker().start();            // as many processes as you like
+//! let sum = run.result().await?;                  // any process: adder.attach(run.id())
+//! worker.shutdown().await;                        // finishes what it holds, releases the rest
+//! # assert_eq!(sum, 30);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Vocabulary
+//!
+//! - A [`Pipeline`] is a definition: functions that map items, and a reduction that combines their
+//!   outputs. Misuse, such as a second reduction of one value, does not compile.
+//! - A *stage* is one step of it, with a queue of its own. [`Stage`] has its options: name,
+//!   concurrency, timeout, attempts, what to do with items that fail. [`Map`] and [`Combine`] are
+//!   stages with state of their own.
+//! - An *item* is one element of the input. A *packet* is what travels: a slice of consecutive
+//!   items, or a partial result.
+//! - A *run* is one submitted input, known by its [`ArrayId`]. [`Run`] is the handle on it: result,
+//!   status, failures, redrive, cancel.
+//! - A [`Deployment`] is a pipeline under a name, over a backend. Any process with the same
+//!   definition can submit to it, work for it, or inspect its runs.
+//! - A [`Backend`] is a [queue] service and a [scratchpad]; any queue goes with any scratchpad. The
+//!   module [`backends`] has those that come with the crate.
+//! - A [`Worker`] receives the stages' messages, runs their functions and acknowledges each message
+//!   once everything that it causes is durable.
+//! - A *dead letter* is a message that used up its attempts, kept with its error for a person:
+//!   [`DeadLetter`].
+//!
+//! # What it promises
+//!
+//! 1. **Every item contributes exactly once to the result**, whatever is delivered twice, late, out
+//!    of order, or to a worker that dies at any instruction. Your functions may run more than once;
+//!    their effect on the result may not.
+//! 2. **Nothing is lost silently.** An item that cannot be processed becomes a dead letter with its
+//!    error, and the run says so at once: waiting for a failed run ends. Once the cause is fixed,
+//!    [`Run::redrive`] completes it.
+//! 3. **The result does not depend on timing.** Partial results combine in item order, in a tree
+//!    whose shape follows from the input alone: an associative operator is enough, and the same
+//!    input gives the same bits, floating point too, however many workers ran.
+//! 4. **Empty input, all-filtered input, one item** all give a result.
+//!
+//! # What it is not
+//!
+//! - **Exactly-once execution.** Side effects of your functions may happen more than once. A
+//!   function that takes a [`Context`] gets the run and the item: together they are an idempotency
+//!   key.
+//! - **A scheduler.** It starts no processes and no machines: you start workers, and they find
+//!   their work on the queues.
+//! - **A stream processor.** A run has one result, once its input has ended. There are no windows,
+//!   and there is no reduction by key.
+//! - **The fastest way to add numbers on one machine.** If nothing has to be redelivered, counted
+//!   or moved to another process, a parallel iterator does less work per item.
+//!
+//! # Features
+//!
+//! None is on by default; [`Pipeline::run`] and [`Backend::memory`] need none.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `sqs`, `dynamodb`, `aws` | Amazon SQS, Amazon DynamoDB, and both with [`Backend::aws`][aws] |
+//! | `lambda` | stages as Lambda functions ([`Deployment::lambda`][lambda]); with `dynamodb`, SAM and CloudFormation templates ([`Deployment::template`][template]) |
+//! | `http` | a deployment's HTTP API as an `axum` router ([`Deployment::router`][http]) |
+//! | `postcard` | a compact binary format instead of JSON ([`Codec`]) |
+//! | `testing` | conformance suites and fault wrappers, for a new backend or an application's tests ([`testing`][testing]) |
+//!
+// Without a feature, its link leads to the type that would have the method.
+#![cfg_attr(feature = "aws", doc = "[aws]: Backend::aws")]
+#![cfg_attr(not(feature = "aws"), doc = "[aws]: Backend")]
+#![cfg_attr(feature = "lambda", doc = "[lambda]: Deployment::lambda")]
+#![cfg_attr(not(feature = "lambda"), doc = "[lambda]: Deployment")]
+#![cfg_attr(
+    all(feature = "lambda", feature = "dynamodb"),
+    doc = "[template]: Deployment::template"
+)]
+#![cfg_attr(
+    not(all(feature = "lambda", feature = "dynamodb")),
+    doc = "[template]: Deployment"
+)]
+#![cfg_attr(feature = "http", doc = "[http]: Deployment::router")]
+#![cfg_attr(not(feature = "http"), doc = "[http]: Deployment")]
+#![cfg_attr(feature = "testing", doc = "[testing]: crate::testing")]
+#![cfg_attr(not(feature = "testing"), doc = "[testing]: crate::backends")]
 #![forbid(unsafe_code)]
 
 mod array_id;
@@ -23,6 +143,8 @@ mod local;
 #[cfg(test)]
 mod model;
 mod packet;
+#[cfg(doctest)]
+mod pages;
 mod pipeline;
 mod protocol;
 mod rate;

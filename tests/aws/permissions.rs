@@ -1,4 +1,4 @@
-//! The README's table of permissions, held against the requests that everybody in it makes.
+//! The table of permissions in docs/aws.md, compared with the requests that each row's code makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::roles::{STAGES, texts, words};
 struct Table(BTreeMap<String, [BTreeSet<String>; 3]>);
 
 impl Table {
-    fn of_the_readme() -> Self {
-        let readme = include_str!("../../README.md");
-        let (_, table) = readme.split_once("**Permissions**").unwrap();
+    fn of_the_page() -> Self {
+        let page = include_str!("../../docs/aws.md");
+        let (_, table) = page.split_once("## Permissions").unwrap();
         let rows = table.lines().skip_while(|line| !line.starts_with('|'));
         let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
         Self(rows.map(row).collect())
@@ -41,7 +41,7 @@ fn row(line: &str) -> (String, [BTreeSet<String>; 3]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the emulators that scripts/test starts"]
-async fn the_table_in_the_readme_has_every_request() {
+async fn the_table_of_permissions_has_every_request() {
     let name = unique("permissions");
     let mut proxies = Vec::new();
     let mut open = async |who: &'static str| {
@@ -52,7 +52,7 @@ async fn the_table_in_the_readme_has_every_request() {
     };
     let provisions = open("provisions").await;
     let submits = open("submits").await;
-    let looks = open("waits, looks").await;
+    let looks = open("waits, inspects").await;
     let cancels = open("cancels").await;
     let redrives = open("lists dead letters, redrives").await;
     let mut workers = Vec::new();
@@ -103,7 +103,7 @@ async fn the_table_in_the_readme_has_every_request() {
     }
     provisions.deprovision(&name).await.unwrap();
 
-    let table = Table::of_the_readme();
+    let table = Table::of_the_page();
     let mut used: BTreeMap<&str, BTreeSet<(usize, String)>> = BTreeMap::new();
     for (who, proxy) in &proxies {
         for request in proxy.requests() {
