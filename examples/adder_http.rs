@@ -25,9 +25,9 @@
 //!
 //! **It asks nobody who they are.** It listens on 127.0.0.1 only, and a server for others puts authentication around the router.
 
-#[path = "adder/pipeline.rs"]
+#[path = "distributed/pipeline.rs"]
 mod pipeline;
-#[path = "adder/signals.rs"]
+#[path = "distributed/signals.rs"]
 mod signals;
 
 use std::net::{Ipv4Addr, SocketAddr};

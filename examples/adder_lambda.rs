@@ -9,9 +9,9 @@
 //! `CATCHMENT_DEPLOYMENT` is the deployment's name, `adder` by default; `RUST_LOG` asks for more of the log, or less.
 //! For tests: `ADDER_ITEMS_PER_SECOND` is how many numbers a container doubles in a second, so that there is too little time for them.
 
-#[path = "adder/api.rs"]
+#[path = "distributed/api.rs"]
 mod api;
-#[path = "adder/pipeline.rs"]
+#[path = "distributed/pipeline.rs"]
 mod pipeline;
 
 use std::process::ExitCode;

@@ -246,13 +246,14 @@ fn header(
         options.processors().flag(),
         options.built(name)?
     );
+    let stack = stack_name(name);
     let (kind, commands) = match template {
         Template::Sam => (
             "Sam",
             format!(
                 "\
 #   {build}
-#   sam deploy --template-file template.yaml --stack-name {name} --capabilities CAPABILITY_IAM --resolve-s3\n"
+#   sam deploy --template-file template.yaml --stack-name {stack} --capabilities CAPABILITY_IAM --resolve-s3\n"
             ),
         ),
         Template::CloudFormation => {
@@ -264,7 +265,7 @@ fn header(
                     "\
 #   {build}
 #   aws s3 cp {zip} s3://BUCKET/{key}
-#   aws cloudformation deploy --template-file template.yaml --stack-name {name} --capabilities CAPABILITY_IAM \\
+#   aws cloudformation deploy --template-file template.yaml --stack-name {stack} --capabilities CAPABILITY_IAM \\
 #     --parameter-overrides CodeBucket=BUCKET CodeKey={key}\n"
                 ),
             )
@@ -287,4 +288,14 @@ fn header(
 {open}# Deleting the stack deletes queues and tables with everything in them.
 "
     ))
+}
+
+/// The deployment's name as CloudFormation takes a stack's: letters, digits and hyphens, of which the first is a letter. It is
+/// never too long: a stack's name may have 128 characters, and a function's, which begins with the deployment's, 64.
+fn stack_name(deployment: &str) -> String {
+    let name = deployment.replace('_', "-");
+    match name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        true => name,
+        false => format!("stack-{name}"),
+    }
 }

@@ -145,22 +145,22 @@ def size(function: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--function", required=True)
-    parser.add_argument("--adder", required=True)
+    parser.add_argument("--distributed", required=True)
     parser.add_argument("--processes", type=int, default=10)
     options = parser.parse_args()
     if options.processes < 1:
         parser.error("--processes takes a number from 1")
     deployment = f"cold-{uuid.uuid4().hex[:8]}"
 
-    def adder(*arguments: str) -> str:
-        command = [options.adder, "--backend", "aws", "--name", deployment, *arguments]
+    def distributed(*arguments: str) -> str:
+        command = [options.distributed, "--backend", "aws", "--name", deployment, *arguments]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
-    adder("provision")
+    distributed("provision")
     # The first one is not counted: it finds the file system's cache cold.
     count = options.processes + 1
     numbers = [str(number) for number in range(count)]
-    run = adder("submit", *numbers, "--packet-size", "1").strip()
+    run = distributed("submit", *numbers, "--packet-size", "1").strip()
     sqs = boto3.client("sqs")
     url = sqs.get_queue_url(QueueName=f"{deployment}-{STAGE}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -171,16 +171,16 @@ def main() -> None:
         sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     # Every record counted: what is left is the reduction.
     with subprocess.Popen(
-        [options.adder, "--backend", "aws", "--name", deployment, "worker", "--stages", "sum"],
+        [options.distributed, "--backend", "aws", "--name", deployment, "worker", "--stages", "sum"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as worker:
-        result = adder("result", run).strip()
+        result = distributed("result", run).strip()
         worker.terminate()
     expected = str(2 * sum(range(count)))
     if result != expected:
         sys.exit(f"cold-start: the result of the records is {result}, and should be {expected}")
-    adder("deprovision", deployment)
+    distributed("deprovision", deployment)
 
     print(f"binary: {size(options.function)}")
     for what, column in (("init (start to asking for the first invocation)", 0), ("first record (start to its answer)", 1)):

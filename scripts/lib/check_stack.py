@@ -1,7 +1,7 @@
 """Makes the adder's CloudFormation stack on an emulator, and runs the adder on what it made.
 
-Its one argument is the adder's program. The mappings are made with Receive=false: the emulator runs functions in Docker, and one that
-cannot run would take the messages away from the worker that does the work here.
+Its one argument is the program of the example `distributed`. The mappings are made with Receive=false: the emulator runs functions
+in Docker, and one that cannot run would take the messages away from the worker that does the work here.
 """
 
 import io
@@ -32,11 +32,11 @@ EXPECTED = {
 }
 
 
-def adder(*arguments, backend=("--backend", "aws")):
+def distributed(*arguments, backend=("--backend", "aws")):
     command = [sys.argv[1], *backend, "--name", NAME, *arguments]
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
     # Of those that ask AWS, one line with what was asked. Anything else is a warning.
-    expect(f"adder {arguments[0]}: lines on standard error", len(backend) // 2, len(ended.stderr.splitlines()))
+    expect(f"distributed {arguments[0]}: lines on standard error", len(backend) // 2, len(ended.stderr.splitlines()))
     return ended.stdout
 
 
@@ -51,7 +51,7 @@ def client(service):
 
 
 def main():
-    template = adder("template", "--format", "cloudformation", backend=())
+    template = distributed("template", "--format", "cloudformation", backend=())
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("bootstrap", "#!/bin/sh\n")
@@ -100,13 +100,13 @@ def check(stacks, template):
     # The worker serves the stages; nobody has called `provision`.
     worker = subprocess.Popen([sys.argv[1], "--backend", "aws", "--name", NAME, "worker"])
     try:
-        run = adder("submit", "1", "2", "3", "4", "5").strip()
-        expect("adder result", "30\n", adder("result", run))
+        run = distributed("submit", "1", "2", "3", "4", "5").strip()
+        expect("distributed result", "30\n", distributed("result", run))
     finally:
         worker.terminate()
         worker.wait(timeout=60)
     let_items_expire(template)
-    changes = adder("provision").splitlines()
+    changes = distributed("provision").splitlines()
     expect("what provision looks at", 6, len(changes))
     for change in changes:
         resource, _, action = change.rpartition(": ")

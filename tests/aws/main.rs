@@ -7,12 +7,12 @@
     clippy::indexing_slicing
 )]
 
-mod adder;
 #[cfg(feature = "http")]
 mod adder_http;
 mod codec;
 mod common;
 mod conformance;
+mod distributed;
 mod fake;
 mod outage;
 #[cfg(feature = "lambda")]

@@ -37,12 +37,16 @@ fn invoices(visibility: u64) -> Deployment<String, u64> {
 }
 
 fn adder(stage: Stage) -> Deployment<i64, i64> {
+    named("adder", stage)
+}
+
+fn named(name: &str, stage: Stage) -> Deployment<i64, i64> {
     Pipeline::new()
         .map(|n: i64| n * 2)
         .with(stage)
         .reduce(|| 0, |a, b| a + b)
         .with(Stage::named("sum"))
-        .deploy("adder", Backend::memory())
+        .deploy(name, Backend::memory())
         .unwrap()
 }
 
@@ -127,6 +131,26 @@ fn the_head_says_what_builds_the_code_that_the_template_looks_for() {
     let copy = "aws s3 cp target/lambda/sums/bootstrap.zip s3://BUCKET/sums.zip";
     assert_eq!(commands[1], copy);
     assert_eq!(code, "sums.zip");
+}
+
+/// CloudFormation takes `[a-zA-Z][-a-zA-Z0-9]*`, and a deployment's name may have underscores, and anything at its start.
+#[test]
+fn the_head_names_a_stack_as_cloudformation_allows() {
+    for (deployment, stack) in [
+        ("adder", "adder"),
+        ("My-adder2", "My-adder2"),
+        ("my_adder", "my-adder"),
+        ("2024_adder", "stack-2024-adder"),
+        ("_adder", "stack--adder"),
+        ("-", "stack--"),
+    ] {
+        for template in [Template::Sam, Template::CloudFormation] {
+            let text = named(deployment, Stage::named("times_two")).template(template);
+            let text = text.unwrap();
+            let option = format!(" --stack-name {stack} ");
+            assert!(text.contains(&option), "{deployment}: {text}");
+        }
+    }
 }
 
 #[test]

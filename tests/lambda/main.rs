@@ -8,7 +8,7 @@
     clippy::indexing_slicing
 )]
 
-#[path = "../../examples/adder/api.rs"]
+#[path = "../../examples/distributed/api.rs"]
 mod api;
 #[cfg(feature = "aws")]
 #[path = "../aws/common.rs"]

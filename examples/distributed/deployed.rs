@@ -1,4 +1,4 @@
-//! With a subcommand: one part of a deployment, whose other parts are other processes.
+//! The subcommands that need a backend: one part of a deployment, whose other parts are other processes.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -62,7 +62,8 @@ async fn aws() -> Result<Backend, Usage> {
 #[cfg(not(feature = "aws"))]
 async fn aws() -> Result<Backend, Usage> {
     Err(Usage(
-        "built without the feature `aws`: cargo run --features aws --example adder -- …".into(),
+        "built without the feature `aws`: cargo run --features aws --example distributed -- …"
+            .into(),
     ))
 }
 

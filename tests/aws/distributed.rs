@@ -1,4 +1,4 @@
-//! The example `adder` as a user runs it: each command a process of its own, killed now and then.
+//! The example `distributed` as a user runs it: each command a process of its own, killed now and then.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::common::{Tables, ministack, unique};
 
 const BUILD: &str =
-    "build it with: cargo build --features aws,http --example adder --example adder_http";
+    "build it with: cargo build --features aws,http --example distributed --example adder_http";
 
 /// Longer than anything here may take, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -94,7 +94,7 @@ impl Adder {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
-        self.example("adder", arguments)
+        self.example("distributed", arguments)
     }
 
     /// One of the adder's programs.
@@ -169,7 +169,7 @@ impl Adder {
         assert_eq!(ended.status.code(), Some(code), "{ended:?}");
         assert_eq!(ended.out, "", "{ended:?}");
         assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
-        assert!(ended.err.starts_with("adder: "), "{ended:?}");
+        assert!(ended.err.starts_with("distributed: "), "{ended:?}");
         println!("{}", ended.err.trim_end());
         ended.err
     }
@@ -466,7 +466,7 @@ fn what_is_missing_is_said_in_a_line() {
         assert_eq!(worker.status.code(), Some(1), "{worker:?}");
         let last = worker.err.lines().last().unwrap();
         assert!(
-            last.starts_with("adder: ") && last.contains(problem),
+            last.starts_with("distributed: ") && last.contains(problem),
             "{worker:?}"
         );
     }
@@ -478,8 +478,15 @@ fn what_is_missing_is_said_in_a_line() {
     }
     let refusal = adder.refusal(&["deprovision", "another"], 1);
     assert!(refusal.contains(&adder.name), "{refusal}");
-    let refusal = adder.refusal(&["--backend", "memory", "status", "x"], 2);
-    assert!(refusal.contains("memory"), "{refusal}");
+    for (arguments, problem) in [
+        (["--backend", "memory", "status", "x"].as_slice(), "memory"),
+        (&["submit", "1", "two"], "two"),
+        (&["1", "2"], "subcommand"),
+        (&[], "subcommand"),
+    ] {
+        let refusal = adder.refusal(arguments, 2);
+        assert!(refusal.contains(problem), "{refusal}");
+    }
 
     adder.has_credentials = false;
     for command in [["provision"].as_slice(), &["submit", "1"], &["result", "x"]] {

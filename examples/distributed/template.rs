@@ -1,4 +1,4 @@
-//! `adder template`: what makes everything on AWS. It needs neither credentials nor a region.
+//! `distributed template`: what makes everything on AWS. It needs neither credentials nor a region.
 
 use catchment::BoxError;
 
@@ -28,6 +28,6 @@ pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
 
 #[cfg(not(all(feature = "aws", feature = "lambda")))]
 pub(crate) fn print(_format: Format, _options: &Options) -> Result<(), BoxError> {
-    let problem = "built without the features `aws` and `lambda`: cargo run --features aws,lambda --example adder -- template";
+    let problem = "built without the features `aws` and `lambda`: cargo run --features aws,lambda --example distributed -- template";
     Err(crate::arguments::Usage(problem.into()).into())
 }

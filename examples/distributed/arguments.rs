@@ -3,12 +3,13 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
-#[command(about = "Doubles numbers and adds them up")]
+#[command(
+    about = "Doubles numbers and adds them up, each part in a process of its own",
+    override_usage = "distributed [OPTIONS] <COMMAND>"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    #[command(flatten)]
-    pub(crate) input: Input,
     #[command(flatten)]
     pub(crate) options: Options,
 }
@@ -64,32 +65,20 @@ pub(crate) enum Command {
 /// The array.
 #[derive(Args)]
 pub(crate) struct Input {
-    /// The numbers to add up [default: 1 2 3 4 5]
-    #[arg(allow_negative_numbers = true)]
+    /// The numbers to add up
+    #[arg(default_values_t = [1, 2, 3, 4, 5], allow_negative_numbers = true)]
     pub(crate) numbers: Vec<i64>,
-    /// Streams the numbers 1 to N instead; without a subcommand, says how fast and in how much memory.
+    /// Streams the numbers 1 to N instead.
     #[arg(long, value_name = "N", conflicts_with = "numbers")]
     pub(crate) count: Option<i64>,
 }
 
 impl Input {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.numbers.is_empty() && self.count.is_none()
-    }
-
-    /// The numbers that were given.
-    pub(crate) fn numbers(self) -> Vec<i64> {
-        match self.numbers.is_empty() {
-            true => (1..=5).collect(),
-            false => self.numbers,
-        }
-    }
-
-    /// Whatever was asked for, one by one: the numbers up to a large N are never in memory together.
+    /// The numbers one by one: those up to a large N are never in memory together.
     pub(crate) fn items(self) -> Box<dyn Iterator<Item = i64>> {
         match self.count {
             Some(count) => Box::new(1..=count),
-            None => Box::new(self.numbers().into_iter()),
+            None => Box::new(self.numbers.into_iter()),
         }
     }
 }

@@ -1,30 +1,24 @@
-//! Doubles numbers and adds them up: the whole of map and reduce on a page, and how a deployment of it is run.
+//! The adder as a deployment: each command is a process of its own, and they meet in Amazon SQS and DynamoDB.
 //!
 //! ```text
-//! cargo run --example adder                              [1, 2, 3, 4, 5] -> 30
-//! cargo run --example adder -- 10 20 30                  [10, 20, 30] -> 120
-//! cargo run --release --example adder -- --count 10000000
+//! alias distributed='cargo run --features aws --example distributed -- --backend aws'
+//! distributed provision                                  queues and tables
+//! distributed worker                                     any number of them, here or elsewhere
+//! id=$(distributed submit --count 100000)
+//! distributed result $id                                 10000100000
+//! distributed deprovision adder
 //! ```
 //!
-//! With a subcommand each part is a process of its own, which meets the others in Amazon SQS and DynamoDB:
+//! `distributed template` prints a template of everything on AWS, with a Lambda function for each stage (feature
+//! `lambda`).
 //!
-//! ```text
-//! alias adder='cargo run --features aws --example adder -- --backend aws'
-//! adder provision                                        queues and tables
-//! adder worker                                           any number of them, here or elsewhere
-//! id=$(adder submit --count 100000)
-//! adder result $id                                       10000100000
-//! adder deprovision adder
-//! ```
+//! `status`, `dead-letters`, `redrive` and `cancel` are for the rest of a run's life. `distributed worker --limit 100`
+//! fails numbers above 100. After `distributed redrive`, a worker without a limit completes such a run.
 //!
-//! `adder template` prints what makes all of it on AWS, with a Lambda function for each stage (feature `lambda`).
-//!
-//! `status`, `dead-letters`, `redrive` and `cancel` are for the rest of a run's life. `adder worker --limit 100` cannot
-//! do numbers above 100: a run that it has failed is completed by a worker without a limit, after `adder redrive`.
+//! The example `adder` is the same pipeline inside one process.
 
 mod arguments;
 mod deployed;
-mod embedded;
 mod pipeline;
 mod signals;
 mod template;
@@ -36,7 +30,7 @@ use std::time::Duration;
 use catchment::{BoxError, One, Pipeline, Stage};
 use clap::Parser;
 
-use arguments::{Arguments, BackendName, Command, Tuning, Usage};
+use arguments::{Arguments, Command, Tuning, Usage};
 
 /// The numbers go in, their doubled sum comes out. `limit` is the largest number that can be done here, if there is one.
 fn pipeline(tuning: &Tuning, limit: Option<i64>) -> Pipeline<i64, i64, One> {
@@ -64,7 +58,7 @@ async fn main() -> ExitCode {
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("adder: {}", describe(error.as_ref()));
+            eprintln!("distributed: {}", describe(error.as_ref()));
             match error.is::<Usage>() {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
@@ -73,21 +67,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), BoxError> {
-    let Arguments {
-        command,
-        input,
-        options,
-    } = arguments;
-    match (command, options.backend) {
-        (Some(_), _) if !input.is_empty() => {
-            Err(Usage("numbers and --count stand behind `submit`".into()).into())
-        }
-        (Some(Command::Template { format }), _) => template::print(format, &options),
-        (Some(command), _) => deployed::run(command, options).await,
-        (None, BackendName::Memory) => embedded::run(input, &options.tuning).await,
-        (None, BackendName::Aws) => Err(Usage(
-            "--backend aws needs a subcommand, such as `provision` or `submit`: without one, everything is done in this process's memory".into(),
+async fn run(Arguments { command, options }: Arguments) -> Result<(), BoxError> {
+    match command {
+        Some(Command::Template { format }) => template::print(format, &options),
+        Some(command) => deployed::run(command, options).await,
+        None => Err(Usage(
+            "it needs a subcommand, such as `provision` or `submit`: --help lists them, and the example `adder` does everything in one process".into(),
         )
         .into()),
     }
@@ -103,7 +88,8 @@ fn explain(error: &clap::Error) -> ! {
     let problem = text.lines().map(str::trim);
     let problem: Vec<&str> = problem.take_while(|line| !line.is_empty()).collect();
     let problem = problem.join(" ");
-    eprintln!("adder: {}", problem.trim_start_matches("error: "));
+    let problem = problem.trim_start_matches("error: ");
+    eprintln!("distributed: {problem}: --help says what it takes");
     std::process::exit(2)
 }
 

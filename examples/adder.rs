@@ -1,0 +1,79 @@
+//! Doubles numbers and adds them up.
+//!
+//! ```text
+//! cargo run --example adder                              [1, 2, 3, 4, 5] -> 30
+//! cargo run --example adder -- 10 20 30                  [10, 20, 30] -> 120
+//! cargo run --release --example adder -- --count 10000000
+//! ```
+//!
+//! The example `distributed` runs such a pipeline as separate processes, over Amazon SQS and DynamoDB.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use catchment::{Permanent, Pipeline, permanent};
+use clap::Parser;
+
+/// Doubles numbers and adds them up.
+#[derive(Parser)]
+struct Arguments {
+    #[arg(default_values_t = [1, 2, 3, 4, 5], allow_negative_numbers = true)]
+    numbers: Vec<i64>,
+    /// Streams the numbers 1 to N instead, and prints the sum, the speed and the peak memory.
+    #[arg(long, value_name = "N", conflicts_with = "numbers")]
+    count: Option<u32>,
+}
+
+async fn run(Arguments { numbers, count }: Arguments) -> catchment::Result<()> {
+    let adder = Pipeline::new().try_map(double).try_reduce(|| 0, add);
+    let Some(count) = count else {
+        let sum = adder.run(numbers.clone()).await?;
+        println!("{numbers:?} -> {sum}");
+        return Ok(());
+    };
+    let begin = Instant::now();
+    let sum = adder.run(1..=i64::from(count)).await?;
+    let speed = f64::from(count) / begin.elapsed().as_secs_f64();
+    println!("{sum}\n{speed:.0} items per second");
+    if let Some(mebibytes) = peak_memory() {
+        println!("{mebibytes:.1} MiB peak memory");
+    }
+    Ok(())
+}
+
+/// An overflow is a permanent error: it is not retried.
+fn double(n: i64) -> Result<i64, Permanent> {
+    n.checked_mul(2)
+        .ok_or_else(|| permanent(format!("{n} * 2 overflows")))
+}
+
+fn add(sum: i64, n: i64) -> Result<i64, Permanent> {
+    sum.checked_add(n)
+        .ok_or_else(|| permanent(format!("{sum} + {n} overflows")))
+}
+
+/// Only Linux reports it.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.split_once("VmHWM:")?.1.split_whitespace().next()?;
+    Some(peak.parse::<f64>().ok()? / 1024.0)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help) if !help.use_stderr() => help.exit(),
+        Err(error) => {
+            let text = error.to_string();
+            let problem = text.lines().next().unwrap_or_default();
+            eprintln!("{problem}: give whole numbers, or --count N");
+            return ExitCode::from(2);
+        }
+    };
+    let Err(error) = run(arguments).await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
