@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::error::Result;
+use crate::core::error::Result;
 
 /// The most entries that wait for each other. Backends split further to their services' limits.
 const MAX_BATCH: usize = 256;
@@ -258,14 +258,14 @@ fn only<R>(answer: Result<Vec<R>>) -> Result<R, String> {
             .into_iter()
             .next()
             .ok_or_else(|| "the call did not answer".to_owned()),
-        Err(error) => Err(crate::error::describe(&error)),
+        Err(error) => Err(crate::core::error::describe(&error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use crate::core::error::Error;
 
     const SECOND: Duration = Duration::from_secs(1);
 

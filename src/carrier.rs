@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{Codec, Form};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::local::{OneOf, Tickets};
 use crate::packet::{Message, Parcel};
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::local;
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
@@ -264,6 +264,6 @@ mod tests {
         bytes.push(0);
         let payload = Payload::Encoded(Codec::Postcard, bytes.into());
         let error = decode::<i64>(&payload, "packet 3").unwrap_err();
-        assert!(crate::error::describe(&error).contains("left over"));
+        assert!(crate::core::error::describe(&error).contains("left over"));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::clock::after;
+use crate::core::clock::after;
 use crate::stage::panicked;
 
 /// Threads that this process can run at once. Asked for once: where there are control groups, several files are read.

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::packet::{ArrayId, Message};
+use crate::core::id::ArrayId;
+use crate::packet::Message;
 use crate::queue::BuriedMessage;
 use crate::scratchpad::Attempt;
 

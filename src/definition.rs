@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::carrier::Carrier;
+use crate::core::error::{Error, Result};
 use crate::cpu::Cpu;
-use crate::error::{Error, Result};
 use crate::packet::{Parcel, Work};
 use crate::stage::{CombineStep, Execution, MapStep, OnFailure, Place, Stage, StageOptions};
 

@@ -9,13 +9,13 @@ use tokio::sync::OnceCell;
 
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
 use crate::carrier::Carrier;
-use crate::change::Change;
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
+use crate::core::requests::Requests;
 use crate::dead_letter::DeadLetter;
 use crate::definition::{Definition, Extract, queue_name};
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
 use crate::queue::{Queue, Queues};
-use crate::requests::Requests;
 use crate::run::Run;
 use crate::scratchpad::Scratchpad;
 use crate::stage::Data;

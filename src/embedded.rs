@@ -5,9 +5,9 @@ use std::task::Poll;
 
 use futures::Stream;
 
+use crate::core::error::Result;
+use crate::core::id::ArrayId;
 use crate::deployment::Deployment;
-use crate::error::Result;
-use crate::packet::ArrayId;
 use crate::stage::Data;
 use crate::submit::{Source, Submission};
 use crate::worker::Worker;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::core::retry::{persist, retry};
 use crate::queue::{Delivery, Queue};
-use crate::retry::{persist, retry};
 
 /// How often handing back is tried where there is not much time: the visibility timeout does it otherwise.
 pub(crate) const ATTEMPTS: u32 = 3;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::error::describe;
+use crate::core::error::describe;
 use crate::local::OneOf;
 use crate::queue::{Queue, Receipt};
 use crate::worker::Stop;

@@ -12,10 +12,10 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
+use crate::core::error::{Error, Result};
 use crate::cpu::cores;
 use crate::definition::queue_name;
 use crate::deployment::Shared;
-use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 use crate::queue::Queue;
 use crate::seam::Seam;

@@ -2,19 +2,15 @@
 #![cfg_attr(any(not(doctest), feature = "aws"), doc = include_str!("../README.md"))]
 #![forbid(unsafe_code)]
 
-mod array_id;
 mod batch;
 mod carrier;
-mod change;
-mod clock;
 mod codec;
+mod core;
 mod cpu;
-mod cut;
 mod dead_letter;
 mod definition;
 mod deployment;
 mod embedded;
-mod error;
 mod hand_back;
 mod heartbeat;
 #[cfg(feature = "lambda")]
@@ -26,15 +22,12 @@ mod packet;
 mod pipeline;
 mod protocol;
 mod rate;
-mod requests;
-mod retry;
 mod run;
 mod seam;
 mod stage;
 mod submit;
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 mod template;
-mod tree;
 mod worker;
 
 pub mod backends;
@@ -45,16 +38,17 @@ pub mod scratchpad;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use change::{Action, Change};
+pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
+pub use crate::core::id::ArrayId;
+pub use crate::core::provision::{Action, Change};
+pub use crate::core::requests::Requests;
 pub use codec::Codec;
 pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
-pub use error::{BoxError, Error, Permanent, Result, permanent};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
-pub use packet::{ArrayId, Packet, PacketId};
+pub use packet::{Packet, PacketId};
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
-pub use requests::Requests;
 pub use run::{Outcome, Run, RunState, Status};
 pub use scratchpad::Failure;
 pub use stage::{

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use crate::array_id::ArrayId;
 use crate::codec::{Codec, Payload};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 use crate::scratchpad::GroupId;
-use crate::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::carrier::Carrier;
 use crate::codec::{self, Codec};
+use crate::core::error::{BoxError, Error, Result};
 use crate::definition::{Definition, DraftStage, Extract, StageKind};
 use crate::deployment::{Backend, Deployment};
 use crate::embedded;
-use crate::error::{BoxError, Error, Result};
 use crate::packet::Parcel;
 use crate::stage::{
     Async, Collect, Combine, Context, Count, Data, Discard, Encode, Execution, FilterFn,

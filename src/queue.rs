@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::change::Change;
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::core::provision::Change;
 
 /// How long a received message stays hidden from other receivers unless told otherwise.
 pub const DEFAULT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -8,16 +8,17 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::retry::persist;
+use crate::core::tree::Tree;
 use crate::dead_letter::DeadLetter;
 use crate::definition::Extract;
 use crate::deployment::Shared;
-use crate::error::{Error, Result};
 use crate::local::OneOf;
-use crate::packet::{ArrayId, Parcel};
+use crate::packet::Parcel;
 use crate::queue::Queue;
-use crate::retry::persist;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
-use crate::tree::Tree;
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::change::Change;
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
-use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
+use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

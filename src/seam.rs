@@ -8,11 +8,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use crate::batch::{Batcher, Linger};
+use crate::core::error::{Error, Result, describe};
+use crate::core::retry::persist;
 use crate::deployment::Shared;
-use crate::error::{Error, Result, describe};
 use crate::packet::Message;
 use crate::queue::Receipt;
-use crate::retry::persist;
 use crate::scratchpad::{Arrival, GroupId};
 
 /// How long an acknowledgement waits for others. Heartbeats hold the message meanwhile.

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::BoxError;
-use crate::packet::ArrayId;
+use crate::core::error::BoxError;
+use crate::core::id::ArrayId;
 
 pub(crate) use blocking::panicked;
 pub(crate) use execute::{

@@ -15,16 +15,17 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::codec::{self, Codec, Form, Payload};
+use crate::core::error::{Error, Result, describe};
+use crate::core::id::ArrayId;
+use crate::core::retry::retry;
+use crate::core::tree::Tree;
 use crate::deployment::Shared;
-use crate::error::{Error, Result, describe};
 use crate::local;
-use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, Work};
+use crate::packet::{MapWork, Message, Packet, PacketId, Work};
 use crate::protocol::now;
 use crate::queue::Queue;
-use crate::retry::retry;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::{Data, Execution};
-use crate::tree::Tree;
 use together::Cuts;
 pub(crate) use together::MESSAGE_BYTES;
 

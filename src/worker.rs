@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 
 pub(crate) use crew::Stop;
 
+use crate::core::error::{Error, Result};
 use crate::cpu::cores;
 use crate::deployment::Shared;
-use crate::error::{Error, Result};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);

@@ -29,10 +29,10 @@ pub(crate) use self::{
     runs::FAILURE_MARK,
 };
 use super::aws::{self, CountRequests};
-use crate::change::Change;
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
-use crate::requests::Requests;
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
+use crate::core::requests::Requests;
 use crate::scratchpad::{
     Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
     RunSnapshot, Scratchpad,

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::core::id::ArrayId;
 use crate::dead_letter::DeadLetter;
-use crate::packet::ArrayId;
 use crate::run::{Outcome, Status};
 use crate::scratchpad::{Attempt, Failure};
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::records::{Record, Records};
 use super::{Engine, Inner};
-use crate::error::describe;
+use crate::core::error::describe;
 use crate::hand_back::{self, Parting};
 use crate::protocol::{Answer, Holder};
 use crate::queue::{Delivery, Queue};

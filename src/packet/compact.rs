@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ArrayId, Kind, PacketId, Wire};
 use crate::codec::{Codec, Payload};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// The first byte. JSON text never begins with it.
 pub(super) const MARK: u8 = 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::packet::ArrayId;
+use crate::core::id::ArrayId;
 use crate::seam::Seam;
 
 /// Runs remembered before those not looked up lately are dropped.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{Protocol, Reduction, Step, Task, refused, seam};
 use crate::codec::Payload;
+use crate::core::id::ArrayId;
+use crate::core::tree;
 use crate::definition::StageKind;
-use crate::packet::{ArrayId, Message, PacketId, Parcel, ReduceWork, Work};
+use crate::packet::{Message, PacketId, Parcel, ReduceWork, Work};
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, Failures, Input, ItemFailure, Leniency, OnFailure};
-use crate::tree;
 
 impl Protocol {
     /// As [`step`](Self::step) for each, with one look at each run.

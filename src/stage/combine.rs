@@ -10,8 +10,8 @@ use super::blocking::{panicked, ready};
 use super::execute::{Computation, Computed, Output};
 use super::{Combine, CombineStep, Context, Fold, ItemFailure, Limits};
 use crate::codec::{self, Form, Payload};
+use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
 use crate::cpu::{Job, timed_out};
-use crate::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
 
 struct CombineJob<C> {
     combine: Arc<C>,

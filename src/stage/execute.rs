@@ -162,7 +162,7 @@ pub(crate) trait CombineStep: Send + Sync {
     ) -> Computed;
 
     /// The reduced value as a packet for a stage that finishes it.
-    fn list_of_one(&self, value: &Payload) -> crate::error::Result<Payload>;
+    fn list_of_one(&self, value: &Payload) -> crate::core::error::Result<Payload>;
 }
 
 /// A map stage that does not know yet what becomes of its outputs.

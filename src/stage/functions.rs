@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 
 use super::{Combine, Context, Data, Emitter, Execution, Items, Map};
-use crate::error::BoxError;
+use crate::core::error::BoxError;
 
 /// A closure with the types it takes and gives. `fn(I) -> O` keeps it `Send` and `Sync`
 /// whatever those types are.

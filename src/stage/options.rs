@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 use crate::cpu::cores;
 use crate::queue::{DEFAULT_VISIBILITY_TIMEOUT, QueueOptions};
-use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
 pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
 const DEFAULT_FAN_IN: u32 = 32;

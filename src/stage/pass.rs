@@ -17,8 +17,8 @@ use super::together::Together;
 use super::yields::Yields;
 use super::{Execution, Map, Progress, Sink};
 use crate::codec::{self, Payload};
+use crate::core::error::{BoxError, describe, is_permanent};
 use crate::cpu::{Ended, Job, timed_out};
-use crate::error::{BoxError, describe, is_permanent};
 use crate::packet::unit_of;
 
 /// One source item of the packet that failed, or, without a unit, the packet as a whole.

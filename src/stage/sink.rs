@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::together::{Patience, Together};
 use super::{Combine, Context, Data, Execution, Items, Progress};
 use crate::codec::{self, Form, Payload};
-use crate::error::BoxError;
+use crate::core::error::BoxError;
 use async_trait::async_trait;
 use futures::FutureExt;
 
@@ -97,7 +97,7 @@ impl<O: Data> Sink<O> for Only {
     ) -> Result<Payload, SinkError> {
         match (outputs.len(), outputs.pop()) {
             (1, Some(value)) => codec::encode(value, form, "the result").map_err(SinkError::whole),
-            (count, _) => Err(SinkError::whole(crate::error::permanent(format!(
+            (count, _) => Err(SinkError::whole(crate::core::error::permanent(format!(
                 "the stage that finishes the result must make one value of it, and made {count}"
             )))),
         }
@@ -207,11 +207,11 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
             .await?;
         if !whole || partials.len() < ends.len() {
             let encode = |partial| codec::encode(partial, form, what);
-            let each: crate::error::Result<_> = partials.into_iter().map(encode).collect();
+            let each: crate::core::error::Result<_> = partials.into_iter().map(encode).collect();
             return each.map(Together::Apart).map_err(SinkError::whole);
         }
         let sent = |partial| codec::sent(partial, form, what);
-        let partials: crate::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
+        let partials: crate::core::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
         let partials = partials.map_err(SinkError::whole)?;
         // A reduction that fails does so at its own stage.
         let combine = AssertUnwindSafe(self.0.combine(partials, context));

@@ -12,8 +12,8 @@
 use bytes::Bytes;
 
 use crate::codec::Codec;
+use crate::core::error::describe;
 use crate::dead_letter::DeadLetter;
-use crate::error::describe;
 use crate::packet::{Message, Parcel};
 use crate::queue::{BuriedMessage, Receipt};
 use crate::scratchpad::RunRecord;

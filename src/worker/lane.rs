@@ -8,10 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::prefetch::Prefetch;
+use crate::core::error::{Result, describe};
 use crate::cpu::Cpu;
 use crate::definition::StageDefinition;
 use crate::deployment::Shared;
-use crate::error::{Result, describe};
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::local::OneOf;
 use crate::queue::{Delivery, Queue};

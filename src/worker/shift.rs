@@ -15,15 +15,15 @@ use tokio::time::Instant;
 use super::Options;
 use super::crew::Crew;
 use super::lane::{Held, Lane};
+use crate::core::error::{Result, describe};
+use crate::core::retry::{persist, retry};
 use crate::cpu::Cpu;
 use crate::deployment::Shared;
-use crate::error::{Result, describe};
 use crate::hand_back::{self, ATTEMPTS, Parting};
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::local::OneOf;
 use crate::protocol::{Answer, Holder, Protocol};
 use crate::queue::{Delivery, Queue, Receipt};
-use crate::retry::{persist, retry};
 use crate::seam::Seam;
 use crate::stage::Limits;
 

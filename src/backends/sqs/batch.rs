@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Named, SERVICE};
 use crate::backends::aws;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::stage::Backoff;
 
 /// Messages a request.

@@ -1,6 +1,6 @@
 //! The one public error type.
 
-use crate::packet::ArrayId;
+use crate::core::id::ArrayId;
 use crate::scratchpad::Failure;
 
 /// A boxed error, as functions of an application may return: anything that converts with `?`,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// The id of an array, and so of a run: a random UUID, or a key of the caller's.
 ///

@@ -1,0 +1,10 @@
+//! What everything else is made of: ids, errors, the arithmetic of a run. It knows nothing of the rest of the crate.
+
+pub(crate) mod clock;
+pub(crate) mod cut;
+pub(crate) mod error;
+pub(crate) mod id;
+pub(crate) mod provision;
+pub(crate) mod requests;
+pub(crate) mod retry;
+pub(crate) mod tree;
