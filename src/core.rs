@@ -3,6 +3,8 @@
 pub(crate) mod clock;
 pub(crate) mod cut;
 pub(crate) mod error;
+pub(crate) mod failure;
+pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod provision;
 pub(crate) mod requests;

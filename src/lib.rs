@@ -39,7 +39,8 @@ pub mod scratchpad;
 pub mod testing;
 
 pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
-pub use crate::core::id::ArrayId;
+pub use crate::core::failure::Failure;
+pub use crate::core::id::{ArrayId, PacketId};
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
 pub use codec::Codec;
@@ -47,10 +48,9 @@ pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
-pub use packet::{Packet, PacketId};
+pub use packet::Packet;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use run::{Outcome, Run, RunState, Status};
-pub use scratchpad::Failure;
 pub use stage::{
     Backoff, Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage,
 };

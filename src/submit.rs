@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use crate::codec::{self, Codec, Form, Payload};
 use crate::core::error::{Error, Result, describe};
-use crate::core::id::ArrayId;
+use crate::core::id::{ArrayId, PacketId};
 use crate::core::retry::retry;
 use crate::core::tree::Tree;
 use crate::deployment::Shared;
 use crate::local;
-use crate::packet::{MapWork, Message, Packet, PacketId, Work};
+use crate::packet::{MapWork, Message, Packet, Work};
 use crate::protocol::now;
 use crate::queue::Queue;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};

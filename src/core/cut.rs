@@ -1,12 +1,23 @@
 //! How an array is cut into packets: pure arithmetic.
 
-use crate::scratchpad::PacketPlan;
+use serde::{Deserialize, Serialize};
 
 /// Up to this many items each has a packet of its own; beyond, this many packets are aimed at: they keep
 /// a thousand workers busy.
 const PACKETS: u64 = 1_000;
 /// The most items of a packet unless `packet_size` says otherwise.
 const LARGEST: u64 = 1_024;
+
+/// How an array is cut into packets: packet i is packet i however often it is submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PacketPlan {
+    /// Every packet but the last has this many items.
+    Fixed(u32),
+    /// The length is not known beforehand: a packet that begins at item `n` has as many items as
+    /// if `n` were the length.
+    Growing,
+}
 
 /// Items a packet of an array of this length has by default.
 fn size_for(length: u64) -> u32 {

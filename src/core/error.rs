@@ -1,7 +1,7 @@
 //! The one public error type.
 
-use crate::core::id::ArrayId;
-use crate::scratchpad::Failure;
+use super::failure::Failure;
+use super::id::ArrayId;
 
 /// A boxed error, as functions of an application may return: anything that converts with `?`,
 /// a `String` or a `&str` included.

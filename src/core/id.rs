@@ -1,12 +1,13 @@
-//! The id of an array: what a run is known by.
+//! Ids: of an array, which is what a run is known by, and of a packet in it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::core::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// The id of an array, and so of a run: a random UUID, or a key of the caller's.
 ///
@@ -106,5 +107,48 @@ impl<'de> Deserialize<'de> for ArrayId {
         let id = Self(Arc::deserialize(deserializer)?);
         id.validate().map_err(serde::de::Error::custom)?;
         Ok(id)
+    }
+}
+
+/// The place of a packet in the tree of its run. Written `level/index`: `0/7` is leaf 7, which
+/// is packet 7 of the array; `2/0` is the partial result of the first group of level 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PacketId {
+    /// 0 for a leaf.
+    pub level: u32,
+    /// From the left, counted from 0.
+    pub index: u64,
+}
+
+impl PacketId {
+    pub(crate) fn leaf(index: u64) -> Self {
+        Self { level: 0, index }
+    }
+}
+
+impl fmt::Display for PacketId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.level, self.index)
+    }
+}
+
+impl Serialize for PacketId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PacketId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        let parsed = text
+            .split_once('/')
+            .and_then(|(level, index)| Some((level.parse().ok()?, index.parse().ok()?)));
+        match parsed {
+            Some((level, index)) => Ok(Self { level, index }),
+            None => Err(serde::de::Error::custom(format_args!(
+                "packetId {text:?} is not of the form level/index"
+            ))),
+        }
     }
 }

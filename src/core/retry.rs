@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::error::{Result, describe};
+use super::error::{Result, describe};
 use crate::stage::Backoff;
 
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(20));

@@ -282,7 +282,8 @@ impl Tickets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{PacketId, ReduceWork, Work};
+    use crate::core::id::PacketId;
+    use crate::packet::{ReduceWork, Work};
 
     fn message() -> Message {
         Message {

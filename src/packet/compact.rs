@@ -92,7 +92,8 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
 mod tests {
     use crate::codec::Form;
     use crate::codec::{Codec, Payload, encode};
-    use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
+    use crate::core::id::PacketId;
+    use crate::packet::{MapWork, Message, Packet, Parcel, ReduceWork, Work};
 
     #[test]
     fn messages_and_packets_come_back() {

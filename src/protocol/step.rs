@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{Protocol, Reduction, Step, Task, refused, seam};
 use crate::codec::Payload;
-use crate::core::id::ArrayId;
+use crate::core::id::{ArrayId, PacketId};
 use crate::core::tree;
 use crate::definition::StageKind;
-use crate::packet::{Message, PacketId, Parcel, ReduceWork, Work};
+use crate::packet::{Message, Parcel, ReduceWork, Work};
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, Failures, Input, ItemFailure, Leniency, OnFailure};
 

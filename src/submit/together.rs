@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission, encode_items};
 use crate::codec::{Codec, Payload};
 use crate::core::error::Result;
+use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::cpu::cores;
 use crate::local;
-use crate::packet::{Message, PacketId, Work};
+use crate::packet::{Message, Work};
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
 const WHILE_FULL: u64 = 64;
