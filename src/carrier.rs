@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::codec::{Codec, Form};
 use crate::core::error::{Error, Result};
-use crate::local::{OneOf, Tickets};
+use crate::core::one_of::OneOf;
+use crate::local::Tickets;
 use crate::packet::{Message, Parcel};
 
 /// Writes and reads what travels.

@@ -9,12 +9,11 @@ use crate::carrier::Carrier;
 use crate::core::error::{Error, Result};
 use crate::cpu::Cpu;
 use crate::packet::{Parcel, Work};
+use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{CombineStep, Execution, MapStep, OnFailure, Place, Stage, StageOptions};
 
 /// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
 const MAX_QUEUE_NAME: usize = 80;
-/// What a dead-letter queue's name has behind its queue's.
-pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 
 /// A stage as the builder leaves it.
 #[derive(Clone)]

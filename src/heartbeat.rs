@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::core::error::describe;
-use crate::local::OneOf;
+use crate::core::one_of::OneOf;
 use crate::queue::{Queue, Receipt};
 use crate::worker::Stop;
 

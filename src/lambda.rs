@@ -12,8 +12,8 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
+use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
-use crate::cpu::cores;
 use crate::definition::queue_name;
 use crate::deployment::Shared;
 use crate::protocol::Protocol;

@@ -38,6 +38,7 @@ pub mod scratchpad;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use crate::core::backoff::Backoff;
 pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
 pub use crate::core::id::{ArrayId, PacketId};
@@ -51,9 +52,7 @@ pub use lambda::LambdaFunction;
 pub use packet::Packet;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use run::{Outcome, Run, RunState, Status};
-pub use stage::{
-    Backoff, Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage,
-};
+pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};
 pub use worker::{RunningWorker, Worker};

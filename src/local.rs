@@ -10,7 +10,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use tickets::{OneOf, Tickets};
+pub(crate) use tickets::{MESSAGE_BYTES, Tickets};
 
 /// Whatever is kept, and lists of it: one list of types for keeping and for copying, so that nothing is kept that cannot be
 /// copied.

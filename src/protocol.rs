@@ -15,9 +15,9 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
 use crate::codec::Payload;
+use crate::core::one_of::OneOf;
 use crate::cpu::Ended;
 use crate::definition::{StageDefinition, StageKind};
-use crate::local::OneOf;
 use crate::packet::{MapWork, Message, Parcel};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
@@ -27,7 +27,6 @@ use crate::stage::{
 };
 
 use cancelled::Cancelled;
-pub(crate) use failure::now;
 
 /// Bytes of groups' members that are read before they are combined, one group at least.
 const MEMBERS_AT_ONCE: usize = 4 * 1024 * 1024;

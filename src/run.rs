@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use crate::core::error::{Error, Result};
 use crate::core::id::ArrayId;
+use crate::core::one_of::OneOf;
 use crate::core::retry::persist;
 use crate::core::tree::Tree;
 use crate::dead_letter::DeadLetter;
 use crate::definition::Extract;
 use crate::deployment::Shared;
-use crate::local::OneOf;
 use crate::packet::Parcel;
 use crate::queue::Queue;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};

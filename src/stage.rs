@@ -19,7 +19,6 @@ use serde::de::DeserializeOwned;
 use crate::core::error::BoxError;
 use crate::core::id::ArrayId;
 
-pub(crate) use blocking::panicked;
 pub(crate) use execute::{
     CombineStep, Computation, Computed, Failures, Input, ItemFailure, Leniency, Limits, MapHolder,
     MapStep, MapTail, Output,
@@ -28,8 +27,8 @@ pub(crate) use functions::{
     Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
     TryMapFn, TryReduceFn,
 };
-pub use options::{Backoff, OnFailure, Stage};
-pub(crate) use options::{DEFAULT_ATTEMPTS, Place, RateLimit, StageOptions};
+pub use options::{OnFailure, Stage};
+pub(crate) use options::{Place, RateLimit, StageOptions};
 pub(crate) use sink::{Discard, Encode, Fold, Only, Sink};
 
 /// What a pipeline can carry from stage to stage: anything serde can write and read back, that may

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::codec::{self, Codec, Form, Payload};
+use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
 use crate::core::id::{ArrayId, PacketId};
 use crate::core::retry::retry;
@@ -22,12 +23,10 @@ use crate::core::tree::Tree;
 use crate::deployment::Shared;
 use crate::local;
 use crate::packet::{MapWork, Message, Packet, Work};
-use crate::protocol::now;
 use crate::queue::Queue;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::{Data, Execution};
 use together::Cuts;
-pub(crate) use together::MESSAGE_BYTES;
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
 const BATCH_MESSAGES: usize = 10;

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 pub(crate) use crew::Stop;
 
+use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
-use crate::cpu::cores;
 use crate::deployment::Shared;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);

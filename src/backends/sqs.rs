@@ -24,8 +24,9 @@ use super::aws::{self, CountRequests};
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
-use crate::definition::DEAD_LETTER_SUFFIX;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::queue::{
+    BuriedMessage, DEAD_LETTER_SUFFIX, Delivery, Depth, Queue, QueueOptions, Queues, Receipt,
+};
 
 const SERVICE: &str = "SQS";
 /// The service's limit of a message, and of a request: 1 MiB.

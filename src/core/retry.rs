@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::error::{Result, describe};
-use crate::stage::Backoff;
 
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(20));
 

@@ -1,17 +1,20 @@
 //! Tickets for what stays in the process: what goes on queues and into a scratchpad in its place.
 
-use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::cpu::cores;
+use crate::core::cores::cores;
+use crate::core::one_of::OneOf;
 use crate::packet::{Message, Parcel};
 
 /// Bytes of messages' values in a run inside a process, before its submitter waits.
 const ROOM: usize = 2 * 1024 * 1024;
+
+/// What a message takes beside its items, about.
+pub(crate) const MESSAGE_BYTES: usize = 512;
 
 /// So many messages have room in any case: those of which one takes all of it are still worked on side by side.
 fn few() -> usize {
@@ -19,53 +22,6 @@ fn few() -> usize {
 }
 
 const SHARDS: usize = 8;
-
-/// One of several that were made together, and go together.
-pub(crate) struct OneOf<T> {
-    all: Arc<Vec<T>>,
-    place: usize,
-}
-
-impl<T> OneOf<T> {
-    /// All of them, one by one.
-    pub(crate) fn each(all: Vec<T>) -> impl Iterator<Item = Self> {
-        let all = Arc::new(all);
-        (0..all.len()).map(move |place| Self {
-            all: Arc::clone(&all),
-            place,
-        })
-    }
-}
-
-impl<T> From<T> for OneOf<T> {
-    fn from(only: T) -> Self {
-        Self {
-            all: Arc::new(vec![only]),
-            place: 0,
-        }
-    }
-}
-
-impl<T> Clone for OneOf<T> {
-    fn clone(&self) -> Self {
-        Self {
-            all: Arc::clone(&self.all),
-            place: self.place,
-        }
-    }
-}
-
-impl<T> Deref for OneOf<T> {
-    type Target = T;
-
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "it is only made for places that are there"
-    )]
-    fn deref(&self) -> &T {
-        &self.all[self.place]
-    }
-}
 
 /// The messages and partial results of one run inside a process. What goes on its queues and into its scratchpad are
 /// tickets for them. Those that are written together share their memory: it goes with the last of their tickets.
@@ -266,14 +222,14 @@ impl Tickets {
 
     pub(crate) fn read_message(&self, ticket: &[u8]) -> Option<OneOf<Message>> {
         match self.entry(ticket)? {
-            (Entry::Messages(all), place) => Some(OneOf { all, place }),
+            (Entry::Messages(all), place) => OneOf::at(all, place),
             (Entry::Packets(_), _) => None,
         }
     }
 
     pub(crate) fn read_packet(&self, ticket: &[u8]) -> Option<OneOf<Parcel>> {
         match self.entry(ticket)? {
-            (Entry::Packets(all), place) => Some(OneOf { all, place }),
+            (Entry::Packets(all), place) => OneOf::at(all, place),
             (Entry::Messages(_), _) => None,
         }
     }

@@ -13,11 +13,11 @@ use crate::core::error::describe;
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::definition::StageKind;
+use crate::local::MESSAGE_BYTES;
 use crate::packet::{MapWork, Message, Packet, Parcel, Work};
 use crate::scratchpad::{Arrival, GroupId};
 use crate::seam::Partial;
 use crate::stage::{Failures, OnFailure, Output};
-use crate::submit::MESSAGE_BYTES;
 
 /// What a message causes.
 enum Effect {

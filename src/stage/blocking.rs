@@ -1,6 +1,5 @@
-//! Futures that run to their end on one thread, and what a panic said.
+//! Futures that run to their end on one thread.
 
-use std::any::Any;
 use std::pin::pin;
 use std::task::{Poll, Waker};
 
@@ -13,12 +12,4 @@ pub(super) fn ready<F: Future>(future: F) -> F::Output {
         Poll::Ready(value) => value,
         Poll::Pending => tokio::runtime::Handle::current().block_on(future),
     }
-}
-
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", message.unwrap_or("(no message)"))
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 
-use super::blocking::{panicked, ready};
+use super::blocking::ready;
 use super::execute::{Computation, Computed, Output};
 use super::{Combine, CombineStep, Context, Fold, ItemFailure, Limits};
 use crate::codec::{self, Form, Payload};
 use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
+use crate::core::panic::panicked;
 use crate::cpu::{Job, timed_out};
 
 struct CombineJob<C> {

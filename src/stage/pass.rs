@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt;
 
-use super::blocking::{panicked, ready};
+use super::blocking::ready;
 use super::execute::{Computed, Input, ItemFailure, Leniency, Limits, Output};
 use super::sink::SinkError;
 use super::together::Together;
@@ -18,6 +18,7 @@ use super::yields::Yields;
 use super::{Execution, Map, Progress, Sink};
 use crate::codec::{self, Payload};
 use crate::core::error::{BoxError, describe, is_permanent};
+use crate::core::panic::panicked;
 use crate::cpu::{Ended, Job, timed_out};
 use crate::packet::unit_of;
 

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 
 use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission, encode_items};
 use crate::codec::{Codec, Payload};
+use crate::core::cores::cores;
 use crate::core::error::Result;
 use crate::core::id::PacketId;
 use crate::core::tree;
-use crate::cpu::cores;
-use crate::local;
+use crate::local::{self, MESSAGE_BYTES};
 use crate::packet::{Message, Work};
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
@@ -21,8 +21,6 @@ const WHILE_FULL: u64 = 64;
 const GROUP_BYTES: usize = 256 * 1024;
 /// Groups for each core from which on they are many.
 const MANY_GROUPS: u64 = 4;
-/// What a message takes beside its items, about.
-pub(crate) const MESSAGE_BYTES: usize = 512;
 /// Packets, about, that go on the queue at once where those of a group go together; and while it is full.
 const PACKETS: u64 = 32;
 const PACKETS_WHILE_FULL: u64 = 256;

@@ -8,14 +8,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::prefetch::Prefetch;
+use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
+use crate::core::one_of::OneOf;
 use crate::cpu::Cpu;
 use crate::definition::StageDefinition;
 use crate::deployment::Shared;
 use crate::heartbeat::{Heartbeat, Hold};
-use crate::local::OneOf;
 use crate::queue::{Delivery, Queue};
-use crate::stage::{Backoff, Execution, Limits};
+use crate::stage::{Execution, Limits};
 
 /// How long one receive waits for a message: what Amazon SQS allows at most.
 const LONG_POLL: Duration = Duration::from_secs(20);

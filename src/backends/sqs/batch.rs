@@ -12,8 +12,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Named, SERVICE};
 use crate::backends::aws;
+use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
-use crate::stage::Backoff;
 
 /// Messages a request.
 pub(super) const MOST_ENTRIES: usize = 10;

@@ -4,11 +4,11 @@ use std::panic::AssertUnwindSafe;
 
 use futures::{FutureExt, StreamExt};
 
-use super::super::blocking::panicked;
 use super::super::execute::Limits;
 use super::super::yields::Yields;
 use super::super::{Emitter, Map};
 use super::{Mapped, Pass, Round, Trouble};
+use crate::core::panic::panicked;
 use crate::cpu::timed_out;
 
 impl<M: Map> Pass<M> {
