@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::carrier::Carrier;
 use crate::core::error::{Error, Result};
 use crate::cpu::Cpu;
+use crate::packet::carrier::Carrier;
 use crate::packet::{Parcel, Work};
 use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{CombineStep, Execution, MapStep, OnFailure, Place, Stage, StageOptions};

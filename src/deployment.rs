@@ -8,13 +8,13 @@ use futures::{Stream, StreamExt};
 use tokio::sync::OnceCell;
 
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
-use crate::carrier::Carrier;
 use crate::core::error::{Error, Result};
 use crate::core::id::ArrayId;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::dead_letter::DeadLetter;
 use crate::definition::{Definition, Extract, queue_name};
+use crate::packet::carrier::Carrier;
 use crate::queue::{Queue, Queues};
 use crate::run::Run;
 use crate::scratchpad::Scratchpad;

@@ -3,8 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod batch;
-mod carrier;
-mod codec;
 mod core;
 mod cpu;
 mod dead_letter;
@@ -15,7 +13,6 @@ mod hand_back;
 mod heartbeat;
 #[cfg(feature = "lambda")]
 mod lambda;
-mod local;
 #[cfg(test)]
 mod model;
 mod packet;
@@ -44,12 +41,12 @@ pub use crate::core::failure::Failure;
 pub use crate::core::id::{ArrayId, PacketId};
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
-pub use codec::Codec;
 pub use dead_letter::DeadLetter;
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::Packet;
+pub use packet::codec::Codec;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use run::{Outcome, Run, RunState, Status};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};

@@ -1,7 +1,11 @@
 //! The wire format: what travels on queues and rests in the scratchpad, JSON unless told otherwise.
 
+pub(crate) mod carrier;
+pub(crate) mod codec;
 #[cfg(feature = "postcard")]
 mod compact;
+pub(crate) mod local;
+pub(crate) mod tickets;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,11 +14,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::codec::{Codec, Payload};
 use crate::core::error::{Error, Result};
 use crate::core::group::GroupId;
 use crate::core::id::{ArrayId, PacketId};
 use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
+use codec::{Codec, Payload};
 
 /// The version of the wire format that this library writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -532,7 +536,7 @@ mod tests {
             match read(whole(&filled)) {
                 Err(_) => {}
                 Ok(packet) => {
-                    let numbers = crate::codec::decode_list::<u64>(&packet.value, "it");
+                    let numbers = crate::packet::codec::decode_list::<u64>(&packet.value, "it");
                     assert!(numbers.is_err(), "{value:.20}");
                 }
             }

@@ -4,13 +4,13 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::carrier::Carrier;
-use crate::codec::{self, Codec};
 use crate::core::error::{BoxError, Error, Result};
 use crate::definition::{Definition, DraftStage, Extract, StageKind};
 use crate::deployment::{Backend, Deployment};
 use crate::embedded;
 use crate::packet::Parcel;
+use crate::packet::carrier::Carrier;
+use crate::packet::codec::{self, Codec};
 use crate::stage::{
     Async, Collect, Combine, Context, Count, Data, Discard, Encode, Execution, FilterFn,
     FilterMapFn, FlatMapFn, Fold, FoldFn, Identity, Map, MapFn, MapHolder, MapTail, Only, Sink,

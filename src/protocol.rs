@@ -14,10 +14,10 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
-use crate::codec::Payload;
 use crate::core::one_of::OneOf;
 use crate::cpu::Ended;
 use crate::definition::{StageDefinition, StageKind};
+use crate::packet::codec::Payload;
 use crate::packet::{MapWork, Message, Parcel};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;

@@ -14,14 +14,14 @@ pub(crate) use source::{FromIterator, FromStream, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::codec::{self, Codec, Form, Payload};
 use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
 use crate::core::id::{ArrayId, PacketId};
 use crate::core::retry::retry;
 use crate::core::tree::Tree;
 use crate::deployment::Shared;
-use crate::local;
+use crate::packet::codec::{self, Codec, Form, Payload};
+use crate::packet::local;
 use crate::packet::{MapWork, Message, Packet, Work};
 use crate::queue::Queue;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};

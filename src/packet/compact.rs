@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::codec::{Codec, Payload};
 use super::{ArrayId, Kind, PacketId, Wire};
-use crate::codec::{Codec, Payload};
 use crate::core::error::{Error, Result};
 
 /// The first byte. JSON text never begins with it.
@@ -90,8 +90,8 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
 
 #[cfg(test)]
 mod tests {
-    use crate::codec::Form;
-    use crate::codec::{Codec, Payload, encode};
+    use crate::packet::codec::Form;
+    use crate::packet::codec::{Codec, Payload, encode};
     use crate::core::id::PacketId;
     use crate::packet::{MapWork, Message, Packet, Parcel, ReduceWork, Work};
 

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
-use crate::codec::Payload;
 use crate::core::error::describe;
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::definition::StageKind;
-use crate::local::MESSAGE_BYTES;
+use crate::packet::codec::Payload;
+use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{MapWork, Message, Packet, Parcel, Work};
 use crate::scratchpad::{Arrival, GroupId};
 use crate::seam::Partial;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Protocol, Reduction, Step, Task, refused, seam};
-use crate::codec::Payload;
 use crate::core::id::{ArrayId, PacketId};
 use crate::core::tree;
 use crate::definition::StageKind;
+use crate::packet::codec::Payload;
 use crate::packet::{Message, Parcel, ReduceWork, Work};
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, Failures, Input, ItemFailure, Leniency, OnFailure};

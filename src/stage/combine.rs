@@ -9,10 +9,10 @@ use futures::FutureExt;
 use super::blocking::ready;
 use super::execute::{Computation, Computed, Output};
 use super::{Combine, CombineStep, Context, Fold, ItemFailure, Limits};
-use crate::codec::{self, Form, Payload};
 use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
 use crate::core::panic::panicked;
 use crate::cpu::{Job, timed_out};
+use crate::packet::codec::{self, Form, Payload};
 
 struct CombineJob<C> {
     combine: Arc<C>,

@@ -8,10 +8,10 @@ use tokio::sync::Semaphore;
 
 use super::pass::Pass;
 use super::{Context, Execution, Map, Sink};
-use crate::codec::{Form, Payload};
 use crate::core::one_of::OneOf;
 use crate::cpu::{Cpu, Job};
 use crate::definition::StageDefinition;
+use crate::packet::codec::{Form, Payload};
 use crate::packet::{MapWork, Message, Work};
 use crate::rate::Pace;
 

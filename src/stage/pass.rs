@@ -16,10 +16,10 @@ use super::sink::SinkError;
 use super::together::Together;
 use super::yields::Yields;
 use super::{Execution, Map, Progress, Sink};
-use crate::codec::{self, Payload};
 use crate::core::error::{BoxError, describe, is_permanent};
 use crate::core::panic::panicked;
 use crate::cpu::{Ended, Job, timed_out};
+use crate::packet::codec::{self, Payload};
 use crate::packet::unit_of;
 
 /// One source item of the packet that failed, or, without a unit, the packet as a whole.

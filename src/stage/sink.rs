@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::together::{Patience, Together};
 use super::{Combine, Context, Data, Execution, Items, Progress};
-use crate::codec::{self, Form, Payload};
 use crate::core::error::BoxError;
+use crate::packet::codec::{self, Form, Payload};
 use async_trait::async_trait;
 use futures::FutureExt;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::codec::Payload;
+use crate::packet::codec::Payload;
 
 /// How long packets stay together: their functions are quick, or others had better take a share of them.
 const LONG: Duration = Duration::from_millis(1);

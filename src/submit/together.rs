@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission, encode_items};
-use crate::codec::{Codec, Payload};
 use crate::core::cores::cores;
 use crate::core::error::Result;
 use crate::core::id::PacketId;
 use crate::core::tree;
-use crate::local::{self, MESSAGE_BYTES};
+use crate::packet::codec::{Codec, Payload};
+use crate::packet::local;
+use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{Message, Work};
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.

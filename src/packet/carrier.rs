@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{Codec, Form};
+use super::codec::{Codec, Form};
+use super::tickets::Tickets;
 use crate::core::error::{Error, Result};
 use crate::core::one_of::OneOf;
-use crate::local::Tickets;
 use crate::packet::{Message, Parcel};
 
 /// Writes and reads what travels.

@@ -4,13 +4,9 @@
 //! copy can be made of. `Clone` is not asked of users' types: only well-known ones are kept, and all others are encoded.
 //! A float that JSON cannot write is not kept either, so that a run fails here as it would over a service.
 
-mod tickets;
-
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
-
-pub(crate) use tickets::{MESSAGE_BYTES, Tickets};
 
 /// Whatever is kept, and lists of it: one list of types for keeping and for copying, so that nothing is kept that cannot be
 /// copied.

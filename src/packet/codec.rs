@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::local;
 use crate::core::error::{Error, Result};
-use crate::local;
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
 /// so that a deployment may change it while runs are under way.

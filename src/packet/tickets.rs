@@ -259,7 +259,7 @@ mod tests {
         let packet = |index| Parcel {
             array_id: "a".into(),
             packet_id: PacketId::leaf(index),
-            value: crate::codec::Payload::null(),
+            value: crate::packet::codec::Payload::null(),
             array_length: None,
             contains: 1,
             skipped: 0,
