@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::compute::pool::Cpu;
+use crate::compute::step::{CombineStep, MapStep};
 use crate::core::error::{Error, Result};
-use crate::cpu::Cpu;
 use crate::packet::carrier::Carrier;
 use crate::packet::{Parcel, Work};
 use crate::queue::DEAD_LETTER_SUFFIX;
-use crate::stage::{CombineStep, Execution, MapStep, OnFailure, Place, Stage, StageOptions};
+use crate::stage::{Execution, OnFailure, Place, Stage, StageOptions};
 
 /// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
 const MAX_QUEUE_NAME: usize = 80;

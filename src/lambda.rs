@@ -12,6 +12,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
+use crate::compute::step::Limits;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
 use crate::definition::queue_name;
@@ -19,7 +20,6 @@ use crate::deployment::Shared;
 use crate::protocol::Protocol;
 use crate::queue::Queue;
 use crate::seam::Seam;
-use crate::stage::Limits;
 
 use batch::Batch;
 use deadline::Deadline;

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod compute;
 mod core;
-mod cpu;
 mod dead_letter;
 mod definition;
 mod deployment;
@@ -18,7 +18,6 @@ mod model;
 mod packet;
 mod pipeline;
 mod protocol;
-mod rate;
 mod run;
 mod seam;
 mod stage;

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::compute::sink::{Discard, Encode, Fold, Only, Sink};
+use crate::compute::step::{MapHolder, MapTail};
 use crate::core::error::{BoxError, Error, Result};
 use crate::definition::{Definition, DraftStage, Extract, StageKind};
 use crate::deployment::{Backend, Deployment};
@@ -12,9 +14,8 @@ use crate::packet::Parcel;
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::{self, Codec};
 use crate::stage::{
-    Async, Collect, Combine, Context, Count, Data, Discard, Encode, Execution, FilterFn,
-    FilterMapFn, FlatMapFn, Fold, FoldFn, Identity, Map, MapFn, MapHolder, MapTail, Only, Sink,
-    Stage, Tally, TryMapFn, TryReduceFn,
+    Async, Collect, Combine, Context, Count, Data, Execution, FilterFn, FilterMapFn, FlatMapFn,
+    FoldFn, Identity, Map, MapFn, Stage, Tally, TryMapFn, TryReduceFn,
 };
 
 /// The state of a [`Pipeline`] that carries items: nothing has been reduced yet.

@@ -14,17 +14,16 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
+use crate::compute::pool::Ended;
+use crate::compute::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output};
 use crate::core::one_of::OneOf;
-use crate::cpu::Ended;
 use crate::definition::{StageDefinition, StageKind};
 use crate::packet::codec::Payload;
 use crate::packet::{MapWork, Message, Parcel};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
 use crate::seam::Seam;
-use crate::stage::{
-    Computation, Computed, Context, Execution, Failures, Input, ItemFailure, Limits, Output,
-};
+use crate::stage::{Context, Execution};
 
 use cancelled::Cancelled;
 

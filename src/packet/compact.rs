@@ -90,9 +90,9 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
 
 #[cfg(test)]
 mod tests {
+    use crate::core::id::PacketId;
     use crate::packet::codec::Form;
     use crate::packet::codec::{Codec, Payload, encode};
-    use crate::core::id::PacketId;
     use crate::packet::{MapWork, Message, Packet, Parcel, ReduceWork, Work};
 
     #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Answer, Protocol, Task, refused};
+use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
 use crate::dead_letter::Reason;
 use crate::definition::StageDefinition;
 use crate::packet::{MapWork, Message};
 use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, FailureLog, FailureReport, Verdict};
-use crate::stage::{Failures, ItemFailure};
 
 /// Characters of an error that are kept.
 const LONGEST_ERROR: usize = 2_000;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
+use crate::compute::step::{Failures, Output};
 use crate::core::error::describe;
 use crate::core::id::PacketId;
 use crate::core::tree;
@@ -17,7 +18,7 @@ use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{MapWork, Message, Packet, Parcel, Work};
 use crate::scratchpad::{Arrival, GroupId};
 use crate::seam::Partial;
-use crate::stage::{Failures, OnFailure, Output};
+use crate::stage::OnFailure;
 
 /// What a message causes.
 enum Effect {

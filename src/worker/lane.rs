@@ -8,15 +8,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::prefetch::Prefetch;
+use crate::compute::pool::Cpu;
+use crate::compute::step::Limits;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
-use crate::cpu::Cpu;
 use crate::definition::StageDefinition;
 use crate::deployment::Shared;
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::queue::{Delivery, Queue};
-use crate::stage::{Execution, Limits};
+use crate::stage::Execution;
 
 /// How long one receive waits for a message: what Amazon SQS allows at most.
 const LONG_POLL: Duration = Duration::from_secs(20);

@@ -15,17 +15,17 @@ use tokio::time::Instant;
 use super::Options;
 use super::crew::Crew;
 use super::lane::{Held, Lane};
+use crate::compute::pool::Cpu;
+use crate::compute::step::Limits;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
 use crate::core::retry::{persist, retry};
-use crate::cpu::Cpu;
 use crate::deployment::Shared;
 use crate::hand_back::{self, ATTEMPTS, Parting};
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::protocol::{Answer, Holder, Protocol};
 use crate::queue::{Delivery, Queue, Receipt};
 use crate::seam::Seam;
-use crate::stage::Limits;
 
 /// How long handing back may take at the end: the visibility timeout does it otherwise.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::super::blocking::ready;
 use super::super::together::Ends;
 use super::super::yields::Yields;
-use super::super::{Emitter, Items, Map};
 use super::{Mapped, Pass, Round, Trouble};
 use crate::core::panic::panicked;
+use crate::stage::{Emitter, Items, Map};
 
 /// Items of a packet from which on it pays to begin a loop over them.
 const MANY: usize = 4;

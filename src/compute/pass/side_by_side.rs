@@ -4,12 +4,12 @@ use std::panic::AssertUnwindSafe;
 
 use futures::{FutureExt, StreamExt};
 
-use super::super::execute::Limits;
+use super::super::pool::timed_out;
+use super::super::step::Limits;
 use super::super::yields::Yields;
-use super::super::{Emitter, Map};
 use super::{Mapped, Pass, Round, Trouble};
 use crate::core::panic::panicked;
-use crate::cpu::timed_out;
+use crate::stage::{Emitter, Map};
 
 impl<M: Map> Pass<M> {
     /// The items side by side, on the runtime.

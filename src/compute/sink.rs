@@ -4,9 +4,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use super::together::{Patience, Together};
-use super::{Combine, Context, Data, Execution, Items, Progress};
 use crate::core::error::BoxError;
 use crate::packet::codec::{self, Form, Payload};
+use crate::stage::{Combine, Context, Data, Execution, Items, Progress};
 use async_trait::async_trait;
 use futures::FutureExt;
 

@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::pass::Pass;
-use super::{Context, Execution, Map, Sink};
+use super::pool::{Cpu, Job};
+use super::rate::Pace;
+use super::sink::Sink;
 use crate::core::one_of::OneOf;
-use crate::cpu::{Cpu, Job};
 use crate::definition::StageDefinition;
 use crate::packet::codec::{Form, Payload};
 use crate::packet::{MapWork, Message, Work};
-use crate::rate::Pace;
+use crate::stage::{Context, Execution, Map};
 
 /// What one worker allows one stage.
 pub(crate) struct Limits {

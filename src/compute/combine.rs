@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use futures::FutureExt;
 
 use super::blocking::ready;
-use super::execute::{Computation, Computed, Output};
-use super::{Combine, CombineStep, Context, Fold, ItemFailure, Limits};
+use super::pool::{Job, timed_out};
+use super::sink::Fold;
+use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Output};
 use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
 use crate::core::panic::panicked;
-use crate::cpu::{Job, timed_out};
 use crate::packet::codec::{self, Form, Payload};
+use crate::stage::{Combine, Context};
 
 struct CombineJob<C> {
     combine: Arc<C>,

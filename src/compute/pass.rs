@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use futures::FutureExt;
 
 use super::blocking::ready;
-use super::execute::{Computed, Input, ItemFailure, Leniency, Limits, Output};
-use super::sink::SinkError;
+use super::pool::{Ended, Job, timed_out};
+use super::sink::{Sink, SinkError};
+use super::step::{Computed, Input, ItemFailure, Leniency, Limits, Output};
 use super::together::Together;
 use super::yields::Yields;
-use super::{Execution, Map, Progress, Sink};
 use crate::core::error::{BoxError, describe, is_permanent};
 use crate::core::panic::panicked;
-use crate::cpu::{Ended, Job, timed_out};
 use crate::packet::codec::{self, Payload};
 use crate::packet::unit_of;
+use crate::stage::{Execution, Map, Progress};
 
 /// One source item of the packet that failed, or, without a unit, the packet as a whole.
 struct Trouble {
