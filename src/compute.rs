@@ -1,5 +1,6 @@
 //! Running the functions of stages: types erased, panics and timeouts caught, items that fail told apart.
 
+pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod rate;
 pub(crate) mod sink;

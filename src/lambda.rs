@@ -123,7 +123,7 @@ impl LambdaFunction {
         };
         let engine = Engine {
             protocol: Protocol::new(Seam::new(Arc::clone(shared), &[]), CANCEL_CHECK),
-            limits: Limits::new(place, current, definition.cpu(cores(), false)),
+            limits: Limits::new(place, &current.options, definition.cpu(cores(), false)),
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -225,7 +225,7 @@ impl Inner {
         let limits = match self.shared.definition.stage(self.stage) {
             Some(stage) => Limits::new(
                 self.stage,
-                stage,
+                &stage.options,
                 self.shared.definition.cpu(cores(), false),
             ),
             None => return self.engine(),

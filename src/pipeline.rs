@@ -4,8 +4,9 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::compute::map::MapHolder;
 use crate::compute::sink::{Discard, Encode, Fold, Only, Sink};
-use crate::compute::step::{MapHolder, MapTail};
+use crate::compute::step::MapTail;
 use crate::core::error::{BoxError, Error, Result};
 use crate::definition::{Definition, DraftStage, Extract, StageKind};
 use crate::deployment::{Backend, Deployment};

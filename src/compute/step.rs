@@ -1,4 +1,4 @@
-//! Typed functions made into bytes → bytes: what a worker calls.
+//! What a worker calls: functions with their types erased, bytes → bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use super::pass::Pass;
 use super::pool::{Cpu, Job};
 use super::rate::Pace;
 use super::sink::Sink;
 use crate::core::one_of::OneOf;
-use crate::definition::StageDefinition;
 use crate::packet::codec::{Form, Payload};
 use crate::packet::{MapWork, Message, Work};
-use crate::stage::{Context, Execution, Map};
+use crate::stage::{Context, Execution, StageOptions};
 
 /// What one worker allows one stage.
 pub(crate) struct Limits {
@@ -33,8 +31,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// What the options of the stage at this place say.
-    pub(crate) fn new(stage: usize, definition: &StageDefinition, cpu: Arc<Cpu>) -> Self {
-        let options = &definition.options;
+    pub(crate) fn new(stage: usize, options: &StageOptions, cpu: Arc<Cpu>) -> Self {
         Self {
             timeout: options.timeout,
             items: Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)),
@@ -170,49 +167,4 @@ pub(crate) trait CombineStep: Send + Sync {
 pub(crate) trait MapTail<O: Send + 'static>: Send + Sync {
     fn finish(&self, sink: Arc<dyn Sink<O>>) -> Arc<dyn MapStep>;
     fn execution(&self) -> Execution;
-}
-
-pub(crate) struct MapHolder<M>(pub(crate) Arc<M>);
-
-impl<M: Map> MapTail<M::Output> for MapHolder<M> {
-    fn finish(&self, sink: Arc<dyn Sink<M::Output>>) -> Arc<dyn MapStep> {
-        Arc::new(TypedMap {
-            map: Arc::clone(&self.0),
-            sink,
-        })
-    }
-
-    fn execution(&self) -> Execution {
-        self.0.execution()
-    }
-}
-
-struct TypedMap<M: Map> {
-    map: Arc<M>,
-    sink: Arc<dyn Sink<M::Output>>,
-}
-
-impl<M: Map> TypedMap<M> {
-    fn pass(&self, input: Input) -> Arc<Pass<M>> {
-        Arc::new(Pass::new(
-            Arc::clone(&self.map),
-            Arc::clone(&self.sink),
-            input,
-        ))
-    }
-}
-
-#[async_trait]
-impl<M: Map> MapStep for TypedMap<M> {
-    fn job(&self, input: Input) -> Arc<Computation> {
-        self.pass(input)
-    }
-
-    async fn run(&self, input: Input, limits: &Limits) -> Computed {
-        self.pass(input).side_by_side(limits).await
-    }
-
-    fn goes_together(&self) -> bool {
-        self.map.execution() == Execution::Blocking && self.sink.combines()
-    }
 }

@@ -90,7 +90,7 @@ impl Lane {
             prefetch: Prefetch::new(prefetch, queue.batch()),
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
-            limits: Arc::new(Limits::new(stage, definition, cpu)),
+            limits: Arc::new(Limits::new(stage, &definition.options, cpu)),
             cpu_bound,
             runners,
             concurrency: options.concurrency,
