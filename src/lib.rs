@@ -6,7 +6,6 @@ mod batch;
 mod compute;
 mod core;
 mod dead_letter;
-mod definition;
 mod deployment;
 mod embedded;
 mod hand_back;

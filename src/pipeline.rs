@@ -1,5 +1,8 @@
 //! The builder: a typed chain in, a checked definition out.
 
+mod closures;
+pub(crate) mod definition;
+
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -8,16 +11,17 @@ use crate::compute::map::MapHolder;
 use crate::compute::sink::{Discard, Encode, Fold, Only, Sink};
 use crate::compute::step::MapTail;
 use crate::core::error::{BoxError, Error, Result};
-use crate::definition::{Definition, DraftStage, Extract, StageKind};
 use crate::deployment::{Backend, Deployment};
 use crate::embedded;
 use crate::packet::Parcel;
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::{self, Codec};
-use crate::stage::{
-    Async, Collect, Combine, Context, Count, Data, Execution, FilterFn, FilterMapFn, FlatMapFn,
-    FoldFn, Identity, Map, MapFn, Stage, Tally, TryMapFn, TryReduceFn,
+use crate::stage::{Combine, Context, Data, Execution, Map, Stage};
+use closures::{
+    Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
+    TryMapFn, TryReduceFn,
 };
+use definition::{Definition, DraftStage, Extract, StageKind};
 
 /// The state of a [`Pipeline`] that carries items: nothing has been reduced yet.
 #[derive(Debug)]

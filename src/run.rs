@@ -14,9 +14,9 @@ use crate::core::one_of::OneOf;
 use crate::core::retry::persist;
 use crate::core::tree::Tree;
 use crate::dead_letter::DeadLetter;
-use crate::definition::Extract;
 use crate::deployment::Shared;
 use crate::packet::Parcel;
+use crate::pipeline::definition::Extract;
 use crate::queue::Queue;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
 

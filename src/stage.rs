@@ -1,6 +1,5 @@
 //! What a stage is: its options, and the two traits that every function of an application becomes.
 
-mod functions;
 mod options;
 
 use std::future::Future;
@@ -12,10 +11,6 @@ use serde::de::DeserializeOwned;
 use crate::core::error::BoxError;
 use crate::core::id::ArrayId;
 
-pub(crate) use functions::{
-    Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
-    TryMapFn, TryReduceFn,
-};
 pub use options::{OnFailure, Stage};
 pub(crate) use options::{Place, RateLimit, StageOptions};
 

@@ -8,8 +8,8 @@ use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
 use crate::dead_letter::Reason;
-use crate::definition::StageDefinition;
 use crate::packet::{MapWork, Message};
+use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, FailureLog, FailureReport, Verdict};
 

@@ -6,9 +6,9 @@ use super::{Protocol, Reduction, Step, Task, refused, seam};
 use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
 use crate::core::id::{ArrayId, PacketId};
 use crate::core::tree;
-use crate::definition::StageKind;
 use crate::packet::codec::Payload;
 use crate::packet::{Message, Parcel, ReduceWork, Work};
+use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, OnFailure};
 

@@ -13,9 +13,9 @@ use crate::compute::step::Limits;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
-use crate::definition::StageDefinition;
 use crate::deployment::Shared;
 use crate::heartbeat::{Heartbeat, Hold};
+use crate::pipeline::definition::StageDefinition;
 use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
 

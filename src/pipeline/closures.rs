@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::marker::PhantomData;
 
-use super::{Combine, Context, Data, Emitter, Execution, Items, Map};
 use crate::core::error::BoxError;
+use crate::stage::{Combine, Context, Data, Emitter, Execution, Items, Map};
 
 /// A closure with the types it takes and gives. `fn(I) -> O` keeps it `Send` and `Sync`
 /// whatever those types are.
