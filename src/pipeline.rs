@@ -21,7 +21,7 @@ use closures::{
     Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
     TryMapFn, TryReduceFn,
 };
-use definition::{Definition, DraftStage, Extract, StageKind};
+use definition::{Definition, DraftStage, StageKind};
 
 /// The state of a [`Pipeline`] that carries items: nothing has been reduced yet.
 #[derive(Debug)]
@@ -385,6 +385,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.close(sink);
     }
 }
+
+/// Reads a run's answer from the packet that is its result.
+pub(crate) type Extract<R> = fn(&Parcel) -> Result<R>;
 
 /// What a pipeline answers with, by its state: a [`One`] with its value, a [`Many`] with how many
 /// items went through. Not to be implemented elsewhere.

@@ -16,7 +16,7 @@ use crate::core::tree::Tree;
 use crate::dead_letter::DeadLetter;
 use crate::deployment::Shared;
 use crate::packet::Parcel;
-use crate::pipeline::definition::Extract;
+use crate::pipeline::Extract;
 use crate::queue::Queue;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::compute::pool::Cpu;
 use crate::compute::step::{CombineStep, MapStep};
 use crate::core::error::{Error, Result};
+use crate::packet::Work;
 use crate::packet::carrier::Carrier;
-use crate::packet::{Parcel, Work};
 use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{Execution, OnFailure, Place, Stage, StageOptions};
 
@@ -178,6 +178,3 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
         )),
     }
 }
-
-/// Reads a run's answer from the packet that is its result.
-pub(crate) type Extract<R> = fn(&Parcel) -> Result<R>;
