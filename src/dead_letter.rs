@@ -1,12 +1,16 @@
 //! Dead letters: messages that used up their attempts, kept with their error for a person.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::core::error::Result;
 use crate::core::id::ArrayId;
 use crate::packet::Message;
-use crate::queue::BuriedMessage;
+use crate::protocol::site::Site;
+use crate::queue::{BuriedMessage, Queue};
 use crate::scratchpad::Attempt;
 
 /// A message in a dead-letter queue.
@@ -78,5 +82,20 @@ impl DeadLetter {
             id: reason.id,
             buried,
         }
+    }
+}
+
+impl Site {
+    /// Every dead letter of every stage, with the queue that redrives it.
+    pub(crate) async fn dead_letters(&self) -> Result<Vec<(Arc<dyn Queue>, DeadLetter)>> {
+        const MOST: usize = 100_000;
+        let mut letters = Vec::new();
+        for (index, stage) in self.definition.stages().iter().enumerate() {
+            let queue = self.queue(index).await?;
+            for message in queue.dead_letters(MOST).await? {
+                letters.push((Arc::clone(queue), DeadLetter::read(&stage.name, message)));
+            }
+        }
+        Ok(letters)
     }
 }

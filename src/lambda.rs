@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::compute::step::Limits;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
-use crate::deployment::Shared;
 use crate::pipeline::definition::queue_name;
 use crate::protocol::Protocol;
+use crate::protocol::site::Site;
 use crate::queue::Queue;
 use crate::seam::Seam;
 
@@ -89,7 +89,7 @@ pub struct LambdaFunction {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     /// The stage's place in the pipeline.
     stage: usize,
     name: Arc<str>,
@@ -115,7 +115,7 @@ impl std::fmt::Debug for LambdaFunction {
 }
 
 impl LambdaFunction {
-    pub(crate) fn new(shared: &Arc<Shared>, stage: &str) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Site>, stage: &str) -> Result<Self> {
         let place = shared.position("a Lambda function", stage)?;
         let definition = &shared.definition;
         let Some(current) = definition.stage(place) else {
@@ -137,11 +137,11 @@ impl LambdaFunction {
         })
     }
 
-    pub(crate) fn from_env(shared: &Arc<Shared>) -> Result<Self> {
+    pub(crate) fn from_env(shared: &Arc<Site>) -> Result<Self> {
         Self::from_variable(shared, std::env::var_os(STAGE_VARIABLE))
     }
 
-    fn from_variable(shared: &Arc<Shared>, value: Option<std::ffi::OsString>) -> Result<Self> {
+    fn from_variable(shared: &Arc<Site>, value: Option<std::ffi::OsString>) -> Result<Self> {
         let stages = shared.definition.stages().iter();
         let known: Vec<&str> = stages.map(|stage| &*stage.name).collect();
         let known = known.join(", ");

@@ -4,6 +4,7 @@
 mod cancelled;
 mod failure;
 mod settle;
+pub(crate) mod site;
 mod step;
 
 use std::collections::VecDeque;

@@ -14,9 +14,9 @@ use crate::core::one_of::OneOf;
 use crate::core::retry::persist;
 use crate::core::tree::Tree;
 use crate::dead_letter::DeadLetter;
-use crate::deployment::Shared;
 use crate::packet::Parcel;
 use crate::pipeline::Extract;
+use crate::protocol::site::Site;
 use crate::queue::Queue;
 use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
 
@@ -33,7 +33,7 @@ const MOST_FAILURES: usize = 10_000;
 
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the run.
 pub struct Run<R> {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     array_id: ArrayId,
     extract: Extract<R>,
     result: OnceCell<OneOf<Parcel>>,
@@ -114,7 +114,7 @@ pub struct Outcome<R> {
 }
 
 impl<R> Run<R> {
-    pub(crate) fn new(shared: Arc<Shared>, array_id: ArrayId, extract: Extract<R>) -> Self {
+    pub(crate) fn new(shared: Arc<Site>, array_id: ArrayId, extract: Extract<R>) -> Self {
         Self {
             shared,
             array_id,

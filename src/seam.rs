@@ -10,8 +10,8 @@ use futures::FutureExt;
 use crate::batch::{Batcher, Linger};
 use crate::core::error::{Error, Result, describe};
 use crate::core::retry::persist;
-use crate::deployment::Shared;
 use crate::packet::Message;
+use crate::protocol::site::Site;
 use crate::queue::Receipt;
 use crate::scratchpad::{Arrival, GroupId};
 
@@ -34,7 +34,7 @@ pub(crate) struct Partial {
 }
 
 pub(crate) struct Seam {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Site>,
     arrivals: Batcher<Partial, ()>,
     /// By stage: messages to its queue.
     sends: Arc<[Batcher<Bytes, ()>]>,
@@ -44,7 +44,7 @@ pub(crate) struct Seam {
 
 impl Seam {
     /// `batches` says for each stage how many messages a request of its queue takes, where there is a charge for it.
-    pub(crate) fn new(shared: Arc<Shared>, batches: &[Option<usize>]) -> Self {
+    pub(crate) fn new(shared: Arc<Site>, batches: &[Option<usize>]) -> Self {
         let stages = 0..shared.definition.stages().len();
         let sends: Arc<[_]> = stages
             .clone()
@@ -162,7 +162,7 @@ impl Seam {
 
 /// Neighbours that complete a group together ask for its reduction once, and none of them is done before that is
 /// durable: whichever of them comes back after a crash finds the group complete, and asks again.
-fn arrive_at(shared: &Arc<Shared>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<Partial, ()> {
+fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<Partial, ()> {
     let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
     Batcher::new(move |partials: Arc<Vec<Partial>>| {
         let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
@@ -191,7 +191,7 @@ fn arrive_at(shared: &Arc<Shared>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher
 }
 
 async fn ask_for_reduction(
-    shared: &Shared,
+    shared: &Site,
     sends: &[Batcher<Bytes, ()>],
     partial: &Partial,
 ) -> Result<()> {
@@ -212,7 +212,7 @@ async fn ask_for_reduction(
     })
 }
 
-fn send_to(shared: &Arc<Shared>, stage: usize) -> Batcher<Bytes, ()> {
+fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Bytes, ()> {
     let shared = Arc::clone(shared);
     Batcher::new(move |bodies: Arc<Vec<Bytes>>| {
         let shared = Arc::clone(&shared);
@@ -227,7 +227,7 @@ fn send_to(shared: &Arc<Shared>, stage: usize) -> Batcher<Bytes, ()> {
     })
 }
 
-fn acknowledge_on(shared: &Arc<Shared>, stage: usize) -> Batcher<Receipt, ()> {
+fn acknowledge_on(shared: &Arc<Site>, stage: usize) -> Batcher<Receipt, ()> {
     let shared = Arc::clone(shared);
     Batcher::new(move |receipts: Arc<Vec<Receipt>>| {
         let shared = Arc::clone(&shared);

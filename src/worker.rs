@@ -15,7 +15,7 @@ pub(crate) use crew::Stop;
 
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
-use crate::deployment::Shared;
+use crate::protocol::site::Site;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 /// ```
 #[must_use = "a worker does nothing until it is started"]
 pub struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     options: Options,
 }
 
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Site>) -> Self {
         Self {
             shared,
             options: Options {

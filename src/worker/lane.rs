@@ -13,9 +13,9 @@ use crate::compute::step::Limits;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
-use crate::deployment::Shared;
 use crate::heartbeat::{Heartbeat, Hold};
 use crate::pipeline::definition::StageDefinition;
+use crate::protocol::site::Site;
 use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
 
@@ -165,7 +165,7 @@ impl Lane {
         self.begun -= messages;
     }
 
-    pub(super) fn accept(&mut self, shared: &Shared, deliveries: Vec<Delivery>) {
+    pub(super) fn accept(&mut self, shared: &Site, deliveries: Vec<Delivery>) {
         self.receiving = false;
         let definition = shared.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);

@@ -20,9 +20,9 @@ use crate::compute::step::Limits;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
 use crate::core::retry::{persist, retry};
-use crate::deployment::Shared;
 use crate::hand_back::{self, ATTEMPTS, Parting};
 use crate::heartbeat::{Heartbeat, Hold};
+use crate::protocol::site::Site;
 use crate::protocol::{Answer, Holder, Protocol};
 use crate::queue::{Delivery, Queue, Receipt};
 use crate::seam::Seam;
@@ -55,7 +55,7 @@ struct Freed {
 
 /// Works until the signal comes. Dropped, it stops on the spot.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -83,7 +83,7 @@ pub(super) async fn run(
 
 /// The worker's loop, and its orderly end.
 async fn work(
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
     lanes: Vec<Lane>,
@@ -151,7 +151,7 @@ async fn work(
     shift.end(options.grace_period).await;
 }
 
-async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
+async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
     let definition = &shared.definition;
     let served: Vec<usize> = match &options.stages {
         None => (0..definition.stages().len()).collect(),
