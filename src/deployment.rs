@@ -1,6 +1,8 @@
 //! A pipeline under a name, over a backend: what is submitted to, worked on and looked into.
 
 mod backend;
+pub(crate) mod dead_letter;
+pub(crate) mod run;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,15 +13,15 @@ use crate::core::error::{Error, Result};
 use crate::core::id::ArrayId;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
-use crate::dead_letter::DeadLetter;
 use crate::packet::carrier::Carrier;
 use crate::pipeline::Extract;
 use crate::pipeline::definition::{Definition, queue_name};
 use crate::protocol::site::Site;
-use crate::run::Run;
 use crate::stage::Data;
 use crate::submit::{FromIterator, FromStream, Submission};
 use crate::worker::Worker;
+use dead_letter::DeadLetter;
+use run::Run;
 
 pub use backend::Backend;
 

@@ -17,9 +17,9 @@ use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
 use crate::pipeline::definition::queue_name;
 use crate::protocol::Protocol;
+use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::seam::Seam;
 
 use batch::Batch;
 use deadline::Deadline;

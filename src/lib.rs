@@ -2,14 +2,10 @@
 #![cfg_attr(any(not(doctest), feature = "aws"), doc = include_str!("../README.md"))]
 #![forbid(unsafe_code)]
 
-mod batch;
 mod compute;
 mod core;
-mod dead_letter;
 mod deployment;
 mod embedded;
-mod hand_back;
-mod heartbeat;
 #[cfg(feature = "lambda")]
 mod lambda;
 #[cfg(test)]
@@ -17,8 +13,6 @@ mod model;
 mod packet;
 mod pipeline;
 mod protocol;
-mod run;
-mod seam;
 mod stage;
 mod submit;
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
@@ -39,14 +33,14 @@ pub use crate::core::failure::Failure;
 pub use crate::core::id::{ArrayId, PacketId};
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
-pub use dead_letter::DeadLetter;
+pub use deployment::dead_letter::DeadLetter;
+pub use deployment::run::{Outcome, Run, RunState, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::Packet;
 pub use packet::codec::Codec;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
-pub use run::{Outcome, Run, RunState, Status};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};

@@ -1,8 +1,11 @@
 //! The steps of a message, once, for every kind of worker. Each step is idempotent, and the answer to
 //! acknowledge comes only after everything that the message causes is durable.
 
+mod batcher;
 mod cancelled;
 mod failure;
+pub(crate) mod requeue;
+pub(crate) mod seam;
 mod settle;
 pub(crate) mod site;
 mod step;
@@ -23,8 +26,8 @@ use crate::packet::{MapWork, Message, Parcel};
 use crate::pipeline::definition::{StageDefinition, StageKind};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
-use crate::seam::Seam;
 use crate::stage::{Context, Execution};
+use seam::Seam;
 
 use cancelled::Cancelled;
 

@@ -1,6 +1,7 @@
 //! A worker: receive → protocol → acknowledge, with limits, heartbeats and an orderly end.
 
 mod crew;
+mod heartbeat;
 mod lane;
 mod prefetch;
 mod shift;
@@ -10,8 +11,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-pub(crate) use crew::Stop;
 
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::core::id::ArrayId;
-use crate::dead_letter::DeadLetter;
-use crate::run::{Outcome, Status};
+use crate::deployment::dead_letter::DeadLetter;
+use crate::deployment::run::{Outcome, Status};
 use crate::scratchpad::{Attempt, Failure};
 
 /// A run that was submitted.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::seam::Seam;
 use crate::core::id::ArrayId;
-use crate::seam::Seam;
 
 /// Runs remembered before those not looked up lately are dropped.
 const REMEMBERED: usize = 1_024;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
-use crate::dead_letter::Reason;
+use crate::deployment::dead_letter::Reason;
 use crate::packet::{MapWork, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;

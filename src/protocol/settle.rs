@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::future::join_all;
 
+use super::seam::Partial;
 use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
 use crate::compute::step::{Failures, Output};
 use crate::core::error::describe;
@@ -17,7 +18,6 @@ use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{MapWork, Message, Packet, Parcel, Work};
 use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{Arrival, GroupId};
-use crate::seam::Partial;
 use crate::stage::OnFailure;
 
 /// What a message causes.

@@ -12,7 +12,7 @@
 use bytes::Bytes;
 
 use crate::core::error::describe;
-use crate::dead_letter::DeadLetter;
+use crate::deployment::dead_letter::DeadLetter;
 use crate::packet::codec::Codec;
 use crate::packet::{Message, Parcel};
 use crate::queue::{BuriedMessage, Receipt};

@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::heartbeat::{Heartbeat, Hold};
 use super::prefetch::Prefetch;
 use crate::compute::pool::Cpu;
 use crate::compute::step::Limits;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
-use crate::heartbeat::{Heartbeat, Hold};
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::site::Site;
 use crate::queue::{Delivery, Queue};

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 
-use crate::batch::{Batcher, Linger};
+use super::batcher::{Batcher, Linger};
+use super::site::Site;
 use crate::core::error::{Error, Result, describe};
 use crate::core::retry::persist;
 use crate::packet::Message;
-use crate::protocol::site::Site;
 use crate::queue::Receipt;
 use crate::scratchpad::{Arrival, GroupId};
 

@@ -8,12 +8,12 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::dead_letter::DeadLetter;
 use crate::core::error::{Error, Result};
 use crate::core::id::ArrayId;
 use crate::core::one_of::OneOf;
 use crate::core::retry::persist;
 use crate::core::tree::Tree;
-use crate::dead_letter::DeadLetter;
 use crate::packet::Parcel;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;

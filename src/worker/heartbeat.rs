@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::crew::Stop;
 use crate::core::error::describe;
 use crate::core::one_of::OneOf;
 use crate::queue::{Queue, Receipt};
-use crate::worker::Stop;
 
 /// The messages of one stage that a worker holds, waiting and at work.
 pub(crate) struct Heartbeat {
