@@ -4,6 +4,7 @@
 mod batcher;
 mod cancelled;
 mod failure;
+pub(crate) mod reason;
 pub(crate) mod requeue;
 pub(crate) mod seam;
 mod settle;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
 use crate::packet::Message;
+use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
 use crate::queue::{BuriedMessage, Queue};
 use crate::scratchpad::Attempt;
@@ -33,38 +33,6 @@ pub struct DeadLetter {
     pub body: Bytes,
     pub(crate) id: Option<Uuid>,
     pub(crate) buried: BuriedMessage,
-}
-
-/// What stands beside a buried message, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Reason {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) item: Option<u64>,
-    pub(crate) error: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) attempts: Vec<Attempt>,
-}
-
-impl Reason {
-    pub(crate) fn write(&self) -> String {
-        // Strings, numbers and a UUID: this cannot fail, and the error alone is better than nothing.
-        serde_json::to_string(self).unwrap_or_else(|_| self.error.clone())
-    }
-
-    fn read(text: &str) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|_| Self {
-            id: None,
-            item: None,
-            error: match text {
-                "" => "the queue's own limit of deliveries was reached".to_owned(),
-                text => text.to_owned(),
-            },
-            attempts: Vec::new(),
-        })
-    }
 }
 
 impl DeadLetter {

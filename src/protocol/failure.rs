@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
-use crate::deployment::dead_letter::Reason;
 use crate::packet::{MapWork, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
