@@ -100,7 +100,7 @@ impl<I, R> Deployment<I, R> {
         &self.shared.name
     }
 
-    #[cfg(all(test, feature = "lambda"))]
+    #[cfg(feature = "lambda")]
     pub(crate) fn shared(&self) -> &Arc<Site> {
         &self.shared
     }
@@ -182,26 +182,6 @@ impl<I, R> Deployment<I, R> {
     /// A worker for this deployment's stages, with its options to set.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.shared))
-    }
-
-    /// One stage as an AWS Lambda function behind an SQS event source mapping: what a worker does with a message, done with the
-    /// records of an event.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
-    #[cfg(feature = "lambda")]
-    pub fn lambda(&self, stage: &str) -> Result<crate::LambdaFunction> {
-        crate::LambdaFunction::new(&self.shared, stage)
-    }
-
-    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
-    /// for every function of a deployment.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
-    #[cfg(feature = "lambda")]
-    pub fn lambda_from_env(&self) -> Result<crate::LambdaFunction> {
-        crate::LambdaFunction::from_env(&self.shared)
     }
 
     /// Every dead letter of this deployment, of all runs: what to look at when something failed.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::compute::step::Limits;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
+use crate::deployment::Deployment;
 use crate::pipeline::definition::queue_name;
 use crate::protocol::Protocol;
 use crate::protocol::seam::Seam;
@@ -111,6 +112,26 @@ impl std::fmt::Debug for LambdaFunction {
             .field("queue", &self.inner.queue_name)
             .field("margin", &self.margin)
             .finish_non_exhaustive()
+    }
+}
+
+impl<I, R> Deployment<I, R> {
+    /// One stage as an AWS Lambda function behind an SQS event source mapping: what a worker does with a message, done with the
+    /// records of an event.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
+    pub fn lambda(&self, stage: &str) -> Result<LambdaFunction> {
+        LambdaFunction::new(self.shared(), stage)
+    }
+
+    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
+    /// for every function of a deployment.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
+    pub fn lambda_from_env(&self) -> Result<LambdaFunction> {
+        LambdaFunction::from_env(self.shared())
     }
 }
 
