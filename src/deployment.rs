@@ -2,6 +2,7 @@
 
 mod backend;
 pub(crate) mod dead_letter;
+mod deploy;
 pub(crate) mod run;
 
 use std::marker::PhantomData;
