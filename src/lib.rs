@@ -2,28 +2,36 @@
 #![cfg_attr(any(not(doctest), feature = "aws"), doc = include_str!("../README.md"))]
 #![forbid(unsafe_code)]
 
-mod compute;
-mod core;
-mod deployment;
-mod embedded;
-#[cfg(feature = "lambda")]
-mod lambda;
-#[cfg(test)]
-mod model;
-mod packet;
-mod pipeline;
-mod protocol;
-mod stage;
-mod submit;
-#[cfg(all(feature = "lambda", feature = "dynamodb"))]
-mod template;
-mod worker;
-
+// What everything is made of, the contracts and their implementations.
 pub mod backends;
-#[cfg(feature = "http")]
-pub mod http;
+mod core;
 pub mod queue;
 pub mod scratchpad;
+
+// Building a pipeline, and running its functions.
+mod compute;
+mod packet;
+mod pipeline;
+mod stage;
+
+// The engine: from a submission to its result.
+mod deployment;
+mod embedded;
+mod protocol;
+mod submit;
+mod worker;
+
+// The faces: what outsiders touch.
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "lambda")]
+mod lambda;
+#[cfg(all(feature = "lambda", feature = "dynamodb"))]
+mod template;
+
+// The suites that all of it is held to.
+#[cfg(test)]
+mod model;
 #[cfg(feature = "testing")]
 pub mod testing;
 
