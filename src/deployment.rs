@@ -1,169 +1,30 @@
 //! A pipeline under a name, over a backend: what is submitted to, worked on and looked into.
 
+mod backend;
+pub(crate) mod dead_letter;
+mod deploy;
+pub(crate) mod run;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use futures::{Stream, StreamExt};
-use tokio::sync::OnceCell;
 
-use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
-use crate::carrier::Carrier;
-use crate::change::Change;
-use crate::dead_letter::DeadLetter;
-use crate::definition::{Definition, Extract, queue_name};
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
-use crate::queue::{Queue, Queues};
-use crate::requests::Requests;
-use crate::run::Run;
-use crate::scratchpad::Scratchpad;
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
+use crate::core::requests::Requests;
+use crate::packet::carrier::Carrier;
+use crate::pipeline::Extract;
+use crate::pipeline::definition::{Definition, queue_name};
+use crate::protocol::site::Site;
 use crate::stage::Data;
 use crate::submit::{FromIterator, FromStream, Submission};
 use crate::worker::Worker;
+use dead_letter::DeadLetter;
+use run::Run;
 
-/// Queues and a scratchpad: any queue goes with any scratchpad. Cloning it gives the same backend.
-#[derive(Clone)]
-pub struct Backend {
-    pub(crate) queues: Arc<dyn Queues>,
-    pub(crate) scratchpad: Arc<dyn Scratchpad>,
-    requests: Requests,
-}
-
-impl Backend {
-    /// Queues and scratchpad in this process's memory, for as long as the backend or a deployment over it
-    /// lives. They behave as the services do: visibility timeouts, redelivery, dead letters.
-    pub fn memory() -> Self {
-        Self::new(
-            Arc::new(MemoryQueues::new()),
-            Arc::new(MemoryScratchpad::new()),
-        )
-    }
-
-    /// Somebody else's queues or scratchpad.
-    pub fn new(queues: Arc<dyn Queues>, scratchpad: Arc<dyn Scratchpad>) -> Self {
-        Self {
-            queues,
-            scratchpad,
-            requests: Requests::new(),
-        }
-    }
-
-    /// Amazon SQS and DynamoDB, in the account and region of this configuration: one client each, whose
-    /// connections are used again. Make one such backend a process, and clone it.
-    ///
-    /// ```no_run
-    /// use catchment::{Backend, Pipeline};
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
-    /// let backend = Backend::aws(&aws_config::load_from_env().await);
-    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
-    /// let adder = adder.deploy("adder", backend)?;
-    /// adder.provision().await?;
-    /// # Ok(()) }
-    /// ```
-    #[cfg(feature = "aws")]
-    pub fn aws(config: &aws_config::SdkConfig) -> Self {
-        use crate::backends::{dynamodb::DynamoDbScratchpad, sqs::SqsQueues};
-        let requests = Requests::new();
-        Self {
-            queues: Arc::new(SqsQueues::counting(config, requests.clone())),
-            scratchpad: Arc::new(DynamoDbScratchpad::counting(config, requests.clone())),
-            requests,
-        }
-    }
-
-    /// [`aws`](Self::aws), configured as every AWS tool is: environment (`AWS_REGION`, `AWS_PROFILE`,
-    /// `AWS_ENDPOINT_URL`, …), profile, and the role of the instance, container or function.
-    #[cfg(feature = "aws")]
-    pub async fn aws_from_env() -> Self {
-        Self::aws(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
-    }
-
-    /// The requests this backend has made of a service, in this process: what is billed. None for one in memory, nor
-    /// for one of [`new`](Self::new), whose parts count their own.
-    pub fn requests(&self) -> Requests {
-        self.requests.clone()
-    }
-}
-
-impl std::fmt::Debug for Backend {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Backend").finish_non_exhaustive()
-    }
-}
-
-/// What every part of a deployment shares, types erased.
-pub(crate) struct Shared {
-    pub(crate) name: String,
-    pub(crate) definition: Definition,
-    pub(crate) backend: Backend,
-    pub(crate) carrier: Carrier,
-    /// Groups whose packets travelled together and did not stay so, for their submitter.
-    pub(crate) went_apart: AtomicUsize,
-    /// One for each stage, opened when first used.
-    queues: Vec<OnceCell<Arc<dyn Queue>>>,
-}
-
-impl Shared {
-    /// The queue of the stage at this place.
-    pub(crate) async fn queue(&self, stage: usize) -> Result<&Arc<dyn Queue>> {
-        let (Some(cell), Some(definition)) = (self.queues.get(stage), self.definition.stage(stage))
-        else {
-            return Err(self.no_stage(stage));
-        };
-        cell.get_or_try_init(|| async {
-            let name = queue_name(&self.name, &definition.name);
-            self.backend
-                .queues
-                .open(&name, &definition.options.queue)
-                .await
-        })
-        .await
-    }
-
-    /// The place of the stage of this name, which somebody is to serve.
-    pub(crate) fn position(&self, who: &str, stage: &str) -> Result<usize> {
-        let definition = &self.definition;
-        definition.position(stage).ok_or_else(|| {
-            let known: Vec<&str> = definition
-                .stages()
-                .iter()
-                .map(|stage| &*stage.name)
-                .collect();
-            Error::InvalidArgument {
-                problem: format!(
-                    "{who} is to serve stage `{stage}`, but deployment `{}` has the stages {}",
-                    self.name,
-                    known.join(", ")
-                ),
-            }
-        })
-    }
-
-    pub(crate) fn no_stage(&self, stage: usize) -> Error {
-        Error::InvalidPipeline {
-            problem: format!("deployment `{}` has no stage {stage}", self.name),
-        }
-    }
-
-    pub(crate) fn scratchpad(&self) -> &dyn Scratchpad {
-        self.backend.scratchpad.as_ref()
-    }
-
-    /// Every dead letter of every stage, with the queue that redrives it.
-    pub(crate) async fn dead_letters(&self) -> Result<Vec<(Arc<dyn Queue>, DeadLetter)>> {
-        const MOST: usize = 100_000;
-        let mut letters = Vec::new();
-        for (index, stage) in self.definition.stages().iter().enumerate() {
-            let queue = self.queue(index).await?;
-            for message in queue.dead_letters(MOST).await? {
-                letters.push((Arc::clone(queue), DeadLetter::read(&stage.name, message)));
-            }
-        }
-        Ok(letters)
-    }
-}
+pub use backend::Backend;
 
 /// A pipeline deployed under a name, taking items of type `I` and answering with `R`. Cloning it gives
 /// another handle on the same deployment.
@@ -182,7 +43,8 @@ impl Shared {
 /// # Ok(()) }
 /// ```
 pub struct Deployment<I, R> {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
+    backend: Backend,
     extract: Extract<R>,
     types: PhantomData<fn(I)>,
 }
@@ -191,6 +53,7 @@ impl<I, R> Clone for Deployment<I, R> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            backend: self.backend.clone(),
             extract: self.extract,
             types: PhantomData,
         }
@@ -211,31 +74,23 @@ impl<I, R> Deployment<I, R> {
     pub(crate) fn new(
         name: &str,
         definition: Definition,
-        backend: Backend,
+        mut backend: Backend,
         carrier: Carrier,
         extract: Extract<R>,
     ) -> Self {
-        let backend = match backend.scratchpad.bind(name) {
-            Some(scratchpad) => Backend {
-                scratchpad,
-                ..backend
-            },
-            None => backend,
-        };
-        let queues = definition
-            .stages()
-            .iter()
-            .map(|_| OnceCell::new())
-            .collect();
+        if let Some(scratchpad) = backend.scratchpad.bind(name) {
+            backend.scratchpad = scratchpad;
+        }
+        let site = Site::new(
+            name,
+            definition,
+            Arc::clone(&backend.queues),
+            Arc::clone(&backend.scratchpad),
+            carrier,
+        );
         Self {
-            shared: Arc::new(Shared {
-                name: name.to_owned(),
-                definition,
-                backend,
-                carrier,
-                went_apart: AtomicUsize::new(0),
-                queues,
-            }),
+            shared: Arc::new(site),
+            backend,
             extract,
             types: PhantomData,
         }
@@ -246,14 +101,14 @@ impl<I, R> Deployment<I, R> {
         &self.shared.name
     }
 
-    #[cfg(all(test, feature = "lambda"))]
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    #[cfg(feature = "lambda")]
+    pub(crate) fn shared(&self) -> &Arc<Site> {
         &self.shared
     }
 
     /// The requests that this deployment's [backend](Backend::requests) has made of a service, in this process.
     pub fn requests(&self) -> Requests {
-        self.shared.backend.requests()
+        self.backend.requests()
     }
 
     #[cfg(all(feature = "lambda", feature = "dynamodb"))]
@@ -263,7 +118,7 @@ impl<I, R> Deployment<I, R> {
 
     #[cfg(all(feature = "lambda", feature = "dynamodb"))]
     pub(crate) fn backend(&self) -> &Backend {
-        &self.shared.backend
+        &self.backend
     }
 
     /// The stages' names, in order.
@@ -279,19 +134,20 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::Backend`] with the service's reason.
     pub async fn provision(&self) -> Result<Vec<Change>> {
-        let Shared {
+        let Site {
             name,
             definition,
-            backend,
+            queues,
+            scratchpad,
             ..
         } = self.shared.as_ref();
         let mut changes = Vec::new();
         for stage in definition.stages() {
             let queue = queue_name(name, &stage.name);
             let options = &stage.options.queue;
-            changes.extend(backend.queues.provision(&queue, options).await?);
+            changes.extend(queues.provision(&queue, options).await?);
         }
-        changes.extend(backend.scratchpad.provision().await?);
+        changes.extend(scratchpad.provision().await?);
         Ok(changes)
     }
 
@@ -309,43 +165,24 @@ impl<I, R> Deployment<I, R> {
                 ),
             });
         }
-        let Shared {
+        let Site {
             definition,
-            backend,
+            queues,
+            scratchpad,
             ..
         } = self.shared.as_ref();
         let mut changes = Vec::new();
         for stage in definition.stages() {
             let queue = queue_name(name, &stage.name);
-            changes.extend(backend.queues.deprovision(&queue).await?);
+            changes.extend(queues.deprovision(&queue).await?);
         }
-        changes.extend(backend.scratchpad.deprovision().await?);
+        changes.extend(scratchpad.deprovision().await?);
         Ok(changes)
     }
 
     /// A worker for this deployment's stages, with its options to set.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.shared))
-    }
-
-    /// One stage as an AWS Lambda function behind an SQS event source mapping: what a worker does with a message, done with the
-    /// records of an event.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
-    #[cfg(feature = "lambda")]
-    pub fn lambda(&self, stage: &str) -> Result<crate::LambdaFunction> {
-        crate::LambdaFunction::new(&self.shared, stage)
-    }
-
-    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
-    /// for every function of a deployment.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
-    #[cfg(feature = "lambda")]
-    pub fn lambda_from_env(&self) -> Result<crate::LambdaFunction> {
-        crate::LambdaFunction::from_env(&self.shared)
     }
 
     /// Every dead letter of this deployment, of all runs: what to look at when something failed.

@@ -1,13 +1,15 @@
 //! A run inside this process: a backend of its own, a worker of its own, gone when it ends.
 
+mod run;
+
 use std::pin::pin;
 use std::task::Poll;
 
 use futures::Stream;
 
+use crate::core::error::Result;
+use crate::core::id::ArrayId;
 use crate::deployment::Deployment;
-use crate::error::Result;
-use crate::packet::ArrayId;
 use crate::stage::Data;
 use crate::submit::{Source, Submission};
 use crate::worker::Worker;
@@ -15,7 +17,7 @@ use crate::worker::Worker;
 /// Messages that the worker holds beyond those that run.
 const PREFETCH: usize = 128;
 
-pub(crate) async fn run<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
+async fn run<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
 where
     I: Data,
     R: Send + 'static,
@@ -25,7 +27,7 @@ where
     drive(deployment, submission).await
 }
 
-pub(crate) async fn run_stream<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
+async fn run_stream<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
 where
     I: Data,
     R: Send + 'static,

@@ -12,14 +12,15 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cpu::cores;
-use crate::definition::queue_name;
-use crate::deployment::Shared;
-use crate::error::{Error, Result};
+use crate::compute::step::Limits;
+use crate::core::cores::cores;
+use crate::core::error::{Error, Result};
+use crate::deployment::Deployment;
+use crate::pipeline::definition::queue_name;
 use crate::protocol::Protocol;
+use crate::protocol::seam::Seam;
+use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::seam::Seam;
-use crate::stage::Limits;
 
 use batch::Batch;
 use deadline::Deadline;
@@ -89,7 +90,7 @@ pub struct LambdaFunction {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     /// The stage's place in the pipeline.
     stage: usize,
     name: Arc<str>,
@@ -114,8 +115,28 @@ impl std::fmt::Debug for LambdaFunction {
     }
 }
 
+impl<I, R> Deployment<I, R> {
+    /// One stage as an AWS Lambda function behind an SQS event source mapping: what a worker does with a message, done with the
+    /// records of an event.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
+    pub fn lambda(&self, stage: &str) -> Result<LambdaFunction> {
+        LambdaFunction::new(self.shared(), stage)
+    }
+
+    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
+    /// for every function of a deployment.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
+    pub fn lambda_from_env(&self) -> Result<LambdaFunction> {
+        LambdaFunction::from_env(self.shared())
+    }
+}
+
 impl LambdaFunction {
-    pub(crate) fn new(shared: &Arc<Shared>, stage: &str) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Site>, stage: &str) -> Result<Self> {
         let place = shared.position("a Lambda function", stage)?;
         let definition = &shared.definition;
         let Some(current) = definition.stage(place) else {
@@ -123,7 +144,7 @@ impl LambdaFunction {
         };
         let engine = Engine {
             protocol: Protocol::new(Seam::new(Arc::clone(shared), &[]), CANCEL_CHECK),
-            limits: Limits::new(place, current, definition.cpu(cores(), false)),
+            limits: Limits::new(place, &current.options, definition.cpu(cores(), false)),
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -137,11 +158,11 @@ impl LambdaFunction {
         })
     }
 
-    pub(crate) fn from_env(shared: &Arc<Shared>) -> Result<Self> {
+    pub(crate) fn from_env(shared: &Arc<Site>) -> Result<Self> {
         Self::from_variable(shared, std::env::var_os(STAGE_VARIABLE))
     }
 
-    fn from_variable(shared: &Arc<Shared>, value: Option<std::ffi::OsString>) -> Result<Self> {
+    fn from_variable(shared: &Arc<Site>, value: Option<std::ffi::OsString>) -> Result<Self> {
         let stages = shared.definition.stages().iter();
         let known: Vec<&str> = stages.map(|stage| &*stage.name).collect();
         let known = known.join(", ");
@@ -225,7 +246,7 @@ impl Inner {
         let limits = match self.shared.definition.stage(self.stage) {
             Some(stage) => Limits::new(
                 self.stage,
-                stage,
+                &stage.options,
                 self.shared.definition.cpu(cores(), false),
             ),
             None => return self.engine(),

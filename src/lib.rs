@@ -122,66 +122,56 @@
 #![cfg_attr(not(feature = "testing"), doc = "[testing]: crate::backends")]
 #![forbid(unsafe_code)]
 
-mod array_id;
-mod batch;
-mod carrier;
-mod change;
-mod clock;
-mod codec;
-mod cpu;
-mod cut;
-mod dead_letter;
-mod definition;
-mod deployment;
-mod embedded;
-mod error;
-mod hand_back;
-mod heartbeat;
-#[cfg(feature = "lambda")]
-mod lambda;
-mod local;
-#[cfg(test)]
-mod model;
-mod packet;
-#[cfg(doctest)]
-mod pages;
-mod pipeline;
-mod protocol;
-mod rate;
-mod requests;
-mod retry;
-mod run;
-mod seam;
-mod stage;
-mod submit;
-#[cfg(all(feature = "lambda", feature = "dynamodb"))]
-mod template;
-mod tree;
-mod worker;
-
+// What everything is made of, the contracts and their implementations.
 pub mod backends;
-#[cfg(feature = "http")]
-pub mod http;
+mod core;
 pub mod queue;
 pub mod scratchpad;
+
+// Building a pipeline, and running its functions.
+mod compute;
+mod packet;
+mod pipeline;
+mod stage;
+
+// The engine: from a submission to its result.
+mod deployment;
+mod embedded;
+mod protocol;
+mod submit;
+mod worker;
+
+// The faces: what outsiders touch.
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "lambda")]
+mod lambda;
+#[cfg(all(feature = "lambda", feature = "dynamodb"))]
+mod template;
+
+// The suites that all of it is held to.
+#[cfg(test)]
+mod model;
+#[cfg(doctest)]
+mod pages;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use change::{Action, Change};
-pub use codec::Codec;
-pub use dead_letter::DeadLetter;
+pub use crate::core::backoff::Backoff;
+pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
+pub use crate::core::failure::Failure;
+pub use crate::core::id::{ArrayId, PacketId};
+pub use crate::core::provision::{Action, Change};
+pub use crate::core::requests::Requests;
+pub use deployment::dead_letter::DeadLetter;
+pub use deployment::run::{Outcome, Run, RunState, Status};
 pub use deployment::{Backend, Deployment};
-pub use error::{BoxError, Error, Permanent, Result, permanent};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
-pub use packet::{ArrayId, Packet, PacketId};
+pub use packet::Packet;
+pub use packet::codec::Codec;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
-pub use requests::Requests;
-pub use run::{Outcome, Run, RunState, Status};
-pub use scratchpad::Failure;
-pub use stage::{
-    Backoff, Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage,
-};
+pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};
 pub use worker::{RunningWorker, Worker};

@@ -1,6 +1,6 @@
 //! The protocol, checked: every interleaving of its steps, with crashes and duplicate deliveries anywhere.
 //!
-//! The model uses the library's own tree arithmetic ([`crate::tree`]) and its own word on when a group is
+//! The model uses the library's own tree arithmetic ([`crate::core::tree`]) and its own word on when a group is
 //! ready ([`GroupState::is_ready`](crate::scratchpad::GroupState::is_ready)). The rest is the protocol of
 //! ARCHITECTURE.md written down once more, in steps as atomic as those of the code: queue and scratchpad are a
 //! few bits ([`state`], [`store`]), workers and submitters go through lists of steps ([`steps`]).

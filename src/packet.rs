@@ -1,67 +1,27 @@
 //! The wire format: what travels on queues and rests in the scratchpad, JSON unless told otherwise.
 
+pub(crate) mod carrier;
+pub(crate) mod codec;
 #[cfg(feature = "postcard")]
 mod compact;
+pub(crate) mod local;
+pub(crate) mod tickets;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-pub use crate::array_id::ArrayId;
-use crate::codec::{Codec, Payload};
-use crate::error::{Error, Result};
-use crate::scratchpad::GroupId;
-use crate::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
+use crate::core::error::{Error, Result};
+use crate::core::group::GroupId;
+use crate::core::id::{ArrayId, PacketId};
+use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
+use codec::{Codec, Payload};
 
 /// The version of the wire format that this library writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
-
-/// The place of a packet in the tree of its run. Written `level/index`: `0/7` is leaf 7, which
-/// is packet 7 of the array; `2/0` is the partial result of the first group of level 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PacketId {
-    /// 0 for a leaf.
-    pub level: u32,
-    /// From the left, counted from 0.
-    pub index: u64,
-}
-
-impl PacketId {
-    pub(crate) fn leaf(index: u64) -> Self {
-        Self { level: 0, index }
-    }
-}
-
-impl fmt::Display for PacketId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.level, self.index)
-    }
-}
-
-impl Serialize for PacketId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PacketId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let parsed = text
-            .split_once('/')
-            .and_then(|(level, index)| Some((level.parse().ok()?, index.parse().ok()?)));
-        match parsed {
-            Some((level, index)) => Ok(Self { level, index }),
-            None => Err(serde::de::Error::custom(format_args!(
-                "packetId {text:?} is not of the form level/index"
-            ))),
-        }
-    }
-}
 
 /// What travels: a slice of consecutive items, or a partial result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -576,7 +536,7 @@ mod tests {
             match read(whole(&filled)) {
                 Err(_) => {}
                 Ok(packet) => {
-                    let numbers = crate::codec::decode_list::<u64>(&packet.value, "it");
+                    let numbers = crate::packet::codec::decode_list::<u64>(&packet.value, "it");
                     assert!(numbers.is_err(), "{value:.20}");
                 }
             }

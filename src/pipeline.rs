@@ -1,21 +1,24 @@
 //! The builder: a typed chain in, a checked definition out.
 
+mod closures;
+pub(crate) mod definition;
+
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::carrier::Carrier;
-use crate::codec::{self, Codec};
-use crate::definition::{Definition, DraftStage, Extract, StageKind};
-use crate::deployment::{Backend, Deployment};
-use crate::embedded;
-use crate::error::{BoxError, Error, Result};
+use crate::compute::map::MapHolder;
+use crate::compute::sink::{Discard, Encode, Fold, Only, Sink};
+use crate::compute::step::MapTail;
+use crate::core::error::{BoxError, Error, Result};
 use crate::packet::Parcel;
-use crate::stage::{
-    Async, Collect, Combine, Context, Count, Data, Discard, Encode, Execution, FilterFn,
-    FilterMapFn, FlatMapFn, Fold, FoldFn, Identity, Map, MapFn, MapHolder, MapTail, Only, Sink,
-    Stage, Tally, TryMapFn, TryReduceFn,
+use crate::packet::codec::{self, Codec};
+use crate::stage::{Combine, Context, Data, Execution, Map, Stage};
+use closures::{
+    Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
+    TryMapFn, TryReduceFn,
 };
+use definition::{Definition, DraftStage, StageKind};
 
 /// The state of a [`Pipeline`] that carries items: nothing has been reduced yet.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub struct Pipeline<I, O = I, S = Many> {
     stages: Vec<DraftStage>,
     last: Last<O>,
     problem: Option<String>,
-    codec: Codec,
+    pub(crate) codec: Codec,
     types: PhantomData<fn(I) -> S>,
 }
 
@@ -380,6 +383,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     }
 }
 
+/// Reads a run's answer from the packet that is its result.
+pub(crate) type Extract<R> = fn(&Parcel) -> Result<R>;
+
 /// What a pipeline answers with, by its state: a [`One`] with its value, a [`Many`] with how many
 /// items went through. Not to be implemented elsewhere.
 pub trait Answer<O>: private::Sealed {
@@ -436,84 +442,14 @@ impl<O: Data> Answer<O> for One {
 }
 
 impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
-    /// Makes the pipeline ready to run over a backend, under a name that its queues and tables bear. The
-    /// same definition deployed under the same name in many processes is one deployment. Nothing is asked
-    /// of the backend yet.
-    ///
-    /// # Errors
-    /// [`Error::InvalidPipeline`] for what types cannot tell: two stages of one name, a name that no
-    /// queue accepts, options out of their range.
-    pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        self.carried(name, backend, Carrier::Wire(self.codec))
-    }
-
-    fn carried(
-        &self,
-        name: &str,
-        backend: Backend,
-        carrier: Carrier,
-    ) -> Result<Deployment<I, S::Value>> {
+    /// The pipeline under a name, checked, and how to read its answer.
+    pub(crate) fn define(&self, name: &str) -> Result<(Definition, Extract<S::Value>)> {
         if let Some(problem) = &self.problem {
             return Err(Error::InvalidPipeline {
                 problem: problem.clone(),
             });
         }
         let closed = S::close(self.clone());
-        let definition = Definition::check(name, closed.stages)?;
-        let extract = closed.extract;
-        Ok(Deployment::new(name, definition, backend, carrier, extract))
-    }
-
-    /// Runs the pipeline inside this process over a backend of its own: queues, scratchpad and
-    /// workers live as long as the run. Memory is bounded by what is in flight, not by the input.
-    ///
-    /// Nothing leaves the process, so numbers, strings and lists of them are not encoded. All other types are, as a
-    /// deployment does with every type: what works here works there, and what fails there fails here.
-    ///
-    /// Dropping the future stops the run.
-    ///
-    /// # Errors
-    /// [`Error::InvalidPipeline`], as [`deploy`](Self::deploy); [`Error::Failed`], at once, when an item
-    /// cannot be processed.
-    pub async fn run<V>(&self, items: V) -> Result<S::Value>
-    where
-        V: IntoIterator<Item = I>,
-    {
-        embedded::run(self.embedded()?, items).await
-    }
-
-    /// As [`run`](Self::run), for input that comes as a stream.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub async fn run_stream<V>(&self, items: V) -> Result<S::Value>
-    where
-        V: futures::Stream<Item = I>,
-    {
-        embedded::run_stream(self.embedded()?, items).await
-    }
-
-    /// As [`run`](Self::run), over queues and a scratchpad that may misbehave.
-    #[doc(hidden)]
-    #[cfg(feature = "testing")]
-    pub async fn run_over<V>(&self, backend: Backend, items: V) -> Result<S::Value>
-    where
-        V: IntoIterator<Item = I>,
-    {
-        embedded::run(self.embedded_over(backend)?, items).await
-    }
-
-    fn embedded(&self) -> Result<Deployment<I, S::Value>> {
-        self.embedded_over(Backend::memory())
-    }
-
-    fn embedded_over(&self, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        let carrier = match self.codec {
-            Codec::Json => Carrier::local(),
-            // Who asks for a codec gets it.
-            #[cfg(feature = "postcard")]
-            codec => Carrier::Wire(codec),
-        };
-        self.carried("embedded", backend, carrier)
+        Ok((Definition::check(name, closed.stages)?, closed.extract))
     }
 }

@@ -1,9 +1,14 @@
 //! The steps of a message, once, for every kind of worker. Each step is idempotent, and the answer to
 //! acknowledge comes only after everything that the message causes is durable.
 
+mod batcher;
 mod cancelled;
 mod failure;
+pub(crate) mod reason;
+pub(crate) mod requeue;
+pub(crate) mod seam;
 mod settle;
+pub(crate) mod site;
 mod step;
 
 use std::collections::VecDeque;
@@ -14,20 +19,18 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
-use crate::codec::Payload;
-use crate::cpu::Ended;
-use crate::definition::{StageDefinition, StageKind};
-use crate::local::OneOf;
+use crate::compute::pool::Ended;
+use crate::compute::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output};
+use crate::core::one_of::OneOf;
+use crate::packet::codec::Payload;
 use crate::packet::{MapWork, Message, Parcel};
+use crate::pipeline::definition::{StageDefinition, StageKind};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
-use crate::seam::Seam;
-use crate::stage::{
-    Computation, Computed, Context, Execution, Failures, Input, ItemFailure, Limits, Output,
-};
+use crate::stage::{Context, Execution};
+use seam::Seam;
 
 use cancelled::Cancelled;
-pub(crate) use failure::now;
 
 /// Bytes of groups' members that are read before they are combined, one group at least.
 const MEMBERS_AT_ONCE: usize = 4 * 1024 * 1024;

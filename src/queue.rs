@@ -6,11 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::change::Change;
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::core::provision::Change;
 
 /// How long a received message stays hidden from other receivers unless told otherwise.
 pub const DEFAULT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
+/// What a dead-letter queue's name has behind its queue's.
+pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 
 /// What a queue is opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +31,7 @@ impl Default for QueueOptions {
     fn default() -> Self {
         Self {
             visibility_timeout: DEFAULT_VISIBILITY_TIMEOUT,
-            attempts: crate::stage::DEFAULT_ATTEMPTS,
+            attempts: DEFAULT_ATTEMPTS,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The contract of a scratchpad: the store that holds partial results, and knows which members
 //! of a group have arrived. It knows bytes, groups and conditional writes, nothing of users' types.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,72 +9,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::change::Change;
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
-use crate::tree::{MAX_FAN_IN, MIN_FAN_IN};
-
-/// A group of up to `fan_in` neighbouring packets that one reduce call combines.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId {
-    /// The run.
-    pub array_id: ArrayId,
-    /// The reducing stage.
-    pub stage: Arc<str>,
-    /// 1 directly above the leaves.
-    pub level: u32,
-    /// From the left, counted from 0.
-    pub index: u64,
-}
-
-impl fmt::Display for GroupId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            array_id,
-            stage,
-            level,
-            index,
-        } = self;
-        write!(formatter, "{array_id}#{stage}#{level}#{index}")
-    }
-}
-
-/// What a scratchpad knows of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupState {
-    /// How many different slots have arrived.
-    pub arrived: u32,
-    /// How many there will be, where sealing has said so; otherwise the fan-in.
-    pub expected: Option<u32>,
-    /// Whether reducing this group yields the result.
-    pub root: bool,
-    /// Reduced and passed on: its values may be gone.
-    pub retired: bool,
-}
-
-impl GroupState {
-    /// Whether every member has arrived and the group still waits to be reduced.
-    ///
-    /// ```
-    /// use catchment::scratchpad::GroupState;
-    /// let full = GroupState { arrived: 32, ..GroupState::default() };
-    /// assert!(full.is_ready(32));
-    /// assert!(!GroupState { retired: true, ..full }.is_ready(32));
-    /// assert!(GroupState { arrived: 3, expected: Some(3), ..GroupState::default() }.is_ready(32));
-    /// ```
-    pub fn is_ready(&self, fan_in: u32) -> bool {
-        !self.retired && self.arrived == self.expected.unwrap_or(fan_in)
-    }
-
-    /// The state to report for a group whose run is done, cancelled or unknown: whatever comes
-    /// for it now is late, and there is nothing left to do.
-    pub fn gone() -> Self {
-        Self {
-            retired: true,
-            ..Self::default()
-        }
-    }
-}
+pub use crate::core::cut::PacketPlan;
+use crate::core::error::{Error, Result};
+pub use crate::core::failure::{Attempt, Failure, Verdict};
+pub use crate::core::group::{GroupId, GroupState};
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
+use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
 /// A partial result on its way into a slot of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,17 +40,6 @@ pub enum Members {
     },
     /// The group has been reduced and passed on, or its run is over or unknown.
     Retired,
-}
-
-/// How an array is cut into packets: packet i is packet i however often it is submitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PacketPlan {
-    /// Every packet but the last has this many items.
-    Fixed(u32),
-    /// The length is not known beforehand: a packet that begins at item `n` has as many items as
-    /// if `n` were the length.
-    Growing,
 }
 
 /// What is written when a run begins.
@@ -201,33 +130,6 @@ impl RunSnapshot {
     }
 }
 
-/// One attempt at a message that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Attempt {
-    /// 1 is the first delivery.
-    pub number: u32,
-    /// When it failed, in milliseconds since 1970-01-01 UTC.
-    pub at: u64,
-    /// Which item of the array failed, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item: Option<u64>,
-    /// The error.
-    pub error: String,
-}
-
-/// What becomes of a message or of items after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Verdict {
-    /// The message comes back.
-    Retry,
-    /// The items are left out of the result, the rest of the packet counts.
-    Skip,
-    /// The message goes to the dead-letter queue under this id, and the run has failed.
-    Dead(Uuid),
-}
-
 /// A failure on its way into the scratchpad.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureReport {
@@ -251,39 +153,6 @@ pub struct FailureLog {
     pub attempts: Vec<Attempt>,
     /// How many items of the whole run are on record as skipped.
     pub skipped: u64,
-}
-
-/// A failure on record: a dead letter, or an item left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// The stage.
-    pub stage: String,
-    /// The message within the stage: `packet 3`, `group 1/0`.
-    pub message: String,
-    /// Which item of the array, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item: Option<u64>,
-    /// The last error.
-    pub error: String,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// Every failed attempt on record, oldest first.
-    pub attempts: Vec<Attempt>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "stage `{}`, {}", self.stage, self.message)?;
-        if let Some(item) = self.item {
-            write!(formatter, ", item {item}")?;
-        }
-        write!(formatter, ": {}", self.error)?;
-        match self.attempts.iter().map(|attempt| attempt.number).max() {
-            None | Some(0 | 1) => Ok(()),
-            Some(last) => write!(formatter, " (attempt {last})"),
-        }
-    }
 }
 
 /// The store. Every write is idempotent: doing it twice, or again after a crash, changes nothing

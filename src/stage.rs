@@ -1,14 +1,6 @@
 //! What a stage is: its options, and the two traits that every function of an application becomes.
 
-mod blocking;
-mod combine;
-mod execute;
-mod functions;
 mod options;
-mod pass;
-mod sink;
-mod together;
-mod yields;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,21 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::BoxError;
-use crate::packet::ArrayId;
+use crate::core::error::BoxError;
+use crate::core::id::ArrayId;
 
-pub(crate) use blocking::panicked;
-pub(crate) use execute::{
-    CombineStep, Computation, Computed, Failures, Input, ItemFailure, Leniency, Limits, MapHolder,
-    MapStep, MapTail, Output,
-};
-pub(crate) use functions::{
-    Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
-    TryMapFn, TryReduceFn,
-};
-pub use options::{Backoff, OnFailure, Stage};
-pub(crate) use options::{DEFAULT_ATTEMPTS, Place, RateLimit, StageOptions};
-pub(crate) use sink::{Discard, Encode, Fold, Only, Sink};
+pub use options::{OnFailure, Stage};
+pub(crate) use options::{Place, RateLimit, StageOptions};
 
 /// What a pipeline can carry from stage to stage: anything serde can write and read back, that may
 /// move between threads. Implemented for every such type.
@@ -57,7 +39,7 @@ pub enum Execution {
 #[derive(Clone, Debug)]
 pub struct Context {
     shared: Arc<Shared>,
-    item: Option<u64>,
+    pub(crate) item: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -111,7 +93,7 @@ impl Context {
 /// Where a [`Map`] puts what it makes of an item.
 #[derive(Debug)]
 pub struct Emitter<'a, T> {
-    values: &'a mut Vec<T>,
+    pub(crate) values: &'a mut Vec<T>,
 }
 
 impl<T> Emitter<'_, T> {
@@ -189,10 +171,10 @@ pub trait Map: Send + Sync + 'static {
 /// The outputs of one packet, in item order, for [`Combine::fold`].
 #[derive(Debug)]
 pub struct Items<'a, T> {
-    values: &'a mut std::vec::IntoIter<T>,
+    pub(crate) values: &'a mut std::vec::IntoIter<T>,
     /// How many of them are the packet's.
-    left: usize,
-    progress: &'a Progress,
+    pub(crate) left: usize,
+    pub(crate) progress: &'a Progress,
 }
 
 impl<T> Iterator for Items<'_, T> {
@@ -226,7 +208,7 @@ impl<T> Iterator for Items<'_, T> {
 impl<T> Items<'_, T> {
     /// As `try_fold`.
     #[inline]
-    fn fold_while<B, E>(
+    pub(crate) fn fold_while<B, E>(
         self,
         initial: B,
         mut step: impl FnMut(B, T) -> Result<B, E>,
@@ -245,7 +227,7 @@ impl<T> Items<'_, T> {
 
     /// Adds what the function makes of each.
     #[inline]
-    fn map_into<O>(self, outputs: &mut Vec<O>, function: impl Fn(T) -> O) {
+    pub(crate) fn map_into<O>(self, outputs: &mut Vec<O>, function: impl Fn(T) -> O) {
         let mut begun = self.progress.begun();
         let mut values = std::mem::take(self.values);
         outputs.extend(values.by_ref().take(self.left).map(move |item| {
@@ -269,27 +251,27 @@ impl Progress {
 
     /// So many items have been begun. Only one thread says so, so this needs no atomic addition.
     #[inline]
-    fn set(&self, begun: usize) {
+    pub(crate) fn set(&self, begun: usize) {
         self.0.store(begun, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(0, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// What follows is not for the item that was begun last, until the next is.
-    fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.set(self.begun() | Self::PAUSED);
     }
 
     /// How many items have been begun.
     #[inline]
-    fn begun(&self) -> usize {
+    pub(crate) fn begun(&self) -> usize {
         self.0.load(std::sync::atomic::Ordering::Relaxed) & !Self::PAUSED
     }
 
     /// The place of the item that is worked on, among those that there are.
-    fn at(&self) -> Option<usize> {
+    pub(crate) fn at(&self) -> Option<usize> {
         let begun = self.0.load(std::sync::atomic::Ordering::Relaxed);
         match begun & Self::PAUSED {
             0 => begun.checked_sub(1),

@@ -14,19 +14,19 @@ pub(crate) use source::{FromIterator, FromStream, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::codec::{self, Codec, Form, Payload};
-use crate::deployment::Shared;
-use crate::error::{Error, Result, describe};
-use crate::local;
-use crate::packet::{ArrayId, MapWork, Message, Packet, PacketId, Work};
-use crate::protocol::now;
+use crate::core::clock::now;
+use crate::core::error::{Error, Result, describe};
+use crate::core::id::{ArrayId, PacketId};
+use crate::core::retry::retry;
+use crate::core::tree::Tree;
+use crate::packet::codec::{self, Codec, Form, Payload};
+use crate::packet::local;
+use crate::packet::{MapWork, Message, Packet, Work};
+use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::retry::retry;
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::{Data, Execution};
-use crate::tree::Tree;
 use together::Cuts;
-pub(crate) use together::MESSAGE_BYTES;
 
 /// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
 const BATCH_MESSAGES: usize = 10;
@@ -48,7 +48,7 @@ const SUBMISSION: &str = "submission";
 
 /// A run that has begun, and the items that it still has to be sent.
 pub(crate) struct Submission<S: Source> {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     queue: Arc<dyn Queue>,
     record: RunRecord,
     first_stage: Arc<str>,
@@ -81,7 +81,7 @@ pub(crate) struct Submission<S: Source> {
 impl<S: Source> Submission<S> {
     /// Writes the run's record, or finds the one that stands.
     pub(crate) async fn begin(
-        shared: &Arc<Shared>,
+        shared: &Arc<Site>,
         array_id: ArrayId,
         source: S,
         length: Option<u64>,
@@ -469,7 +469,7 @@ impl<S: Source> Submission<S> {
 
 /// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
 /// is known, and of each later one's, which has a single leaf.
-async fn seal(shared: &Shared, record: &RunRecord, packets: Option<u64>) -> Result<()> {
+async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result<()> {
     for (place, stage) in shared.definition.reductions().enumerate() {
         let leaves = match (place, packets) {
             (0, None) => continue,
@@ -502,7 +502,7 @@ async fn seal(shared: &Shared, record: &RunRecord, packets: Option<u64>) -> Resu
     Ok(())
 }
 
-async fn open(shared: &Shared, stage: usize) -> Result<Arc<dyn Queue>> {
+async fn open(shared: &Site, stage: usize) -> Result<Arc<dyn Queue>> {
     patiently("open", || async { shared.queue(stage).await.cloned() }).await
 }
 

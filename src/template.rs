@@ -16,8 +16,8 @@ use self::plan::Plan;
 use self::resources::Ids;
 use crate::backends::dynamodb::{DynamoDbScratchpad, Tables, tables};
 use crate::backends::sqs::{MAX_PAYLOAD, SqsQueues};
+use crate::core::error::{Error, Result};
 use crate::deployment::Deployment;
-use crate::error::{Error, Result};
 
 /// The longest name that a function may have.
 const LONGEST_FUNCTION_NAME: usize = 64;

@@ -1,6 +1,7 @@
 //! A worker: receive → protocol → acknowledge, with limits, heartbeats and an orderly end.
 
 mod crew;
+mod heartbeat;
 mod lane;
 mod prefetch;
 mod shift;
@@ -11,11 +12,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) use crew::Stop;
-
-use crate::cpu::cores;
-use crate::deployment::Shared;
-use crate::error::{Error, Result};
+use crate::core::cores::cores;
+use crate::core::error::{Error, Result};
+use crate::protocol::site::Site;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
@@ -40,7 +39,7 @@ const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 /// ```
 #[must_use = "a worker does nothing until it is started"]
 pub struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     options: Options,
 }
 
@@ -65,7 +64,7 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Site>) -> Self {
         Self {
             shared,
             options: Options {

@@ -18,8 +18,8 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
-use crate::error::{BoxError, Error, describe};
-use crate::requests::Requests;
+use crate::core::error::{BoxError, Error, describe};
+use crate::core::requests::Requests;
 
 /// How long one attempt at a request may take where the application has not said. Longer than a long poll.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -29,15 +29,15 @@ pub(crate) use self::{
     runs::FAILURE_MARK,
 };
 use super::aws::{self, CountRequests};
-use crate::change::Change;
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
-use crate::requests::Requests;
+use crate::core::backoff::Backoff;
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
+use crate::core::requests::Requests;
 use crate::scratchpad::{
     Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
     RunSnapshot, Scratchpad,
 };
-use crate::stage::Backoff;
 
 const SERVICE: &str = "DynamoDB";
 /// The service's limit of an item, 400 KB, less what keys and the other attributes take at most.

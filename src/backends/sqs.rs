@@ -21,11 +21,12 @@ use self::batch::{Operation, Refusal};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub(crate) use self::provision::{QueueSettings, settings};
 use super::aws::{self, CountRequests};
-use crate::change::Change;
-use crate::definition::DEAD_LETTER_SUFFIX;
-use crate::error::{Error, Result};
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
-use crate::requests::Requests;
+use crate::core::error::{Error, Result};
+use crate::core::provision::Change;
+use crate::core::requests::Requests;
+use crate::queue::{
+    BuriedMessage, DEAD_LETTER_SUFFIX, Delivery, Depth, Queue, QueueOptions, Queues, Receipt,
+};
 
 const SERVICE: &str = "SQS";
 /// The service's limit of a message, and of a request: 1 MiB.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use serde::Serialize;
 
-use crate::error::{Error, describe};
+use crate::core::error::{Error, describe};
 
 /// When a client is asked to come back after an outage, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");

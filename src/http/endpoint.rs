@@ -15,9 +15,9 @@ use super::parameters::{Id, Limit, Wait};
 use super::submit::submit;
 use super::view::{DeadLetters, Failures, Finished, Progress, Redriven};
 use super::{Api, openapi};
-use crate::error::Error;
-use crate::packet::ArrayId;
-use crate::run::{Run, RunState, Status};
+use crate::core::error::Error;
+use crate::core::id::ArrayId;
+use crate::deployment::run::{Run, RunState, Status};
 use crate::stage::Data;
 
 type Of<I, R> = State<Arc<Api<I, R>>>;

@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 
 use super::answer::{Answer, Kind};
-use crate::packet::ArrayId;
+use crate::core::id::ArrayId;
 
 /// Entries that a list has, unless asked for more or fewer.
 const LISTED: usize = 100;

@@ -12,8 +12,8 @@ use super::answer::{Answer, Kind, seconds};
 use super::items::Items;
 use super::view::Submitted;
 use super::{Api, HttpOptions, body};
+use crate::core::id::ArrayId;
 use crate::deployment::Deployment;
-use crate::packet::ArrayId;
 use crate::stage::Data;
 
 /// How long a run whose submission failed is tried to be cancelled, while the client waits.

@@ -4,9 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::dead_letter::DeadLetter;
-use crate::packet::ArrayId;
-use crate::run::{Outcome, Status};
+use crate::core::id::ArrayId;
+use crate::deployment::dead_letter::DeadLetter;
+use crate::deployment::run::{Outcome, Status};
 use crate::scratchpad::{Attempt, Failure};
 
 /// A run that was submitted.

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::records::{Record, Records};
 use super::{Engine, Inner};
-use crate::error::describe;
-use crate::hand_back::{self, Parting};
+use crate::core::error::describe;
+use crate::protocol::requeue::{self, Parting};
 use crate::protocol::{Answer, Holder};
 use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
@@ -121,7 +121,7 @@ impl Batch {
     }
 
     async fn part(&self, place: usize, delivery: &Delivery, parting: Parting) {
-        let parted = hand_back::part(self.queue.as_ref(), delivery, &parting).await;
+        let parted = requeue::part(self.queue.as_ref(), delivery, &parting).await;
         let fate = match (parted, parting) {
             (Ok(()), Parting::Bury(_)) => Fate::Gone,
             (Ok(()), Parting::Release(_)) => Fate::Back,
@@ -138,7 +138,7 @@ impl Batch {
         if copies.is_empty() {
             return;
         }
-        let fate = match hand_back::copies(self.queue.as_ref(), copies).await {
+        let fate = match requeue::copies(self.queue.as_ref(), copies).await {
             Ok(()) => Fate::Gone,
             Err(error) => {
                 tracing::warn!(stage = %self.stage, error = %describe(&error), "messages could not be put back; their visibility timeout does it");

@@ -4,7 +4,7 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 
 use super::Inner;
 use crate::backends::sqs;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::queue::Delivery;
 
 /// What Lambda passes on with each record, and the library's attempts are counted by.

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use lambda_runtime::{Diagnostic, LambdaEvent, Service};
 
 use super::LambdaFunction;
-use crate::error::{Error, Result, describe};
+use crate::core::error::{Error, Result, describe};
 
 /// What Lambda gives every function's process. Its runtime panics where one is missing.
 const VARIABLES: [&str; 4] = [

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::state::{Set, Value};
-use crate::tree::{self, Edge, Tree};
+use crate::core::tree::{self, Edge, Tree};
 
 pub(super) struct Node {
     pub(super) level: u32,

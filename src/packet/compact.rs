@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::codec::{Codec, Payload};
 use super::{ArrayId, Kind, PacketId, Wire};
-use crate::codec::{Codec, Payload};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// The first byte. JSON text never begins with it.
 pub(super) const MARK: u8 = 1;
@@ -90,9 +90,10 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
 
 #[cfg(test)]
 mod tests {
-    use crate::codec::Form;
-    use crate::codec::{Codec, Payload, encode};
-    use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, ReduceWork, Work};
+    use crate::core::id::PacketId;
+    use crate::packet::codec::Form;
+    use crate::packet::codec::{Codec, Payload, encode};
+    use crate::packet::{MapWork, Message, Packet, Parcel, ReduceWork, Work};
 
     #[test]
     fn messages_and_packets_come_back() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::packet::ArrayId;
-use crate::seam::Seam;
+use super::seam::Seam;
+use crate::core::id::ArrayId;
 
 /// Runs remembered before those not looked up lately are dropped.
 const REMEMBERED: usize = 1_024;

@@ -1,17 +1,17 @@
 //! What becomes of work that failed: another attempt, left-out items, or a dead letter.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
+use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
-use crate::dead_letter::Reason;
-use crate::definition::StageDefinition;
+use crate::compute::step::{Failures, ItemFailure};
+use crate::core::clock::now;
 use crate::packet::{MapWork, Message};
+use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, FailureLog, FailureReport, Verdict};
-use crate::stage::{Failures, ItemFailure};
 
 /// Characters of an error that are kept.
 const LONGEST_ERROR: usize = 2_000;
@@ -156,13 +156,6 @@ fn all_attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
         error: shorten(&failure.error),
     };
     failures.iter().map(entry).collect()
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    // 2^64 milliseconds are half a billion years.
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 fn shorten(error: &str) -> String {

@@ -7,16 +7,18 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::future::join_all;
 
+use super::seam::Partial;
 use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
-use crate::codec::Payload;
-use crate::definition::StageKind;
-use crate::error::describe;
-use crate::packet::{MapWork, Message, Packet, PacketId, Parcel, Work};
+use crate::compute::step::{Failures, Output};
+use crate::core::error::describe;
+use crate::core::id::PacketId;
+use crate::core::tree;
+use crate::packet::codec::Payload;
+use crate::packet::tickets::MESSAGE_BYTES;
+use crate::packet::{MapWork, Message, Packet, Parcel, Work};
+use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{Arrival, GroupId};
-use crate::seam::Partial;
-use crate::stage::{Failures, OnFailure, Output};
-use crate::submit::MESSAGE_BYTES;
-use crate::tree;
+use crate::stage::OnFailure;
 
 /// What a message causes.
 enum Effect {
@@ -339,9 +341,9 @@ impl Protocol {
         let values = carrier.write_packets(packets).into_iter();
         let partials = slots.into_iter().zip(values);
         let partials = partials.map(|(slot, value)| Ok(slot.filled(value?)));
-        let partials: crate::error::Result<Vec<Partial>> = partials.collect();
+        let partials: crate::core::error::Result<Vec<Partial>> = partials.collect();
         let held = MESSAGE_BYTES * messages.len();
-        let bodies: crate::error::Result<Vec<Bytes>> =
+        let bodies: crate::core::error::Result<Vec<Bytes>> =
             carrier.write_block(messages, held).into_iter().collect();
         let partials = partials.map_err(|error| refused(error.to_string()))?;
         let bodies = bodies.map_err(|error| refused(error.to_string()))?;

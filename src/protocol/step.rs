@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::{Protocol, Reduction, Step, Task, refused, seam};
-use crate::codec::Payload;
-use crate::definition::StageKind;
-use crate::packet::{ArrayId, Message, PacketId, Parcel, ReduceWork, Work};
+use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
+use crate::core::id::{ArrayId, PacketId};
+use crate::core::tree;
+use crate::packet::codec::Payload;
+use crate::packet::{Message, Parcel, ReduceWork, Work};
+use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{GroupId, Members};
-use crate::stage::{Context, Failures, Input, ItemFailure, Leniency, OnFailure};
-use crate::tree;
+use crate::stage::{Context, OnFailure};
 
 impl Protocol {
     /// As [`step`](Self::step) for each, with one look at each run.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission, encode_items};
-use crate::codec::{Codec, Payload};
-use crate::cpu::cores;
-use crate::error::Result;
-use crate::local;
-use crate::packet::{Message, PacketId, Work};
-use crate::tree;
+use crate::core::cores::cores;
+use crate::core::error::Result;
+use crate::core::id::PacketId;
+use crate::core::tree;
+use crate::packet::codec::{Codec, Payload};
+use crate::packet::local;
+use crate::packet::tickets::MESSAGE_BYTES;
+use crate::packet::{Message, Work};
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
 const WHILE_FULL: u64 = 64;
@@ -20,8 +22,6 @@ const WHILE_FULL: u64 = 64;
 const GROUP_BYTES: usize = 256 * 1024;
 /// Groups for each core from which on they are many.
 const MANY_GROUPS: u64 = 4;
-/// What a message takes beside its items, about.
-pub(crate) const MESSAGE_BYTES: usize = 512;
 /// Packets, about, that go on the queue at once where those of a group go together; and while it is full.
 const PACKETS: u64 = 32;
 const PACKETS_WHILE_FULL: u64 = 256;

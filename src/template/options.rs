@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 /// For how many days CloudWatch can keep logs.
 const LOG_RETENTIONS: [u32; 22] = [

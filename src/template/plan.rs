@@ -2,8 +2,8 @@
 
 use super::options::{FunctionOptions, LONGEST_FUNCTION, Resolved, invalid, whole_seconds};
 use crate::backends::sqs::{QueueSettings, settings};
-use crate::definition::StageDefinition;
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::pipeline::definition::StageDefinition;
 
 /// How often a queue's visibility timeout has to have its function's timeout in it: Lambda's own rule, so that it can
 /// try an invocation again that was throttled.

@@ -8,7 +8,7 @@ use super::node::{Node, arn, list, map, resource};
 use super::plan::Plan;
 use crate::backends::dynamodb::{EXPIRES, Table};
 use crate::backends::sqs::dead_name;
-use crate::definition::{Definition, queue_name};
+use crate::pipeline::definition::{Definition, queue_name};
 
 /// The logical ids of a template.
 pub(super) struct Ids {

@@ -4,7 +4,7 @@
 use super::node::{Node, arn, list, map};
 use super::resources::Ids;
 use crate::backends::dynamodb::FAILURE_MARK;
-use crate::definition::{Definition, StageDefinition};
+use crate::pipeline::definition::{Definition, StageDefinition};
 use crate::stage::OnFailure;
 
 /// The queue's functions, which Lambda's event source mapping does in the name of the function's role.

@@ -11,9 +11,9 @@
 
 use bytes::Bytes;
 
-use crate::codec::Codec;
-use crate::dead_letter::DeadLetter;
-use crate::error::describe;
+use crate::core::error::describe;
+use crate::deployment::dead_letter::DeadLetter;
+use crate::packet::codec::Codec;
 use crate::packet::{Message, Parcel};
 use crate::queue::{BuriedMessage, Receipt};
 use crate::scratchpad::RunRecord;

@@ -8,7 +8,7 @@
 //! assert_eq!(tree::edges(71, 32), [(1, 2, 7, false), (2, 0, 3, true)]);
 //! ```
 
-use crate::tree::{self, Tree};
+use crate::core::tree::{self, Tree};
 
 /// Where a node stands in the group above it: the group's level and index, and the node's slot. In constant time.
 pub fn parent(level: u32, index: u64, fan_in: u32) -> (u32, u64, u32) {

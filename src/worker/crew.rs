@@ -10,7 +10,7 @@ use futures::future::{AbortHandle, BoxFuture, Future, abortable};
 use futures::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 
-use crate::stage::panicked;
+use crate::core::panic::panicked;
 
 #[derive(Default)]
 pub(super) struct Crew {

@@ -7,15 +7,17 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::heartbeat::{Heartbeat, Hold};
 use super::prefetch::Prefetch;
-use crate::cpu::Cpu;
-use crate::definition::StageDefinition;
-use crate::deployment::Shared;
-use crate::error::{Result, describe};
-use crate::heartbeat::{Heartbeat, Hold};
-use crate::local::OneOf;
+use crate::compute::pool::Cpu;
+use crate::compute::step::Limits;
+use crate::core::backoff::Backoff;
+use crate::core::error::{Result, describe};
+use crate::core::one_of::OneOf;
+use crate::pipeline::definition::StageDefinition;
+use crate::protocol::site::Site;
 use crate::queue::{Delivery, Queue};
-use crate::stage::{Backoff, Execution, Limits};
+use crate::stage::Execution;
 
 /// How long one receive waits for a message: what Amazon SQS allows at most.
 const LONG_POLL: Duration = Duration::from_secs(20);
@@ -88,7 +90,7 @@ impl Lane {
             prefetch: Prefetch::new(prefetch, queue.batch()),
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
-            limits: Arc::new(Limits::new(stage, definition, cpu)),
+            limits: Arc::new(Limits::new(stage, &definition.options, cpu)),
             cpu_bound,
             runners,
             concurrency: options.concurrency,
@@ -163,7 +165,7 @@ impl Lane {
         self.begun -= messages;
     }
 
-    pub(super) fn accept(&mut self, shared: &Shared, deliveries: Vec<Delivery>) {
+    pub(super) fn accept(&mut self, shared: &Site, deliveries: Vec<Delivery>) {
         self.receiving = false;
         let definition = shared.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);

@@ -14,18 +14,18 @@ use tokio::time::Instant;
 
 use super::Options;
 use super::crew::Crew;
+use super::heartbeat::{Heartbeat, Hold};
 use super::lane::{Held, Lane};
-use crate::cpu::Cpu;
-use crate::deployment::Shared;
-use crate::error::{Result, describe};
-use crate::hand_back::{self, ATTEMPTS, Parting};
-use crate::heartbeat::{Heartbeat, Hold};
-use crate::local::OneOf;
+use crate::compute::pool::Cpu;
+use crate::compute::step::Limits;
+use crate::core::error::{Result, describe};
+use crate::core::one_of::OneOf;
+use crate::core::retry::{persist, retry};
+use crate::protocol::requeue::{self, ATTEMPTS, Parting};
+use crate::protocol::seam::Seam;
+use crate::protocol::site::Site;
 use crate::protocol::{Answer, Holder, Protocol};
 use crate::queue::{Delivery, Queue, Receipt};
-use crate::retry::{persist, retry};
-use crate::seam::Seam;
-use crate::stage::Limits;
 
 /// How long handing back may take at the end: the visibility timeout does it otherwise.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ struct Freed {
 
 /// Works until the signal comes. Dropped, it stops on the spot.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -83,7 +83,7 @@ pub(super) async fn run(
 
 /// The worker's loop, and its orderly end.
 async fn work(
-    shared: Arc<Shared>,
+    shared: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
     lanes: Vec<Lane>,
@@ -151,7 +151,7 @@ async fn work(
     shift.end(options.grace_period).await;
 }
 
-async fn open_lanes(shared: &Arc<Shared>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
+async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
     let definition = &shared.definition;
     let served: Vec<usize> = match &options.stages {
         None => (0..definition.stages().len()).collect(),
@@ -311,7 +311,7 @@ async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
         .into_iter()
         .map(|delivery| (delivery.body, delivery.receipt))
         .unzip();
-    let put_back = match hand_back::copies(queue.as_ref(), bodies).await {
+    let put_back = match requeue::copies(queue.as_ref(), bodies).await {
         Ok(()) => {
             retry("acknowledge", Some(ATTEMPTS), || {
                 queue.acknowledge(receipts.clone())
@@ -431,7 +431,7 @@ impl Holder for Hands {
             );
         };
         for (delivery, parting) in others {
-            let outcome = hand_back::part(self.queue.as_ref(), delivery, &parting).await;
+            let outcome = requeue::part(self.queue.as_ref(), delivery, &parting).await;
             outcome.unwrap_or_else(|error| problem(describe(&error)));
         }
         put_back(Arc::clone(&self.queue), unbegun).await;

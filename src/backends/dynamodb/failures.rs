@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{BACKOFF, DynamoDbScratchpad, is_condition, is_size};
-use crate::error::Result;
-use crate::packet::ArrayId;
+use crate::core::error::Result;
+use crate::core::id::ArrayId;
 use crate::scratchpad::{Attempt, Failure, FailureLog, FailureReport, Verdict};
 
 const ATTEMPTS: &str = "attempts";

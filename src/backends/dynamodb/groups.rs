@@ -17,7 +17,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::item::{self, Item, Terms};
 use super::{BACKOFF, DynamoDbScratchpad, SIDE_BY_SIDE, check_size, is_condition};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::scratchpad::{Arrival, GroupId, GroupState, Members};
 
 /// The table's keys.

@@ -13,8 +13,8 @@ use super::groups::{EXPIRES, GROUP, SLOT};
 use super::runs::ARRAY;
 use super::{BACKOFF, DynamoDbScratchpad, SERVICE, Tables};
 use crate::backends::aws;
-use crate::change::Change;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::core::provision::Change;
 
 /// How long a new table may take until it can be used.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, is_condition};
-use crate::error::{Error, Result, describe};
-use crate::packet::ArrayId;
+use crate::core::error::{Error, Result, describe};
+use crate::core::id::ArrayId;
 use crate::scratchpad::{Begun, RunRecord, RunSnapshot};
 
 /// The table's key.

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until};
 
 use self::state::State;
 use super::lock;
-use crate::change::Change;
-use crate::clock::after;
-use crate::cpu::cores;
-use crate::error::{Error, Result};
+use crate::core::clock::after;
+use crate::core::cores::cores;
+use crate::core::error::{Error, Result};
+use crate::core::provision::Change;
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 
 const DEFAULT_MESSAGES: usize = 1_024;

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use self::run::Run;
 use super::lock;
-use crate::error::{Error, Result};
-use crate::packet::ArrayId;
+use crate::core::error::{Error, Result};
+use crate::core::id::ArrayId;
 use crate::scratchpad::{
     Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
     RunSnapshot, Scratchpad,

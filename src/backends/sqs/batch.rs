@@ -12,8 +12,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Named, SERVICE};
 use crate::backends::aws;
-use crate::error::{Error, Result};
-use crate::stage::Backoff;
+use crate::core::backoff::Backoff;
+use crate::core::error::{Error, Result};
 
 /// Messages a request.
 pub(super) const MOST_ENTRIES: usize = 10;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aws_sdk_sqs::types::Message;
 
 use super::{Named, body};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::queue::{BuriedMessage, Receipt};
 
 /// How long what was seen stays hidden, in seconds, should the process end while it looks.

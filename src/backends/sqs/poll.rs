@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Named, SERVICE, body};
 use crate::backends::aws;
-use crate::error::{Result, describe};
+use crate::core::error::{Result, describe};
 use crate::queue::{Delivery, Receipt};
 
 /// Messages a request.

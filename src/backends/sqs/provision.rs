@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{SERVICE, Service, dead_name, whole_seconds};
 use crate::backends::aws;
-use crate::change::Change;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::core::provision::Change;
 use crate::queue::QueueOptions;
 
 /// How long messages are kept: what the service allows at most.

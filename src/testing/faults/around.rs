@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::change::Change;
-use crate::error::Result;
-use crate::packet::ArrayId;
+use crate::core::error::Result;
+use crate::core::id::ArrayId;
+use crate::core::provision::Change;
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 use crate::scratchpad::{
     Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,

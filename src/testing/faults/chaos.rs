@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::around::{Around, Wrapped};
 use super::hooks::{HookedQueue, HookedQueues, Hooks, Named};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::queue::{Delivery, Queue, Queues, Receipt};
 use crate::scratchpad::Scratchpad;
 

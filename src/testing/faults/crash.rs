@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 use super::around::{Around, Wrapped};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::queue::Queues;
 use crate::scratchpad::Scratchpad;
 

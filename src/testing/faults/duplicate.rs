@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::hooks::{HookedQueues, Hooks, Named};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::queue::{Delivery, Queues, Receipt};
 
 /// When the second copy of a message comes.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::around::{Around, Wrapped};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::queue::Queues;
 use crate::scratchpad::Scratchpad;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::hooks::{HookedQueues, Hooks, Named};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::queue::{Queues, Receipt};
 
 /// What becomes of [`extend`](crate::queue::Queue::extend).

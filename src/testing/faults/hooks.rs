@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::change::Change;
-use crate::error::Result;
+use crate::core::error::Result;
+use crate::core::provision::Change;
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 
 /// What becomes of the calls that a fault may change. Each default makes the call.

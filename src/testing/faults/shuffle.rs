@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::hooks::{HookedQueues, Hooks, Named};
-use crate::error::Result;
+use crate::core::error::Result;
 use crate::queue::{Delivery, Queues};
 
 /// Mixes the messages of each batch that is sent or received, and lets a receive take fewer

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Capabilities;
 use super::subject::{Subject, bodies};
-use crate::error::Error;
+use crate::core::error::Error;
 use crate::queue::{Delivery, Depth, Queues};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::subject::{FAN_IN, Subject, record};
-use crate::packet::ArrayId;
+use crate::core::id::ArrayId;
 use crate::scratchpad::{Begun, GroupId, GroupState, Members, Scratchpad};
 
 /// Each arrival is answered with its group's state as it was at or after its own write.

@@ -6,8 +6,8 @@ use futures::future::join_all;
 use uuid::Uuid;
 
 use super::subject::{Subject, attempt, record};
-use crate::error::Error;
-use crate::packet::ArrayId;
+use crate::core::error::Error;
+use crate::core::id::ArrayId;
 use crate::scratchpad::{
     Begun, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::packet::ArrayId;
+use crate::core::id::ArrayId;
 use crate::scratchpad::{
     Arrival, Attempt, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members,
     PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::clock::after;
+use crate::core::clock::after;
 use crate::queue::{BuriedMessage, Delivery, Depth, Receipt};
 
 /// Deadlines that are out of date are tolerated up to as many as there are live ones, and this.

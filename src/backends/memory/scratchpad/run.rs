@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::failures::Failures;
 use super::groups::Groups;
-use crate::clock::after;
-use crate::error::{Error, Result};
+use crate::core::clock::after;
+use crate::core::error::{Error, Result};
 use crate::scratchpad::{RunRecord, RunSnapshot};
 
 /// How long a run is kept that has not ended, after the last write.

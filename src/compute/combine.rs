@@ -1,0 +1,107 @@
+//! Combining a group: encoded partial results in, one out.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+
+use super::blocking::ready;
+use super::pool::{Job, timed_out};
+use super::sink::Fold;
+use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Output};
+use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
+use crate::core::panic::panicked;
+use crate::packet::codec::{self, Form, Payload};
+use crate::stage::{Combine, Context};
+
+struct CombineJob<C> {
+    combine: Arc<C>,
+    group: Vec<Payload>,
+    context: Context,
+    form: Form,
+}
+
+impl<C: Combine> CombineJob<C> {
+    async fn work(&self) -> Computed {
+        let (group, context) = (&self.group, &self.context);
+        let work = combine_group(self.combine.as_ref(), group, context, self.form);
+        let failure = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(value)) => return Ok(Output::plain(value)),
+            Ok(Err(error)) => ItemFailure {
+                permanent: is_permanent(&error),
+                ..ItemFailure::whole(describe(error.as_ref()))
+            },
+            Err(panic) => ItemFailure::whole(panicked(panic.as_ref())),
+        };
+        Err(vec![failure])
+    }
+}
+
+impl<C: Combine> Job for CombineJob<C> {
+    type Output = Computed;
+
+    fn run(&self) -> Computed {
+        ready(self.work())
+    }
+
+    fn begun(&self) -> usize {
+        0
+    }
+
+    fn failed(&self, error: String) -> Computed {
+        Err(vec![ItemFailure::whole(error)])
+    }
+}
+
+#[async_trait]
+impl<C: Combine> CombineStep for Fold<C> {
+    fn job(&self, group: Vec<Payload>, context: Context, form: Form) -> Arc<Computation> {
+        Arc::new(CombineJob {
+            combine: Arc::clone(&self.0),
+            group,
+            context,
+            form,
+        })
+    }
+
+    async fn run(
+        &self,
+        group: Vec<Payload>,
+        context: Context,
+        form: Form,
+        limits: &Limits,
+    ) -> Computed {
+        let job = CombineJob {
+            combine: Arc::clone(&self.0),
+            group,
+            context,
+            form,
+        };
+        let work = tokio::time::timeout(limits.timeout, job.work()).await;
+        work.unwrap_or_else(|_| job.failed(timed_out(limits.timeout)))
+    }
+
+    fn list_of_one(&self, value: &Payload) -> OurResult<Payload> {
+        codec::list_of_one::<C::Output>(value)
+    }
+}
+
+async fn combine_group<C: Combine>(
+    combine: &C,
+    group: &[Payload],
+    context: &Context,
+    form: Form,
+) -> Result<Payload, BoxError> {
+    let mut partials = Vec::with_capacity(group.len());
+    for bytes in group {
+        let partial = codec::decode(bytes, "a partial result");
+        // Other bytes will not come: what is stored stays as it is.
+        partials.push(partial.map_err(permanent)?);
+    }
+    let result = match partials.is_empty() {
+        true => combine.identity(),
+        false => combine.combine(partials, context).await?,
+    };
+    Ok(codec::encode(result, form, "a partial result").map_err(permanent)?)
+}

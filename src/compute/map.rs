@@ -1,0 +1,55 @@
+//! A typed map stage made into bytes → bytes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::pass::Pass;
+use super::sink::Sink;
+use super::step::{Computation, Computed, Input, Limits, MapStep, MapTail};
+use crate::stage::{Execution, Map};
+
+pub(crate) struct MapHolder<M>(pub(crate) Arc<M>);
+
+impl<M: Map> MapTail<M::Output> for MapHolder<M> {
+    fn finish(&self, sink: Arc<dyn Sink<M::Output>>) -> Arc<dyn MapStep> {
+        Arc::new(TypedMap {
+            map: Arc::clone(&self.0),
+            sink,
+        })
+    }
+
+    fn execution(&self) -> Execution {
+        self.0.execution()
+    }
+}
+
+struct TypedMap<M: Map> {
+    map: Arc<M>,
+    sink: Arc<dyn Sink<M::Output>>,
+}
+
+impl<M: Map> TypedMap<M> {
+    fn pass(&self, input: Input) -> Arc<Pass<M>> {
+        Arc::new(Pass::new(
+            Arc::clone(&self.map),
+            Arc::clone(&self.sink),
+            input,
+        ))
+    }
+}
+
+#[async_trait]
+impl<M: Map> MapStep for TypedMap<M> {
+    fn job(&self, input: Input) -> Arc<Computation> {
+        self.pass(input)
+    }
+
+    async fn run(&self, input: Input, limits: &Limits) -> Computed {
+        self.pass(input).side_by_side(limits).await
+    }
+
+    fn goes_together(&self) -> bool {
+        self.map.execution() == Execution::Blocking && self.sink.combines()
+    }
+}

@@ -1,0 +1,135 @@
+//! The items of a packet one after the other, for a CPU-bound function.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::super::blocking::ready;
+use super::super::together::Ends;
+use super::super::yields::Yields;
+use super::{Mapped, Pass, Round, Trouble};
+use crate::core::panic::panicked;
+use crate::stage::{Emitter, Items, Map};
+
+/// Items of a packet from which on it pays to begin a loop over them.
+const MANY: usize = 4;
+
+/// How far a round has come that takes one item after the other.
+struct Turn<'a, I, O> {
+    values: std::vec::IntoIter<I>,
+    /// How many have been taken of them.
+    position: usize,
+    outputs: Vec<O>,
+    yields: Yields,
+    ends: Ends<'a>,
+    failed: Vec<Trouble>,
+}
+
+impl<M: Map> Pass<M> {
+    /// One item after the other, on this thread.
+    pub(super) fn map_in_turn(&self, round: &Round) -> Result<Mapped<M::Output>, Vec<Trouble>> {
+        let (values, units) = self.decode()?;
+        let mut turn = Turn {
+            outputs: Vec::with_capacity(values.len()),
+            values: values.into_iter(),
+            position: 0,
+            yields: Yields::new(units),
+            ends: Ends::new(self.together()),
+            failed: Vec::new(),
+        };
+        loop {
+            // One guard around many items: a panic ends this round of the loop, not the packet.
+            let ended = catch_unwind(AssertUnwindSafe(|| self.map_on(round, &mut turn)));
+            let Err(panic) = ended else {
+                break;
+            };
+            turn.outputs.truncate(turn.yields.total());
+            let trouble = Trouble::new(self.current_unit(), panicked(panic.as_ref()));
+            turn.failed.push(trouble);
+            if !round.lenient {
+                break;
+            }
+        }
+        let Turn {
+            outputs,
+            yields,
+            ends,
+            failed,
+            ..
+        } = turn;
+        let mapped = self.settle(round, outputs, yields, failed)?;
+        Ok(Mapped {
+            is_slow: ends.is_slow(),
+            ends: ends.into_outputs(),
+            ..mapped
+        })
+    }
+
+    /// Goes on with what is left.
+    fn map_on(&self, round: &Round, turn: &mut Turn<'_, M::Input, M::Output>) {
+        // One value an item, and all of them: the common case.
+        let is_plain = self.yields().is_none() && round.excluded.is_empty();
+        let are_many = turn.values.len() >= MANY * self.together().len();
+        if is_plain && !round.lenient && are_many && self.map_at_once(turn) {
+            return;
+        }
+        let mut context = self.input.context.clone();
+        let of_items = self.input.of_items;
+        let offset = self.input.work().map_or(0, |work| work.offset);
+        for value in turn.values.by_ref() {
+            let position = turn.position;
+            let unit = match is_plain {
+                true => position,
+                false => self.unit(position),
+            };
+            turn.position += 1;
+            self.watch.mapping.set(turn.position);
+            if !is_plain && round.excluded.contains(&unit) {
+                continue;
+            }
+            context.item = of_items.then(|| offset.saturating_add(unit as u64));
+            let before = turn.outputs.len();
+            let mut emitter = Emitter {
+                values: &mut turn.outputs,
+            };
+            match ready(self.map.map(value, &context, &mut emitter)) {
+                Ok(()) => {
+                    turn.yields.add(unit, turn.outputs.len() - before);
+                    if turn.ends.next() == Some(turn.position) && turn.ends.pass(turn.outputs.len())
+                    {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    turn.outputs.truncate(before);
+                    turn.failed.push(Trouble::of(Some(unit), &error));
+                    if !round.lenient {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same without a look at each item, where the function allows that and nothing has been begun. Returns whether it
+    /// does.
+    fn map_at_once(&self, turn: &mut Turn<'_, M::Input, M::Output>) -> bool {
+        loop {
+            let count = match turn.ends.next() {
+                Some(end) => end - turn.position,
+                None => turn.values.len(),
+            };
+            let items = Items {
+                values: &mut turn.values,
+                left: count,
+                progress: &self.watch.mapping,
+            };
+            if !self.map.map_all(items, &mut turn.outputs) {
+                return false;
+            }
+            turn.position += count;
+            turn.yields.add_each(count);
+            if turn.ends.next().is_none() || turn.ends.pass(turn.outputs.len()) {
+                return true;
+            }
+        }
+    }
+}

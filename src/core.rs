@@ -1,0 +1,16 @@
+//! What everything else is made of: ids, errors, the arithmetic of a run. It knows nothing of the rest of the crate.
+
+pub(crate) mod backoff;
+pub(crate) mod clock;
+pub(crate) mod cores;
+pub(crate) mod cut;
+pub(crate) mod error;
+pub(crate) mod failure;
+pub(crate) mod group;
+pub(crate) mod id;
+pub(crate) mod one_of;
+pub(crate) mod panic;
+pub(crate) mod provision;
+pub(crate) mod requests;
+pub(crate) mod retry;
+pub(crate) mod tree;

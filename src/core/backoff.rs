@@ -1,0 +1,70 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// How long a failed message waits: exponential, with full jitter, so that messages which failed
+/// together do not come back together. The n-th wait is drawn evenly from zero to
+/// `base · 2^(n-1)`, at most `cap`.
+///
+/// The scheme is the "full jitter" of Marc Brooker, *Exponential Backoff And Jitter*, AWS
+/// Architecture Blog, 2015.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+}
+
+impl Default for Backoff {
+    /// From 1 second to 5 minutes.
+    fn default() -> Self {
+        Self::exponential(Duration::from_secs(1), Duration::from_secs(300))
+    }
+}
+
+impl Backoff {
+    /// From `base` for the first wait, doubling, up to `cap`.
+    pub const fn exponential(base: Duration, cap: Duration) -> Self {
+        Self { base, cap }
+    }
+
+    /// No wait at all.
+    pub const fn none() -> Self {
+        Self::exponential(Duration::ZERO, Duration::ZERO)
+    }
+
+    /// The longest the wait after this attempt can be; attempts count from 1.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use catchment::Backoff;
+    /// let backoff = Backoff::default();
+    /// assert_eq!(backoff.longest(1), Duration::from_secs(1));
+    /// assert_eq!(backoff.longest(4), Duration::from_secs(8));
+    /// assert_eq!(backoff.longest(40), Duration::from_secs(300));
+    /// ```
+    pub fn longest(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        self.base.saturating_mul(1 << doublings).min(self.cap)
+    }
+
+    /// A wait drawn for this attempt.
+    pub(crate) fn draw(&self, attempt: u32) -> Duration {
+        self.longest(attempt).mul_f64(fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_spread_over_the_whole_range() {
+        let backoff = Backoff::default();
+        for attempt in 1..12 {
+            let longest = backoff.longest(attempt);
+            assert!((0..200).all(|_| backoff.draw(attempt) <= longest));
+            assert!((0..200).any(|_| backoff.draw(attempt) > longest / 2));
+            assert!((0..200).any(|_| backoff.draw(attempt) < longest / 2));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! How an array is cut into packets: pure arithmetic.
+
+use serde::{Deserialize, Serialize};
+
+/// Up to this many items each has a packet of its own; beyond, this many packets are aimed at: they keep
+/// a thousand workers busy.
+const PACKETS: u64 = 1_000;
+/// The most items of a packet unless `packet_size` says otherwise.
+const LARGEST: u64 = 1_024;
+
+/// How an array is cut into packets: packet i is packet i however often it is submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PacketPlan {
+    /// Every packet but the last has this many items.
+    Fixed(u32),
+    /// The length is not known beforehand: a packet that begins at item `n` has as many items as
+    /// if `n` were the length.
+    Growing,
+}
+
+/// Items a packet of an array of this length has by default.
+fn size_for(length: u64) -> u32 {
+    // At most LARGEST, which is a u32.
+    length.div_ceil(PACKETS).clamp(1, LARGEST) as u32
+}
+
+impl PacketPlan {
+    pub(crate) fn new(packet_size: Option<u32>, length: Option<u64>) -> Self {
+        match (packet_size, length) {
+            (Some(size), _) => Self::Fixed(size),
+            (None, Some(length)) => Self::Fixed(size_for(length)),
+            (None, None) => Self::Growing,
+        }
+    }
+
+    /// Items of the packet that begins at this item, the last packet of the array aside.
+    pub(crate) fn size_at(&self, offset: u64) -> u32 {
+        match self {
+            Self::Fixed(size) => (*size).max(1),
+            Self::Growing => size_for(offset),
+        }
+    }
+
+    /// Packets of an array of this length, where no packet had to be cut short by its bytes.
+    pub(crate) fn packets(&self, length: u64) -> u64 {
+        match self {
+            Self::Fixed(size) => length.div_ceil(u64::from((*size).max(1))),
+            Self::Growing => {
+                let mut offset = 0;
+                let mut packets = 0;
+                while offset < length {
+                    let size = u64::from(self.size_at(offset));
+                    // From here on all packets are alike.
+                    if size == LARGEST {
+                        return packets + (length - offset).div_ceil(LARGEST);
+                    }
+                    offset += size;
+                    packets += 1;
+                }
+                packets
+            }
+        }
+    }
+
+    /// Items of the given packets, which come in ascending order, of an array of this length.
+    pub(crate) fn items(&self, packets: impl IntoIterator<Item = u64>, length: u64) -> u64 {
+        let (mut index, mut offset, mut items) = (0u64, 0u64, 0u64);
+        for packet in packets {
+            while index < packet && offset < length {
+                let size = u64::from(self.size_at(offset));
+                let steps = match self {
+                    Self::Fixed(_) => packet - index,
+                    Self::Growing if size == LARGEST => packet - index,
+                    Self::Growing => 1,
+                };
+                index += steps;
+                offset = offset.saturating_add(size.saturating_mul(steps));
+            }
+            let size = u64::from(self.size_at(offset));
+            items += size.min(length.saturating_sub(offset));
+        }
+        items
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_packets_are_aimed_at() {
+        for (length, size, packets) in [
+            (0, 1, 0),
+            (1, 1, 1),
+            (1_000, 1, 1_000),
+            (1_001, 2, 501),
+            (1_000_000, 1_000, 1_000),
+            (10_000_000, 1_024, 9_766),
+        ] {
+            let plan = PacketPlan::new(None, Some(length));
+            assert_eq!(plan, PacketPlan::Fixed(size));
+            assert_eq!(plan.packets(length), packets);
+        }
+    }
+
+    #[test]
+    fn a_stream_grows_its_packets() {
+        let plan = PacketPlan::new(None, None);
+        for length in [0, 1, 999, 1_000, 1_001, 5_432, 2_000_000, 20_000_000] {
+            let (mut offset, mut packets) = (0, 0);
+            while offset < length {
+                offset += u64::from(plan.size_at(offset));
+                packets += 1;
+            }
+            assert_eq!(plan.packets(length), packets, "{length}");
+        }
+        assert_eq!(plan.size_at(999), 1);
+        assert_eq!(plan.size_at(10_000_000), 1_024);
+        // Full packets, and some seven thousand smaller ones on the way there.
+        assert!((976_562..985_000).contains(&plan.packets(1_000_000_000)));
+    }
+
+    #[test]
+    fn packets_know_their_items() {
+        for plan in [PacketPlan::Fixed(7), PacketPlan::Growing] {
+            for length in [0u64, 1, 6, 7, 8, 4_321, 1_500_000] {
+                let packets = plan.packets(length);
+                assert_eq!(plan.items(0..packets, length), length, "{plan:?} {length}");
+                let odd = plan.items((0..packets).filter(|n| n % 2 == 1), length);
+                let even = plan.items((0..packets).filter(|n| n % 2 == 0), length);
+                assert_eq!(odd + even, length);
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! From a pipeline to its deployment.
+
+use super::{Backend, Deployment};
+use crate::core::error::Result;
+use crate::packet::carrier::Carrier;
+use crate::pipeline::{Answer, Pipeline};
+use crate::stage::Data;
+
+impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
+    /// Makes the pipeline ready to run over a backend, under a name that its queues and tables bear. The
+    /// same definition deployed under the same name in many processes is one deployment. Nothing is asked
+    /// of the backend yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
+    /// queue accepts, options out of their range.
+    pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
+        self.carried(name, backend, Carrier::Wire(self.codec))
+    }
+
+    pub(crate) fn carried(
+        &self,
+        name: &str,
+        backend: Backend,
+        carrier: Carrier,
+    ) -> Result<Deployment<I, S::Value>> {
+        let (definition, extract) = self.define(name)?;
+        Ok(Deployment::new(name, definition, backend, carrier, extract))
+    }
+}

@@ -1,0 +1,63 @@
+//! From a pipeline to its result, inside this process.
+
+use crate::core::error::Result;
+use crate::deployment::{Backend, Deployment};
+use crate::packet::carrier::Carrier;
+use crate::packet::codec::Codec;
+use crate::pipeline::{Answer, Pipeline};
+use crate::stage::Data;
+
+impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
+    /// Runs the pipeline inside this process over a backend of its own: queues, scratchpad and
+    /// workers live as long as the run. Memory is bounded by what is in flight, not by the input.
+    ///
+    /// Nothing leaves the process, so numbers, strings and lists of them are not encoded. All other types are, as a
+    /// deployment does with every type: what works here works there, and what fails there fails here.
+    ///
+    /// Dropping the future stops the run.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline), as [`deploy`](Self::deploy); [`Error::Failed`](crate::Error::Failed), at once, when an item
+    /// cannot be processed.
+    pub async fn run<V>(&self, items: V) -> Result<S::Value>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        super::run(self.embedded()?, items).await
+    }
+
+    /// As [`run`](Self::run), for input that comes as a stream.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_stream<V>(&self, items: V) -> Result<S::Value>
+    where
+        V: futures::Stream<Item = I>,
+    {
+        super::run_stream(self.embedded()?, items).await
+    }
+
+    /// As [`run`](Self::run), over queues and a scratchpad that may misbehave.
+    #[doc(hidden)]
+    #[cfg(feature = "testing")]
+    pub async fn run_over<V>(&self, backend: Backend, items: V) -> Result<S::Value>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        super::run(self.embedded_over(backend)?, items).await
+    }
+
+    fn embedded(&self) -> Result<Deployment<I, S::Value>> {
+        self.embedded_over(Backend::memory())
+    }
+
+    fn embedded_over(&self, backend: Backend) -> Result<Deployment<I, S::Value>> {
+        let carrier = match self.codec {
+            Codec::Json => Carrier::local(),
+            // Who asks for a codec gets it.
+            #[cfg(feature = "postcard")]
+            codec => Carrier::Wire(codec),
+        };
+        self.carried("embedded", backend, carrier)
+    }
+}

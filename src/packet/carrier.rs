@@ -1,0 +1,135 @@
+//! How a deployment's messages and partial results become what a queue and a scratchpad keep.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::codec::{Codec, Form};
+use super::tickets::Tickets;
+use crate::core::error::{Error, Result};
+use crate::core::one_of::OneOf;
+use crate::packet::{Message, Parcel};
+
+/// Writes and reads what travels.
+pub(crate) enum Carrier {
+    /// In bytes that can leave the process.
+    Wire(Codec),
+    /// As it is, with tickets in its place: nothing leaves the process.
+    Local(Arc<Tickets>),
+}
+
+impl Carrier {
+    /// For a run inside this process.
+    pub(crate) fn local() -> Self {
+        Self::Local(Arc::default())
+    }
+
+    /// What is to be made of values.
+    pub(crate) fn form(&self) -> Form {
+        match self {
+            Self::Wire(codec) => Form::Wire(*codec),
+            Self::Local(_) => Form::Local,
+        }
+    }
+
+    /// So many messages are worked on at once, and have room however large they are.
+    pub(crate) fn have_room_for(&self, messages: usize) {
+        if let Self::Local(tickets) = self {
+            tickets.have_room_for(messages);
+        }
+    }
+
+    /// Waits until there is room for more messages.
+    pub(crate) async fn room(&self) {
+        if let Self::Local(tickets) = self {
+            tickets.room().await;
+        }
+    }
+
+    pub(crate) fn write_message(&self, message: Message) -> Result<Bytes> {
+        only(self.write_messages(vec![message]))
+    }
+
+    /// One body for each message.
+    pub(crate) fn write_messages(&self, messages: Vec<Message>) -> Vec<Result<Bytes>> {
+        match self {
+            Self::Wire(codec) => messages
+                .iter()
+                .map(|message| message.encode(*codec))
+                .collect(),
+            Self::Local(tickets) => blocks(messages, Message::size)
+                .flat_map(|(block, held)| tickets.messages(block, held))
+                .map(Ok)
+                .collect(),
+        }
+    }
+
+    /// The same for messages that stay in memory together inside the process. Their values take so many bytes there.
+    pub(crate) fn write_block(&self, messages: Vec<Message>, held: usize) -> Vec<Result<Bytes>> {
+        match self {
+            Self::Wire(_) => self.write_messages(messages),
+            Self::Local(tickets) => tickets.messages(messages, held).map(Ok).collect(),
+        }
+    }
+
+    /// The error is a sentence.
+    pub(crate) fn read_message(&self, body: &Bytes) -> Result<OneOf<Message>, String> {
+        match self {
+            Self::Wire(_) => Message::decode(body).map(OneOf::from),
+            Self::Local(tickets) => tickets.read_message(body).ok_or_else(unknown),
+        }
+    }
+
+    pub(crate) fn write_packet(&self, packet: Parcel) -> Result<Bytes> {
+        only(self.write_packets(vec![packet]))
+    }
+
+    /// What is stored for each packet.
+    pub(crate) fn write_packets(&self, packets: Vec<Parcel>) -> Vec<Result<Bytes>> {
+        match self {
+            Self::Wire(codec) => packets.iter().map(|packet| packet.write(*codec)).collect(),
+            Self::Local(tickets) => blocks(packets, |packet| packet.value.size())
+                .flat_map(|(block, _)| tickets.packets(block))
+                .map(Ok)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<OneOf<Parcel>> {
+        match self {
+            Self::Wire(_) => Parcel::read(bytes).map(OneOf::from),
+            Self::Local(tickets) => tickets
+                .read_packet(bytes)
+                .ok_or_else(|| Error::decode("a stored packet", unknown())),
+        }
+    }
+}
+
+/// Bytes of values that stay in memory together.
+const TOGETHER: usize = 64 * 1024;
+
+/// What is kept together, in its order, and the bytes that it takes.
+fn blocks<T>(all: Vec<T>, size: impl Fn(&T) -> usize) -> impl Iterator<Item = (Vec<T>, usize)> {
+    let mut rest = all.into_iter();
+    std::iter::from_fn(move || {
+        let mut block = Vec::with_capacity(rest.len());
+        let mut held = 0;
+        while held < TOGETHER
+            && let Some(next) = rest.next()
+        {
+            held += size(&next);
+            block.push(next);
+        }
+        (!block.is_empty()).then_some((block, held))
+    })
+}
+
+/// What was written of one.
+fn only(written: Vec<Result<Bytes>>) -> Result<Bytes> {
+    let nothing = || Error::encode("a packet", "nothing came of it");
+    written.into_iter().next().unwrap_or_else(|| Err(nothing()))
+}
+
+fn unknown() -> String {
+    "it is no ticket of this run".to_owned()
+}

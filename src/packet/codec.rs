@@ -1,0 +1,269 @@
+//! How values become bytes, and which of them need not: JSON by default, so that a person can read a queue with any tool.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::local;
+use crate::core::error::{Error, Result};
+
+/// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
+/// so that a deployment may change it while runs are under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Text that a person can read with any tool, and another language can write.
+    #[default]
+    Json,
+    /// The compact binary format of the crate `postcard`. Types that have to be asked what they are
+    /// (`#[serde(untagged)]`, `#[serde(flatten)]`, `skip_serializing_if`, `serde_json::Value`) cannot be read back from it.
+    #[cfg(feature = "postcard")]
+    Postcard,
+}
+
+/// What is made of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Bytes that can leave the process.
+    Wire(Codec),
+    /// The value itself, where its type allows that; JSON otherwise.
+    Local,
+}
+
+impl Form {
+    fn codec(self) -> Codec {
+        match self {
+            Self::Wire(codec) => codec,
+            Self::Local => Codec::Json,
+        }
+    }
+}
+
+/// A list of items, or a partial result.
+#[derive(Clone)]
+pub(crate) enum Payload {
+    Encoded(Codec, Bytes),
+    /// A value that never leaves the process: a list is a `Vec` of its items.
+    Local(Arc<dyn Any + Send + Sync>),
+    /// Some of the items of such a `Vec`.
+    Part(Arc<dyn Any + Send + Sync>, Range<usize>),
+}
+
+impl Payload {
+    /// Stands for nothing: what carries no value, or none yet.
+    pub(crate) fn null() -> Self {
+        Self::Encoded(Codec::Json, Bytes::from_static(b"null"))
+    }
+
+    pub(crate) fn json(bytes: Bytes) -> Self {
+        Self::Encoded(Codec::Json, bytes)
+    }
+
+    /// Bytes of a partial result, as far as that is known.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Encoded(_, bytes) => bytes.len(),
+            Self::Local(value) => local::kept_size(value.as_ref()),
+            Self::Part(..) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Encoded(codec, bytes) => write!(formatter, "{codec:?} {bytes:?}"),
+            Self::Local(_) => formatter.write_str("(a value)"),
+            Self::Part(_, part) => write!(formatter, "(values {part:?})"),
+        }
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Encoded(codec, bytes), Self::Encoded(others, theirs)) => {
+                (codec, bytes) == (others, theirs)
+            }
+            (Self::Local(value), Self::Local(other)) => Arc::ptr_eq(value, other),
+            (Self::Part(list, part), Self::Part(other, others)) => {
+                Arc::ptr_eq(list, other) && part == others
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Writes a value as bytes. `what` names it in the error.
+pub(crate) fn write<T: Serialize + ?Sized>(value: &T, codec: Codec, what: &str) -> Result<Payload> {
+    let bytes = match codec {
+        Codec::Json => serde_json::to_vec(value).map_err(|source| Error::encode(what, source))?,
+        #[cfg(feature = "postcard")]
+        Codec::Postcard => {
+            postcard::to_allocvec(value).map_err(|source| Error::encode(what, source))?
+        }
+    };
+    Ok(Payload::Encoded(codec, bytes.into()))
+}
+
+/// A value as it travels. `what` names it in the error.
+pub(crate) fn encode<T>(value: T, form: Form, what: &str) -> Result<Payload>
+where
+    T: Serialize + Send + 'static,
+{
+    let value = match form {
+        Form::Local => match local::keep(value) {
+            Ok(kept) => return Ok(Payload::Local(kept)),
+            Err(value) => value,
+        },
+        Form::Wire(_) => value,
+    };
+    write(&value, form.codec(), what)
+}
+
+/// Reads a value. `what` names it in the error.
+pub(crate) fn decode<T: DeserializeOwned + 'static>(payload: &Payload, what: &str) -> Result<T> {
+    match payload {
+        Payload::Encoded(codec, bytes) => read(*codec, bytes, what),
+        Payload::Local(value) => local::copy(value.as_ref()).ok_or_else(|| of_another_type(what)),
+        // Only lists of items are cut, and those are read as such.
+        Payload::Part(..) => Err(of_another_type(what)),
+    }
+}
+
+/// A value as whoever reads it gets it.
+pub(crate) fn sent<T>(value: T, form: Form, what: &str) -> Result<T>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    match form {
+        Form::Local if local::is_kept(&value) => Ok(value),
+        _ => decode(&write(&value, form.codec(), what)?, what),
+    }
+}
+
+fn of_another_type(what: &str) -> Error {
+    Error::decode(what, "it is of another type")
+}
+
+fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
+    match codec {
+        Codec::Json => serde_json::from_slice(bytes).map_err(|source| Error::decode(what, source)),
+        #[cfg(feature = "postcard")]
+        Codec::Postcard => match postcard::take_from_bytes(bytes) {
+            Ok((value, [])) => Ok(value),
+            Ok((_, rest)) => {
+                let problem = format!("{} bytes are left over behind it", rest.len());
+                Err(Error::decode(what, problem))
+            }
+            Err(source) => Err(Error::decode(what, source)),
+        },
+    }
+}
+
+/// Reads a list of values. The second field of an error is the position of the first value that
+/// cannot be read, where it is one of the values and not the list that is broken, and the codec tells.
+pub(crate) fn decode_list<T: DeserializeOwned + 'static>(
+    payload: &Payload,
+    what: &str,
+) -> Result<Vec<T>, (Error, Option<usize>)> {
+    let decoded = match payload {
+        Payload::Part(list, part) => {
+            local::copy_part(list.as_ref(), part.clone()).ok_or_else(|| of_another_type(what))
+        }
+        _ => decode(payload, what),
+    };
+    decoded.map_err(|error| {
+        let position = match payload {
+            Payload::Encoded(Codec::Json, bytes) => {
+                let values = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes);
+                values.ok().and_then(|values| {
+                    let mut values = values.iter();
+                    values.position(|value| serde_json::from_str::<T>(value.get()).is_err())
+                })
+            }
+            _ => None,
+        };
+        (error, position)
+    })
+}
+
+/// The list that has one value.
+pub(crate) fn list_of_one<T>(value: &Payload) -> Result<Payload>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    Ok(match value {
+        Payload::Encoded(Codec::Json, bytes) => {
+            Payload::json([b"[", bytes.as_ref(), b"]"].concat().into())
+        }
+        // A list begins with its length.
+        #[cfg(feature = "postcard")]
+        Payload::Encoded(codec, bytes) => {
+            Payload::Encoded(*codec, [&[1], bytes.as_ref()].concat().into())
+        }
+        Payload::Local(_) | Payload::Part(..) => {
+            let value: T = decode(value, "a reduced value")?;
+            encode(vec![value], Form::Local, "a reduced value")?
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "postcard")]
+    const CODECS: [Codec; 2] = [Codec::Json, Codec::Postcard];
+    #[cfg(not(feature = "postcard"))]
+    const CODECS: [Codec; 1] = [Codec::Json];
+
+    #[test]
+    fn floats_come_back_bit_for_bit() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for codec in CODECS {
+            for _ in 0..20_000 {
+                let value = f64::from_bits(random.u64(..));
+                if value.is_finite() {
+                    let written = write(&value, codec, "a float").unwrap();
+                    let back: f64 = decode(&written, "a float").unwrap();
+                    assert_eq!(back.to_bits(), value.to_bits(), "{value:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_value_that_cannot_be_read_is_found() {
+        let list = |text: &'static str| Payload::json(text.into());
+        let (error, position) = decode_list::<i64>(&list("[1,2,\"x\",4]"), "packet 3").unwrap_err();
+        assert_eq!(position, Some(2));
+        assert!(error.to_string().contains("packet 3"));
+        assert_eq!(decode_list::<i64>(&list("{}"), "x").unwrap_err().1, None);
+    }
+
+    #[test]
+    fn one_value_makes_a_list() {
+        let forms = CODECS.map(Form::Wire).into_iter().chain([Form::Local]);
+        for form in forms {
+            let value = encode(7i64, form, "x").unwrap();
+            let list = list_of_one::<i64>(&value).unwrap();
+            assert_eq!(decode_list::<i64>(&list, "x").unwrap(), [7], "{form:?}");
+        }
+    }
+
+    #[cfg(feature = "postcard")]
+    #[test]
+    fn what_is_left_over_is_an_error() {
+        let mut bytes = postcard::to_allocvec(&7i64).unwrap();
+        bytes.push(0);
+        let payload = Payload::Encoded(Codec::Postcard, bytes.into());
+        let error = decode::<i64>(&payload, "packet 3").unwrap_err();
+        assert!(crate::core::error::describe(&error).contains("left over"));
+    }
+}

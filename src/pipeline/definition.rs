@@ -1,0 +1,180 @@
+//! A checked pipeline: its stages in order, types erased, options resolved.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::compute::pool::Cpu;
+use crate::compute::step::{CombineStep, MapStep};
+use crate::core::error::{Error, Result};
+use crate::packet::Work;
+use crate::packet::carrier::Carrier;
+use crate::queue::DEAD_LETTER_SUFFIX;
+use crate::stage::{Execution, OnFailure, Place, Stage, StageOptions};
+
+/// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
+const MAX_QUEUE_NAME: usize = 80;
+
+/// A stage as the builder leaves it.
+#[derive(Clone)]
+pub(crate) struct DraftStage {
+    pub(crate) options: Stage,
+    pub(crate) kind: StageKind,
+    pub(crate) execution: Execution,
+}
+
+#[derive(Clone)]
+pub(crate) enum StageKind {
+    Map(Arc<dyn MapStep>),
+    Reduce(Arc<dyn CombineStep>),
+}
+
+/// A stage that can run.
+pub(crate) struct StageDefinition {
+    pub(crate) name: Arc<str>,
+    pub(crate) options: StageOptions,
+    pub(crate) kind: StageKind,
+    pub(crate) execution: Execution,
+    /// It works on the array's items: a map stage before the first reduction.
+    pub(crate) works_on_items: bool,
+}
+
+impl StageDefinition {
+    pub(crate) fn is_reduction(&self) -> bool {
+        matches!(self.kind, StageKind::Reduce(_))
+    }
+
+    /// Whether packets of one group may travel together inside the process, and be reduced on the way: where items that fail
+    /// fail the run, but not at once, and nobody asked for a pace.
+    pub(crate) fn goes_together_into(&self, reduction: &Self) -> bool {
+        let goes_together = match &self.kind {
+            StageKind::Map(map) => map.goes_together(),
+            StageKind::Reduce(_) => false,
+        };
+        let (map, reduce) = (&self.options, &reduction.options);
+        goes_together
+            && map.on_failure == OnFailure::Fail
+            && map.queue.attempts > 1
+            && map.rate_limit.is_none()
+            && reduce.rate_limit.is_none()
+            && reduce.concurrency >= map.concurrency
+    }
+
+    /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,
+    /// else 1.
+    pub(crate) fn weight(&self, carrier: &Carrier, body: &Bytes) -> usize {
+        if self.execution != Execution::Async || !self.works_on_items {
+            return 1;
+        }
+        // One that cannot be read fails soon enough.
+        let message = carrier.read_message(body);
+        match message.as_ref().map(|message| &message.work) {
+            Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
+            Ok(Work::Reduce(_)) | Err(_) => 1,
+        }
+    }
+}
+
+/// A pipeline that can run. It has at least one map stage, first, and one reduction.
+pub(crate) struct Definition {
+    stages: Vec<StageDefinition>,
+}
+
+impl Definition {
+    pub(crate) fn check(deployment: &str, drafts: Vec<DraftStage>) -> Result<Self> {
+        let invalid = |problem: String| Error::InvalidPipeline { problem };
+        check_name("deployment", deployment).map_err(invalid)?;
+        let mut names = HashSet::new();
+        let mut stages = Vec::with_capacity(drafts.len());
+        let mut reduced = false;
+        for (index, draft) in drafts.into_iter().enumerate() {
+            let reduction = matches!(draft.kind, StageKind::Reduce(_));
+            let name = match draft.options.name() {
+                Some(name) => name.to_owned(),
+                None if reduction => format!("reduce-{index}"),
+                None => format!("map-{index}"),
+            };
+            check_name("stage", &name).map_err(invalid)?;
+            if name.ends_with(DEAD_LETTER_SUFFIX) {
+                return Err(invalid(format!(
+                    "stage `{name}`: names that end in `{DEAD_LETTER_SUFFIX}` are those of dead-letter queues"
+                )));
+            }
+            let queue = queue_name(deployment, &name);
+            let longest = MAX_QUEUE_NAME - DEAD_LETTER_SUFFIX.len();
+            if queue.len() > longest {
+                return Err(invalid(format!(
+                    "stage `{name}`: its queue `{queue}` has a name of {} characters, and at most {longest} leave room for `{DEAD_LETTER_SUFFIX}`: shorten the stage's or the deployment's name",
+                    queue.len()
+                )));
+            }
+            if !names.insert(name.clone()) {
+                return Err(invalid(format!(
+                    "two stages are named `{name}`: each has a queue of its own, so give one of them another name"
+                )));
+            }
+            let place = Place {
+                first: index == 0,
+                reduction,
+                items: !reduction && !reduced,
+                asynchronous: draft.execution == Execution::Async && !reduction,
+            };
+            let options = draft.options.resolve(place);
+            let options =
+                options.map_err(|problem| invalid(format!("stage `{name}`: {problem}")))?;
+            reduced |= reduction;
+            stages.push(StageDefinition {
+                name: name.into(),
+                options,
+                kind: draft.kind,
+                execution: draft.execution,
+                works_on_items: place.items,
+            });
+        }
+        Ok(Self { stages })
+    }
+
+    pub(crate) fn stages(&self) -> &[StageDefinition] {
+        &self.stages
+    }
+
+    pub(crate) fn stage(&self, index: usize) -> Option<&StageDefinition> {
+        self.stages.get(index)
+    }
+
+    /// Threads for the CPU-bound work of all its stages, so many at once; see [`Cpu::new`].
+    pub(crate) fn cpu(&self, concurrency: usize, awaited: bool) -> Arc<Cpu> {
+        let stages = self.stages.iter();
+        let most = stages.map(|stage| stage.options.concurrency);
+        Cpu::new(concurrency, most, awaited)
+    }
+
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|stage| &*stage.name == name)
+    }
+
+    /// The reductions in order. The leaves of a run arrive at the first; each later one has one leaf.
+    pub(crate) fn reductions(&self) -> impl Iterator<Item = &StageDefinition> {
+        self.stages.iter().filter(|stage| stage.is_reduction())
+    }
+}
+
+/// The name of a stage's queue.
+pub(crate) fn queue_name(deployment: &str, stage: &str) -> String {
+    format!("{deployment}-{stage}")
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() {
+        return Err(format!("a {what} has an empty name"));
+    }
+    match name.chars().find(|c| !allowed(*c)) {
+        None => Ok(()),
+        Some(c) => Err(format!(
+            "{what} `{}`: the character {c:?} cannot stand in a queue's name; use ASCII letters, digits, `-` and `_`",
+            name.chars().take(MAX_QUEUE_NAME).collect::<String>()
+        )),
+    }
+}

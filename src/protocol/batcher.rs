@@ -1,0 +1,371 @@
+//! Calls that belong together, made as one: while a call is under way, what comes in meanwhile waits
+//! and goes with the next. Under load batches fill themselves, without a timer and without delay. Where each call is
+//! billed, a batch that is not full waits a moment for more: as long as more may come.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::core::error::Result;
+
+/// The most entries that wait for each other. Backends split further to their services' limits.
+const MAX_BATCH: usize = 256;
+
+type Call<T, R> = Box<dyn Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
+/// What became of the entries of one submission, in their order. An error is a sentence.
+type Answers<R> = Vec<Result<R, String>>;
+
+/// How long a batch that is not full waits for more entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linger {
+    /// Entries that make a batch worth sending at once.
+    pub(crate) full: usize,
+    pub(crate) at_most: Duration,
+    /// Only while more entries are [expected](Batcher::expect).
+    pub(crate) while_expected: bool,
+}
+
+/// Gathers entries for a batched call. Dropping it gives up what has not been answered.
+pub(crate) struct Batcher<T, R> {
+    inner: Arc<Inner<T, R>>,
+    flush: Mutex<Option<AbortHandle>>,
+}
+
+struct Inner<T, R> {
+    call: Call<T, R>,
+    linger: Option<Linger>,
+    /// Entries that may come soon.
+    expected: AtomicUsize,
+    state: Mutex<State<T, R>>,
+    /// Tells who lingers that the batch is full, or that nothing more will come.
+    enough: Notify,
+}
+
+struct State<T, R> {
+    waiting: VecDeque<Submission<T, R>>,
+    /// Entries in all of those.
+    entries: usize,
+    flushing: bool,
+    /// Nobody lingers any more.
+    hurried: bool,
+}
+
+struct Submission<T, R> {
+    entries: Vec<T>,
+    reply: oneshot::Sender<Answers<R>>,
+}
+
+impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
+    /// `call` answers with one result for each entry, in their order. It retries by itself what
+    /// may work later.
+    pub(crate) fn new(
+        call: impl Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                call: Box::new(call),
+                linger: None,
+                expected: AtomicUsize::new(0),
+                state: Mutex::new(State {
+                    waiting: VecDeque::new(),
+                    entries: 0,
+                    flushing: false,
+                    hurried: false,
+                }),
+                enough: Notify::new(),
+            }),
+            flush: Mutex::new(None),
+        }
+    }
+
+    /// The same, but a batch that is not full waits a moment.
+    pub(crate) fn lingering(mut self, linger: Option<Linger>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.linger = linger;
+        }
+        self
+    }
+
+    /// Lets nothing linger from now on: the worker is about to end.
+    pub(crate) fn hurry(&self) {
+        self.inner.lock().hurried = true;
+        self.inner.enough.notify_one();
+    }
+
+    /// So many entries may come soon.
+    pub(crate) fn expect(&self, entries: usize) {
+        self.inner.expected.fetch_add(entries, Ordering::Relaxed);
+    }
+
+    /// So many of those have come, or will not.
+    pub(crate) fn expect_no_longer(&self, entries: usize) {
+        let before = self.inner.expected.fetch_sub(entries, Ordering::Relaxed);
+        if entries > 0 && before == entries {
+            self.inner.enough.notify_one();
+        }
+    }
+
+    /// Hands in entries and waits for their answers, one for each. Dropped while it waits, the entries may still be
+    /// sent.
+    pub(crate) async fn submit(&self, entries: Vec<T>) -> Answers<R> {
+        let count = entries.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (reply, answers) = oneshot::channel();
+        let begin = {
+            let mut state = self.inner.lock();
+            state.entries += count;
+            state.waiting.push_back(Submission { entries, reply });
+            let linger = self.inner.linger;
+            if linger.is_some_and(|linger| state.entries >= linger.full) {
+                self.inner.enough.notify_one();
+            }
+            !std::mem::replace(&mut state.flushing, true)
+        };
+        if begin {
+            // A call that does not have to wait, as one in memory, needs no task of its own.
+            let mut flush = Arc::clone(&self.inner).flush().boxed();
+            let mut context = Context::from_waker(Waker::noop());
+            if flush.poll_unpin(&mut context).is_pending() {
+                let task = tokio::spawn(flush);
+                let mut flush = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+                *flush = Some(task.abort_handle());
+            }
+        }
+        match answers.await {
+            Ok(answers) => answers,
+            Err(_) => (0..count)
+                .map(|_| Err("the call was given up".into()))
+                .collect(),
+        }
+    }
+}
+
+impl<T, R> Drop for Batcher<T, R> {
+    fn drop(&mut self) {
+        let flush = self.flush.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flush) = flush.take() {
+            flush.abort();
+        }
+    }
+}
+
+impl<T, R> Inner<T, R> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<T, R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the batch is full, or for as long as it may.
+    async fn linger(&self, linger: Linger) {
+        let is_enough = || {
+            let state = self.lock();
+            let nothing_comes = linger.while_expected && self.expected.load(Ordering::Relaxed) == 0;
+            state.hurried || nothing_comes || state.entries >= linger.full
+        };
+        let enough = async {
+            while !is_enough() {
+                self.enough.notified().await;
+            }
+        };
+        drop(tokio::time::timeout(linger.at_most, enough).await);
+    }
+
+    /// What goes with the next call; nothing ends the flush.
+    fn next(&self) -> Option<Vec<Submission<T, R>>> {
+        let mut state = self.lock();
+        let mut batch = Vec::new();
+        let mut entries = 0;
+        while let Some(next) = state.waiting.front()
+            && (batch.is_empty() || entries + next.entries.len() <= MAX_BATCH)
+        {
+            entries += next.entries.len();
+            batch.extend(state.waiting.pop_front());
+        }
+        state.entries -= entries;
+        state.flushing = !batch.is_empty();
+        state.flushing.then_some(batch)
+    }
+}
+
+impl<T: Clone, R> Inner<T, R> {
+    async fn flush(self: Arc<Self>) {
+        loop {
+            if let Some(linger) = self.linger {
+                self.linger(linger).await;
+            }
+            let Some(batch) = self.next() else { return };
+            let (entries, replies): (Vec<Vec<T>>, Vec<_>) = batch
+                .into_iter()
+                .map(|submission| {
+                    let count = submission.entries.len();
+                    (submission.entries, (submission.reply, count))
+                })
+                .unzip();
+            let answers = self.answers(entries.concat_or_only()).await;
+            let mut answers = answers.into_iter();
+            for (reply, count) in replies {
+                // One who has gone does not mind.
+                drop(reply.send(answers.by_ref().take(count).collect()));
+            }
+        }
+    }
+
+    async fn answers(&self, entries: Vec<T>) -> Answers<R> {
+        if let [_] = entries.as_slice() {
+            return vec![only((self.call)(Arc::new(entries)).await)];
+        }
+        let entries = Arc::new(entries);
+        match (self.call)(Arc::clone(&entries)).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            // One bad entry must not take the others with it: each is tried alone.
+            Err(_) => {
+                let mut answers = Vec::with_capacity(entries.len());
+                for entry in entries.iter() {
+                    answers.push(only((self.call)(Arc::new(vec![entry.clone()])).await));
+                }
+                answers
+            }
+        }
+    }
+}
+
+/// Joins lists without a copy where there is only one.
+trait ConcatOrOnly<T> {
+    fn concat_or_only(self) -> Vec<T>;
+}
+
+impl<T> ConcatOrOnly<T> for Vec<Vec<T>> {
+    fn concat_or_only(mut self) -> Vec<T> {
+        match self.len() {
+            1 => self.pop().unwrap_or_default(),
+            _ => self.into_iter().flatten().collect(),
+        }
+    }
+}
+
+/// The answer of a call with one entry.
+fn only<R>(answer: Result<Vec<R>>) -> Result<R, String> {
+    match answer {
+        Ok(answers) => answers
+            .into_iter()
+            .next()
+            .ok_or_else(|| "the call did not answer".to_owned()),
+        Err(error) => Err(crate::core::error::describe(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::error::Error;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Doubles after a second, and notes when it was called with how many.
+    fn doubling(calls: &Arc<Mutex<Vec<(u64, usize)>>>) -> Batcher<u32, u32> {
+        let calls = Arc::clone(calls);
+        let begin = tokio::time::Instant::now();
+        Batcher::new(move |entries: Arc<Vec<u32>>| {
+            let at = begin.elapsed().as_secs();
+            calls.lock().unwrap().push((at, entries.len()));
+            async move {
+                tokio::time::sleep(SECOND).await;
+                Ok(entries.iter().map(|n| n * 2).collect())
+            }
+            .boxed()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_during_a_call_goes_with_the_next() {
+        let calls = Arc::default();
+        let batcher = doubling(&calls);
+        let first = batcher.submit(vec![0]);
+        let rest = async {
+            tokio::task::yield_now().await;
+            let rest = (1..300).map(|n| batcher.submit(vec![n]));
+            futures::future::join_all(rest).await.concat()
+        };
+        let (first, rest) = futures::join!(first, rest);
+        assert_eq!(first, [Ok(0)]);
+        assert_eq!(rest, (1..300).map(|n| Ok(n * 2)).collect::<Vec<_>>());
+        assert_eq!(*calls.lock().unwrap(), [(0, 1), (1, 256), (2, 43)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_not_full_waits_a_moment() {
+        let calls = Arc::default();
+        let linger = Linger {
+            full: 10,
+            at_most: 5 * SECOND,
+            while_expected: false,
+        };
+        let batcher = doubling(&calls).lingering(Some(linger));
+        // Three wait for five seconds; twelve go at once; what comes when there is no time left, too.
+        let few = batcher.submit(vec![1, 2, 3]).await;
+        assert_eq!(few, [Ok(2), Ok(4), Ok(6)]);
+        let many = (0..12).map(|n| batcher.submit(vec![n]));
+        futures::future::join_all(many).await;
+        batcher.hurry();
+        batcher.submit(vec![7]).await;
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls.iter().map(|(_, count)| count).sum::<usize>(), 16);
+        assert_eq!(calls.first(), Some(&(5, 3)));
+        assert_eq!(calls.get(1), Some(&(6, 12)));
+        assert_eq!(calls.last(), Some(&(7, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_only_while_more_may_come() {
+        let calls = Arc::default();
+        let linger = Linger {
+            full: 10,
+            at_most: 5 * SECOND,
+            while_expected: true,
+        };
+        let batcher = doubling(&calls).lingering(Some(linger));
+        batcher.submit(vec![1]).await;
+        batcher.expect(3);
+        let others = async {
+            tokio::time::sleep(SECOND).await;
+            let second = batcher.submit(vec![2]);
+            batcher.expect_no_longer(1);
+            let none = async {
+                tokio::time::sleep(SECOND).await;
+                batcher.expect_no_longer(2);
+            };
+            futures::join!(second, none);
+        };
+        futures::join!(batcher.submit(vec![3]), others);
+        assert_eq!(*calls.lock().unwrap(), [(0, 1), (3, 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_bad_entry_fails_alone() {
+        let batcher = Batcher::new(|entries: Arc<Vec<u32>>| {
+            let bad = entries.contains(&3);
+            async move {
+                match bad {
+                    true => Err(Error::encode("three", "too odd")),
+                    false => Ok(entries.to_vec()),
+                }
+            }
+            .boxed()
+        });
+        let answers = batcher.submit((0..6).collect()).await;
+        for (n, answer) in answers.into_iter().enumerate() {
+            match n {
+                3 => assert!(answer.unwrap_err().contains("too odd")),
+                n => assert_eq!(answer, Ok(n as u32)),
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Why a message is a dead letter: what its queue keeps beside it.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::core::failure::Attempt;
+
+/// What stands beside a buried message, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reason {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) item: Option<u64>,
+    pub(crate) error: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+impl Reason {
+    pub(crate) fn write(&self) -> String {
+        // Strings, numbers and a UUID: this cannot fail, and the error alone is better than nothing.
+        serde_json::to_string(self).unwrap_or_else(|_| self.error.clone())
+    }
+
+    pub(crate) fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|_| Self {
+            id: None,
+            item: None,
+            error: match text {
+                "" => "the queue's own limit of deliveries was reached".to_owned(),
+                text => text.to_owned(),
+            },
+            attempts: Vec::new(),
+        })
+    }
+}

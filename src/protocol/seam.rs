@@ -1,0 +1,244 @@
+//! One worker's way to its backend: calls that come together go together, and what may pass is retried.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::batcher::{Batcher, Linger};
+use super::site::Site;
+use crate::core::error::{Error, Result, describe};
+use crate::core::retry::persist;
+use crate::packet::Message;
+use crate::queue::Receipt;
+use crate::scratchpad::{Arrival, GroupId};
+
+/// How long an acknowledgement waits for others. Heartbeats hold the message meanwhile.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long what a message causes waits for others while more are being worked on: neighbours share a request. Whoever works
+/// has its place free meanwhile.
+const GOES_ON_WITHIN: Duration = Duration::from_millis(50);
+/// Partial results that are worth writing at once: a group of the default size.
+const MANY_ARRIVALS: usize = 32;
+
+/// A partial result on its way into its slot at a reducing stage.
+#[derive(Clone)]
+pub(crate) struct Partial {
+    pub(crate) arrival: Arrival,
+    /// The stage's place in the pipeline.
+    pub(crate) stage: usize,
+    pub(crate) fan_in: u32,
+}
+
+pub(crate) struct Seam {
+    pub(crate) shared: Arc<Site>,
+    arrivals: Batcher<Partial, ()>,
+    /// By stage: messages to its queue.
+    sends: Arc<[Batcher<Bytes, ()>]>,
+    /// By stage: receipts of its queue's messages.
+    acknowledgements: Vec<Batcher<Receipt, ()>>,
+}
+
+impl Seam {
+    /// `batches` says for each stage how many messages a request of its queue takes, where there is a charge for it.
+    pub(crate) fn new(shared: Arc<Site>, batches: &[Option<usize>]) -> Self {
+        let stages = 0..shared.definition.stages().len();
+        let sends: Arc<[_]> = stages
+            .clone()
+            .map(|stage| {
+                let batch = batches.get(stage).copied().flatten();
+                send_to(&shared, stage).lingering(batch.map(|full| Linger {
+                    full,
+                    at_most: GOES_ON_WITHIN,
+                    while_expected: true,
+                }))
+            })
+            .collect();
+        let is_charged = batches.iter().any(Option::is_some);
+        let arrivals = arrive_at(&shared, &sends).lingering(is_charged.then_some(Linger {
+            full: MANY_ARRIVALS,
+            at_most: GOES_ON_WITHIN,
+            while_expected: true,
+        }));
+        let acknowledgements = stages.map(|stage| {
+            let linger = batches.get(stage).copied().flatten().map(|full| Linger {
+                full,
+                at_most: ACKNOWLEDGED_WITHIN,
+                while_expected: false,
+            });
+            acknowledge_on(&shared, stage).lingering(linger)
+        });
+        let acknowledgements = acknowledgements.collect();
+        Self {
+            shared,
+            arrivals,
+            sends,
+            acknowledgements,
+        }
+    }
+
+    /// Stores partial results in their slots. Where one completes its group, the group's reduction has been asked for
+    /// when this returns. One answer for each.
+    pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<(), String>> {
+        self.arrivals.submit(partials).await
+    }
+
+    /// Puts messages on a stage's queue. One answer for each.
+    pub(crate) async fn send(&self, stage: usize, bodies: Vec<Bytes>) -> Vec<Result<(), String>> {
+        match self.sends.get(stage) {
+            Some(batcher) => batcher.submit(bodies).await,
+            None => bodies
+                .iter()
+                .map(|_| Err(format!("there is no stage {stage}")))
+                .collect(),
+        }
+    }
+
+    /// Takes messages off a stage's queue.
+    pub(crate) async fn acknowledge(
+        &self,
+        stage: usize,
+        receipts: Vec<Receipt>,
+    ) -> Result<(), String> {
+        match self.acknowledgements.get(stage) {
+            Some(batcher) => batcher.submit(receipts).await.into_iter().collect(),
+            None => Err(format!("there is no stage {stage}")),
+        }
+    }
+
+    /// So many of a stage's messages are here, and what they cause may come soon.
+    pub(crate) fn expect(&self, stage: usize, messages: usize) {
+        match self.sends_on(stage) {
+            Some(sends) => sends.expect(messages),
+            None => self.arrivals.expect(messages),
+        }
+    }
+
+    /// So many of those have been worked off, or given up.
+    pub(crate) fn expect_no_longer(&self, stage: usize, messages: usize) {
+        match self.sends_on(stage) {
+            Some(sends) => sends.expect_no_longer(messages),
+            None => self.arrivals.expect_no_longer(messages),
+        }
+    }
+
+    /// Where a stage's packets go on to another map stage, the way to its queue.
+    fn sends_on(&self, stage: usize) -> Option<&Batcher<Bytes, ()>> {
+        let definition = &self.shared.definition;
+        let next = stage + 1;
+        let is_map = |stage| definition.stage(stage).is_some_and(|s| !s.is_reduction());
+        match is_map(stage) && is_map(next) {
+            true => self.sends.get(next),
+            false => None,
+        }
+    }
+
+    /// Nothing waits for others of its kind any longer.
+    pub(crate) fn hurry(&self) {
+        self.arrivals.hurry();
+        for batcher in &*self.sends {
+            batcher.hurry();
+        }
+        for batcher in &self.acknowledgements {
+            batcher.hurry();
+        }
+    }
+
+    /// A call on the scratchpad, repeated while its error may pass.
+    pub(crate) async fn scratchpad<T, F>(
+        &self,
+        what: &str,
+        call: impl FnMut() -> F,
+    ) -> Result<T, String>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        persist(what, call).await.map_err(|error| describe(&error))
+    }
+}
+
+/// Neighbours that complete a group together ask for its reduction once, and none of them is done before that is
+/// durable: whichever of them comes back after a crash finds the group complete, and asks again.
+fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<Partial, ()> {
+    let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
+    Batcher::new(move |partials: Arc<Vec<Partial>>| {
+        let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
+        async move {
+            let arrivals = || partials.iter().map(|partial| partial.arrival.clone());
+            let states = persist("arrive", || {
+                shared.scratchpad().arrive(arrivals().collect())
+            });
+            let states = states.await?;
+            // In an order that is the same each time, as all that happens in a simulation.
+            let complete: BTreeMap<&GroupId, &Partial> = partials
+                .iter()
+                .zip(states)
+                .filter(|(partial, state)| state.is_ready(partial.fan_in))
+                .map(|(partial, _)| (&partial.arrival.group, partial))
+                .collect();
+            let asked = complete.into_values().map(|partial| {
+                let (shared, sends) = (&shared, &sends);
+                async move { ask_for_reduction(shared, sends, partial).await }
+            });
+            futures::future::try_join_all(asked).await?;
+            Ok(vec![(); partials.len()])
+        }
+        .boxed()
+    })
+}
+
+async fn ask_for_reduction(
+    shared: &Site,
+    sends: &[Batcher<Bytes, ()>],
+    partial: &Partial,
+) -> Result<()> {
+    let message = Message::reduce(&partial.arrival.group, partial.fan_in);
+    let body = shared.carrier.write_message(message)?;
+    let Some(batcher) = sends.get(partial.stage) else {
+        return Err(shared.no_stage(partial.stage));
+    };
+    let sent: Result<(), String> = batcher.submit(vec![body]).await.into_iter().collect();
+    sent.map_err(|problem| Error::Backend {
+        service: "the queue",
+        operation: format!(
+            "asking for the reduction of group {}",
+            partial.arrival.group
+        ),
+        retryable: false,
+        source: problem.into(),
+    })
+}
+
+fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Bytes, ()> {
+    let shared = Arc::clone(shared);
+    Batcher::new(move |bodies: Arc<Vec<Bytes>>| {
+        let shared = Arc::clone(&shared);
+        async move {
+            persist("send", || async {
+                shared.queue(stage).await?.send(bodies.to_vec()).await
+            })
+            .await?;
+            Ok(vec![(); bodies.len()])
+        }
+        .boxed()
+    })
+}
+
+fn acknowledge_on(shared: &Arc<Site>, stage: usize) -> Batcher<Receipt, ()> {
+    let shared = Arc::clone(shared);
+    Batcher::new(move |receipts: Arc<Vec<Receipt>>| {
+        let shared = Arc::clone(&shared);
+        async move {
+            persist("acknowledge", || async {
+                let queue = shared.queue(stage).await?;
+                queue.acknowledge(receipts.to_vec()).await
+            })
+            .await?;
+            Ok(vec![(); receipts.len()])
+        }
+        .boxed()
+    })
+}
