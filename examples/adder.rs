@@ -17,6 +17,7 @@ use clap::Parser;
 /// Doubles numbers and adds them up.
 #[derive(Parser)]
 struct Arguments {
+    /// The numbers to double and add up.
     #[arg(default_values_t = [1, 2, 3, 4, 5], allow_negative_numbers = true)]
     numbers: Vec<i64>,
     /// Streams the numbers 1 to N instead, and prints the sum, the speed and the peak memory.
