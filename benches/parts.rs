@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{Queue, QueueOptions, Queues};
-use catchment::scratchpad::{Arrival, GroupId, Members, PacketPlan, RunRecord, Scratchpad};
+use catchment::scratchpad::{Arrival, GroupId, Groups, Members, PacketPlan, RunRecord, Runs};
 use catchment::testing::{hostile, tree};
 use catchment::{ArrayId, Packet, PacketId, Pipeline};
 use divan::counter::ItemsCount;

@@ -194,7 +194,7 @@ impl<S: Source> Submission<S> {
                 patiently("clear_failure", || {
                     let scratchpad = shared.scratchpad();
                     let (array_id, stage) = (&record.array_id, &record.first_stage);
-                    scratchpad.clear_failure(array_id, stage, SUBMISSION, Uuid::nil())
+                    scratchpad.clear(array_id, stage, SUBMISSION, Uuid::nil())
                 })
                 .await
             }
@@ -212,7 +212,7 @@ impl<S: Source> Submission<S> {
                     }],
                     verdict: Verdict::Dead(Uuid::nil()),
                 };
-                if let Err(problem) = self.shared.scratchpad().record_failure(&report).await {
+                if let Err(problem) = self.shared.scratchpad().record(&report).await {
                     tracing::error!(array_id = %self.record.array_id, %problem, "a failed submission could not be written down");
                 }
                 Err(error)

@@ -18,7 +18,7 @@ use crate::packet::Parcel;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
+use crate::scratchpad::{Failure, Failures, GroupId, RunSnapshot, Verdict};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
@@ -348,7 +348,7 @@ impl<R> Run<R> {
     pub async fn failures(&self) -> Result<Vec<Failure>> {
         self.array_id.validate()?;
         let scratchpad = self.shared.scratchpad();
-        let mut failures = scratchpad.failures(&self.array_id, MOST_FAILURES).await?;
+        let mut failures = Failures::list(scratchpad, &self.array_id, MOST_FAILURES).await?;
         let definition = &self.shared.definition;
         failures.sort_by_key(|failure| {
             let stage = definition.position(&failure.stage);
@@ -429,7 +429,7 @@ impl<R> Run<R> {
         for letter in letters {
             if let (Some(message), Some(id)) = (letter.message, letter.id) {
                 let stage = &letter.stage;
-                let cleared = scratchpad.clear_failure(&self.array_id, stage, &message, id);
+                let cleared = scratchpad.clear(&self.array_id, stage, &message, id);
                 cleared.await?;
             }
         }

@@ -137,7 +137,7 @@ impl Protocol {
     async fn record(&self, report: &FailureReport) -> Result<FailureLog, String> {
         let scratchpad = self.seam.shared.scratchpad();
         self.seam
-            .scratchpad("record_failure", || scratchpad.record_failure(report))
+            .scratchpad("record_failure", || scratchpad.record(report))
             .await
     }
 }

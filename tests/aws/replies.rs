@@ -990,8 +990,8 @@ mod dynamodb {
     use bytes::Bytes;
     use catchment::backends::dynamodb::DynamoDbScratchpad;
     use catchment::scratchpad::{
-        Arrival, Attempt, Begun, FailureReport, GroupId, GroupState, Members, PacketPlan,
-        RunRecord, Scratchpad, Verdict,
+        Arrival, Attempt, Begun, FailureReport, Failures, GroupId, GroupState, Groups, Members,
+        PacketPlan, RunRecord, Runs, Verdict,
     };
     use catchment::{ArrayId, Error};
     use uuid::Uuid;
@@ -1286,11 +1286,8 @@ mod dynamodb {
                 (UPDATE, pad.cancel(&run).await.err()),
                 (GET, pad.status(&run).await.err()),
                 (GET, pad.is_over(&run).await.err()),
-                (QUERY, pad.failures(&run, 10).await.err()),
-                (
-                    UPDATE,
-                    pad.record_failure(&report(1, Verdict::Skip)).await.err(),
-                ),
+                (QUERY, pad.list(&run, 10).await.err()),
+                (UPDATE, pad.record(&report(1, Verdict::Skip)).await.err()),
             ];
             let mut made = Vec::new();
             for (operation, error) in outcomes {
@@ -1428,10 +1425,7 @@ mod dynamodb {
         fake.next(WRITE_MANY, move |it| left(it, 20));
         fake.next(WRITE_MANY, move |it| left(it, 0));
         fake.replies(QUERY, [Reply::ok(json!({"Count": 60, "ScannedCount": 60}))]);
-        let log = pad
-            .record_failure(&report(60, Verdict::Skip))
-            .await
-            .unwrap();
+        let log = pad.record(&report(60, Verdict::Skip)).await.unwrap();
         assert_eq!(log.skipped, 60);
         let requests = fake.take();
         assert_eq!(
@@ -1484,7 +1478,7 @@ mod dynamodb {
         fake.replies(GET, [Reply::ok(json!({"Item": {"attempts": {"L": old}}}))]);
         let mut report = report(0, Verdict::Retry);
         report.attempts = vec![attempt(98, 0, "y".repeat(4_000))];
-        let log = pad.record_failure(&report).await.unwrap();
+        let log = pad.record(&report).await.unwrap();
         assert_eq!(log.attempts.last(), report.attempts.last());
         let numbers: Vec<u32> = log.attempts.iter().map(|it| it.number).collect();
         let first = numbers[0];
@@ -1550,7 +1544,7 @@ mod dynamodb {
             let mut report = report(0, verdict);
             let items = (0..100).map(|item| attempt(number, item, error));
             report.attempts = items.collect();
-            let log = pad.record_failure(&report).await.unwrap();
+            let log = pad.record(&report).await.unwrap();
             assert_eq!(log.attempts.last(), report.attempts.last());
         }
     }
@@ -1610,9 +1604,9 @@ mod dynamodb {
         pad.arrived(&[group(0)]).await.unwrap();
         pad.status(&run).await.unwrap();
         pad.wait(&run, Duration::ZERO).await.unwrap();
-        pad.failures(&run, 10).await.unwrap();
+        pad.list(&run, 10).await.unwrap();
         let stage = "parse";
-        let cleared = pad.clear_failure(&run, stage, "packet 3", Uuid::nil());
+        let cleared = pad.clear(&run, stage, "packet 3", Uuid::nil());
         cleared.await.unwrap();
         let requests = fake.take();
         let mut reads = 0;
@@ -1625,7 +1619,7 @@ mod dynamodb {
             assert_eq!(read["ConsistentRead"], true, "{request:?}");
             reads += 1;
         }
-        // members, arrived, twice the run with two queries each, failures, clear_failure
+        // members, arrived, twice the run with two queries each, list, clear
         assert_eq!(reads, 1 + 1 + 3 + 3 + 2 + 1);
     }
 

@@ -174,8 +174,7 @@ pub async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
         ("sum", "group 1/0", None),
     ];
     for limit in [0, 1, 3, 100] {
-        let failures = subject.scratchpad.failures(&subject.id, limit).await;
-        let failures = failures.expect("failures");
+        let failures = subject.list(limit).await;
         let listed: Vec<_> = failures
             .iter()
             .map(|f| (f.stage.as_str(), f.message.as_str(), f.item))

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::core::id::ArrayId;
 use crate::scratchpad::{
-    Arrival, Attempt, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members,
-    PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
+    Arrival, Attempt, Begun, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState,
+    Members, PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
 };
 
 /// Members of a full group in every scenario.
@@ -136,8 +136,8 @@ impl Subject {
     }
 
     pub(super) async fn record(&self, report: &FailureReport) -> FailureLog {
-        let log = self.scratchpad.record_failure(report).await;
-        log.expect("record_failure")
+        let log = self.scratchpad.record(report).await;
+        log.expect("record")
     }
 
     /// Reports a failure of one message of the stage `map`.
@@ -151,13 +151,17 @@ impl Subject {
     }
 
     pub(super) async fn clear(&self, message: &str, id: Uuid) {
-        let cleared = self.scratchpad.clear_failure(&self.id, "map", message, id);
-        cleared.await.expect("clear_failure");
+        let cleared = self.scratchpad.clear(&self.id, "map", message, id);
+        cleared.await.expect("clear");
+    }
+
+    pub(super) async fn list(&self, limit: usize) -> Vec<Failure> {
+        let failures = Failures::list(self.scratchpad.as_ref(), &self.id, limit).await;
+        failures.expect("list")
     }
 
     pub(super) async fn failures(&self) -> Vec<Failure> {
-        let failures = self.scratchpad.failures(&self.id, 1_000).await;
-        failures.expect("failures")
+        self.list(1_000).await
     }
 }
 

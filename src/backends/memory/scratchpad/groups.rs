@@ -1,19 +1,75 @@
-//! The groups of one run.
+//! The groups of each run.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::MemoryScratchpad;
 use super::ranges::Ranges;
-use crate::scratchpad::{GroupId, GroupState, Members};
+use super::runs::Run;
+use crate::core::error::Result;
+use crate::scratchpad::{Arrival, GroupId, GroupState, Groups, Members};
 
-/// The groups of every reducing stage. Stages are few, so they are searched in line.
+#[async_trait]
+impl Groups for MemoryScratchpad {
+    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
+        Ok(self.write_group(group, |run| run.groups.expect(group, expected, root)))
+    }
+
+    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
+        let mut states = Vec::with_capacity(arrivals.len());
+        let mut arrivals = arrivals.into_iter().peekable();
+        // Neighbours of one run share a look-up. A batch is rarely of more than one.
+        while let Some(first) = arrivals.next() {
+            let array_id = first.group.array_id.clone();
+            let mut next = Some(first);
+            let mut stretch = |run: &mut Run| {
+                while let Some(arrival) = next.take() {
+                    let Arrival { group, slot, value } = arrival;
+                    states.push(run.groups.arrive(&group, slot, value));
+                    next = arrivals.next_if(|next| next.group.array_id == array_id);
+                }
+            };
+            let known = self.write(&array_id, |run| (!run.is_over()).then(|| stretch(run)));
+            if known.flatten().is_none() {
+                states.push(GroupState::gone());
+            }
+        }
+        Ok(states)
+    }
+
+    async fn members(&self, group: &GroupId) -> Result<Members> {
+        let members = self.read(&group.array_id, |run| {
+            (!run.is_over()).then(|| run.groups.members(group))
+        });
+        Ok(members.flatten().unwrap_or(Members::Retired))
+    }
+
+    async fn retire(&self, group: &GroupId) -> Result<()> {
+        self.write_group(group, |run| {
+            run.groups.retire(group);
+            GroupState::gone()
+        });
+        Ok(())
+    }
+
+    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
+        let arrived = groups.iter().map(|group| {
+            self.read(&group.array_id, |run| run.groups.arrived(group))
+                .unwrap_or_default()
+        });
+        Ok(arrived.collect())
+    }
+}
+
+/// The groups of one run by reducing stage. Stages are few, so they are searched in line.
 #[derive(Debug, Default)]
-pub(super) struct Groups(Vec<(Arc<str>, Stage)>);
+pub(super) struct Stages(Vec<(Arc<str>, Stage)>);
 
-impl Groups {
+impl Stages {
     pub(super) fn expect(&mut self, id: &GroupId, expected: u32, root: bool) -> GroupState {
         let group = self.stage_mut(&id.stage).group_mut(id);
         group.expected = Some(expected);
@@ -219,7 +275,7 @@ mod tests {
         }
     }
 
-    fn full_and_retired(groups: &mut Groups, count: u64) {
+    fn full_and_retired(groups: &mut Stages, count: u64) {
         for index in 0..count {
             for slot in 0..4 {
                 groups.arrive(&group(index), slot, "value".into());
@@ -230,7 +286,7 @@ mod tests {
 
     #[test]
     fn retired_groups_take_no_room() {
-        let mut groups = Groups::default();
+        let mut groups = Stages::default();
         full_and_retired(&mut groups, 10_000);
         let stage = groups.stage("sum").unwrap();
         assert!(stage.groups.is_empty());
@@ -239,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_retired_group_keeps_its_slots() {
-        let mut groups = Groups::default();
+        let mut groups = Stages::default();
         full_and_retired(&mut groups, 3);
         let retired = GroupState {
             arrived: 4,
@@ -261,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_group_that_retired_with_other_members_is_kept_as_it_was() {
-        let mut groups = Groups::default();
+        let mut groups = Stages::default();
         full_and_retired(&mut groups, 1);
         groups.arrive(&group(7), 0, "a".into());
         groups.arrive(&group(7), 2, "c".into());
