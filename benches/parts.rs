@@ -163,12 +163,7 @@ mod scratchpad {
     }
 
     fn group(array_id: &ArrayId, index: u64) -> GroupId {
-        GroupId {
-            array_id: array_id.clone(),
-            stage: "sum".into(),
-            level: 1,
-            index,
-        }
+        GroupId::new(array_id.clone(), "sum", 1, index)
     }
 
     fn siblings(group: &GroupId) -> Vec<Arrival> {

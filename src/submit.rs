@@ -477,12 +477,12 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
             _ => 1,
         };
         for edge in Tree::new(leaves, record.fan_in).edges() {
-            let group = GroupId {
-                array_id: record.array_id.clone(),
-                stage: Arc::clone(&stage.name),
-                level: edge.level,
-                index: edge.index,
-            };
+            let group = GroupId::new(
+                record.array_id.clone(),
+                Arc::clone(&stage.name),
+                edge.level,
+                edge.index,
+            );
             let scratchpad = shared.scratchpad();
             let state = patiently("expect", || {
                 scratchpad.expect(&group, edge.expected, edge.root)

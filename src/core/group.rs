@@ -6,16 +6,55 @@ use std::sync::Arc;
 use super::id::ArrayId;
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
+///
+/// Groups that differ in any field are different groups. The text of a group is unique among all groups, so that a
+/// backend can use it as a key: `{array_id}#{stage}#{level}#{index}`, followed by `#p{partition}` unless the partition
+/// is 0. An array id contains no `#`; a stage's name may.
+///
+/// ```
+/// use catchment::scratchpad::GroupId;
+/// let group = GroupId::new("a", "sum", 1, 11);
+/// assert_eq!(group.to_string(), "a#sum#1#11");
+/// assert_eq!(group.in_partition(7).to_string(), "a#sum#1#11#p7");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct GroupId {
     /// The run.
     pub array_id: ArrayId,
     /// The reducing stage.
     pub stage: Arc<str>,
+    /// Which of the stage's independent trees; 0 for a plain reduction, which has one.
+    pub partition: u32,
     /// 1 directly above the leaves.
     pub level: u32,
     /// From the left, counted from 0.
     pub index: u64,
+}
+
+impl GroupId {
+    /// The group at this place of the tree of partition 0.
+    pub fn new(
+        array_id: impl Into<ArrayId>,
+        stage: impl Into<Arc<str>>,
+        level: u32,
+        index: u64,
+    ) -> Self {
+        Self {
+            array_id: array_id.into(),
+            stage: stage.into(),
+            partition: 0,
+            level,
+            index,
+        }
+    }
+
+    /// The group at the same place of another partition's tree.
+    #[must_use]
+    pub fn in_partition(mut self, partition: u32) -> Self {
+        self.partition = partition;
+        self
+    }
 }
 
 impl fmt::Display for GroupId {
@@ -23,10 +62,16 @@ impl fmt::Display for GroupId {
         let Self {
             array_id,
             stage,
+            partition,
             level,
             index,
         } = self;
-        write!(formatter, "{array_id}#{stage}#{level}#{index}")
+        write!(formatter, "{array_id}#{stage}#{level}#{index}")?;
+        // Without a partition the text ends in a number: none can be taken for another.
+        match partition {
+            0 => Ok(()),
+            partition => write!(formatter, "#p{partition}"),
+        }
     }
 }
 

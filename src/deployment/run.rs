@@ -306,12 +306,7 @@ impl<R> Run<R> {
                 return Ok(leaves);
             }
             let ids: Vec<GroupId> = (first..end)
-                .map(|index| GroupId {
-                    array_id: self.array_id.clone(),
-                    stage: Arc::clone(&stage),
-                    level: 1,
-                    index,
-                })
+                .map(|index| GroupId::new(self.array_id.clone(), Arc::clone(&stage), 1, index))
                 .collect();
             let before = leaves.len();
             let arrived = self.shared.scratchpad().arrived(&ids).await?;

@@ -1019,12 +1019,7 @@ mod dynamodb {
     }
 
     fn group(index: u64) -> GroupId {
-        GroupId {
-            array_id: "run".into(),
-            stage: "sum".into(),
-            level: 1,
-            index,
-        }
+        GroupId::new("run", "sum", 1, index)
     }
 
     fn arrival(index: u64, slot: u32, value: &str) -> Arrival {

@@ -371,12 +371,7 @@ mod tests {
     #[test]
     fn neighbours_share_a_write() {
         let arrival = |index, slot| Arrival {
-            group: GroupId {
-                array_id: "a".into(),
-                stage: "sum".into(),
-                level: 1,
-                index,
-            },
+            group: GroupId::new("a", "sum", 1, index),
             slot,
             value: Bytes::new(),
         };

@@ -40,12 +40,7 @@ impl Subject {
     }
 
     pub(super) fn group(&self, level: u32, index: u64) -> GroupId {
-        GroupId {
-            array_id: self.id.clone(),
-            stage: "sum".into(),
-            level,
-            index,
-        }
+        GroupId::new(self.id.clone(), "sum", level, index)
     }
 
     /// Something for a slot of group `index` of level 1.

@@ -115,22 +115,29 @@ impl Stages {
     }
 }
 
-/// The groups of one stage by level and index.
+/// Partition, level and index of a group.
+type Place = (u32, u32, u64);
+
+fn place(id: &GroupId) -> Place {
+    (id.partition, id.level, id.index)
+}
+
+/// The groups of one stage by partition, level and index.
 ///
 /// A group that was full when it retired says no more than that it did. Such groups are kept as
 /// ranges of indices, since nearly all groups of an endless stream end like this, and in order.
 #[derive(Debug, Default)]
 struct Stage {
-    groups: HashMap<(u32, u64), Group>,
-    /// By level, the groups that retired with exactly `full` members.
-    retired: HashMap<u32, Ranges>,
+    groups: HashMap<Place, Group>,
+    /// By partition and level, the indices of the groups that retired with exactly `full` members.
+    retired: HashMap<(u32, u32), Ranges>,
     /// How many members those have: the fan-in, as the first of them showed.
     full: Option<u32>,
 }
 
 impl Stage {
     fn arrive(&mut self, id: &GroupId, slot: u32, value: Bytes) -> GroupState {
-        match self.groups.entry((id.level, id.index)) {
+        match self.groups.entry(place(id)) {
             Entry::Occupied(mut group) => {
                 group.get_mut().arrive(slot, value);
                 group.get().state()
@@ -150,7 +157,7 @@ impl Stage {
     }
 
     fn members(&self, id: &GroupId) -> Members {
-        match self.groups.get(&(id.level, id.index)) {
+        match self.groups.get(&place(id)) {
             Some(group) => group.members(),
             None if compacted(&self.retired, self.full, id).is_some() => Members::Retired,
             None => Group::default().members(),
@@ -158,7 +165,7 @@ impl Stage {
     }
 
     fn arrived(&self, id: &GroupId) -> Vec<u32> {
-        match self.groups.get(&(id.level, id.index)) {
+        match self.groups.get(&place(id)) {
             Some(group) => group.members.iter().map(|(slot, _)| *slot).collect(),
             None => compacted(&self.retired, self.full, id)
                 .map_or_else(Vec::new, |full| (0..full).collect()),
@@ -169,33 +176,40 @@ impl Stage {
         if compacted(&self.retired, self.full, id).is_some() {
             return;
         }
-        let place = (id.level, id.index);
+        let place = place(id);
         let group = self.groups.entry(place).or_default();
         group.retire();
         if let Some(members) = group.is_filled()
             && *self.full.get_or_insert(members) == members
         {
             self.groups.remove(&place);
-            self.retired.entry(id.level).or_default().insert(id.index);
+            self.retired
+                .entry((id.partition, id.level))
+                .or_default()
+                .insert(id.index);
         }
     }
 
     fn group_mut(&mut self, id: &GroupId) -> &mut Group {
         let full = compacted(&self.retired, self.full, id);
         if full.is_some()
-            && let Some(ranges) = self.retired.get_mut(&id.level)
+            && let Some(ranges) = self.retired.get_mut(&(id.partition, id.level))
         {
             ranges.remove(id.index);
         }
         self.groups
-            .entry((id.level, id.index))
+            .entry(place(id))
             .or_insert_with(|| full.map_or_else(Group::default, Group::retired))
     }
 }
 
 /// How many members a group has that is kept in the ranges.
-fn compacted(retired: &HashMap<u32, Ranges>, full: Option<u32>, id: &GroupId) -> Option<u32> {
-    let ranges = retired.get(&id.level)?;
+fn compacted(
+    retired: &HashMap<(u32, u32), Ranges>,
+    full: Option<u32>,
+    id: &GroupId,
+) -> Option<u32> {
+    let ranges = retired.get(&(id.partition, id.level))?;
     ranges.contains(id.index).then_some(full)?
 }
 
@@ -267,12 +281,7 @@ mod tests {
     use super::*;
 
     fn group(index: u64) -> GroupId {
-        GroupId {
-            array_id: "a".into(),
-            stage: "sum".into(),
-            level: 1,
-            index,
-        }
+        GroupId::new("a", "sum", 1, index)
     }
 
     fn full_and_retired(groups: &mut Stages, count: u64) {
@@ -290,7 +299,20 @@ mod tests {
         full_and_retired(&mut groups, 10_000);
         let stage = groups.stage("sum").unwrap();
         assert!(stage.groups.is_empty());
-        assert_eq!(format!("{:?}", stage.retired), "{1: Ranges({0: 9999})}");
+        assert_eq!(
+            format!("{:?}", stage.retired),
+            "{(0, 1): Ranges({0: 9999})}"
+        );
+    }
+
+    #[test]
+    fn a_retired_group_is_retired_in_its_own_partition_only() {
+        let mut groups = Stages::default();
+        full_and_retired(&mut groups, 3);
+        let other = group(1).in_partition(1);
+        assert_eq!(groups.arrived(&other), [0; 0]);
+        assert_eq!(groups.arrive(&other, 2, "value".into()).arrived, 1);
+        assert_eq!(groups.members(&group(1)), Members::Retired);
     }
 
     #[test]

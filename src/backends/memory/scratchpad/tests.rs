@@ -28,12 +28,7 @@ fn record(id: &str) -> RunRecord {
 }
 
 fn arrival(id: &str, index: u64, slot: u32) -> Arrival {
-    let group = GroupId {
-        array_id: id.into(),
-        stage: "sum".into(),
-        level: 1,
-        index,
-    };
+    let group = GroupId::new(id, "sum", 1, index);
     let value = format!("{index}/{slot}").into();
     Arrival { group, slot, value }
 }
