@@ -148,16 +148,8 @@ mod scratchpad {
     fn begun() -> (MemoryScratchpad, ArrayId) {
         let scratchpad = MemoryScratchpad::new();
         let array_id: ArrayId = "c0ffee".into();
-        let record = RunRecord {
-            array_id: array_id.clone(),
-            created_at: 0,
-            first_stage: "map".into(),
-            reduce_stage: "sum".into(),
-            fan_in: FAN_IN,
-            plan: PacketPlan::Fixed(1),
-            array_length: None,
-            packets: None,
-        };
+        let plan = PacketPlan::Fixed(1);
+        let record = RunRecord::new(&array_id, 0, "map", "sum", FAN_IN, plan);
         block_on(scratchpad.begin(&record)).unwrap();
         (scratchpad, array_id)
     }
@@ -167,11 +159,7 @@ mod scratchpad {
     }
 
     fn siblings(group: &GroupId) -> Vec<Arrival> {
-        let arrival = |slot| Arrival {
-            group: group.clone(),
-            slot,
-            value: Bytes::from_static(b"{}"),
-        };
+        let arrival = |slot| Arrival::new(group.clone(), slot, Bytes::from_static(b"{}"));
         (0..FAN_IN).map(arrival).collect()
     }
 

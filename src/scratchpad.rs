@@ -2,6 +2,8 @@
 //! of a group have arrived. It knows bytes, groups and conditional writes, nothing of users' types.
 //!
 //! A backend implements [`Runs`], [`Groups`] and [`Failures`], and [`Scratchpad`] for what concerns the store as a whole.
+//! The types of the contract may gain fields and variants: a backend makes them by their constructors and sets the public
+//! fields of the value.
 
 mod failures;
 mod groups;
@@ -17,7 +19,7 @@ pub use self::groups::{Arrival, Groups, Members};
 pub use self::runs::{Begun, RunRecord, RunSnapshot, Runs};
 pub use crate::core::cut::PacketPlan;
 use crate::core::error::Result;
-pub use crate::core::failure::{Attempt, Failure, Verdict};
+pub use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
 pub use crate::core::group::{GroupId, GroupState};
 use crate::core::provision::Change;
 

@@ -77,10 +77,11 @@ impl fmt::Display for GroupId {
 
 /// What a scratchpad knows of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GroupState {
     /// How many different slots have arrived.
     pub arrived: u32,
-    /// How many there will be, where sealing has said so; otherwise the fan-in.
+    /// How many there will be, once sealing has recorded it; until then the fan-in counts.
     pub expected: Option<u32>,
     /// Whether reducing this group yields the result.
     pub root: bool,
@@ -89,14 +90,26 @@ pub struct GroupState {
 }
 
 impl GroupState {
+    /// The state of a group in which this many slots have arrived, and of which nothing else is known.
+    pub fn new(arrived: u32) -> Self {
+        Self {
+            arrived,
+            ..Self::default()
+        }
+    }
+
     /// Whether every member has arrived and the group still waits to be reduced.
     ///
     /// ```
     /// use catchment::scratchpad::GroupState;
-    /// let full = GroupState { arrived: 32, ..GroupState::default() };
+    /// let mut full = GroupState::new(32);
     /// assert!(full.is_ready(32));
-    /// assert!(!GroupState { retired: true, ..full }.is_ready(32));
-    /// assert!(GroupState { arrived: 3, expected: Some(3), ..GroupState::default() }.is_ready(32));
+    /// full.retired = true;
+    /// assert!(!full.is_ready(32));
+    ///
+    /// let mut last = GroupState::new(3);
+    /// last.expected = Some(3);
+    /// assert!(last.is_ready(32));
     /// ```
     pub fn is_ready(&self, fan_in: u32) -> bool {
         !self.retired && self.arrived == self.expected.unwrap_or(fan_in)

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::dead_letter::DeadLetter;
 use crate::core::error::{Error, Result};
@@ -18,7 +17,7 @@ use crate::packet::Parcel;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::{Failure, Failures, GroupId, RunSnapshot, Verdict};
+use crate::scratchpad::{DeadLetterId, Failure, Failures, GroupId, RunSnapshot, Verdict};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
@@ -376,10 +375,10 @@ impl<R> Run<R> {
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
         let failures = self.failures().await?;
-        let mut awaited: HashSet<Uuid> = failures
+        let mut awaited: HashSet<DeadLetterId> = failures
             .iter()
             .filter_map(|failure| match failure.verdict {
-                Verdict::Dead(id) if !id.is_nil() => Some(id),
+                Verdict::Dead(id) if id != DeadLetterId::UNQUEUED => Some(id),
                 _ => None,
             })
             .collect();

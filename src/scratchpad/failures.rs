@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use crate::core::error::Result;
-use crate::core::failure::{Attempt, Failure, Verdict};
+use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
 use crate::core::id::ArrayId;
 
 /// The record of failures of a [`Scratchpad`](super::Scratchpad).
@@ -24,7 +23,13 @@ pub trait Failures: Send + Sync {
 
     /// Removes a message's dead letter and its skipped items from the record if the dead letter has this id: the
     /// message is on its queue again. Idempotent; another id, or none, changes nothing.
-    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: Uuid) -> Result<()>;
+    async fn clear(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()>;
 
     /// The failures on record, dead letters and skipped items alike, at most `limit`, ordered by stage name, message
     /// and item. An unknown run has none.
@@ -33,6 +38,7 @@ pub trait Failures: Send + Sync {
 
 /// A failure on its way into the scratchpad.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FailureReport {
     /// The run.
     pub array_id: ArrayId,
@@ -46,12 +52,39 @@ pub struct FailureReport {
     pub verdict: Verdict,
 }
 
-/// What a scratchpad answers to a [`FailureReport`].
+impl FailureReport {
+    /// A failure of a message, with the attempts that failed now.
+    pub fn new(
+        array_id: impl Into<ArrayId>,
+        stage: impl Into<Arc<str>>,
+        message: impl Into<String>,
+        attempts: Vec<Attempt>,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            array_id: array_id.into(),
+            stage: stage.into(),
+            message: message.into(),
+            attempts,
+            verdict,
+        }
+    }
+}
+
+/// What [`Failures::record`] returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FailureLog {
     /// Every failed attempt at this message on record, oldest first, this one included. A backend
     /// may keep only the newest hundred.
     pub attempts: Vec<Attempt>,
     /// How many items of the whole run are on record as skipped.
     pub skipped: u64,
+}
+
+impl FailureLog {
+    /// A log of these attempts, oldest first, in a run with this many skipped items.
+    pub fn new(attempts: Vec<Attempt>, skipped: u64) -> Self {
+        Self { attempts, skipped }
+    }
 }

@@ -41,6 +41,7 @@ pub trait Groups: Send + Sync {
 
 /// A partial result on its way into a slot of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Arrival {
     /// The group.
     pub group: GroupId,
@@ -50,10 +51,23 @@ pub struct Arrival {
     pub value: Bytes,
 }
 
+impl Arrival {
+    /// A value for a slot of a group.
+    pub fn new(group: GroupId, slot: u32, value: impl Into<Bytes>) -> Self {
+        Self {
+            group,
+            slot,
+            value: value.into(),
+        }
+    }
+}
+
 /// What [`Groups::members`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Members {
     /// The group is still to be reduced.
+    #[non_exhaustive]
     Present {
         /// Its state.
         state: GroupState,
@@ -62,4 +76,11 @@ pub enum Members {
     },
     /// The group has been reduced and passed on, or its run is over or unknown.
     Retired,
+}
+
+impl Members {
+    /// A group that is still to be reduced: its state, and the values that have arrived with their slots, in slot order.
+    pub fn present(state: GroupState, values: Vec<(u32, Bytes)>) -> Self {
+        Self::Present { state, values }
+    }
 }

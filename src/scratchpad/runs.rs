@@ -65,6 +65,7 @@ pub trait Runs: Send + Sync {
 /// What is written when a run begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct RunRecord {
     /// The run.
     pub array_id: ArrayId,
@@ -74,7 +75,7 @@ pub struct RunRecord {
     pub first_stage: String,
     /// The first reducing stage, at whose tree the leaves arrive.
     pub reduce_stage: String,
-    /// Members a group.
+    /// Members per group.
     pub fan_in: u32,
     /// How the array is cut.
     pub plan: PacketPlan,
@@ -87,10 +88,31 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// The record of a run whose length is not known yet.
+    pub fn new(
+        array_id: impl Into<ArrayId>,
+        created_at: u64,
+        first_stage: impl Into<String>,
+        reduce_stage: impl Into<String>,
+        fan_in: u32,
+        plan: PacketPlan,
+    ) -> Self {
+        Self {
+            array_id: array_id.into(),
+            created_at,
+            first_stage: first_stage.into(),
+            reduce_stage: reduce_stage.into(),
+            fan_in,
+            plan,
+            array_length: None,
+            packets: None,
+        }
+    }
+
     /// The record as a store keeps it.
     ///
     /// # Errors
-    /// None that a record made by this library can cause.
+    /// [`Error::Encode`] never happens for a record made by this library.
     pub fn encode(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|source| Error::encode("the record of a run", source))
     }
@@ -98,7 +120,7 @@ impl RunRecord {
     /// Reads a record from a store.
     ///
     /// # Errors
-    /// [`Error::Decode`] for bytes that are no record, or one that could not have been written.
+    /// [`Error::Decode`] if the bytes are not a record, or one that could not have been written.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         const WHAT: &str = "the record of a run";
         let record: Self =
@@ -117,6 +139,7 @@ impl RunRecord {
 
 /// What [`Runs::begin`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Begun {
     /// The run is new, and the record now stands.
     New,
@@ -124,8 +147,9 @@ pub enum Begun {
     Existing(Box<RunSnapshot>),
 }
 
-/// All that is known of a run but its tree.
+/// All that is known of a run except its tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RunSnapshot {
     /// The record, with the lengths that sealing added.
     pub record: RunRecord,
@@ -133,9 +157,9 @@ pub struct RunSnapshot {
     pub submitted: bool,
     /// Whether the run was cancelled.
     pub cancelled: bool,
-    /// The first failure that stands: a dead letter that nobody has redriven.
+    /// The first failure on record: the oldest dead letter that has not been redriven.
     pub failure: Option<Failure>,
-    /// How many messages stand as dead letters.
+    /// How many messages are on record as dead letters.
     pub dead: u64,
     /// How many items are on record as skipped.
     pub skipped: u64,
@@ -144,6 +168,19 @@ pub struct RunSnapshot {
 }
 
 impl RunSnapshot {
+    /// A run that has just begun.
+    pub fn new(record: RunRecord) -> Self {
+        Self {
+            record,
+            submitted: false,
+            cancelled: false,
+            failure: None,
+            dead: 0,
+            skipped: 0,
+            result: None,
+        }
+    }
+
     /// Whether waiting is over: done, failed or cancelled.
     pub fn has_ended(&self) -> bool {
         self.result.is_some() || self.cancelled || self.failure.is_some()

@@ -990,11 +990,10 @@ mod dynamodb {
     use bytes::Bytes;
     use catchment::backends::dynamodb::DynamoDbScratchpad;
     use catchment::scratchpad::{
-        Arrival, Attempt, Begun, FailureReport, Failures, GroupId, GroupState, Groups, Members,
-        PacketPlan, RunRecord, Runs, Verdict,
+        Arrival, Attempt, Begun, DeadLetterId, FailureReport, Failures, GroupId, GroupState,
+        Groups, Members, PacketPlan, RunRecord, Runs, Verdict,
     };
     use catchment::{ArrayId, Error};
-    use uuid::Uuid;
 
     use super::*;
 
@@ -1023,11 +1022,7 @@ mod dynamodb {
     }
 
     fn arrival(index: u64, slot: u32, value: &str) -> Arrival {
-        Arrival {
-            group: group(index),
-            slot,
-            value: Bytes::from(value.to_owned()),
-        }
+        Arrival::new(group(index), slot, value.to_owned())
     }
 
     /// The key of a group's own item.
@@ -1042,10 +1037,7 @@ mod dynamodb {
     }
 
     fn state(arrived: u32) -> GroupState {
-        GroupState {
-            arrived,
-            ..GroupState::default()
-        }
+        GroupState::new(arrived)
     }
 
     const TABLES: &str = "com.amazonaws.dynamodb.v20120810";
@@ -1180,10 +1172,8 @@ mod dynamodb {
         old["retired"] = json!({"BOOL": true});
         fake.replies(UPDATE, [failed_condition(json!({"Item": old}))]);
         let states = pad.arrive(vec![arrival(0, 1, "late")]).await.unwrap();
-        let retired = GroupState {
-            retired: true,
-            ..state(2)
-        };
+        let mut retired = state(2);
+        retired.retired = true;
         assert_eq!(states, [retired]);
         let requests = fake.take();
         assert_eq!(operations(&requests), [UPDATE]);
@@ -1198,15 +1188,11 @@ mod dynamodb {
         let mut old = attributes(&[0, 1]);
         old["expected"] = json!({"N": "2"});
         old["root"] = json!({"BOOL": true});
-        let full = GroupState {
-            expected: Some(2),
-            root: true,
-            ..state(2)
-        };
-        let retired = GroupState {
-            retired: true,
-            ..full
-        };
+        let mut full = state(2);
+        full.expected = Some(2);
+        full.root = true;
+        let mut retired = full;
+        retired.retired = true;
         // A write that changed the time of expiry only, and a refusal without the item.
         let written = Reply::ok(json!({"Attributes": {"expiresAt": {"N": "1"}}}));
         let late = failed_condition(json!({}));
@@ -1381,23 +1367,15 @@ mod dynamodb {
     }
 
     fn attempt(number: u32, item: u64, error: impl Into<String>) -> Attempt {
-        Attempt {
-            number,
-            at: 1_700_000_000_000,
-            item: Some(item),
-            error: error.into(),
-        }
+        let mut attempt = Attempt::new(number, 1_700_000_000_000, error);
+        attempt.item = Some(item);
+        attempt
     }
 
     /// So many items of packet 3 have failed.
     fn report(items: u64, verdict: Verdict) -> FailureReport {
-        FailureReport {
-            array_id: "run".into(),
-            stage: "parse".into(),
-            message: "packet 3".to_owned(),
-            attempts: (0..items).map(|item| attempt(5, item, "bad")).collect(),
-            verdict,
-        }
+        let attempts = (0..items).map(|item| attempt(5, item, "bad")).collect();
+        FailureReport::new("run", "parse", "packet 3", attempts, verdict)
     }
 
     #[tokio::test(start_paused = true)]
@@ -1533,7 +1511,7 @@ mod dynamodb {
         });
         for number in 1..=5 {
             let verdict = match number {
-                5 => Verdict::Dead(Uuid::nil()),
+                5 => Verdict::Dead(DeadLetterId::random()),
                 _ => Verdict::Retry,
             };
             let mut report = report(0, verdict);
@@ -1570,16 +1548,12 @@ mod dynamodb {
     }
 
     fn record() -> RunRecord {
-        RunRecord {
-            array_id: "run".into(),
-            created_at: 1_700_000_000_000,
-            first_stage: "parse".to_owned(),
-            reduce_stage: "sum".to_owned(),
-            fan_in: 32,
-            plan: PacketPlan::Fixed(10),
-            array_length: Some(100),
-            packets: Some(10),
-        }
+        let created_at = 1_700_000_000_000;
+        let plan = PacketPlan::Fixed(10);
+        let mut record = RunRecord::new("run", created_at, "parse", "sum", 32, plan);
+        record.array_length = Some(100);
+        record.packets = Some(10);
+        record
     }
 
     /// A run's item, with further attributes.
@@ -1601,7 +1575,7 @@ mod dynamodb {
         pad.wait(&run, Duration::ZERO).await.unwrap();
         pad.list(&run, 10).await.unwrap();
         let stage = "parse";
-        let cleared = pad.clear(&run, stage, "packet 3", Uuid::nil());
+        let cleared = pad.clear(&run, stage, "packet 3", DeadLetterId::random());
         cleared.await.unwrap();
         let requests = fake.take();
         let mut reads = 0;
@@ -1654,13 +1628,7 @@ mod dynamodb {
             (2, Bytes::from("two")),
             (10, Bytes::from("ten")),
         ];
-        assert_eq!(
-            members,
-            Members::Present {
-                state: state(3),
-                values
-            }
-        );
+        assert_eq!(members, Members::present(state(3), values));
         let requests = fake.take();
         assert_eq!(operations(&requests), [QUERY; 4]);
         let starts = requests.iter().map(|it| {

@@ -8,11 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 use catchment::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
-    Members, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
 use catchment::{ArrayId, Error, Result};
-use uuid::Uuid;
 
 /// A call, as far as some test looks at it.
 #[derive(Debug)]
@@ -263,7 +262,7 @@ hook! {
     Failures {
         fn record(report: &FailureReport) -> FailureLog
             => Call::RecordFailure(report), FailureLog::default();
-        fn clear(id: &ArrayId, stage: &str, message: &str, letter: Uuid) -> ()
+        fn clear(id: &ArrayId, stage: &str, message: &str, letter: DeadLetterId) -> ()
             => Call::ClearFailure, ();
         fn list(id: &ArrayId, limit: usize) -> Vec<Failure> => Call::Failures, Vec::new();
     }

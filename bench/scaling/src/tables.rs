@@ -8,12 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
+    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
     Members, PacketPlan, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
 use catchment::{ArrayId, Result};
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use crate::service::{Service, Wire};
 
@@ -171,7 +170,7 @@ impl Failures for FarTables {
         self.request("UpdateItem", record).await
     }
 
-    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: Uuid) -> Result<()> {
+    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
         let clear = self.memory.clear(array_id, stage, message, id);
         self.request("DeleteItem", clear).await
     }

@@ -7,14 +7,15 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, PutRequest, ReturnValue, Select, WriteRequest,
 };
-use uuid::Uuid;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{BACKOFF, DynamoDbScratchpad, is_condition, is_size};
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
-use crate::scratchpad::{Attempt, Failure, FailureLog, FailureReport, Failures, Verdict};
+use crate::scratchpad::{
+    Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
+};
 
 const ATTEMPTS: &str = "attempts";
 const STAGE: &str = "stage";
@@ -141,7 +142,13 @@ impl Failures for DynamoDbScratchpad {
     }
 
     /// First the items that were left out, then the dead letter: repeated after a crash in between, it does the rest.
-    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: Uuid) -> Result<()> {
+    async fn clear(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
         let table = &self.tables.scratchpad;
         let message = message_key(stage, message);
         let key = Kind::Dead.key(array_id, message.as_str());
@@ -272,7 +279,7 @@ impl DynamoDbScratchpad {
     async fn write_dead(
         &self,
         report: &FailureReport,
-        id: Uuid,
+        id: DeadLetterId,
         attempts: &[Attempt],
     ) -> Result<()> {
         let table = &self.tables.scratchpad;

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
 use crate::core::provision::Change;
 use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
 use crate::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
-    Members, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
 
 /// What happens around a call.
@@ -153,7 +152,7 @@ wrap! {
     }
     Failures {
         fn record(report: &FailureReport) -> FailureLog;
-        fn clear(array_id: &ArrayId, stage: &str, message: &str, id: Uuid) -> ();
+        fn clear(array_id: &ArrayId, stage: &str, message: &str, id: DeadLetterId) -> ();
         fn list(array_id: &ArrayId, limit: usize) -> Vec<Failure>;
     }
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::core::id::ArrayId;
 use crate::scratchpad::{
-    Arrival, Attempt, Begun, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState,
-    Members, PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
+    Arrival, Attempt, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Members, PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
 };
 
 /// Members of a full group in every scenario.
@@ -145,7 +144,7 @@ impl Subject {
         self.record(&self.report(message, verdict, attempts)).await
     }
 
-    pub(super) async fn clear(&self, message: &str, id: Uuid) {
+    pub(super) async fn clear(&self, message: &str, id: DeadLetterId) {
         let cleared = self.scratchpad.clear(&self.id, "map", message, id);
         cleared.await.expect("clear");
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use super::MemoryScratchpad;
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
-use crate::scratchpad::{Attempt, Failure, FailureLog, FailureReport, Failures, Verdict};
+use crate::scratchpad::{
+    Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
+};
 
 /// How many attempts are kept for each message.
 const ATTEMPTS: usize = 100;
@@ -31,7 +32,13 @@ impl Failures for MemoryScratchpad {
         Ok(log.unwrap_or_default())
     }
 
-    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: Uuid) -> Result<()> {
+    async fn clear(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
         self.write(array_id, |run| run.failures.clear(stage, message, id));
         Ok(())
     }
@@ -65,7 +72,7 @@ struct Message {
 
 #[derive(Debug)]
 struct Dead {
-    id: Uuid,
+    id: DeadLetterId,
     number: u64,
     item: Option<u64>,
     error: String,
@@ -130,7 +137,7 @@ impl FailureRecords {
         }
     }
 
-    pub(super) fn clear(&mut self, stage: &str, message: &str, id: Uuid) {
+    pub(super) fn clear(&mut self, stage: &str, message: &str, id: DeadLetterId) {
         let message = self
             .messages
             .get_mut(stage)

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::scratchpad::{
-    Arrival, Attempt, Begun, FailureLog, FailureReport, Failures, Groups, Members, PacketPlan,
-    RunRecord, Runs, Verdict,
+    Arrival, Attempt, Begun, DeadLetterId, FailureLog, FailureReport, Failures, Groups, Members,
+    PacketPlan, RunRecord, Runs, Verdict,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ fn dead(id: &str, message: &str) -> FailureReport {
         stage: "map".into(),
         message: message.into(),
         attempts: vec![attempt],
-        verdict: Verdict::Dead(Uuid::new_v4()),
+        verdict: Verdict::Dead(DeadLetterId::random()),
     }
 }
 
