@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
@@ -149,7 +149,7 @@ mod scratchpad {
         let scratchpad = MemoryScratchpad::new();
         let array_id: ArrayId = "c0ffee".into();
         let plan = PacketPlan::Fixed(1);
-        let record = RunRecord::new(&array_id, 0, "map", "sum", FAN_IN, plan);
+        let record = RunRecord::new(&array_id, UNIX_EPOCH, "map", "sum", FAN_IN, plan);
         block_on(scratchpad.begin(&record)).unwrap();
         (scratchpad, array_id)
     }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::clock::milliseconds;
 use super::error::{Error, Result};
 
 /// One attempt at a message that failed.
@@ -15,8 +17,9 @@ use super::error::{Error, Result};
 pub struct Attempt {
     /// 1 is the first delivery.
     pub number: u32,
-    /// When it failed, in milliseconds since 1970-01-01 UTC.
-    pub at: u64,
+    /// When it failed, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
+    #[serde(with = "milliseconds")]
+    pub at: SystemTime,
     /// Which item of the array failed, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u64>,
@@ -26,7 +29,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// An attempt that failed with this error, at no particular item.
-    pub fn new(number: u32, at: u64, error: impl Into<String>) -> Self {
+    pub fn new(number: u32, at: SystemTime, error: impl Into<String>) -> Self {
         Self {
             number,
             at,

@@ -1,11 +1,12 @@
 //! Runs: their records, what became of them, and waiting for them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::core::clock::milliseconds;
 use crate::core::cut::PacketPlan;
 use crate::core::error::{Error, Result};
 use crate::core::failure::Failure;
@@ -69,8 +70,9 @@ pub trait Runs: Send + Sync {
 pub struct RunRecord {
     /// The run.
     pub array_id: ArrayId,
-    /// When it was first submitted, in milliseconds since 1970-01-01 UTC.
-    pub created_at: u64,
+    /// When it was first submitted, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
+    #[serde(with = "milliseconds")]
+    pub created_at: SystemTime,
     /// The stage that the packets are first sent to.
     pub first_stage: String,
     /// The first reducing stage, at whose tree the leaves arrive.
@@ -91,7 +93,7 @@ impl RunRecord {
     /// The record of a run whose length is not known yet.
     pub fn new(
         array_id: impl Into<ArrayId>,
-        created_at: u64,
+        created_at: SystemTime,
         first_stage: impl Into<String>,
         reduce_stage: impl Into<String>,
         fan_in: u32,

@@ -985,7 +985,7 @@ mod sqs {
 
 mod dynamodb {
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use bytes::Bytes;
     use catchment::backends::dynamodb::DynamoDbScratchpad;
@@ -1366,8 +1366,12 @@ mod dynamodb {
         assert_eq!(counts, [100, 100, 90]);
     }
 
+    fn time() -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(1_700_000_000_000)
+    }
+
     fn attempt(number: u32, item: u64, error: impl Into<String>) -> Attempt {
-        let mut attempt = Attempt::new(number, 1_700_000_000_000, error);
+        let mut attempt = Attempt::new(number, time(), error);
         attempt.item = Some(item);
         attempt
     }
@@ -1548,9 +1552,8 @@ mod dynamodb {
     }
 
     fn record() -> RunRecord {
-        let created_at = 1_700_000_000_000;
         let plan = PacketPlan::Fixed(10);
-        let mut record = RunRecord::new("run", created_at, "parse", "sum", 32, plan);
+        let mut record = RunRecord::new("run", time(), "parse", "sum", 32, plan);
         record.array_length = Some(100);
         record.packets = Some(10);
         record
@@ -1794,7 +1797,7 @@ mod dynamodb {
             fake.replies(PUT, [reply]);
             fake.replies(GET, [Reply::ok(json!({"Item": there}))]);
             let mut other = record();
-            other.created_at += 1;
+            other.created_at += Duration::from_millis(1);
             let Begun::Existing(run) = pad.begin(&other).await.unwrap() else {
                 panic!("it was there");
             };

@@ -456,7 +456,7 @@ mod tests {
     fn the_newest_attempts_are_kept() {
         let attempt = |number: u32| Attempt {
             number,
-            at: 0,
+            at: UNIX_EPOCH,
             item: None,
             error: "x".repeat(100),
         };

@@ -1,6 +1,7 @@
 //! A run on the scratchpad under test, and what every scenario does with it.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -159,11 +160,16 @@ impl Subject {
     }
 }
 
+/// Some time, and as many milliseconds later.
+fn time(milliseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + milliseconds)
+}
+
 /// The record of a run whose length is not known yet.
 pub(super) fn record(id: &ArrayId) -> RunRecord {
     RunRecord {
         array_id: id.clone(),
-        created_at: 1_700_000_000_000,
+        created_at: time(0),
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
         fan_in: FAN_IN,
@@ -176,7 +182,7 @@ pub(super) fn record(id: &ArrayId) -> RunRecord {
 pub(super) fn attempt(number: u32, item: Option<u64>, error: &str) -> Attempt {
     Attempt {
         number,
-        at: 1_700_000_000_000 + u64::from(number),
+        at: time(u64::from(number)),
         item,
         error: error.into(),
     }

@@ -1,5 +1,7 @@
 //! What the conformance suite cannot ask of every scratchpad.
 
+use std::time::UNIX_EPOCH;
+
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::advance;
@@ -17,7 +19,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 fn record(id: &str) -> RunRecord {
     RunRecord {
         array_id: id.into(),
-        created_at: 0,
+        created_at: UNIX_EPOCH,
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
         fan_in: 2,
@@ -36,7 +38,7 @@ fn arrival(id: &str, index: u64, slot: u32) -> Arrival {
 fn dead(id: &str, message: &str) -> FailureReport {
     let attempt = Attempt {
         number: 1,
-        at: 0,
+        at: UNIX_EPOCH,
         item: Some(3),
         error: "broken".into(),
     };
