@@ -13,17 +13,17 @@ use crate::core::provision::Change;
 pub const DEFAULT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
-/// What a dead-letter queue's name has behind its queue's.
+/// Suffix of a dead-letter queue's name.
 pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 
-/// What a queue is opened with.
+/// Options a queue is opened with. Made by [`default`](Self::default) and changed by its methods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueOptions {
     /// How long a received message stays hidden before it is delivered again.
     pub visibility_timeout: Duration,
-    /// How many deliveries the library makes use of before it buries a message itself. A service
-    /// with a safety net of its own sets it a good deal higher than this.
+    /// How many deliveries the engine uses before it buries a message itself. A backend whose
+    /// service has its own redrive limit should set that well above this number.
     pub attempts: u32,
 }
 
@@ -37,14 +37,14 @@ impl Default for QueueOptions {
 }
 
 impl QueueOptions {
-    /// The same with another visibility timeout.
+    /// Sets the visibility timeout.
     #[must_use]
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
         self.visibility_timeout = timeout;
         self
     }
 
-    /// The same with another number of attempts.
+    /// Sets the number of attempts.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
@@ -52,60 +52,195 @@ impl QueueOptions {
     }
 }
 
-/// Proof of one delivery: acknowledging, releasing and extending ask for it. A later delivery of
-/// the same message has another receipt, and makes the earlier one stale.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Receipt {
-    /// For queues that number their deliveries.
+/// Proof of one delivery, required to acknowledge, release, extend or bury a message. Opaque to
+/// everyone but the queue that issued it. A later delivery of the same message has another
+/// receipt, and makes the earlier one stale.
+///
+/// ```
+/// use catchment::queue::Receipt;
+///
+/// let handle = Receipt::new("AQEB6xh");
+/// assert_eq!((handle.as_str(), handle.as_u64()), (Some("AQEB6xh"), None));
+/// let number = Receipt::from(7);
+/// assert_eq!((number.as_str(), number.as_u64()), (None, Some(7)));
+/// // The text of a number is read as that number.
+/// assert_eq!(Receipt::new(number.to_string()).as_u64(), Some(7));
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Receipt(Proof);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Proof {
     Number(u64),
-    /// For services that hand out opaque text.
     Text(Arc<str>),
+}
+
+impl Receipt {
+    /// A receipt that is text, such as the handle a service issues.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(Proof::Text(text.into()))
+    }
+
+    /// The text it was made of; `None` if it was made of a number.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.0 {
+            Proof::Text(text) => Some(text),
+            Proof::Number(_) => None,
+        }
+    }
+
+    /// The number it was made of, or the number its text spells out: a receipt may have travelled
+    /// as text, for example in a Lambda event. `None` if it is neither.
+    pub fn as_u64(&self) -> Option<u64> {
+        match &self.0 {
+            Proof::Number(number) => Some(*number),
+            Proof::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+/// For queues that number their deliveries. Allocates nothing.
+impl From<u64> for Receipt {
+    fn from(number: u64) -> Self {
+        Self(Proof::Number(number))
+    }
 }
 
 /// As text: the number's digits, or the text itself.
 impl std::fmt::Display for Receipt {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(formatter),
-            Self::Text(text) => text.fmt(formatter),
+        match &self.0 {
+            Proof::Number(number) => number.fmt(formatter),
+            Proof::Text(text) => text.fmt(formatter),
         }
     }
 }
 
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part: &dyn std::fmt::Debug = match &self.0 {
+            Proof::Number(number) => number,
+            Proof::Text(text) => text,
+        };
+        formatter.debug_tuple("Receipt").field(part).finish()
+    }
+}
+
 /// A message as it was received.
+///
+/// ```
+/// use catchment::queue::{Delivery, Receipt};
+///
+/// let delivery = Delivery::new("hello", Receipt::from(1), 1);
+/// assert_eq!(delivery.body, "hello");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Delivery {
     /// The bytes that were sent.
     pub body: Bytes,
     /// Proof of this delivery.
     pub receipt: Receipt,
-    /// How often the message has been received, this time included: 1 the first time.
+    /// How often the message has been received, including this time: 1 the first time.
     pub receive_count: u32,
 }
 
+impl Delivery {
+    /// A delivery of `body`. `receive_count` includes this delivery: 1 the first time.
+    pub fn new(body: impl Into<Bytes>, receipt: Receipt, receive_count: u32) -> Self {
+        Self {
+            body: body.into(),
+            receipt,
+            receive_count,
+        }
+    }
+}
+
 /// A message that was buried, kept for a person.
+///
+/// ```
+/// use catchment::queue::{BuriedMessage, Receipt};
+///
+/// let buried = BuriedMessage::new("hello", "not a number", Receipt::from(1));
+/// assert_eq!(buried.reason, "not a number");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BuriedMessage {
-    /// The bytes that were sent, unchanged, so that the message can go back as it was.
+    /// The bytes that were sent, unchanged, so that the message can be redriven as it was.
     pub body: Bytes,
-    /// Why it was buried, as given to [`Queue::bury`]; empty where a service's own safety net
+    /// Why it was buried, as given to [`Queue::bury`]; empty if a service's own redrive policy
     /// moved it.
     pub reason: String,
-    /// What [`Queue::redrive`] and [`Queue::discard`] know it by.
+    /// Identifies the message to [`Queue::redrive`] and [`Queue::discard`].
     pub receipt: Receipt,
 }
 
-/// How many messages a queue holds. Services that only estimate say so in their own docs.
+impl BuriedMessage {
+    /// A dead letter with `body`, buried for `reason`.
+    pub fn new(body: impl Into<Bytes>, reason: impl Into<String>, receipt: Receipt) -> Self {
+        Self {
+            body: body.into(),
+            reason: reason.into(),
+            receipt,
+        }
+    }
+}
+
+/// The number of messages in a queue. Services that only estimate it say so in their own docs.
+///
+/// ```
+/// use catchment::queue::Depth;
+///
+/// let depth = Depth::new().ready(3).dead(1);
+/// assert_eq!((depth.ready, depth.in_flight, depth.dead), (3, 0, 1));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Depth {
     /// Waiting to be received.
     pub ready: u64,
-    /// Received and neither acknowledged nor visible again.
+    /// Received, and neither acknowledged nor visible again.
     pub in_flight: u64,
-    /// Sent back with a delay that is not over.
+    /// Released with a delay that is not over.
     pub delayed: u64,
     /// In the dead-letter queue.
     pub dead: u64,
+}
+
+impl Depth {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the number of messages waiting to be received.
+    #[must_use]
+    pub fn ready(mut self, messages: u64) -> Self {
+        self.ready = messages;
+        self
+    }
+
+    /// Sets the number of messages received and not yet acknowledged.
+    #[must_use]
+    pub fn in_flight(mut self, messages: u64) -> Self {
+        self.in_flight = messages;
+        self
+    }
+
+    /// Sets the number of messages that were released with a delay.
+    #[must_use]
+    pub fn delayed(mut self, messages: u64) -> Self {
+        self.delayed = messages;
+        self
+    }
+
+    /// Sets the number of dead letters.
+    #[must_use]
+    pub fn dead(mut self, messages: u64) -> Self {
+        self.dead = messages;
+        self
+    }
 }
 
 /// Opens queues by name.

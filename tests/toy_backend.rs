@@ -72,16 +72,13 @@ impl State {
         let mut taken = Vec::new();
         for message in ready.take(max) {
             self.receipts += 1;
-            let receipt = Receipt::Number(self.receipts);
+            let receipt = Receipt::from(self.receipts);
             message.receipt = Some(receipt.clone());
             message.receive_count += 1;
             message.visible_at = now + visibility;
             message.delayed = false;
-            taken.push(Delivery {
-                body: message.body.clone(),
-                receipt,
-                receive_count: message.receive_count,
-            });
+            let body = message.body.clone();
+            taken.push(Delivery::new(body, receipt, message.receive_count));
         }
         taken
     }
@@ -161,11 +158,8 @@ impl Queue for ToyQueue {
         let mut state = self.state.lock().unwrap();
         if let Some(place) = state.held(&delivery.receipt) {
             let message = state.messages.remove(place);
-            state.dead.push(BuriedMessage {
-                body: message.body,
-                reason: reason.to_owned(),
-                receipt: delivery.receipt,
-            });
+            let dead = BuriedMessage::new(message.body, reason, delivery.receipt);
+            state.dead.push(dead);
         }
         Ok(())
     }
@@ -197,12 +191,12 @@ impl Queue for ToyQueue {
             .iter()
             .filter(|message| message.visible_at > now);
         let (delayed, in_flight): (Vec<_>, Vec<_>) = hidden.partition(|message| message.delayed);
-        Ok(Depth {
-            ready: (state.messages.len() - delayed.len() - in_flight.len()) as u64,
-            in_flight: in_flight.len() as u64,
-            delayed: delayed.len() as u64,
-            dead: state.dead.len() as u64,
-        })
+        let ready = state.messages.len() - delayed.len() - in_flight.len();
+        Ok(Depth::new()
+            .ready(ready as u64)
+            .in_flight(in_flight.len() as u64)
+            .delayed(delayed.len() as u64)
+            .dead(state.dead.len() as u64))
     }
 }
 

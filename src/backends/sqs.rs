@@ -169,11 +169,11 @@ impl Service {
 /// A message as the service hands it out, with how often it has been received in its own words. Without a count that
 /// can be read it is the first time.
 pub(crate) fn delivery(body: String, receipt: String, count: Option<&str>) -> Delivery {
-    Delivery {
-        body: body::from_text(body),
-        receipt: Receipt::Text(receipt.into()),
-        receive_count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
-    }
+    Delivery::new(
+        body::from_text(body),
+        Receipt::new(receipt),
+        count.and_then(|count| count.parse().ok()).unwrap_or(1),
+    )
 }
 
 /// The name of a queue's dead-letter queue.
@@ -299,12 +299,11 @@ impl Queue for SqsQueue {
     async fn depth(&self) -> Result<Depth> {
         let [ready, in_flight, delayed] = self.main.counts().await?;
         let dead = self.dead().await?.counts().await?;
-        Ok(Depth {
-            ready,
-            in_flight,
-            delayed,
-            dead: dead.into_iter().sum(),
-        })
+        Ok(Depth::new()
+            .ready(ready)
+            .in_flight(in_flight)
+            .delayed(delayed)
+            .dead(dead.into_iter().sum()))
     }
 
     fn batch(&self) -> Option<usize> {
@@ -370,7 +369,7 @@ impl Named {
         let mut stale = Vec::new();
         for (place, refusal) in refusals {
             match texts.get(place) {
-                Some(text) if refusal.is_stale() => stale.push(Receipt::Text(text.as_str().into())),
+                Some(text) if refusal.is_stale() => stale.push(Receipt::new(text.as_str())),
                 _ => {
                     return Err(refusal.into_error(hide, &self.name));
                 }
@@ -451,16 +450,15 @@ fn distinct(receipts: &[Receipt]) -> Result<Vec<String>> {
     let mut seen = std::collections::HashSet::new();
     let mut texts = Vec::with_capacity(receipts.len());
     for receipt in receipts {
-        match receipt {
-            Receipt::Text(text) if seen.insert(text) => texts.push(text.to_string()),
-            Receipt::Text(_) => {}
-            Receipt::Number(number) => {
-                return Err(aws::malformed(
-                    SERVICE,
-                    "reading a receipt",
-                    format!("receipt {number} is none of this service's"),
-                ));
-            }
+        let Some(text) = receipt.as_str() else {
+            return Err(aws::malformed(
+                SERVICE,
+                "reading a receipt",
+                format!("receipt {receipt} does not belong to this service"),
+            ));
+        };
+        if seen.insert(text) {
+            texts.push(text.to_owned());
         }
     }
     Ok(texts)

@@ -120,7 +120,7 @@ mod sqs {
     }
 
     fn receipt(text: &str) -> Receipt {
-        Receipt::Text(text.into())
+        Receipt::new(text)
     }
 
     fn receipts<const N: usize>(texts: [&str; N]) -> Vec<Receipt> {
@@ -448,11 +448,8 @@ mod sqs {
         let twice = [message("m", "first", 1), message("m", "second", 2)];
         fake.replies(RECEIVE, [messages(twice)]);
         let received = queue.receive(5, Duration::ZERO).await.unwrap();
-        let delivery = |text, receive_count| Delivery {
-            body: Bytes::from_static(b"body of m"),
-            receipt: receipt(text),
-            receive_count,
-        };
+        let delivery =
+            |text, receive_count| Delivery::new("body of m", receipt(text), receive_count);
         assert_eq!(received, [delivery("first", 1), delivery("second", 2)]);
         let requests = fake.take();
         assert_eq!(operations(&requests), [RECEIVE]);
@@ -705,11 +702,7 @@ mod sqs {
     }
 
     fn delivery(text: &str) -> Delivery {
-        Delivery {
-            body: Bytes::from_static(b"bad"),
-            receipt: receipt(text),
-            receive_count: 5,
-        }
+        Delivery::new("bad", receipt(text), 5)
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,10 +58,7 @@ pub(super) async fn take(
 ) -> Result<()> {
     let mut wanted: HashSet<&str> = messages
         .iter()
-        .filter_map(|message| match &message.receipt {
-            Receipt::Text(id) => Some(&**id),
-            Receipt::Number(_) => None,
-        })
+        .filter_map(|message| message.receipt.as_str())
         .collect();
     let mut others = Vec::new();
     let taken = async {
@@ -108,16 +105,16 @@ async fn show_again(dead: &Named, receipts: Vec<Receipt>) {
 
 fn receipt(message: &Message) -> Option<Receipt> {
     let handle = message.receipt_handle()?;
-    Some(Receipt::Text(handle.into()))
+    Some(Receipt::new(handle))
 }
 
 fn buried(message: Message) -> Option<BuriedMessage> {
     let reason = message
         .message_attributes
         .and_then(|mut attributes| attributes.remove(body::REASON)?.string_value);
-    Some(BuriedMessage {
-        body: body::from_text(message.body.unwrap_or_default()),
-        reason: reason.unwrap_or_default(),
-        receipt: Receipt::Text(message.message_id?.into()),
-    })
+    Some(BuriedMessage::new(
+        body::from_text(message.body.unwrap_or_default()),
+        reason.unwrap_or_default(),
+        Receipt::new(message.message_id?),
+    ))
 }

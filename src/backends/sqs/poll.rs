@@ -140,15 +140,13 @@ impl Named {
         if brief < self.visibility && !messages.is_empty() && !is_unclaimed() {
             let receipts = messages.iter().filter_map(|message| {
                 let receipt = message.receipt_handle()?;
-                Some(Receipt::Text(receipt.into()))
+                Some(Receipt::new(receipt))
             });
             let hidden = Duration::from_secs(u64::from(self.visibility.unsigned_abs()));
             let lost = self.hide(receipts.collect(), hidden).await?;
             messages.retain(|message| {
                 let receipt = message.receipt_handle().unwrap_or_default();
-                let is_lost =
-                    |lost: &Receipt| matches!(lost, Receipt::Text(text) if **text == *receipt);
-                !lost.iter().any(is_lost)
+                !lost.iter().any(|lost| lost.as_str() == Some(receipt))
             });
         }
         Ok(messages)

@@ -236,19 +236,10 @@ pub async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, capabiliti
         let released = subject.queue.release(delivery.receipt, delay).await;
         released.expect("release");
     }
-    let expected = Depth {
-        ready: 4,
-        in_flight: 3,
-        delayed: 2,
-        dead: 1,
-    };
+    let expected = Depth::new().ready(4).in_flight(3).delayed(2).dead(1);
     subject.assert_depth(expected).await;
     subject.acknowledge(&taken).await;
-    let expected = Depth {
-        in_flight: 0,
-        ..expected
-    };
-    subject.assert_depth(expected).await;
+    subject.assert_depth(expected.in_flight(0)).await;
 }
 
 /// A program that sends before it consumes is never held up.

@@ -120,11 +120,11 @@ impl State {
             };
             message.receives = message.receives.saturating_add(1);
             let number = self.number();
-            deliveries.push(Delivery {
-                body: message.body.clone(),
-                receipt: Receipt::Number(number),
-                receive_count: message.receives,
-            });
+            deliveries.push(Delivery::new(
+                message.body.clone(),
+                Receipt::from(number),
+                message.receives,
+            ));
             self.deadlines.push(Reverse((visible_at, number)));
             self.in_flight.insert(
                 number,
@@ -147,7 +147,9 @@ impl State {
     }
 
     pub(super) fn release(&mut self, receipt: &Receipt, now: Instant, after_delay: Duration) {
-        let Some(held) = number_of(receipt).and_then(|number| self.in_flight.remove(&number))
+        let Some(held) = receipt
+            .as_u64()
+            .and_then(|number| self.in_flight.remove(&number))
         else {
             return;
         };
@@ -165,7 +167,8 @@ impl State {
     pub(super) fn extend(&mut self, receipts: Vec<Receipt>, visible_at: Instant) -> Vec<Receipt> {
         let mut stale = Vec::new();
         for receipt in receipts {
-            let held = number_of(&receipt)
+            let held = receipt
+                .as_u64()
                 .and_then(|number| Some((number, self.in_flight.get_mut(&number)?)));
             match held {
                 Some((number, held)) => {
@@ -202,10 +205,9 @@ impl State {
         self.dead
             .iter()
             .take(max)
-            .map(|(number, buried)| BuriedMessage {
-                body: buried.body.clone(),
-                reason: buried.reason.clone(),
-                receipt: Receipt::Number(*number),
+            .map(|(number, buried)| {
+                let receipt = Receipt::from(*number);
+                BuriedMessage::new(buried.body.clone(), buried.reason.clone(), receipt)
             })
             .collect()
     }
@@ -225,12 +227,11 @@ impl State {
     }
 
     pub(super) fn depth(&self) -> Depth {
-        Depth {
-            ready: (self.ready.len() + self.lapsed.len()) as u64,
-            in_flight: self.in_flight.len() as u64,
-            delayed: self.delayed.len() as u64,
-            dead: self.dead.len() as u64,
-        }
+        Depth::new()
+            .ready((self.ready.len() + self.lapsed.len()) as u64)
+            .in_flight(self.in_flight.len() as u64)
+            .delayed(self.delayed.len() as u64)
+            .dead(self.dead.len() as u64)
     }
 
     /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies.
@@ -270,7 +271,7 @@ impl State {
 
     /// Removes a message by the receipt of its last delivery.
     fn remove(&mut self, receipt: &Receipt) -> Option<Message> {
-        let number = number_of(receipt)?;
+        let number = receipt.as_u64()?;
         match self.in_flight.remove(&number) {
             Some(held) => Some(held.message),
             None => self.lapsed.remove(&number),
@@ -278,7 +279,7 @@ impl State {
     }
 
     fn exhume(&mut self, receipt: &Receipt) -> Option<Bytes> {
-        let buried = self.dead.remove(&number_of(receipt)?)?;
+        let buried = self.dead.remove(&receipt.as_u64()?)?;
         Some(buried.body)
     }
 
@@ -291,13 +292,5 @@ impl State {
             self.deadlines
                 .extend(live.map(|(number, held)| Reverse((held.visible_at, *number))));
         }
-    }
-}
-
-fn number_of(receipt: &Receipt) -> Option<u64> {
-    match receipt {
-        Receipt::Number(number) => Some(*number),
-        // Its own, after a way that only text can go.
-        Receipt::Text(text) => text.parse().ok(),
     }
 }
