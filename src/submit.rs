@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 pub(crate) use source::{FromIterator, FromStream, Source};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -23,7 +22,7 @@ use crate::packet::codec::{self, Codec, Form, Payload};
 use crate::packet::local;
 use crate::packet::{MapWork, Message, Packet, Work};
 use crate::protocol::site::Site;
-use crate::queue::Queue;
+use crate::queue::{Outgoing, Queue};
 use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
 use crate::stage::{Data, Execution};
 use together::Cuts;
@@ -63,7 +62,7 @@ pub(crate) struct Submission<S: Source> {
     new: bool,
     offset: u64,
     packets: u64,
-    batch: Vec<Bytes>,
+    batch: Vec<Outgoing>,
     batch_bytes: usize,
     /// Inside the process: where items that stay as they are are cut into packets.
     cuts: Cuts,
@@ -389,7 +388,7 @@ impl<S: Source> Submission<S> {
                 self.move_on(count);
                 // Inside the process, a body is only a ticket.
                 self.batch_bytes += size.max(body.len());
-                self.batch.push(body);
+                self.batch.push(body.into());
                 return Ok(());
             }
             if count == 1 {
@@ -449,9 +448,9 @@ impl<S: Source> Submission<S> {
                 Poll::Pending => room.await.map(|()| true)?,
             }
         };
-        let bodies = std::mem::take(&mut self.batch);
+        let messages = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        patiently("send", || queue.send(bodies.clone())).await
+        patiently("send", || queue.send(messages.clone())).await
     }
 
     /// Looks now and then whether somebody cancelled the run.
@@ -495,7 +494,7 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
                     continue;
                 };
                 let queue = open(shared, place).await?;
-                patiently("send", || queue.send(vec![body.clone()])).await?;
+                patiently("send", || queue.send(vec![body.clone().into()])).await?;
             }
         }
     }

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
-use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use catchment::testing::queue::{Capabilities, conformance};
 use catchment::{Backend, Pipeline, Result};
 use tokio::time::{Instant, sleep};
@@ -39,7 +40,7 @@ struct State {
 }
 
 struct Message {
-    body: Bytes,
+    sent: Outgoing,
     /// Of the last delivery. A later one makes it stale.
     receipt: Option<Receipt>,
     receive_count: u32,
@@ -77,8 +78,11 @@ impl State {
             message.receive_count += 1;
             message.visible_at = now + visibility;
             message.delayed = false;
-            let body = message.body.clone();
-            taken.push(Delivery::new(body, receipt, message.receive_count));
+            let Outgoing {
+                body, attributes, ..
+            } = message.sent.clone();
+            let delivery = Delivery::new(body, receipt, message.receive_count);
+            taken.push(delivery.attributes(attributes));
         }
         taken
     }
@@ -96,9 +100,9 @@ impl State {
 
 #[async_trait]
 impl Queue for ToyQueue {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        let messages = bodies.into_iter().map(|body| Message {
-            body,
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let messages = messages.into_iter().map(|sent| Message {
+            sent,
             receipt: None,
             receive_count: 0,
             visible_at: Instant::now(),
@@ -158,8 +162,8 @@ impl Queue for ToyQueue {
         let mut state = self.state.lock().unwrap();
         if let Some(place) = state.held(&delivery.receipt) {
             let message = state.messages.remove(place);
-            let dead = BuriedMessage::new(message.body, reason, delivery.receipt);
-            state.dead.push(dead);
+            let dead = BuriedMessage::new(message.sent.body, reason, delivery.receipt);
+            state.dead.push(dead.attributes(message.sent.attributes));
         }
         Ok(())
     }
@@ -172,7 +176,7 @@ impl Queue for ToyQueue {
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
         let is_there = |message: &BuriedMessage| self.state.lock().unwrap().dead.contains(message);
         let there: Vec<_> = messages.into_iter().filter(is_there).collect();
-        self.send(there.iter().map(|message| message.body.clone()).collect())
+        self.send(there.iter().map(Outgoing::from).collect())
             .await?;
         self.discard(there).await
     }

@@ -11,11 +11,10 @@ mod sqs {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Wake, Waker};
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
-    use bytes::Bytes;
     use catchment::backends::sqs::SqsQueues;
-    use catchment::queue::{Delivery, Queue, QueueOptions, Queues, Receipt};
+    use catchment::queue::{Delivery, Outgoing, Queue, QueueOptions, Queues, Receipt};
     use catchment::{Action, Error};
 
     use super::*;
@@ -115,8 +114,8 @@ mod sqs {
             .collect()
     }
 
-    fn bodies<const N: usize>(texts: [&'static str; N]) -> Vec<Bytes> {
-        texts.map(Bytes::from).into()
+    fn bodies<const N: usize>(texts: [&'static str; N]) -> Vec<Outgoing> {
+        texts.map(Outgoing::new).into()
     }
 
     fn receipt(text: &str) -> Receipt {
@@ -245,7 +244,7 @@ mod sqs {
         let fake = start().await;
         let queue = open(&fake).await;
         let names: Vec<String> = (0..25).map(|n| format!("{n:02}")).collect();
-        let bodies = names.iter().cloned().map(Bytes::from);
+        let bodies = names.iter().cloned().map(Outgoing::new);
         queue.send(bodies.collect()).await.unwrap();
         let requests = fake.take();
         // They are under way at once, and may come in any order.
@@ -268,7 +267,7 @@ mod sqs {
             let queue = queues.open("work", &QueueOptions::default()).await.unwrap();
             fake.take();
             let names = ["a", "b", "c", "d", "e", "f", "g"];
-            let large = names.map(|name| Bytes::from(name.repeat(size)));
+            let large = names.map(|name| Outgoing::new(name.repeat(size)));
             queue.send(large.to_vec()).await.unwrap();
             let mut sent: Vec<String> = Vec::new();
             for request in fake.take() {
@@ -288,7 +287,7 @@ mod sqs {
         let queue = queues.open("work", &QueueOptions::default()).await.unwrap();
         assert_eq!(queue.max_body(), Some(256 * KIB));
         fake.take();
-        let large = Bytes::from("x".repeat(300 * KIB));
+        let large = Outgoing::new("x".repeat(300 * KIB));
         let error = queue.send(vec!["small".into(), large]).await.unwrap_err();
         assert!(!error.is_retryable());
         let Error::TooLarge {
@@ -432,7 +431,7 @@ mod sqs {
             batch(request, |_| Fate::Done)
         });
         let names: Vec<String> = (0..25).map(|n| format!("{n:02}")).collect();
-        let bodies = names.iter().cloned().map(Bytes::from);
+        let bodies = names.iter().cloned().map(Outgoing::new);
         queue.send(bodies.collect()).await.unwrap();
         let requests = fake.take();
         let mut sent: Vec<Vec<String>> = requests.iter().map(texts).collect();
@@ -448,8 +447,9 @@ mod sqs {
         let twice = [message("m", "first", 1), message("m", "second", 2)];
         fake.replies(RECEIVE, [messages(twice)]);
         let received = queue.receive(5, Duration::ZERO).await.unwrap();
-        let delivery =
-            |text, receive_count| Delivery::new("body of m", receipt(text), receive_count);
+        let delivery = |text, receive_count| {
+            Delivery::new("body of m", receipt(text), receive_count).message_id("m")
+        };
         assert_eq!(received, [delivery("first", 1), delivery("second", 2)]);
         let requests = fake.take();
         assert_eq!(operations(&requests), [RECEIVE]);
@@ -458,7 +458,7 @@ mod sqs {
         assert_eq!(asked["VisibilityTimeout"], 30);
         assert_eq!(
             asked["MessageSystemAttributeNames"],
-            json!(["ApproximateReceiveCount"])
+            json!(["ApproximateReceiveCount", "SentTimestamp"])
         );
     }
 
@@ -730,6 +730,83 @@ mod sqs {
         );
         assert_eq!(delete.text("QueueUrl"), "http://queues/work");
         assert_eq!(texts(delete), ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attributes_are_message_attributes_and_count_towards_the_request() {
+        let fake = start().await;
+        let queues = SqsQueues::new(&fake.config()).max_payload(256 * KIB);
+        let queue = queues.open("work", &QueueOptions::default()).await.unwrap();
+        fake.take();
+        let attribute = |value: String| Outgoing::new("a").attribute("k", value);
+        let large = attribute("v".repeat(200 * KIB));
+        let sent = vec![attribute("v".into()), large.clone(), large];
+        queue.send(sent).await.unwrap();
+        let requests = fake.take();
+        assert_eq!(operations(&requests), [SEND; 2], "two do not fit together");
+        let mut sizes: Vec<usize> = requests.iter().map(|it| texts(it).len()).collect();
+        sizes.sort();
+        assert_eq!(sizes, [1, 2]);
+        let full = requests.iter().find(|it| texts(it).len() == 2).unwrap();
+        assert_eq!(
+            full.body["Entries"][0]["MessageAttributes"],
+            json!({"k": {"DataType": "String", "StringValue": "v"}})
+        );
+        // One byte of body, one of the name, six of the type.
+        let error = queue.send(vec![attribute("v".repeat(256 * KIB - 7))]).await;
+        let Err(Error::TooLarge { size, limit, .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((size, limit), (256 * KIB + 1, 256 * KIB));
+        let fits = attribute("v".repeat(256 * KIB - 8));
+        queue.send(vec![fits]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_without_attributes_is_sent_without_the_field() {
+        let fake = start().await;
+        let queue = open(&fake).await;
+        fake.take();
+        queue.send(bodies(["a"])).await.unwrap();
+        let entry = &fake.take()[0].body["Entries"][0];
+        assert_eq!(entry, &json!({"Id": "0", "MessageBody": "a"}));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_service_tells_of_a_message_is_received() {
+        let fake = start().await;
+        let queue = open(&fake).await;
+        fake.take();
+        let mut told = message("m", "r", 1);
+        told["Attributes"]["SentTimestamp"] = json!("1700000000123");
+        told["MessageAttributes"] = json!({
+            "tenant": {"DataType": "String", "StringValue": "9"},
+            "catchment.attributes": {"DataType": "String", "StringValue": "{\"a b\":\"\"}"},
+            "reason": {"DataType": "String", "StringValue": "it was redriven by hand"},
+        });
+        fake.replies(RECEIVE, [messages([told])]);
+        let received = queue.receive(5, Duration::ZERO).await.unwrap();
+        let sent_at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let expected = Delivery::new("body of m", receipt("r"), 1)
+            .attributes([("tenant", "9"), ("a b", "")].into_iter().collect())
+            .message_id("m")
+            .sent_at(sent_at);
+        assert_eq!(received, [expected]);
+        assert_eq!(fake.take()[0].body["MessageAttributeNames"], json!(["All"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_letter_has_room_for_its_reason_beside_ten_attributes() {
+        let fake = start().await;
+        let queue = open(&fake).await;
+        let ten = (0..10).map(|n| (format!("a{n}"), "x"));
+        let full = delivery("a").attributes(ten.collect());
+        queue.bury(full, "it is no number").await.unwrap();
+        let requests = fake.take();
+        let send = requests.iter().find(|it| it.operation == "SendMessage");
+        let sent = send.unwrap().body["MessageAttributes"].as_object().unwrap();
+        let names: Vec<&String> = sent.keys().collect();
+        assert_eq!(names, ["catchment.attributes", "reason"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use catchment::scratchpad::{
     Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
     RunSnapshot, Scratchpad,
@@ -17,7 +19,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
     Open,
-    Send(&'a str, &'a [Bytes]),
+    Send(&'a str, &'a [Outgoing]),
     Receive(&'a str),
     Acknowledge(&'a str, &'a [Receipt]),
     Release(&'a str, Duration),
@@ -121,9 +123,9 @@ impl Queues for Hooked<dyn Queues> {
 
 #[async_trait]
 impl Queue for Hooked<dyn Queue> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        let call = Call::Send(&self.name, &bodies);
-        ask!(self, call, self.inner.send(bodies.clone()), ())
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let call = Call::Send(&self.name, &messages);
+        ask!(self, call, self.inner.send(messages.clone()), ())
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {

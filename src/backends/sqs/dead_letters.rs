@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::Message;
 
-use super::{Named, body};
+use super::{Named, attributes, body};
 use crate::core::error::Result;
-use crate::queue::{BuriedMessage, Receipt};
+use crate::queue::{BuriedMessage, Outgoing, Receipt};
 
 /// How long what was seen stays hidden, in seconds, should the process end while it looks.
 const HIDDEN: i32 = 60;
@@ -65,7 +65,7 @@ pub(super) async fn take(
         let mut misses = 0;
         while !wanted.is_empty() && misses < PATIENCE {
             let received = dead.poll(usize::MAX, LAST_LOOK, HIDDEN).await?;
-            let (mut bodies, mut receipts) = (Vec::new(), Vec::new());
+            let (mut copies, mut receipts) = (Vec::new(), Vec::new());
             let mut ids = Vec::new();
             misses += usize::from(received.is_empty());
             for message in received {
@@ -76,13 +76,15 @@ pub(super) async fn take(
                     Some(id) if wanted.contains(id) => {
                         ids.push(id.to_owned());
                         receipts.push(receipt);
-                        bodies.push(body::from_text(message.body.unwrap_or_default()));
+                        let body = body::from_text(message.body.unwrap_or_default());
+                        let attributes = attributes::received(message.message_attributes);
+                        copies.push(Outgoing::new(body).attributes(attributes));
                     }
                     _ => others.push(receipt),
                 }
             }
             if let Some(back) = back {
-                back.send(&bodies).await?;
+                back.send(&copies).await?;
             }
             dead.delete(&receipts).await?;
             for id in ids {
@@ -109,12 +111,14 @@ fn receipt(message: &Message) -> Option<Receipt> {
 }
 
 fn buried(message: Message) -> Option<BuriedMessage> {
-    let reason = message
-        .message_attributes
-        .and_then(|mut attributes| attributes.remove(body::REASON)?.string_value);
-    Some(BuriedMessage::new(
+    let mut received = message.message_attributes;
+    let reason = received
+        .as_mut()
+        .and_then(|attributes| attributes.remove(body::REASON)?.string_value);
+    let buried = BuriedMessage::new(
         body::from_text(message.body.unwrap_or_default()),
         reason.unwrap_or_default(),
         Receipt::new(message.message_id?),
-    ))
+    );
+    Some(buried.attributes(attributes::received(received)))
 }

@@ -10,7 +10,9 @@ use uuid::Uuid;
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
 use crate::core::provision::Change;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use crate::scratchpad::{
     Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
     RunSnapshot, Scratchpad,
@@ -54,8 +56,8 @@ impl<F: Around> Queues for Wrapped<F, dyn Queues> {
 
 #[async_trait]
 impl<F: Around> Queue for Wrapped<F, dyn Queue> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        self.fault.around("send", self.inner.send(bodies)).await
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        self.fault.around("send", self.inner.send(messages)).await
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {

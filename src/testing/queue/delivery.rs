@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub async fn two_handles_are_one_queue(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let other = queues.open(&subject.name, &subject.options).await;
-    let sent = other.expect("open").send(bodies(1)).await;
+    let sent = other.expect("open").send(vec!["message 0".into()]).await;
     sent.expect("send");
     subject
         .receive_one("sent through the other handle")

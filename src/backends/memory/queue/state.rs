@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::core::clock::after;
-use crate::queue::{BuriedMessage, Delivery, Depth, Receipt};
+use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
 
 /// Deadlines that are out of date are tolerated up to as many as there are live ones, and this.
 const STALE_DEADLINES: usize = 64;
 
 struct Message {
-    body: Bytes,
+    sent: Outgoing,
     receives: u32,
 }
 
@@ -46,7 +45,7 @@ impl Hasher for NumberHasher {
 }
 
 struct Buried {
-    body: Bytes,
+    sent: Outgoing,
     reason: String,
 }
 
@@ -65,7 +64,7 @@ pub(super) struct State {
     deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
     /// The last number given to a delivery, a delay or a dead letter.
     numbers: u64,
-    /// Bytes in the bodies of all messages but the dead ones.
+    /// Bytes in the bodies and attributes of all messages but the dead ones.
     bytes: usize,
     /// Calls of `receive` that wait at this moment.
     pub(super) waiting: usize,
@@ -74,16 +73,16 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn push(&mut self, bodies: Vec<Bytes>) {
-        self.ready.reserve(bodies.len());
-        for body in bodies {
-            self.push_one(body);
+    pub(super) fn push(&mut self, messages: Vec<Outgoing>) {
+        self.ready.reserve(messages.len());
+        for message in messages {
+            self.push_one(message);
         }
     }
 
-    fn push_one(&mut self, body: Bytes) {
-        self.bytes += body.len();
-        self.ready.push_back(Message { body, receives: 0 });
+    fn push_one(&mut self, sent: Outgoing) {
+        self.bytes += sent.size();
+        self.ready.push_back(Message { sent, receives: 0 });
     }
 
     /// Makes visible whatever has become so by now.
@@ -120,11 +119,10 @@ impl State {
             };
             message.receives = message.receives.saturating_add(1);
             let number = self.number();
-            deliveries.push(Delivery::new(
-                message.body.clone(),
-                Receipt::from(number),
-                message.receives,
-            ));
+            let Outgoing { body, attributes } = message.sent.clone();
+            let receipt = Receipt::from(number);
+            let delivery = Delivery::new(body, receipt, message.receives);
+            deliveries.push(delivery.attributes(attributes));
             self.deadlines.push(Reverse((visible_at, number)));
             self.in_flight.insert(
                 number,
@@ -140,7 +138,7 @@ impl State {
     pub(super) fn acknowledge(&mut self, receipts: &[Receipt]) {
         for receipt in receipts {
             if let Some(message) = self.remove(receipt) {
-                self.bytes -= message.body.len();
+                self.bytes -= message.sent.size();
             }
         }
         self.drop_stale_deadlines();
@@ -189,12 +187,12 @@ impl State {
         let Some(message) = self.remove(receipt) else {
             return;
         };
-        self.bytes -= message.body.len();
+        self.bytes -= message.sent.size();
         let number = self.number();
         self.dead.insert(
             number,
             Buried {
-                body: message.body,
+                sent: message.sent,
                 reason: reason.to_owned(),
             },
         );
@@ -207,15 +205,16 @@ impl State {
             .take(max)
             .map(|(number, buried)| {
                 let receipt = Receipt::from(*number);
-                BuriedMessage::new(buried.body.clone(), buried.reason.clone(), receipt)
+                let Outgoing { body, attributes } = buried.sent.clone();
+                BuriedMessage::new(body, buried.reason.clone(), receipt).attributes(attributes)
             })
             .collect()
     }
 
     pub(super) fn redrive(&mut self, messages: &[BuriedMessage]) {
         for message in messages {
-            if let Some(body) = self.exhume(&message.receipt) {
-                self.push_one(body);
+            if let Some(sent) = self.exhume(&message.receipt) {
+                self.push_one(sent);
             }
         }
     }
@@ -234,7 +233,8 @@ impl State {
             .dead(self.dead.len() as u64)
     }
 
-    /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies.
+    /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies and
+    /// attributes.
     pub(super) fn load(&self) -> (usize, usize) {
         let messages =
             self.ready.len() + self.lapsed.len() + self.delayed.len() + self.in_flight.len();
@@ -278,9 +278,9 @@ impl State {
         }
     }
 
-    fn exhume(&mut self, receipt: &Receipt) -> Option<Bytes> {
+    fn exhume(&mut self, receipt: &Receipt) -> Option<Outgoing> {
         let buried = self.dead.remove(&receipt.as_u64()?)?;
-        Some(buried.body)
+        Some(buried.sent)
     }
 
     /// Keeps the deadlines in proportion to the messages in flight, at a constant cost for each
