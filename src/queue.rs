@@ -435,9 +435,9 @@ impl Depth {
     }
 }
 
-/// Opens queues by name.
+/// Opens queues by name. Its `Debug` names the service in logs, without secrets.
 #[async_trait]
-pub trait Queues: Send + Sync + 'static {
+pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
     /// A handle on the queue of this name and on its dead-letter queue, which is the same name
     /// with `-dead` behind it. Two handles on one name are one queue.
     ///
@@ -471,7 +471,7 @@ pub trait Queues: Send + Sync + 'static {
 /// Every method may be cancelled by dropping its future. What a cancelled call leaves behind is
 /// said on each; none leaves a message lost.
 #[async_trait]
-pub trait Queue: Send + Sync + 'static {
+pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// Puts messages on the queue, split to the service's limits; the part that failed is tried
     /// again. When this returns `Ok` all of them are durable. After an error or a cancelled call
     /// any of them may be: sending again is safe, since consumers are idempotent.

@@ -21,17 +21,18 @@ use catchment::{Backend, Pipeline, Result};
 use tokio::time::{Instant, sleep};
 
 /// Queues by name.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Toy {
     queues: Mutex<HashMap<String, Arc<ToyQueue>>>,
 }
 
+#[derive(Debug)]
 struct ToyQueue {
     visibility: Duration,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// The last receipt that was given out.
     receipts: u64,
@@ -39,6 +40,7 @@ struct State {
     dead: Vec<BuriedMessage>,
 }
 
+#[derive(Debug)]
 struct Message {
     sent: Outgoing,
     /// Of the last delivery. A later one makes it stale.

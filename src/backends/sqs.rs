@@ -55,13 +55,12 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received.
 /// - [`Depth`] is the service's estimate. A message that was released with a delay counts as in flight.
 /// - Dead letters are hidden from other callers while one looks at them, for less than a minute.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SqsQueues {
     service: Arc<Service>,
 }
 
 /// What all queues of one client share.
-#[derive(Debug)]
 struct Service {
     client: Client,
     requests: Requests,
@@ -69,6 +68,16 @@ struct Service {
     place: String,
     max_payload: usize,
     longest_poll: Duration,
+}
+
+impl std::fmt::Debug for SqsQueues {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("SqsQueues")
+            .field("place", &self.service.place)
+            .field("max_payload", &self.service.max_payload)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SqsQueues {
@@ -261,6 +270,16 @@ impl SqsQueue {
             })
         };
         self.dead.get_or_try_init(open).await
+    }
+}
+
+impl std::fmt::Debug for SqsQueue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("SqsQueue")
+            .field("name", &self.main.name)
+            .field("url", &self.main.url)
+            .finish_non_exhaustive()
     }
 }
 

@@ -104,6 +104,18 @@ macro_rules! ask {
     }};
 }
 
+impl std::fmt::Debug for Hooked<dyn Queues> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Hooked").field(&self.inner).finish()
+    }
+}
+
+impl std::fmt::Debug for Hooked<dyn Queue> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Hooked").field(&self.inner).finish()
+    }
+}
+
 #[async_trait]
 impl Queues for Hooked<dyn Queues> {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {

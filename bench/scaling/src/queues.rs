@@ -19,6 +19,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 /// Requests that the library's SQS backend has under way at once for one call.
 const SIDE_BY_SIDE: usize = 8;
 
+#[derive(Debug)]
 pub(crate) struct FarQueues {
     memory: MemoryQueues,
     wire: Wire,
@@ -43,6 +44,7 @@ impl Queues for FarQueues {
     }
 }
 
+#[derive(Debug)]
 struct FarQueue {
     memory: Arc<dyn Queue>,
     wire: Wire,

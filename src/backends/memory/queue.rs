@@ -60,7 +60,7 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
 /// queue.acknowledge(vec![received[0].receipt.clone()]).await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryQueues {
     queues: Arc<Mutex<HashMap<String, Arc<Shared>>>>,
     capacity: Capacity,
@@ -135,6 +135,16 @@ impl MemoryQueues {
     }
 }
 
+impl std::fmt::Debug for MemoryQueues {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("MemoryQueues")
+            .field("capacity", &self.capacity)
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
+    }
+}
+
 #[async_trait]
 impl Queues for MemoryQueues {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
@@ -169,7 +179,7 @@ struct Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("MemoryQueue")
+            .debug_struct("Shared")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
@@ -274,6 +284,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// A handle on a queue.
+#[derive(Debug)]
 struct MemoryQueue {
     shared: Arc<Shared>,
     visibility_timeout: Duration,

@@ -34,6 +34,18 @@ pub(super) struct Wrapped<F, I: ?Sized> {
     pub(super) inner: Arc<I>,
 }
 
+impl<F> std::fmt::Debug for Wrapped<F, dyn Queues> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Faulty").field(&self.inner).finish()
+    }
+}
+
+impl<F> std::fmt::Debug for Wrapped<F, dyn Queue> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Faulty").field(&self.inner).finish()
+    }
+}
+
 #[async_trait]
 impl<F: Around> Queues for Wrapped<F, dyn Queues> {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {

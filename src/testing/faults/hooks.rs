@@ -47,6 +47,21 @@ pub(super) struct HookedQueues<H> {
     pub(super) inner: Arc<dyn Queues>,
 }
 
+impl<H> std::fmt::Debug for HookedQueues<H> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Faulty").field(&self.inner).finish()
+    }
+}
+
+impl<H> std::fmt::Debug for HookedQueue<H> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("Faulty")
+            .field(&self.queue.inner)
+            .finish()
+    }
+}
+
 #[async_trait]
 impl<H: Hooks> Queues for HookedQueues<H> {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
