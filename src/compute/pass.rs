@@ -20,7 +20,8 @@ use crate::core::error::{BoxError, describe, is_permanent};
 use crate::core::panic::panicked;
 use crate::packet::codec::{self, Payload};
 use crate::packet::unit_of;
-use crate::stage::{Execution, Map, Progress};
+use crate::stage::kernel::MapKernel;
+use crate::stage::{Execution, Progress};
 
 /// One source item of the packet that failed, or, without a unit, the packet as a whole.
 struct Trouble {
@@ -114,7 +115,7 @@ struct Round {
 }
 
 /// All that the work on a packet needs, so that it can move to another thread.
-pub(super) struct Pass<M: Map> {
+pub(super) struct Pass<M: MapKernel> {
     map: Arc<M>,
     sink: Arc<dyn Sink<M::Output>>,
     input: Input,
@@ -124,7 +125,7 @@ pub(super) struct Pass<M: Map> {
     watch: Watch,
 }
 
-impl<M: Map> Job for Pass<M> {
+impl<M: MapKernel> Job for Pass<M> {
     type Output = Computed;
 
     fn run(&self) -> Computed {
@@ -169,12 +170,12 @@ impl<M: Map> Job for Pass<M> {
 }
 
 /// What becomes of the outputs, where that is CPU-bound work behind an asynchronous function.
-struct Absorb<M: Map> {
+struct Absorb<M: MapKernel> {
     pass: Arc<Pass<M>>,
     mapped: Mutex<Option<Mapped<M::Output>>>,
 }
 
-impl<M: Map> Job for Absorb<M> {
+impl<M: MapKernel> Job for Absorb<M> {
     type Output = Passed;
 
     fn run(&self) -> Passed {
@@ -198,7 +199,7 @@ impl<M: Map> Job for Absorb<M> {
     }
 }
 
-impl<M: Map> Pass<M> {
+impl<M: MapKernel> Pass<M> {
     pub(super) fn new(map: Arc<M>, sink: Arc<dyn Sink<M::Output>>, input: Input) -> Self {
         let lenient = input.leniency == Leniency::Always;
         Self {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::together::{Patience, Together};
 use crate::core::error::BoxError;
 use crate::packet::codec::{self, Form, Payload};
-use crate::stage::{Combine, Context, Data, Execution, Items, Progress};
+use crate::stage::kernel::CombineKernel;
+use crate::stage::{Context, Data, Execution, Items, Progress};
 use async_trait::async_trait;
 use futures::FutureExt;
 
@@ -123,7 +124,7 @@ impl<O: Data> Sink<O> for Discard {
 /// A reduction follows: the outputs become one partial result here already.
 pub(crate) struct Fold<C>(pub(crate) Arc<C>);
 
-impl<C: Combine> Fold<C> {
+impl<C: CombineKernel> Fold<C> {
     async fn fold(
         &self,
         values: &mut std::vec::IntoIter<C::Input>,
@@ -178,7 +179,7 @@ impl<C: Combine> Fold<C> {
 }
 
 #[async_trait]
-impl<C: Combine> Sink<C::Input> for Fold<C> {
+impl<C: CombineKernel> Sink<C::Input> for Fold<C> {
     async fn take(
         &self,
         outputs: Vec<C::Input>,

@@ -7,7 +7,8 @@ use super::super::together::Ends;
 use super::super::yields::Yields;
 use super::{Mapped, Pass, Round, Trouble};
 use crate::core::panic::panicked;
-use crate::stage::{Emitter, Items, Map};
+use crate::stage::kernel::MapKernel;
+use crate::stage::{Emitter, Items};
 
 /// Items of a packet from which on it pays to begin a loop over them.
 const MANY: usize = 4;
@@ -23,7 +24,7 @@ struct Turn<'a, I, O> {
     failed: Vec<Trouble>,
 }
 
-impl<M: Map> Pass<M> {
+impl<M: MapKernel> Pass<M> {
     /// One item after the other, on this thread.
     pub(super) fn map_in_turn(&self, round: &Round) -> Result<Mapped<M::Output>, Vec<Trouble>> {
         let (values, units) = self.decode()?;
