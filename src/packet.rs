@@ -23,68 +23,34 @@ use codec::{Codec, Payload};
 /// The version of the wire format that this library writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// What travels: a slice of consecutive items, or a partial result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet<V = Bytes> {
+/// The unit that travels: a slice of consecutive items, or a partial result.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Packet {
     /// The run.
-    pub array_id: ArrayId,
-    /// The packet's place in the tree.
-    pub packet_id: PacketId,
-    /// The items as a JSON array, or a partial result as JSON.
-    pub value: V,
-    /// Items in the whole array; absent while a stream is still open.
-    pub array_length: Option<u64>,
-    /// Source items it stands for.
-    pub contains: u64,
-    /// Source items left out of it under a skip policy.
-    pub skipped: u64,
-}
-
-/// A packet as the engine has it.
-pub(crate) type Parcel = Packet<Payload>;
-
-impl<V> Packet<V> {
-    /// The same packet around another value.
-    pub(crate) fn around<W>(&self, value: W) -> Packet<W> {
-        Packet {
-            array_id: self.array_id.clone(),
-            packet_id: self.packet_id,
-            value,
-            array_length: self.array_length,
-            contains: self.contains,
-            skipped: self.skipped,
-        }
-    }
+    pub(crate) array_id: ArrayId,
+    /// The packet's position in the tree.
+    pub(crate) packet_id: PacketId,
+    /// A list of items, or a partial result.
+    pub(crate) value: Payload,
+    /// Number of items in the whole array; `None` while a stream is still open.
+    pub(crate) array_length: Option<u64>,
+    /// Number of source items it stands for.
+    pub(crate) contains: u64,
+    /// Number of source items left out of it under a skip policy.
+    pub(crate) skipped: u64,
 }
 
 impl Packet {
-    /// The packet as it is stored in a scratchpad.
-    ///
-    /// # Errors
-    /// None that a packet made by this library can cause.
-    pub fn encode(&self) -> Result<Bytes> {
-        splice(&Wire::of_packet(self), &self.value)
-    }
-
-    /// Reads a stored packet. The value is a slice of `bytes`, not a copy.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] for bytes that are not a packet, or one whose value is not JSON.
-    pub fn decode(bytes: &Bytes) -> Result<Self> {
-        let packet = Parcel::read(bytes)?;
-        match &packet.value {
-            Payload::Encoded(Codec::Json, value)
-                if serde_json::from_slice::<&RawValue>(value).is_ok() =>
-            {
-                Ok(packet.around(value.clone()))
-            }
-            _ => Err(Error::decode("a stored packet", "its value is not JSON")),
+    /// The same packet with another value.
+    pub(crate) fn around(&self, value: Payload) -> Self {
+        Self {
+            array_id: self.array_id.clone(),
+            value,
+            ..*self
         }
     }
-}
 
-impl Parcel {
-    /// The packet as bytes.
+    /// Encodes the packet for a scratchpad.
     pub(crate) fn write(&self, codec: Codec) -> Result<Bytes> {
         join(&Wire::of_packet(self), codec, Some(&self.value))
     }
@@ -116,7 +82,7 @@ pub(crate) enum Work {
 /// A packet for a map stage.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MapWork {
-    pub(crate) packet: Parcel,
+    pub(crate) packet: Packet,
     /// The index in the array of the packet's first item.
     pub(crate) offset: u64,
     /// How many values each source item has become, in order. Absent: one each.
@@ -372,7 +338,7 @@ impl<'a> Wire<'a> {
         }
     }
 
-    fn of_packet<V>(packet: &Packet<V>) -> Self {
+    fn of_packet(packet: &Packet) -> Self {
         Self {
             packet_id: Some(packet.packet_id),
             array_length: packet.array_length,
@@ -445,7 +411,7 @@ impl<'a> Wire<'a> {
         }
     }
 
-    fn packet(&self, value: Option<Payload>) -> Result<Parcel, String> {
+    fn packet(&self, value: Option<Payload>) -> Result<Packet, String> {
         Ok(Packet {
             array_id: self.array_id.clone(),
             packet_id: self.packet_id.ok_or_else(|| missing("packetId"))?,
@@ -505,7 +471,7 @@ mod tests {
     #[test]
     fn a_long_value_means_the_same_wherever_it_stands() {
         let numbers = serde_json::to_string(&(0..1_000).collect::<Vec<_>>()).unwrap();
-        let read = |text: String| Parcel::read(&Bytes::from(text));
+        let read = |text: String| Packet::read(&Bytes::from(text));
         let whole = |value: &str| {
             format!(
                 r#"{{"arrayId":"a,","packetId":"0/3","packetContains":9,"packetSkipped":1,"packetValue":{value}}}"#
@@ -540,17 +506,13 @@ mod tests {
                     assert!(numbers.is_err(), "{value:.20}");
                 }
             }
-            assert!(
-                Packet::decode(&whole(&filled).into()).is_err(),
-                "{value:.20}"
-            );
         }
         // Twice is once too often.
         let twice = format!(r#"{{"packetValue":1,{}"#, &whole(&numbers)[1..]);
         assert!(read(twice).is_err());
     }
 
-    fn packet() -> Parcel {
+    fn packet() -> Packet {
         Packet {
             array_id: "a".into(),
             packet_id: PacketId::leaf(3),
@@ -607,7 +569,7 @@ mod tests {
             ..packet()
         };
         assert_eq!(
-            Parcel::read(&packet.write(Codec::Json).unwrap()).unwrap(),
+            Packet::read(&packet.write(Codec::Json).unwrap()).unwrap(),
             packet
         );
     }
@@ -619,7 +581,7 @@ mod tests {
             ..packet()
         };
         assert_eq!(
-            Parcel::read(&packet.write(Codec::Json).unwrap()).unwrap(),
+            Packet::read(&packet.write(Codec::Json).unwrap()).unwrap(),
             packet
         );
     }

@@ -11,7 +11,7 @@ use crate::compute::map::MapHolder;
 use crate::compute::sink::{Discard, Encode, Fold, Only, Sink};
 use crate::compute::step::MapTail;
 use crate::core::error::{BoxError, Error, Result};
-use crate::packet::Parcel;
+use crate::packet::Packet;
 use crate::packet::codec::{self, Codec};
 use crate::stage::kernel::{CombineKernel, MapKernel, User};
 use crate::stage::{Combine, Context, Data, Execution, Map, Stage};
@@ -397,7 +397,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
 }
 
 /// Reads a run's answer from the packet that is its result.
-pub(crate) type Extract<R> = fn(&Parcel) -> Result<R>;
+pub(crate) type Extract<R> = fn(&Packet) -> Result<R>;
 
 /// The result type of a pipeline: the value for [`One`], the number of items processed for [`Many`]. Sealed.
 pub trait Answer<O>: private::Sealed {
@@ -436,7 +436,7 @@ impl<O: Data> Answer<O> for Many {
         });
         private::Closed {
             stages: pipeline.stages,
-            extract: |packet: &Parcel| Ok(packet.contains),
+            extract: |packet: &Packet| Ok(packet.contains),
         }
     }
 }
@@ -448,7 +448,7 @@ impl<O: Data> Answer<O> for One {
         pipeline.close(|| Arc::new(Only));
         private::Closed {
             stages: pipeline.stages,
-            extract: |packet: &Parcel| codec::decode(&packet.value, "the result"),
+            extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
         }
     }
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use catchment::backends::memory::MemoryQueues;
+use catchment::testing::hostile;
 use catchment::{
-    Backend, BoxError, Combine, Context, Emitter, Error, Execution, Items, Map, OnFailure, Packet,
+    Backend, BoxError, Combine, Context, Emitter, Error, Execution, Items, Map, OnFailure,
     Pipeline, RunState, Stage, permanent,
 };
 use common::*;
@@ -621,11 +622,9 @@ async fn a_partial_result_is_stored_as_a_packet() {
         "packetValue": 55,
     });
     assert_eq!(serde_json::from_slice::<Value>(stored).unwrap(), expected);
-    let packet = Packet::decode(stored).unwrap();
-    assert_eq!(
-        (packet.contains, packet.value.as_ref()),
-        (10, b"55".as_slice())
-    );
+    hostile::packet(stored).expect("it can be read back");
+    // The value comes last, as it is.
+    assert!(stored.ends_with(br#","packetValue":55}"#), "{stored:?}");
     drop(worker);
 }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::core::error::describe;
 use crate::deployment::dead_letter::DeadLetter;
 use crate::packet::codec::Codec;
-use crate::packet::{Message, Parcel};
+use crate::packet::{Message, Packet};
 use crate::queue::{BuriedMessage, Receipt};
 use crate::scratchpad::RunRecord;
 
@@ -36,9 +36,9 @@ pub fn message(bytes: &[u8]) -> Result<(), String> {
 /// What is wrong with it.
 pub fn packet(bytes: &[u8]) -> Result<(), String> {
     let text = |error| describe(&error);
-    let packet = Parcel::read(&Bytes::copy_from_slice(bytes)).map_err(text)?;
+    let packet = Packet::read(&Bytes::copy_from_slice(bytes)).map_err(text)?;
     let again = packet.write(Codec::default()).map_err(text)?;
-    assert_eq!(Parcel::read(&again).map_err(text)?, packet, "it comes back");
+    assert_eq!(Packet::read(&again).map_err(text)?, packet, "it comes back");
     Ok(())
 }
 
