@@ -6,13 +6,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Payload};
-use super::{ArrayId, Kind, PacketId, Wire};
+use super::wire::{Kind, Wire};
 use crate::core::error::{Error, Result};
+use crate::core::id::{ArrayId, PacketId};
 
 /// The first byte. JSON text never begins with it.
 pub(super) const MARK: u8 = 1;
 
-/// The fields of [`Wire`], all of them, always: this codec has no names to leave out.
+/// All fields of [`Wire`], present or not: this codec has no names to leave out.
 #[derive(Serialize, Deserialize)]
 struct Fields<'a> {
     version: Option<u32>,
@@ -65,7 +66,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
     let value = match (fields.has_value, rest) {
         (true, value) => Some(Payload::Encoded(Codec::Postcard, bytes.slice_ref(value))),
         (false, []) => None,
-        (false, _) => return Err(format!("{} bytes are left over behind it", rest.len())),
+        (false, _) => return Err(format!("{} bytes are left over after it", rest.len())),
     };
     let wire = Wire {
         version: fields.version,
