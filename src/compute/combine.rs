@@ -97,7 +97,7 @@ async fn combine_group<C: CombineKernel>(
     let mut partials = Vec::with_capacity(group.len());
     for bytes in group {
         let partial = codec::decode(bytes, "a partial result");
-        // Other bytes will not come: what is stored stays as it is.
+        // A retry would read the same bytes.
         partials.push(partial.map_err(permanent)?);
     }
     let result = match partials.is_empty() {

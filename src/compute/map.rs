@@ -1,4 +1,4 @@
-//! A typed map stage made into bytes → bytes.
+//! A typed map stage with its types erased: a packet in, a packet's value out.
 
 use std::sync::Arc;
 

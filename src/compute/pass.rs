@@ -1,4 +1,4 @@
-//! One pass over a packet: decoding, running the function, and who is to blame for a failure.
+//! Runs a map stage's function over one packet and attributes failures to items.
 
 mod in_turn;
 mod side_by_side;
