@@ -64,7 +64,7 @@ pub(crate) struct Submission<S: Source> {
     packets: u64,
     batch: Vec<Bytes>,
     batch_bytes: usize,
-    /// Inside the process: where items that are not encoded are cut into packets.
+    /// Inside the process: the cuts between packets of items that are not encoded.
     cuts: Cuts,
     queue_was_full: bool,
     /// Whether the items' type need not be encoded inside the process.

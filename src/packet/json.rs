@@ -79,7 +79,7 @@ mod tests {
         let packet = read(whole(&numbers)).unwrap();
         assert_eq!(packet.value, Payload::json(numbers.clone().into()));
         assert_eq!((packet.contains, packet.skipped), (9, 1));
-        // Fields behind the value, before it, and spaces.
+        // Fields after the value, before it, and spaces.
         let others = [
             format!(
                 r#"{{"arrayId":"a,","packetId":"0/3","packetContains":9,"packetValue":{numbers},"packetSkipped":1}}"#
@@ -95,7 +95,7 @@ mod tests {
         for text in others {
             assert_eq!(read(text.clone()).unwrap(), packet, "{text:.200}");
         }
-        // What is broken is an error here or where the value is decoded.
+        // Broken bytes are an error here or when the value is decoded.
         for value in [&numbers[1..], &numbers[..numbers.len() - 1], "", "]"] {
             let filled = format!("{value}{:2000}", "");
             match read(whole(&filled)) {

@@ -110,8 +110,7 @@ impl<M: MapKernel> Pass<M> {
         }
     }
 
-    /// The same without a look at each item, where the function allows that and nothing has been begun. Returns whether it
-    /// does.
+    /// Maps all values in bulk, if the function allows that; returns whether it does. Nothing may have been begun.
     fn map_at_once(&self, turn: &mut Turn<'_, M::Input, M::Output>) -> bool {
         loop {
             let count = match turn.ends.next() {

@@ -9,7 +9,7 @@ use super::Capabilities;
 use super::subject::{Subject, bodies};
 use crate::queue::{BuriedMessage, Depth, Queues};
 
-/// Sends so many messages, receives and buries them.
+/// Sends `count` messages, receives and buries them.
 async fn bury(subject: &Subject, count: usize) -> Vec<Bytes> {
     subject.send(&bodies(count)).await;
     for delivery in subject.receive(count, "sent").await {
@@ -95,8 +95,8 @@ pub(super) async fn a_redriven_message_begins_anew(queues: Arc<dyn Queues>, capa
     subject.assert_depth(Depth::default()).await;
 }
 
-/// A message that somebody else has redriven or discarded is passed over where the service can
-/// tell. Where it cannot, the message is delivered once more, as at-least-once allows.
+/// A message that was already redriven or discarded is skipped if the service can detect that. If it
+/// cannot, the message is delivered once more, as at-least-once allows.
 pub(super) async fn redriving_what_is_gone_is_no_error(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,

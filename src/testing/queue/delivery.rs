@@ -15,7 +15,7 @@ use crate::queue::{Delivery, Depth, Queues};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What one handle sends, another handle on the same name receives.
+/// A message sent by one handle is received by another handle of the same name.
 pub(super) async fn two_handles_are_one_queue(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let other = queues.open(&subject.name, &subject.options).await;
@@ -50,7 +50,7 @@ pub(super) async fn a_message_arrives_as_it_was_sent(queues: Arc<dyn Queues>, ca
     assert_eq!(delivery.receive_count, 1);
 }
 
-/// Every byte arrives, and so does a body without any. Where bodies are text, control characters do.
+/// Every byte arrives, and so does an empty body. If bodies are text, control characters arrive.
 pub(super) async fn a_body_may_be_any_bytes(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let sent: Vec<Bytes> = if capabilities.binary_bodies {
@@ -63,7 +63,7 @@ pub(super) async fn a_body_may_be_any_bytes(queues: Arc<dyn Queues>, capabilitie
 }
 
 /// A body of [`max_body`](crate::queue::Queue::max_body) bytes is taken, one of a byte more is
-/// refused with [`Error::TooLarge`]. Where there is no limit, a megabyte arrives.
+/// refused with [`Error::TooLarge`]. Without a limit, a megabyte arrives.
 pub(super) async fn the_largest_body_arrives_and_a_larger_one_is_refused(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
@@ -222,7 +222,7 @@ pub(super) async fn empty_batches_are_fine(queues: Arc<dyn Queues>, capabilities
         .await;
 }
 
-/// A message is ready, in flight, delayed or dead. Where the service estimates, the call works.
+/// A message is ready, in flight, delayed or dead. If the service only estimates, the call merely succeeds.
 pub(super) async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     subject.assert_depth(Depth::default()).await;

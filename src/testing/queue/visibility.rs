@@ -174,7 +174,7 @@ pub(super) async fn a_released_message_is_visible_after_its_delay(
     assert_eq!(again.receive_count, 2);
 }
 
-/// Releasing does not bring back what was acknowledged, nor free what somebody else holds.
+/// Releasing does not bring back what was acknowledged, nor free a message that another receiver holds.
 pub(super) async fn releasing_with_a_stale_receipt_changes_nothing(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,

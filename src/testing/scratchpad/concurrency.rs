@@ -25,7 +25,7 @@ async fn arrive_at_once(subject: &Subject, index: u64, slots: u32) -> Vec<GroupS
         .collect()
 }
 
-/// Whoever makes a group full has to know, or nobody would reduce it.
+/// The arrival that fills a group has to learn of it, or the group would never be reduced.
 pub(super) async fn of_the_arrivals_that_fill_a_group_one_sees_it_full(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for index in 0..ROUNDS {

@@ -127,7 +127,7 @@ pub(super) async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratc
     assert_eq!(failures[0].item, Some(40));
 }
 
-/// The run tells the first failure, as long as it stands.
+/// The run reports the first failure until it is cleared.
 pub(super) async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let dead = [(9, Uuid::new_v4()), (3, Uuid::new_v4()), (5, Uuid::new_v4())];

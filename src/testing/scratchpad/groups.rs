@@ -170,7 +170,7 @@ pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
     }
 }
 
-/// Telling a group its size returns the state after it, and whoever arrives later sees it.
+/// Recording a group's size returns the state after it, and later arrivals see the size.
 pub(super) async fn a_group_is_told_its_size(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     subject.arrive(vec![subject.arrival(0, 0, "a")]).await;

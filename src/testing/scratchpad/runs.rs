@@ -114,7 +114,7 @@ pub(super) async fn a_submitted_run_says_so(scratchpad: Arc<dyn Scratchpad>) {
     }
 }
 
-/// The first writer's result stays, whoever comes later.
+/// The first writer's result stays; later ones are ignored.
 pub(super) async fn the_first_result_stands(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     assert!(subject.complete("first").await, "the first writes it");

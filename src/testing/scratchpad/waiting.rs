@@ -70,7 +70,7 @@ pub(super) async fn waiting_ends_with_the_run(scratchpad: Arc<dyn Scratchpad>) {
     }
 }
 
-/// There is nothing to wait for; nor for a run that nobody knows.
+/// There is nothing to wait for, and neither is there for an unknown run.
 pub(super) async fn waiting_for_a_run_that_has_ended_returns_at_once(scratchpad: Arc<dyn Scratchpad>) {
     for way in 0..3 {
         let subject = Subject::new(Arc::clone(&scratchpad)).await;
