@@ -416,12 +416,12 @@ impl Protocol {
         };
         let PacketId { level, index } = packet.packet_id;
         let (level, index, slot) = tree::parent(level, index, fan_in);
-        let group = GroupId {
-            array_id: packet.array_id.clone(),
-            stage: Arc::clone(&definition.name),
+        let group = GroupId::new(
+            packet.array_id.clone(),
+            Arc::clone(&definition.name),
             level,
             index,
-        };
+        );
         let slot = Slot {
             stage,
             fan_in,

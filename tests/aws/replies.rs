@@ -985,16 +985,15 @@ mod sqs {
 
 mod dynamodb {
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use bytes::Bytes;
     use catchment::backends::dynamodb::DynamoDbScratchpad;
     use catchment::scratchpad::{
-        Arrival, Attempt, Begun, FailureReport, GroupId, GroupState, Members, PacketPlan,
-        RunRecord, Scratchpad, Verdict,
+        Arrival, Attempt, Begun, DeadLetterId, FailureReport, Failures, GroupId, GroupState,
+        Groups, Members, PacketPlan, RunRecord, Runs, Verdict,
     };
     use catchment::{ArrayId, Error};
-    use uuid::Uuid;
 
     use super::*;
 
@@ -1019,20 +1018,11 @@ mod dynamodb {
     }
 
     fn group(index: u64) -> GroupId {
-        GroupId {
-            array_id: "run".into(),
-            stage: "sum".into(),
-            level: 1,
-            index,
-        }
+        GroupId::new("run", "sum", 1, index)
     }
 
     fn arrival(index: u64, slot: u32, value: &str) -> Arrival {
-        Arrival {
-            group: group(index),
-            slot,
-            value: Bytes::from(value.to_owned()),
-        }
+        Arrival::new(group(index), slot, value.to_owned())
     }
 
     /// The key of a group's own item.
@@ -1047,10 +1037,7 @@ mod dynamodb {
     }
 
     fn state(arrived: u32) -> GroupState {
-        GroupState {
-            arrived,
-            ..GroupState::default()
-        }
+        GroupState::new(arrived)
     }
 
     const TABLES: &str = "com.amazonaws.dynamodb.v20120810";
@@ -1185,10 +1172,8 @@ mod dynamodb {
         old["retired"] = json!({"BOOL": true});
         fake.replies(UPDATE, [failed_condition(json!({"Item": old}))]);
         let states = pad.arrive(vec![arrival(0, 1, "late")]).await.unwrap();
-        let retired = GroupState {
-            retired: true,
-            ..state(2)
-        };
+        let mut retired = state(2);
+        retired.retired = true;
         assert_eq!(states, [retired]);
         let requests = fake.take();
         assert_eq!(operations(&requests), [UPDATE]);
@@ -1203,15 +1188,11 @@ mod dynamodb {
         let mut old = attributes(&[0, 1]);
         old["expected"] = json!({"N": "2"});
         old["root"] = json!({"BOOL": true});
-        let full = GroupState {
-            expected: Some(2),
-            root: true,
-            ..state(2)
-        };
-        let retired = GroupState {
-            retired: true,
-            ..full
-        };
+        let mut full = state(2);
+        full.expected = Some(2);
+        full.root = true;
+        let mut retired = full;
+        retired.retired = true;
         // A write that changed the time of expiry only, and a refusal without the item.
         let written = Reply::ok(json!({"Attributes": {"expiresAt": {"N": "1"}}}));
         let late = failed_condition(json!({}));
@@ -1286,11 +1267,8 @@ mod dynamodb {
                 (UPDATE, pad.cancel(&run).await.err()),
                 (GET, pad.status(&run).await.err()),
                 (GET, pad.is_over(&run).await.err()),
-                (QUERY, pad.failures(&run, 10).await.err()),
-                (
-                    UPDATE,
-                    pad.record_failure(&report(1, Verdict::Skip)).await.err(),
-                ),
+                (QUERY, pad.list(&run, 10).await.err()),
+                (UPDATE, pad.record(&report(1, Verdict::Skip)).await.err()),
             ];
             let mut made = Vec::new();
             for (operation, error) in outcomes {
@@ -1388,24 +1366,20 @@ mod dynamodb {
         assert_eq!(counts, [100, 100, 90]);
     }
 
+    fn time() -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(1_700_000_000_000)
+    }
+
     fn attempt(number: u32, item: u64, error: impl Into<String>) -> Attempt {
-        Attempt {
-            number,
-            at: 1_700_000_000_000,
-            item: Some(item),
-            error: error.into(),
-        }
+        let mut attempt = Attempt::new(number, time(), error);
+        attempt.item = Some(item);
+        attempt
     }
 
     /// So many items of packet 3 have failed.
     fn report(items: u64, verdict: Verdict) -> FailureReport {
-        FailureReport {
-            array_id: "run".into(),
-            stage: "parse".into(),
-            message: "packet 3".to_owned(),
-            attempts: (0..items).map(|item| attempt(5, item, "bad")).collect(),
-            verdict,
-        }
+        let attempts = (0..items).map(|item| attempt(5, item, "bad")).collect();
+        FailureReport::new("run", "parse", "packet 3", attempts, verdict)
     }
 
     #[tokio::test(start_paused = true)]
@@ -1428,10 +1402,7 @@ mod dynamodb {
         fake.next(WRITE_MANY, move |it| left(it, 20));
         fake.next(WRITE_MANY, move |it| left(it, 0));
         fake.replies(QUERY, [Reply::ok(json!({"Count": 60, "ScannedCount": 60}))]);
-        let log = pad
-            .record_failure(&report(60, Verdict::Skip))
-            .await
-            .unwrap();
+        let log = pad.record(&report(60, Verdict::Skip)).await.unwrap();
         assert_eq!(log.skipped, 60);
         let requests = fake.take();
         assert_eq!(
@@ -1484,7 +1455,7 @@ mod dynamodb {
         fake.replies(GET, [Reply::ok(json!({"Item": {"attempts": {"L": old}}}))]);
         let mut report = report(0, Verdict::Retry);
         report.attempts = vec![attempt(98, 0, "y".repeat(4_000))];
-        let log = pad.record_failure(&report).await.unwrap();
+        let log = pad.record(&report).await.unwrap();
         assert_eq!(log.attempts.last(), report.attempts.last());
         let numbers: Vec<u32> = log.attempts.iter().map(|it| it.number).collect();
         let first = numbers[0];
@@ -1544,13 +1515,13 @@ mod dynamodb {
         });
         for number in 1..=5 {
             let verdict = match number {
-                5 => Verdict::Dead(Uuid::nil()),
+                5 => Verdict::Dead(DeadLetterId::random()),
                 _ => Verdict::Retry,
             };
             let mut report = report(0, verdict);
             let items = (0..100).map(|item| attempt(number, item, error));
             report.attempts = items.collect();
-            let log = pad.record_failure(&report).await.unwrap();
+            let log = pad.record(&report).await.unwrap();
             assert_eq!(log.attempts.last(), report.attempts.last());
         }
     }
@@ -1581,16 +1552,11 @@ mod dynamodb {
     }
 
     fn record() -> RunRecord {
-        RunRecord {
-            array_id: "run".into(),
-            created_at: 1_700_000_000_000,
-            first_stage: "parse".to_owned(),
-            reduce_stage: "sum".to_owned(),
-            fan_in: 32,
-            plan: PacketPlan::Fixed(10),
-            array_length: Some(100),
-            packets: Some(10),
-        }
+        let plan = PacketPlan::Fixed(10);
+        let mut record = RunRecord::new("run", time(), "parse", "sum", 32, plan);
+        record.array_length = Some(100);
+        record.packets = Some(10);
+        record
     }
 
     /// A run's item, with further attributes.
@@ -1610,9 +1576,9 @@ mod dynamodb {
         pad.arrived(&[group(0)]).await.unwrap();
         pad.status(&run).await.unwrap();
         pad.wait(&run, Duration::ZERO).await.unwrap();
-        pad.failures(&run, 10).await.unwrap();
+        pad.list(&run, 10).await.unwrap();
         let stage = "parse";
-        let cleared = pad.clear_failure(&run, stage, "packet 3", Uuid::nil());
+        let cleared = pad.clear(&run, stage, "packet 3", DeadLetterId::random());
         cleared.await.unwrap();
         let requests = fake.take();
         let mut reads = 0;
@@ -1625,7 +1591,7 @@ mod dynamodb {
             assert_eq!(read["ConsistentRead"], true, "{request:?}");
             reads += 1;
         }
-        // members, arrived, twice the run with two queries each, failures, clear_failure
+        // members, arrived, twice the run with two queries each, list, clear
         assert_eq!(reads, 1 + 1 + 3 + 3 + 2 + 1);
     }
 
@@ -1665,13 +1631,7 @@ mod dynamodb {
             (2, Bytes::from("two")),
             (10, Bytes::from("ten")),
         ];
-        assert_eq!(
-            members,
-            Members::Present {
-                state: state(3),
-                values
-            }
-        );
+        assert_eq!(members, Members::present(state(3), values));
         let requests = fake.take();
         assert_eq!(operations(&requests), [QUERY; 4]);
         let starts = requests.iter().map(|it| {
@@ -1837,7 +1797,7 @@ mod dynamodb {
             fake.replies(PUT, [reply]);
             fake.replies(GET, [Reply::ok(json!({"Item": there}))]);
             let mut other = record();
-            other.created_at += 1;
+            other.created_at += Duration::from_millis(1);
             let Begun::Existing(run) = pad.begin(&other).await.unwrap() else {
                 panic!("it was there");
             };
