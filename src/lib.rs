@@ -160,7 +160,7 @@ pub mod testing;
 pub use crate::core::backoff::Backoff;
 pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
-pub use crate::core::id::{ArrayId, PacketId};
+pub use crate::core::id::ArrayId;
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::DeadLetter;
@@ -168,7 +168,6 @@ pub use deployment::run::{Outcome, Run, RunState, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
-pub use packet::Packet;
 pub use packet::codec::Codec;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};

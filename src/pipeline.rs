@@ -11,8 +11,9 @@ use crate::compute::map::MapHolder;
 use crate::compute::sink::{Discard, Encode, Fold, Only, Sink};
 use crate::compute::step::MapTail;
 use crate::core::error::{BoxError, Error, Result};
-use crate::packet::Parcel;
+use crate::packet::Packet;
 use crate::packet::codec::{self, Codec};
+use crate::stage::kernel::{CombineKernel, MapKernel, User};
 use crate::stage::{Combine, Context, Data, Execution, Map, Stage};
 use closures::{
     Async, Collect, Count, FilterFn, FilterMapFn, FlatMapFn, FoldFn, Identity, MapFn, Tally,
@@ -20,15 +21,15 @@ use closures::{
 };
 use definition::{Definition, DraftStage, StageKind};
 
-/// The state of a [`Pipeline`] that carries items: nothing has been reduced yet.
+/// The state of a [`Pipeline`] that carries items, before a reduction.
 #[derive(Debug)]
 pub enum Many {}
 
-/// The state of a [`Pipeline`] behind a reduction: it carries one value.
+/// The state of a [`Pipeline`] that carries one value, after a reduction.
 #[derive(Debug)]
 pub enum One {}
 
-/// A state in which there are items to leave out or to reduce: [`Many`]. Not to be implemented elsewhere.
+/// A state in which there are items to filter or to reduce: [`Many`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a reduction has left one value here: there is nothing to filter or to reduce",
     label = "this needs items",
@@ -37,12 +38,11 @@ pub enum One {}
 pub trait Unreduced: private::Sealed {}
 impl Unreduced for Many {}
 
-/// A map/reduce pipeline: what happens to items of type `I` until values of type `O` are left. `S` is
+/// A map/reduce pipeline that turns items of type `I` into values of type `O`. `S` is
 /// [`Many`] before a reduction and [`One`] after it.
 ///
-/// Each call adds a stage with a queue of its own. Closures may run on any worker, more than once
-/// for the same item, and side by side: they are `Fn + Send + Sync + 'static`, and what they share they
-/// share as threads do.
+/// Each call adds a stage with a queue of its own. Closures may run on any worker, concurrently, and more than once
+/// for the same item: they are `Fn + Send + Sync + 'static`, and share state as threads do.
 ///
 /// ```
 /// use catchment::{Pipeline, Stage};
@@ -63,7 +63,7 @@ pub struct Pipeline<I, O = I, S = Many> {
     types: PhantomData<fn(I) -> S>,
 }
 
-/// The stage added last: what becomes of its outputs is not known yet.
+/// The stage added last, whose outputs have no destination yet.
 enum Last<O> {
     None(fn() -> Arc<dyn MapTail<O>>),
     Map(Arc<dyn MapTail<O>>, Stage),
@@ -103,7 +103,7 @@ impl<I, O, S> std::fmt::Debug for Pipeline<I, O, S> {
 }
 
 impl<I: Data> Pipeline<I> {
-    /// A pipeline without stages. What it takes follows from the first stage's function.
+    /// A pipeline without stages. The type of its items follows from the first stage's function.
     pub fn new() -> Self {
         Self {
             stages: Vec::new(),
@@ -123,7 +123,7 @@ impl<I: Data> Default for Pipeline<I> {
 
 impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// Adds a pure, CPU-bound function. It runs on threads for blocking work, one item of a packet
-    /// after the other, so that heartbeats never starve. Behind a reduction it finishes the one value.
+    /// at a time, so that heartbeats never starve. After a reduction it finishes the one value.
     ///
     /// A panic fails the attempt; see [`try_map`](Self::try_map) for functions that may fail.
     pub fn map<U, F>(self, function: F) -> Pipeline<I, U, S>
@@ -131,34 +131,34 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         U: Data,
         F: Fn(O) -> U + Send + Sync + 'static,
     {
-        self.stage(MapFn::new(function))
+        self.map_by(MapFn::new(function))
     }
 
-    /// As [`map`](Self::map), for a function that may fail. An error fails the attempt, and the packet
-    /// is tried again; one marked by [`permanent`](crate::permanent) is not.
+    /// Like [`map`](Self::map), for a function that may fail. An error fails the attempt, and the packet
+    /// is tried again unless the error is marked by [`permanent`](crate::permanent).
     ///
-    /// Any error converts that `?` would convert to a `Box<dyn Error>`: error types, `String`, `&str`.
+    /// Accepts any error that `?` converts into `Box<dyn Error>`: error types, `String`, `&str`.
     pub fn try_map<U, E, F>(self, function: F) -> Pipeline<I, U, S>
     where
         U: Data,
         E: Into<BoxError> + 'static,
         F: Fn(O) -> Result<U, E> + Send + Sync + 'static,
     {
-        self.stage(TryMapFn::new(move |item: O, _: &Context| function(item)))
+        self.map_by(TryMapFn::new(move |item: O, _: &Context| function(item)))
     }
 
-    /// As [`try_map`](Self::try_map), for a function that needs to know where it is.
+    /// Like [`try_map`](Self::try_map), for a function that needs its [`Context`].
     pub fn try_map_with<U, E, F>(self, function: F) -> Pipeline<I, U, S>
     where
         U: Data,
         E: Into<BoxError> + 'static,
         F: Fn(O, &Context) -> Result<U, E> + Send + Sync + 'static,
     {
-        self.stage(TryMapFn::new(function))
+        self.map_by(TryMapFn::new(function))
     }
 
-    /// Adds an asynchronous, I/O-bound function. The items of one packet run side by side, up to the
-    /// stage's [`concurrency`](Stage::concurrency). It may fail as [`try_map`](Self::try_map) may.
+    /// Adds an asynchronous, I/O-bound function. The items of one packet run concurrently, up to the
+    /// stage's [`concurrency`](Stage::concurrency). It may fail like that of [`try_map`](Self::try_map).
     ///
     /// ```
     /// use catchment::Pipeline;
@@ -173,10 +173,10 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         Fut: Future<Output = Result<U, E>> + Send + 'static,
         F: Fn(O) -> Fut + Send + Sync + 'static,
     {
-        self.stage(Async::new(move |item: O, _: Context| function(item)))
+        self.map_by(Async::new(move |item: O, _: Context| function(item)))
     }
 
-    /// As [`then`](Self::then), for a function that needs to know where it is: the array's id and the
+    /// Like [`then`](Self::then), for a function that needs its [`Context`]: the array's id and the
     /// item's index are an idempotency key for side effects.
     pub fn then_with<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S>
     where
@@ -185,19 +185,18 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         Fut: Future<Output = Result<U, E>> + Send + 'static,
         F: Fn(O, Context) -> Fut + Send + Sync + 'static,
     {
-        self.stage(Async::new(function))
+        self.map_by(Async::new(function))
     }
 
-    /// Makes any number of values of each item, as [`Iterator::flat_map`]. They stay in their packet,
-    /// behind each other. Behind a reduction, what it makes of the one value are items again, in one packet,
-    /// and can be reduced once more.
+    /// Yields any number of values per item, like [`Iterator::flat_map`]. They stay in the item's packet, in order.
+    /// After a reduction, the values become items again (one packet) and can be reduced again.
     pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
     where
         V: IntoIterator + 'static,
         V::Item: Data,
         F: Fn(O) -> V + Send + Sync + 'static,
     {
-        let pipeline: Pipeline<I, V::Item, S> = self.stage(FlatMapFn::new(function));
+        let pipeline: Pipeline<I, V::Item, S> = self.map_by(FlatMapFn::new(function));
         Pipeline {
             stages: pipeline.stages,
             last: pipeline.last,
@@ -207,16 +206,23 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         }
     }
 
-    /// Adds a stage with state of its own.
-    pub fn stage<M>(mut self, map: M) -> Pipeline<I, M::Output, S>
+    /// Adds a map stage with state of its own.
+    pub fn stage<M>(self, map: M) -> Pipeline<I, M::Output, S>
     where
         M: Map<Input = O>,
+    {
+        self.map_by(User(map))
+    }
+
+    fn map_by<K>(mut self, map: K) -> Pipeline<I, K::Output, S>
+    where
+        K: MapKernel<Input = O>,
     {
         self.close(|| Arc::new(Encode));
         self.followed_by(Last::Map(Arc::new(MapHolder(Arc::new(map))), Stage::new()))
     }
 
-    /// Sets options of the stage just added. Called again, it adds to them.
+    /// Sets options of the stage just added. Repeated calls accumulate; a later value replaces an earlier one.
     pub fn with(mut self, options: Stage) -> Self {
         match &mut self.last {
             Last::None(_) => {
@@ -230,13 +236,13 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self
     }
 
-    /// How values are written in messages and partial results ([JSON](Codec::Json) unless told otherwise).
+    /// Sets how values are written in messages and partial results ([JSON](Codec::Json) by default).
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Writes down the last stage, now that it is known what becomes of its outputs.
+    /// Records the last stage, now that the destination of its outputs is known.
     fn close(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
         match &self.last {
             Last::None(_) => {}
@@ -261,31 +267,31 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
 }
 
 impl<I: Data, O: Data, S> Pipeline<I, O, S> {
-    /// Keeps the items for which this is true, as [`Iterator::filter`]. An item that is left out still
-    /// counts as one that went through.
+    /// Keeps the items for which `keep` returns true, like [`Iterator::filter`]. An item that is left out still
+    /// counts as processed.
     pub fn filter<F>(self, keep: F) -> Pipeline<I, O, S>
     where
         S: Unreduced,
         F: Fn(&O) -> bool + Send + Sync + 'static,
     {
-        self.stage(FilterFn::new(keep))
+        self.map_by(FilterFn::new(keep))
     }
 
-    /// Maps and filters in one, as [`Iterator::filter_map`].
+    /// Maps and filters in one stage, like [`Iterator::filter_map`].
     pub fn filter_map<U, F>(self, function: F) -> Pipeline<I, U, S>
     where
         S: Unreduced,
         U: Data,
         F: Fn(O) -> Option<U> + Send + Sync + 'static,
     {
-        self.stage(FilterMapFn::new(function))
+        self.map_by(FilterMapFn::new(function))
     }
 
-    /// Combines everything to one value, as rayon's `reduce`.
+    /// Combines all items into one value, like rayon's `reduce`.
     ///
     /// `operator` should be associative; it need not be commutative, since values combine in item
-    /// order. `identity` gives the result of empty input, and should be neutral: it may stand
-    /// before the first item of any packet.
+    /// order. `identity` gives the result of empty input, and should be neutral: it may be combined
+    /// with the first item of any packet.
     ///
     /// The tree's shape follows from the input's length, the packet size and the fan-in
     /// alone: the same input gives the same bits, floating point too, however many workers ran.
@@ -295,10 +301,10 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         ID: Fn() -> O + Send + Sync + 'static,
         OP: Fn(O, O) -> O + Send + Sync + 'static,
     {
-        self.combine(TryReduceFn::new(identity, move |a, b| Ok(operator(a, b))))
+        self.reduce_by(TryReduceFn::new(identity, move |a, b| Ok(operator(a, b))))
     }
 
-    /// As [`reduce`](Self::reduce), for an operator that may fail.
+    /// Like [`reduce`](Self::reduce), for an operator that may fail.
     pub fn try_reduce<E, ID, OP>(self, identity: ID, operator: OP) -> Pipeline<I, O, One>
     where
         S: Unreduced,
@@ -306,12 +312,12 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         ID: Fn() -> O + Send + Sync + 'static,
         OP: Fn(O, O) -> Result<O, E> + Send + Sync + 'static,
     {
-        self.combine(TryReduceFn::new(identity, move |a, b| {
+        self.reduce_by(TryReduceFn::new(identity, move |a, b| {
             operator(a, b).map_err(Into::into)
         }))
     }
 
-    /// Reduces to another type: `step` takes items into an accumulator, one packet at a time, and `merge`
+    /// Reduces to another type: `step` adds the items of one packet to an accumulator, and `merge`
     /// combines accumulators. `merge` should be associative, and `step(a, x)` should equal
     /// `merge(a, step(identity(), x))`.
     ///
@@ -339,30 +345,37 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         STEP: Fn(A, O) -> A + Send + Sync + 'static,
         MERGE: Fn(A, A) -> A + Send + Sync + 'static,
     {
-        self.combine(FoldFn::new(identity, step, merge))
+        self.reduce_by(FoldFn::new(identity, step, merge))
     }
 
-    /// Every output, in input order. The list has to fit one message of the backend's, and memory.
+    /// Collects all items into a list, in input order. The list has to fit in memory and in one message of the backend.
     pub fn collect(self) -> Pipeline<I, Vec<O>, One>
     where
         S: Unreduced,
     {
-        self.combine(Collect::new())
+        self.reduce_by(Collect::new())
     }
 
-    /// How many outputs there are.
+    /// Counts the items.
     pub fn count(self) -> Pipeline<I, u64, One>
     where
         S: Unreduced,
     {
-        self.combine(Count::new())
+        self.reduce_by(Count::new())
     }
 
-    /// Adds a reduction with state of its own, which gets a whole group at once.
-    pub fn combine<C>(mut self, combine: C) -> Pipeline<I, C::Output, One>
+    /// Adds a reduction with state of its own, which combines a whole group at once.
+    pub fn combine<C>(self, combine: C) -> Pipeline<I, C::Output, One>
     where
         S: Unreduced,
         C: Combine<Input = O>,
+    {
+        self.reduce_by(User(combine))
+    }
+
+    fn reduce_by<K>(mut self, combine: K) -> Pipeline<I, K::Output, One>
+    where
+        K: CombineKernel<Input = O>,
     {
         let step = Arc::new(Fold(Arc::new(combine)));
         self.close_with_identity(|| step.clone());
@@ -374,7 +387,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         }))
     }
 
-    /// As `close`; a pipeline without any stage gets one that passes items on.
+    /// Like `close`; a pipeline without any stage gets one that passes items on unchanged.
     fn close_with_identity(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
         if let Last::None(identity) = &self.last {
             self.last = Last::Map(identity(), Stage::new());
@@ -384,10 +397,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
 }
 
 /// Reads a run's answer from the packet that is its result.
-pub(crate) type Extract<R> = fn(&Parcel) -> Result<R>;
+pub(crate) type Extract<R> = fn(&Packet) -> Result<R>;
 
-/// What a pipeline answers with, by its state: a [`One`] with its value, a [`Many`] with how many
-/// items went through. Not to be implemented elsewhere.
+/// The result type of a pipeline: the value for [`One`], the number of items processed for [`Many`]. Sealed.
 pub trait Answer<O>: private::Sealed {
     /// The answer's type.
     type Value: Send + 'static;
@@ -404,7 +416,7 @@ mod private {
     impl Sealed for super::Many {}
     impl Sealed for super::One {}
 
-    /// A pipeline with its types erased, and how to read its result.
+    /// A pipeline with its types erased, and the function that reads its result.
     pub struct Closed<R> {
         pub(crate) stages: Vec<DraftStage>,
         pub(crate) extract: Extract<R>,
@@ -424,7 +436,7 @@ impl<O: Data> Answer<O> for Many {
         });
         private::Closed {
             stages: pipeline.stages,
-            extract: |packet: &Parcel| Ok(packet.contains),
+            extract: |packet: &Packet| Ok(packet.contains),
         }
     }
 }
@@ -436,13 +448,13 @@ impl<O: Data> Answer<O> for One {
         pipeline.close(|| Arc::new(Only));
         private::Closed {
             stages: pipeline.stages,
-            extract: |packet: &Parcel| codec::decode(&packet.value, "the result"),
+            extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
         }
     }
 }
 
 impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
-    /// The pipeline under a name, checked, and how to read its answer.
+    /// Checks the pipeline under `name`, and returns how to read its answer.
     pub(crate) fn define(&self, name: &str) -> Result<(Definition, Extract<S::Value>)> {
         if let Some(problem) = &self.problem {
             return Err(Error::InvalidPipeline {

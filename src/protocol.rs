@@ -23,7 +23,7 @@ use crate::compute::pool::Ended;
 use crate::compute::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output};
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
-use crate::packet::{MapWork, Message, Parcel};
+use crate::packet::{MapWork, Message, Packet};
 use crate::pipeline::definition::{StageDefinition, StageKind};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
@@ -90,7 +90,7 @@ struct Reduction {
     group: GroupId,
     root: bool,
     /// What comes of it, but for the value.
-    whole: Parcel,
+    whole: Packet,
 }
 
 /// What is to be computed for a message.

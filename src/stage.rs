@@ -1,5 +1,6 @@
-//! What a stage is: its options, and the two traits that every function of an application becomes.
+//! What a stage is: its options, and the two traits that users implement for stages with state of their own.
 
+pub(crate) mod kernel;
 mod options;
 
 use std::future::Future;
@@ -14,8 +15,8 @@ use crate::core::id::ArrayId;
 pub use options::{OnFailure, Stage};
 pub(crate) use options::{Place, RateLimit, StageOptions};
 
-/// What a pipeline can carry from stage to stage: anything serde can write and read back, that may
-/// move between threads. Implemented for every such type.
+/// A value that a pipeline can carry from stage to stage: any type that serde can write and read back, owns its data and
+/// may move between threads. Implemented for every such type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between stages",
     label = "this value would have to be written to a queue and read back",
@@ -27,15 +28,15 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
 /// Where the engine runs a stage's function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// On the runtime's asynchronous threads, the items of one packet side by side. For I/O.
+    /// On the runtime's asynchronous threads, the items of one packet concurrently. For I/O.
     Async,
-    /// On threads for blocking work, one item after the other, so that heartbeats never starve. The
+    /// On threads for blocking work, one item at a time, so that heartbeats never starve. The
     /// future should be ready at once. For CPU-bound work.
     Blocking,
 }
 
-/// Where a function is: what it works on, for which run, for the how-manieth time. Together with
-/// the item the array id makes an idempotency key for side effects.
+/// The current invocation of a stage's function: its run, stage, item and attempt number. The array
+/// id and the item together are an idempotency key for side effects.
 #[derive(Clone, Debug)]
 pub struct Context {
     shared: Arc<Shared>,
@@ -78,19 +79,19 @@ impl Context {
         &self.shared.stage
     }
 
-    /// The index in the array of the item at hand, or of the item it came from, counted from 0. `None`
-    /// where partial results are combined, and behind a reduction.
+    /// The index in the array, from 0, of the current item or of the item it came from. `None` when partial results
+    /// are combined, and after a reduction.
     pub fn item(&self) -> Option<u64> {
         self.item
     }
 
-    /// Which delivery of the message this is: 1 the first time.
+    /// The attempt number: 1 for the message's first delivery.
     pub fn attempt(&self) -> u32 {
         self.shared.attempt
     }
 }
 
-/// Where a [`Map`] puts what it makes of an item.
+/// Collects the values that a [`Map`] makes of an item.
 #[derive(Debug)]
 pub struct Emitter<'a, T> {
     pub(crate) values: &'a mut Vec<T>,
@@ -109,11 +110,11 @@ impl<T> Extend<T> for Emitter<'_, T> {
     }
 }
 
-/// A stage that works on items: asynchronous, fallible, with state of its own. All of `map`, `then`,
-/// `filter` and their kin are sugar for it.
+/// A stage that works on items: asynchronous, fallible, with state of its own. For a function without state there are
+/// [`Pipeline::map`](crate::Pipeline::map), [`then`](crate::Pipeline::then) and the other methods that take a closure.
 ///
 /// It may run more than once for the same item, after a failure or on another worker; only one of
-/// the outcomes counts. Dropping its future part-way must leave nothing broken behind.
+/// the outcomes counts. Its future may be dropped at any await and must be safe to drop there.
 ///
 /// ```
 /// use catchment::{BoxError, Context, Emitter, Map, Pipeline};
@@ -142,12 +143,12 @@ impl<T> Extend<T> for Emitter<'_, T> {
 /// # Ok(()) }
 /// ```
 pub trait Map: Send + Sync + 'static {
-    /// What it takes.
+    /// The type of an item.
     type Input: Data;
-    /// What it makes, any number of them from each item.
+    /// The type of the values made of an item, of which there may be any number.
     type Output: Data;
 
-    /// Works on one item. What was emitted before an error does not count.
+    /// Works on one item. Values emitted before an error are discarded.
     fn map(
         &self,
         item: Self::Input,
@@ -155,16 +156,9 @@ pub trait Map: Send + Sync + 'static {
         output: &mut Emitter<'_, Self::Output>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Where it runs: [`Execution::Async`] unless said otherwise.
+    /// Where it runs: [`Execution::Async`] by default.
     fn execution(&self) -> Execution {
         Execution::Async
-    }
-
-    /// Does what `map` does, with all of these, where it makes one value of each, cannot fail, and looks at no context. Returns
-    /// false where that is not so; then it has taken none.
-    #[doc(hidden)]
-    fn map_all(&self, _items: Items<'_, Self::Input>, _outputs: &mut Vec<Self::Output>) -> bool {
-        false
     }
 }
 
@@ -172,7 +166,7 @@ pub trait Map: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Items<'a, T> {
     pub(crate) values: &'a mut std::vec::IntoIter<T>,
-    /// How many of them are the packet's.
+    /// How many of `values` belong to this packet.
     pub(crate) left: usize,
     pub(crate) progress: &'a Progress,
 }
@@ -202,11 +196,10 @@ impl<T> Iterator for Items<'_, T> {
     }
 }
 
-/// Loops over many items are the innermost ones there are. What they need is their own while they last, since noting how
-/// far they are would make them look up all else again for each item. Where the function panics, the items behind it are
-/// lost.
+/// These are the innermost loops. They move the iterator into a local, because the atomic store to `progress` would otherwise
+/// force a reload through the reference on every item. If the function panics, the remaining items are lost.
 impl<T> Items<'_, T> {
-    /// As `try_fold`.
+    /// Like `try_fold`, but consumes `self`.
     #[inline]
     pub(crate) fn fold_while<B, E>(
         self,
@@ -225,7 +218,7 @@ impl<T> Items<'_, T> {
         Ok(folded)
     }
 
-    /// Adds what the function makes of each.
+    /// Appends `function(item)` for every item.
     #[inline]
     pub(crate) fn map_into<O>(self, outputs: &mut Vec<O>, function: impl Fn(T) -> O) {
         let mut begun = self.progress.begun();
@@ -241,15 +234,15 @@ impl<T> Items<'_, T> {
 
 impl<T> ExactSizeIterator for Items<'_, T> {}
 
-/// How far a packet's work has come: so that a panic or a timeout can name its item.
+/// The progress of one packet's work, so that a panic or a timeout can name its item.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(std::sync::atomic::AtomicUsize);
 
 impl Progress {
-    /// Set while what is done is not for the item that was begun last.
+    /// Flag: the current work does not belong to the item begun last.
     const PAUSED: usize = 1 << (usize::BITS - 1);
 
-    /// So many items have been begun. Only one thread says so, so this needs no atomic addition.
+    /// Records that `begun` items have been begun. Only one thread writes, so no atomic addition is needed.
     #[inline]
     pub(crate) fn set(&self, begun: usize) {
         self.0.store(begun, std::sync::atomic::Ordering::Relaxed);
@@ -259,7 +252,7 @@ impl Progress {
         self.0.store(0, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// What follows is not for the item that was begun last, until the next is.
+    /// Until the next item begins, work does not belong to the item begun last.
     pub(crate) fn pause(&self) {
         self.set(self.begun() | Self::PAUSED);
     }
@@ -270,7 +263,7 @@ impl Progress {
         self.0.load(std::sync::atomic::Ordering::Relaxed) & !Self::PAUSED
     }
 
-    /// The place of the item that is worked on, among those that there are.
+    /// The position of the current item in its packet.
     pub(crate) fn at(&self) -> Option<usize> {
         let begun = self.0.load(std::sync::atomic::Ordering::Relaxed);
         match begun & Self::PAUSED {
@@ -280,15 +273,16 @@ impl Progress {
     }
 }
 
-/// A reduction: asynchronous, fallible, with state of its own. `reduce`, `fold`, `collect` and
-/// `count` are sugar for it.
+/// A reduction: asynchronous, fallible, with state of its own. For one without state there are
+/// [`Pipeline::reduce`](crate::Pipeline::reduce), [`fold`](crate::Pipeline::fold),
+/// [`collect`](crate::Pipeline::collect) and [`count`](crate::Pipeline::count).
 ///
 /// # Algebra
 /// [`combine`](Combine::combine) should be associative over neighbours: combining `[a, b]` and then
-/// the outcome with `c` gives what `[a, b, c]` gives at once. It need not be commutative: values
-/// always come in item order. With an associative function the result is the same whatever
-/// the number of workers; even without one (floating-point sums) it is, bit for bit, for
-/// the same input, packet size and fan-in, since the tree's shape follows from those alone.
+/// the outcome with `c` gives the same as combining `[a, b, c]` at once. It need not be commutative: values
+/// always arrive in item order. The result does not depend on the number of workers, even if `combine` is not
+/// associative (floating-point sums): it is the same bit for bit for the same input, packet size and fan-in, since the
+/// tree's shape follows from those alone.
 ///
 /// ```
 /// use catchment::{BoxError, Combine, Context, Items, Pipeline};
@@ -321,12 +315,12 @@ impl Progress {
 /// # Ok(()) }
 /// ```
 pub trait Combine: Send + Sync + 'static {
-    /// What it takes: the outputs of the stage before.
+    /// The output type of the stage before.
     type Input: Data;
-    /// The partial result, and the result.
+    /// The type of a partial result, and of the result.
     type Output: Data;
 
-    /// The result where nothing is left to combine: of empty input, or when all was filtered out.
+    /// The result if there is nothing to combine: for empty input, or if every item was filtered out.
     fn identity(&self) -> Self::Output;
 
     /// Makes a partial result of one packet's outputs, of which there may be none.
@@ -343,21 +337,8 @@ pub trait Combine: Send + Sync + 'static {
         context: &Context,
     ) -> impl Future<Output = Result<Self::Output, BoxError>> + Send;
 
-    /// Where it runs: [`Execution::Async`] unless said otherwise.
+    /// Where it runs: [`Execution::Async`] by default.
     fn execution(&self) -> Execution {
         Execution::Async
-    }
-
-    /// Whether `fold` is done with each item before it asks for the next, so that an error or a
-    /// panic belongs to the item it asked for last.
-    #[doc(hidden)]
-    fn folds_stepwise(&self) -> bool {
-        false
-    }
-
-    /// Whether it may look at its context.
-    #[doc(hidden)]
-    fn looks_at_context(&self) -> bool {
-        true
     }
 }

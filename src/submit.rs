@@ -1,6 +1,7 @@
-//! Submitting: an array is cut into packets, the packets go on the first stage's queue, and the tree is
-//! told its size.
+//! Submitting: an array is cut into packets, the packets are sent to the first stage's queue, and the size of the tree is
+//! recorded.
 
+mod packing;
 mod source;
 mod together;
 
@@ -15,50 +16,48 @@ use tokio::time::Instant;
 
 use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
-use crate::core::id::{ArrayId, PacketId};
+use crate::core::id::ArrayId;
 use crate::core::retry::retry;
 use crate::core::tree::Tree;
-use crate::packet::codec::{self, Codec, Form, Payload};
+use crate::packet::Message;
+use crate::packet::codec::Form;
 use crate::packet::local;
-use crate::packet::{MapWork, Message, Packet, Work};
 use crate::protocol::site::Site;
 use crate::queue::Queue;
 use crate::scratchpad::{
     Attempt, Begun, DeadLetterId, FailureReport, GroupId, PacketPlan, RunRecord, Verdict,
 };
-use crate::stage::{Data, Execution};
+use crate::stage::Execution;
 use together::Cuts;
 
-/// Messages and bytes that go to the queue in one call, where it does not say how many it takes.
+/// Messages and bytes per call, for a queue without a batch size of its own.
 const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
-/// Full requests that go to a service in one call, where it says how many messages a request takes.
+/// Full requests per call, for a queue whose service has a maximum of messages per request.
 const REQUESTS_AT_ONCE: usize = 8;
-/// Tries of a call whose error may pass; with the backoff between them about two minutes.
+/// Attempts at a call whose error is transient; with the backoff between them about two minutes.
 const ATTEMPTS: u32 = 12;
-/// How long packets wait for others while input takes its time; and where requests are billed.
+/// How long packets wait for others while input is slow; and the same if requests are billed.
 const LINGER: Duration = Duration::from_millis(2);
 const BILLED_LINGER: Duration = Duration::from_secs(1);
-/// How often a submitter looks whether the run was cancelled.
+/// How often a submitter checks whether the run was cancelled.
 const CANCEL_CHECK: Duration = Duration::from_secs(2);
 
-const ADVICE: &str = "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
-
-/// What stands in for a message where the submission itself failed.
+/// Recorded in place of a message's name if the submission itself failed.
 const SUBMISSION: &str = "submission";
 
-/// A run that has begun, and the items that it still has to be sent.
+/// A run that has begun, and the items that are still to be sent.
 pub(crate) struct Submission<S: Source> {
     shared: Arc<Site>,
     queue: Arc<dyn Queue>,
     record: RunRecord,
     first_stage: Arc<str>,
     source: S,
-    /// What was pulled and has not been sent.
+    /// Items pulled and not yet sent.
     items: Vec<S::Item>,
-    /// Nothing is to be sent: all was sent before, or the run is over.
+    /// Nothing is to be sent: everything was sent before, or the run is over.
     sent_before: bool,
-    /// A failure of an earlier submission stands.
+    /// An earlier submission of this run recorded a failure that has not been cleared.
     failed_before: bool,
     /// Whether this submission began the run.
     new: bool,
@@ -66,21 +65,21 @@ pub(crate) struct Submission<S: Source> {
     packets: u64,
     batch: Vec<Bytes>,
     batch_bytes: usize,
-    /// Inside the process: where items that stay as they are are cut into packets.
+    /// Inside the process: the cuts between packets of items that are not encoded.
     cuts: Cuts,
     queue_was_full: bool,
-    /// Whether items are of a type that stays as it is inside the process.
+    /// Whether the items' type need not be encoded inside the process.
     is_kept: bool,
     /// Whether nothing leaves the process.
     is_local: bool,
-    /// When the last packet was pulled, or was looked at.
+    /// The time as last read: when the last packet was pulled or checked.
     now: Instant,
     flushed: Instant,
     checked: Instant,
 }
 
 impl<S: Source> Submission<S> {
-    /// Writes the run's record, or finds the one that stands.
+    /// Writes the run's record, or finds the existing one.
     pub(crate) async fn begin(
         shared: &Arc<Site>,
         array_id: ArrayId,
@@ -96,8 +95,7 @@ impl<S: Source> Submission<S> {
         let reduction = definition.reductions().next().ok_or_else(missing)?;
         let queue = open(shared, 0).await?;
         let plan = PacketPlan::new(first.options.packet_size, length);
-        // Where messages have a limit, packets may have to be cut by their bytes, and only the end tells how
-        // many there are.
+        // If messages have a limit, packets may have to be cut by their bytes, and their number is known only at the end.
         let packets = match queue.max_body() {
             None => length.map(|length| plan.packets(length)),
             Some(_) => None,
@@ -184,7 +182,7 @@ impl<S: Source> Submission<S> {
         }
     }
 
-    /// Sends what is to be sent.
+    /// Sends whatever has not been sent.
     pub(crate) async fn send(mut self) -> Result<()> {
         if self.sent_before {
             return Ok(());
@@ -200,7 +198,7 @@ impl<S: Source> Submission<S> {
                 .await
             }
             Err(error) if self.new && !error.is_retryable() => {
-                // Nobody will send the rest: who waits for the result must hear of it.
+                // The rest will not be sent: a waiter for the result must learn of it.
                 let report = FailureReport::new(
                     &self.record.array_id,
                     self.record.first_stage.as_str(),
@@ -230,9 +228,9 @@ impl<S: Source> Submission<S> {
             self.next_packet()?;
             if self.is_full() || self.is_late() {
                 self.flush().await?;
-                // Input that is always ready must not keep who waits for the run from seeing it fail.
+                // Input that is always ready must not keep a waiter for the run from seeing it fail.
                 tokio::task::yield_now().await;
-                // What others did meanwhile is not the input's time.
+                // Time that other tasks took does not count as slow input.
                 self.flushed = Instant::now();
             }
         }
@@ -258,7 +256,7 @@ impl<S: Source> Submission<S> {
         patiently("submitted", || scratchpad.submitted(array_id)).await
     }
 
-    /// Pulls the next packet's items. What is ready to go does not wait for a slow stream. Returns false when the
+    /// Pulls the next packet's items. Packets that are ready do not wait for a slow stream. Returns `false` if the
     /// run was cancelled meanwhile.
     async fn fill(&mut self) -> Result<bool> {
         let mut size = u64::from(self.record.plan.size_at(self.offset));
@@ -269,7 +267,7 @@ impl<S: Source> Submission<S> {
         if let Some(left) = left
             && size >= left
         {
-            // One item more than there should be shows that there are too many, before the run can be done without it.
+            // Pulling one item too many shows that there are too many before the run can complete without it.
             size = left.saturating_add(1);
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -281,7 +279,7 @@ impl<S: Source> Submission<S> {
         if pending {
             self.flush().await?;
             loop {
-                // What was flushed is gone from the items.
+                // Flushed items are no longer in `items`.
                 let fill = self.source.fill(&mut self.items, size);
                 if tokio::time::timeout(CANCEL_CHECK, fill).await.is_ok() {
                     break;
@@ -293,7 +291,7 @@ impl<S: Source> Submission<S> {
             }
             self.flushed = Instant::now();
         }
-        // Inside the process there is nobody who could cancel the run.
+        // Inside the process the run cannot be cancelled.
         if !self.is_local {
             self.now = Instant::now();
             if self.is_cancelled().await? {
@@ -309,7 +307,7 @@ impl<S: Source> Submission<S> {
             return Err(self.refuse(problem));
         }
         if came < left && self.pulled() < size {
-            // The end came early. Sent, the last packet could complete the tree, and a worker find out first.
+            // The input ended early. If the last packet were sent, a worker could complete the tree with it.
             let came = self.offset + came;
             let problem = format!("the array was to have {length} items, and {came} came");
             return Err(self.refuse(problem));
@@ -317,12 +315,12 @@ impl<S: Source> Submission<S> {
         Ok(true)
     }
 
-    /// How many items have been pulled for the next packet.
+    /// Number of items pulled for the next packet.
     fn pulled(&self) -> usize {
         self.items.len() - self.cuts.end()
     }
 
-    /// Whether enough has come together for a call on the queue.
+    /// Whether enough packets are waiting for a call on the queue.
     fn is_full(&self) -> bool {
         match self.queue.batch() {
             Some(batch) => {
@@ -337,9 +335,9 @@ impl<S: Source> Submission<S> {
         }
     }
 
-    /// Whether input takes its time, and what came before should not wait for it.
+    /// Whether input is slow, so that the packets before it should not wait.
     fn is_late(&mut self) -> bool {
-        // Looking at the clock for each packet would be a good part of a small one's time.
+        // Reading the clock for every packet would be a noticeable share of a small packet's cost.
         if self.is_local {
             let packets = self.batch.len() + self.cuts.len();
             if !packets.is_power_of_two() && !packets.is_multiple_of(8) {
@@ -354,79 +352,12 @@ impl<S: Source> Submission<S> {
         self.now.duration_since(self.flushed) >= linger
     }
 
-    /// Makes a packet of the next items, and moves on behind it. It has as many as the plan says, or fewer where they
-    /// would not fit.
-    fn next_packet(&mut self) -> Result<()> {
-        if self.is_local && self.is_kept {
-            self.next_cut();
-            return Ok(());
-        }
-        let shared = Arc::clone(&self.shared);
-        let codec = match shared.carrier.form() {
-            Form::Wire(codec) => codec,
-            Form::Local => Codec::default(),
-        };
-        let limit = self.queue.max_body().unwrap_or(usize::MAX);
-        let limit = match codec {
-            Codec::Json => limit,
-            // A service that takes text makes four characters of three bytes.
-            #[cfg(feature = "postcard")]
-            Codec::Postcard => limit / 4 * 3 - (limit / 4 * 3).min(16),
-        };
-        let mut count = self.items.len();
-        loop {
-            let (items, _) = self.items.split_at(count);
-            let value = encode_items(items, codec, self.packets, self.offset)?;
-            let size = value.size();
-            let message = self.message(value, self.packets, self.offset, count);
-            let body = shared.carrier.write_message(message)?;
-            if body.len() <= limit {
-                self.items.drain(..count);
-                self.move_on(count);
-                // Inside the process, a body is only a ticket.
-                self.batch_bytes += size.max(body.len());
-                self.batch.push(body);
-                return Ok(());
-            }
-            if count == 1 {
-                return Err(Error::TooLarge {
-                    what: name_packet(self.packets, self.offset, count),
-                    size: body.len(),
-                    limit,
-                    advice: ADVICE,
-                });
-            }
-            count /= 2;
-        }
-    }
-
-    fn message(&self, value: Payload, packet: u64, offset: u64, count: usize) -> Message {
-        Message {
-            stage: Arc::clone(&self.first_stage),
-            fan_in: self.record.fan_in,
-            work: Work::Map(MapWork {
-                packet: Packet {
-                    array_id: self.record.array_id.clone(),
-                    packet_id: PacketId::leaf(packet),
-                    value,
-                    array_length: self.record.array_length,
-                    contains: count as u64,
-                    skipped: 0,
-                },
-                offset,
-                yields: None,
-                together: Vec::new(),
-                tried: 0,
-            }),
-        }
-    }
-
     fn move_on(&mut self, count: usize) {
         self.offset += count as u64;
         self.packets += 1;
     }
 
-    /// Puts what has come together on the queue, once the queue wants more.
+    /// Sends the waiting packets once the queue has room.
     async fn flush(&mut self) -> Result<()> {
         if !self.cuts.is_empty() {
             self.write_block()?;
@@ -450,7 +381,7 @@ impl<S: Source> Submission<S> {
         patiently("send", || queue.send(bodies.clone())).await
     }
 
-    /// Looks now and then whether somebody cancelled the run.
+    /// Checks, at most once per [`CANCEL_CHECK`], whether the run was cancelled.
     async fn is_cancelled(&mut self) -> Result<bool> {
         if self.now.duration_since(self.checked) < CANCEL_CHECK {
             return Ok(false);
@@ -463,8 +394,8 @@ impl<S: Source> Submission<S> {
     }
 }
 
-/// Tells the right-hand edges of the trees their size: of the first reduction's where the number of packets
-/// is known, and of each later one's, which has a single leaf.
+/// Records the sizes of the groups at the right-hand edge of each tree: the first reduction's if the number of packets
+/// is known, and every later one's, which has a single leaf.
 async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result<()> {
     for (place, stage) in shared.definition.reductions().enumerate() {
         let leaves = match (place, packets) {
@@ -502,36 +433,10 @@ async fn open(shared: &Site, stage: usize) -> Result<Arc<dyn Queue>> {
     patiently("open", || async { shared.queue(stage).await.cloned() }).await
 }
 
-/// A call that is tried again for a while.
+/// Retries a call up to [`ATTEMPTS`] times.
 async fn patiently<T, F>(what: &str, call: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     retry(what, Some(ATTEMPTS), call).await
-}
-
-fn name_packet(packet: u64, offset: u64, count: usize) -> String {
-    match count {
-        1 => format!("packet {packet} (item {offset})"),
-        count => format!(
-            "packet {packet} (items {offset} to {})",
-            offset + count as u64 - 1
-        ),
-    }
-}
-
-fn encode_items<T: Data>(items: &[T], codec: Codec, packet: u64, offset: u64) -> Result<Payload> {
-    codec::write(items, codec, "").map_err(|error| {
-        let bad = items
-            .iter()
-            .position(|item| codec::write(item, codec, "").is_err());
-        let what = match bad {
-            Some(position) => format!("packet {packet}, item {}", offset + position as u64),
-            None => name_packet(packet, offset, items.len()),
-        };
-        match error {
-            Error::Encode { source, .. } => Error::Encode { what, source },
-            other => other,
-        }
-    })
 }

@@ -1,11 +1,14 @@
-//! For those who write a backend or test an application: conformance suites and fault wrappers.
+//! Conformance suites and fault wrappers, for authors of backends and for tests of applications.
 //!
-//! A new queue or scratchpad is right when it passes [`queue::conformance`] or
-//! [`scratchpad::conformance`]; all that come with the crate do. The wrappers in [`faults`] make
-//! any backend duplicate, reorder, fail or crash, without a line in the code under test.
+//! A new queue or scratchpad is correct if it passes [`queue::conformance`] or
+//! [`scratchpad::conformance`], as every backend of this crate does. The wrappers in [`faults`] make
+//! any backend duplicate, reorder, fail or crash, without changes to the code under test.
 //!
-//! Nothing here waits on a clock of its own: time passes by [`tokio::time::sleep`], so that a
-//! suite takes no time at all on a backend that keeps tokio's clock, paused.
+//! Nothing here has a clock of its own: time passes by [`tokio::time::sleep`], so a
+//! suite takes no time at all on a backend that uses tokio's clock, paused.
+//!
+//! **Not covered by semantic versioning.** Any release may add, rename, remove or tighten a scenario, and change the
+//! items of this module: a backend that passes today may fail the next release's suite.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -15,6 +18,22 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true)
 //! # .build().unwrap().block_on(async {
 //! conformance(Arc::new(MemoryQueues::new()), &Capabilities::new()).await;
+//! # });
+//! ```
+//!
+//! A single scenario is run by its name:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! use catchment::backends::memory::MemoryScratchpad;
+//! use catchment::scratchpad::Scratchpad;
+//! use catchment::testing::scratchpad::scenarios;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true)
+//! # .build().unwrap().block_on(async {
+//! let scratchpad: Arc<dyn Scratchpad> = Arc::new(MemoryScratchpad::new());
+//! let scenario = scenarios(&scratchpad).into_iter().find(|it| it.name() == "a_run_begins_once");
+//! scenario.unwrap().run().await;
 //! # });
 //! ```
 

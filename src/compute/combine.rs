@@ -13,7 +13,8 @@ use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Outpu
 use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
 use crate::core::panic::panicked;
 use crate::packet::codec::{self, Form, Payload};
-use crate::stage::{Combine, Context};
+use crate::stage::Context;
+use crate::stage::kernel::CombineKernel;
 
 struct CombineJob<C> {
     combine: Arc<C>,
@@ -22,7 +23,7 @@ struct CombineJob<C> {
     form: Form,
 }
 
-impl<C: Combine> CombineJob<C> {
+impl<C: CombineKernel> CombineJob<C> {
     async fn work(&self) -> Computed {
         let (group, context) = (&self.group, &self.context);
         let work = combine_group(self.combine.as_ref(), group, context, self.form);
@@ -38,7 +39,7 @@ impl<C: Combine> CombineJob<C> {
     }
 }
 
-impl<C: Combine> Job for CombineJob<C> {
+impl<C: CombineKernel> Job for CombineJob<C> {
     type Output = Computed;
 
     fn run(&self) -> Computed {
@@ -55,7 +56,7 @@ impl<C: Combine> Job for CombineJob<C> {
 }
 
 #[async_trait]
-impl<C: Combine> CombineStep for Fold<C> {
+impl<C: CombineKernel> CombineStep for Fold<C> {
     fn job(&self, group: Vec<Payload>, context: Context, form: Form) -> Arc<Computation> {
         Arc::new(CombineJob {
             combine: Arc::clone(&self.0),
@@ -87,7 +88,7 @@ impl<C: Combine> CombineStep for Fold<C> {
     }
 }
 
-async fn combine_group<C: Combine>(
+async fn combine_group<C: CombineKernel>(
     combine: &C,
     group: &[Payload],
     context: &Context,
@@ -96,7 +97,7 @@ async fn combine_group<C: Combine>(
     let mut partials = Vec::with_capacity(group.len());
     for bytes in group {
         let partial = codec::decode(bytes, "a partial result");
-        // Other bytes will not come: what is stored stays as it is.
+        // A retry would read the same bytes.
         partials.push(partial.map_err(permanent)?);
     }
     let result = match partials.is_empty() {

@@ -1,4 +1,4 @@
-//! A typed map stage made into bytes → bytes.
+//! A typed map stage with its types erased: a packet in, a packet's value out.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use super::pass::Pass;
 use super::sink::Sink;
 use super::step::{Computation, Computed, Input, Limits, MapStep, MapTail};
-use crate::stage::{Execution, Map};
+use crate::stage::Execution;
+use crate::stage::kernel::MapKernel;
 
 pub(crate) struct MapHolder<M>(pub(crate) Arc<M>);
 
-impl<M: Map> MapTail<M::Output> for MapHolder<M> {
+impl<M: MapKernel> MapTail<M::Output> for MapHolder<M> {
     fn finish(&self, sink: Arc<dyn Sink<M::Output>>) -> Arc<dyn MapStep> {
         Arc::new(TypedMap {
             map: Arc::clone(&self.0),
@@ -24,12 +25,12 @@ impl<M: Map> MapTail<M::Output> for MapHolder<M> {
     }
 }
 
-struct TypedMap<M: Map> {
+struct TypedMap<M: MapKernel> {
     map: Arc<M>,
     sink: Arc<dyn Sink<M::Output>>,
 }
 
-impl<M: Map> TypedMap<M> {
+impl<M: MapKernel> TypedMap<M> {
     fn pass(&self, input: Input) -> Arc<Pass<M>> {
         Arc::new(Pass::new(
             Arc::clone(&self.map),
@@ -40,7 +41,7 @@ impl<M: Map> TypedMap<M> {
 }
 
 #[async_trait]
-impl<M: Map> MapStep for TypedMap<M> {
+impl<M: MapKernel> MapStep for TypedMap<M> {
     fn job(&self, input: Input) -> Arc<Computation> {
         self.pass(input)
     }

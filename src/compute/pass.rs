@@ -1,4 +1,4 @@
-//! One pass over a packet: decoding, running the function, and who is to blame for a failure.
+//! Runs a map stage's function over one packet and attributes failures to items.
 
 mod in_turn;
 mod side_by_side;
@@ -20,7 +20,8 @@ use crate::core::error::{BoxError, describe, is_permanent};
 use crate::core::panic::panicked;
 use crate::packet::codec::{self, Payload};
 use crate::packet::unit_of;
-use crate::stage::{Execution, Map, Progress};
+use crate::stage::kernel::MapKernel;
+use crate::stage::{Execution, Progress};
 
 /// One source item of the packet that failed, or, without a unit, the packet as a whole.
 struct Trouble {
@@ -46,23 +47,23 @@ impl Trouble {
     }
 }
 
-/// What the function made of a packet, before the sink.
+/// The function's outputs for a packet, before the sink.
 struct Mapped<O> {
     outputs: Vec<O>,
     /// Outputs by source item; absent: one each.
     yields: Option<Vec<u32>>,
     failed: Vec<Trouble>,
-    /// Where the outputs of each packet end, of packets that travelled together, as far as their items were begun.
+    /// For a grouped message: the end of each packet's outputs, for the packets that were processed.
     ends: Vec<usize>,
-    /// Whether it took long.
+    /// Whether the function was slow.
     is_slow: bool,
 }
 
-/// What came of a packet.
+/// The result of a packet.
 struct Sunk {
     /// Encoded outputs.
     value: Payload,
-    /// Partial results of packets that are to go on by themselves.
+    /// Partial results of packets that are split off from their group.
     apart: Option<Vec<Payload>>,
     /// Outputs by source item.
     yields: Option<Vec<u32>>,
@@ -72,7 +73,7 @@ struct Sunk {
 
 type Passed = Result<Sunk, Vec<Trouble>>;
 
-/// How far a round has come, for whoever watches it from another thread.
+/// The progress of a round, watched from another thread.
 #[derive(Default)]
 struct Watch {
     rounds: AtomicUsize,
@@ -97,7 +98,7 @@ impl Watch {
     }
 }
 
-/// Which items are left out, and what for.
+/// The items that are left out, and why.
 #[derive(Clone, Default)]
 struct Exclusion {
     lenient: bool,
@@ -105,7 +106,7 @@ struct Exclusion {
     skipped: Vec<ItemFailure>,
 }
 
-/// How one round goes over the packet.
+/// The settings of one round over the packet.
 struct Round {
     /// Items that fail are left out.
     lenient: bool,
@@ -113,8 +114,8 @@ struct Round {
     excluded: BTreeSet<usize>,
 }
 
-/// All that the work on a packet needs, so that it can move to another thread.
-pub(super) struct Pass<M: Map> {
+/// Everything that the work on a packet needs, so that it can move to another thread.
+pub(super) struct Pass<M: MapKernel> {
     map: Arc<M>,
     sink: Arc<dyn Sink<M::Output>>,
     input: Input,
@@ -124,7 +125,7 @@ pub(super) struct Pass<M: Map> {
     watch: Watch,
 }
 
-impl<M: Map> Job for Pass<M> {
+impl<M: MapKernel> Job for Pass<M> {
     type Output = Computed;
 
     fn run(&self) -> Computed {
@@ -151,7 +152,7 @@ impl<M: Map> Job for Pass<M> {
         Err(vec![self.named(Trouble::new(self.current_unit(), error))])
     }
 
-    /// The same without the item that does not end, where items may be left out.
+    /// The same work without the item that does not end, if items may be left out.
     fn instead(&self, error: &str) -> Option<Arc<dyn Job<Output = Computed>>> {
         let unit = self.current_unit()?;
         let mut excluded = self.excluded().clone();
@@ -168,13 +169,13 @@ impl<M: Map> Job for Pass<M> {
     }
 }
 
-/// What becomes of the outputs, where that is CPU-bound work behind an asynchronous function.
-struct Absorb<M: Map> {
+/// The sink's work as a job, if it is CPU-bound and follows an asynchronous function.
+struct Absorb<M: MapKernel> {
     pass: Arc<Pass<M>>,
     mapped: Mutex<Option<Mapped<M::Output>>>,
 }
 
-impl<M: Map> Job for Absorb<M> {
+impl<M: MapKernel> Job for Absorb<M> {
     type Output = Passed;
 
     fn run(&self) -> Passed {
@@ -198,7 +199,7 @@ impl<M: Map> Job for Absorb<M> {
     }
 }
 
-impl<M: Map> Pass<M> {
+impl<M: MapKernel> Pass<M> {
     pub(super) fn new(map: Arc<M>, sink: Arc<dyn Sink<M::Output>>, input: Input) -> Self {
         let lenient = input.leniency == Leniency::Always;
         Self {
@@ -232,7 +233,7 @@ impl<M: Map> Pass<M> {
         }
     }
 
-    /// The sink's work, where it belongs.
+    /// Runs the sink on the threads that suit it.
     async fn absorb_apart(self: &Arc<Self>, limits: &Limits, mapped: Mapped<M::Output>) -> Passed {
         let timeout = limits.timeout;
         match self.sink.execution() {
@@ -265,8 +266,8 @@ impl<M: Map> Pass<M> {
         }
     }
 
-    /// What comes of the packet; `None` where another round is worth it, without the items that failed. Each leaves out
-    /// at least one item more, so there are at most as many as items.
+    /// The result of the packet; `None` if another round is needed without the items that failed. Each round leaves out
+    /// at least one item more, so there are at most as many rounds as items.
     fn end_round(&self, round: &Round, passed: Passed) -> Option<Computed> {
         let troubles = match passed {
             Ok(Sunk {
@@ -316,7 +317,7 @@ impl<M: Map> Pass<M> {
         }
     }
 
-    /// The source item that was begun last, where that is known.
+    /// The source item begun last, if known.
     fn current_unit(&self) -> Option<usize> {
         match &*self.watch.sink_yields() {
             None => Some(self.unit(self.watch.mapping.at()?)),
@@ -341,14 +342,14 @@ impl<M: Map> Pass<M> {
         }
     }
 
-    /// The array's item behind a source item of this packet.
+    /// The index in the array of a source item of this packet.
     fn item(&self, unit: usize) -> Option<u64> {
         let offset = self.input.work().map_or(0, |work| work.offset);
         let item = offset.saturating_add(unit as u64);
         self.input.of_items.then_some(item)
     }
 
-    /// Items of the packets that travel together.
+    /// Items per packet of a grouped message.
     fn together(&self) -> &[u32] {
         self.input.work().map_or(&[], |work| &work.together)
     }
@@ -431,7 +432,7 @@ impl<M: Map> Pass<M> {
         })
     }
 
-    /// What travels on, or partial results of packets that are to go on by themselves.
+    /// The value that is sent on, or partial results of packets that are split off.
     async fn sink(
         &self,
         outputs: Vec<M::Output>,
@@ -444,7 +445,7 @@ impl<M: Map> Pass<M> {
             let value = sink.take(outputs, context, form, progress).await?;
             return Ok((value, None));
         }
-        // What took long is not done again.
+        // Slow work is not repeated.
         let whole = ends.len() == self.together().len() && !is_slow;
         let together = sink.take_together(outputs, ends, whole, context, form, progress);
         Ok(match together.await? {

@@ -1,5 +1,7 @@
-//! CPU-bound work off the asynchronous threads: a few runners that take one job after the other for as long as there
-//! are any, so that a thread is handed over to once a burst, and not once a job.
+//! A small thread pool for CPU-bound stages. A runner keeps draining jobs while there are any, so a burst of jobs costs
+//! one thread hand-off instead of one per job.
+
+mod reports;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::core::clock::after;
 use crate::core::panic::panicked;
+pub(crate) use reports::Ended;
+use reports::{EndedJobs, Reports};
 
 /// A piece of work that runs to its end on one thread.
 pub(crate) trait Job: Send + Sync {
@@ -31,14 +35,11 @@ pub(crate) trait Job: Send + Sync {
     }
 }
 
-/// Who waits for jobs is not told of each: once so many have ended, or so long after it was told the last time, or when
-/// the last one has.
-const MANY: usize = 256;
-const SOON: Duration = Duration::from_millis(5);
+/// Longest wait for a report after a bulk of them, so that one slow job does not hold up the quick ones before it.
 const LATER: Duration = Duration::from_millis(10);
 
-/// How long a thread that has nothing left looks out for more, letting other threads go first. Waking one takes about as
-/// long: a thread looks out that was woken for so little.
+/// How long an idle runner spins (yielding) before it parks. Waking a parked thread costs about as much, so only runners
+/// that found less than `LITTLE` of work spin.
 const LOOK_OUT: Duration = Duration::from_micros(50);
 const LITTLE: Duration = Duration::from_micros(200);
 
@@ -48,7 +49,7 @@ pub(crate) struct Cpu {
     /// How often jobs have been queued.
     queued: AtomicUsize,
     runners: usize,
-    /// Whether who waits for jobs looks out for a moment before it sleeps.
+    /// Whether the task waiting for jobs spins briefly before it parks.
     awaited: bool,
 }
 
@@ -56,7 +57,7 @@ struct State {
     /// Later ones go first, so that what was begun ends.
     stages: Vec<Stage>,
     running: usize,
-    /// Of those, who look out for more.
+    /// How many of `running` are spinning for more work.
     idle: usize,
 }
 
@@ -105,8 +106,8 @@ trait Runs: Send + Sync {
 }
 
 impl Cpu {
-    /// So many threads, of which each stage may have as many as is said for it; `awaited` where whoever waits has nothing else to do,
-    /// and looks out for a moment before it sleeps.
+    /// A pool of `runners` threads; `stages` gives each stage's limit. With `awaited`, the waiting task spins briefly
+    /// before it parks.
     pub(crate) fn new(
         runners: usize,
         stages: impl Iterator<Item = usize>,
@@ -280,13 +281,6 @@ impl Cpu {
     }
 }
 
-/// What became of a job.
-pub(crate) enum Ended<T> {
-    Done(T),
-    /// It was not begun: the worker is about to end, or nobody wants it.
-    NotBegun,
-}
-
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
 const ENDED: u8 = 2;
@@ -318,51 +312,6 @@ struct Batch<T> {
     reports: Arc<Reports<T>>,
     /// It is not given back when the worker is about to end.
     kept: bool,
-}
-
-/// Where jobs tell what became of them.
-struct Reports<T> {
-    ended: Mutex<EndedJobs<T>>,
-    told: Notify,
-    abandoned: AtomicBool,
-}
-
-struct EndedJobs<T> {
-    /// With their places.
-    untaken: Vec<(usize, Ended<T>)>,
-    /// Jobs that have not ended.
-    left: usize,
-    told_at: std::time::Instant,
-}
-
-impl<T> Reports<T> {
-    fn lock(&self) -> MutexGuard<'_, EndedJobs<T>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What has ended; or nothing, where all of it is asked for and something has not.
-    fn take(&self, all: bool) -> Vec<(usize, Ended<T>)> {
-        let mut ended = self.lock();
-        match all && ended.left > 0 {
-            true => Vec::new(),
-            false => std::mem::take(&mut ended.untaken),
-        }
-    }
-
-    fn end(&self, place: usize, outcome: Ended<T>) {
-        let now = std::time::Instant::now();
-        let mut ended = self.lock();
-        ended.untaken.push((place, outcome));
-        ended.left = ended.left.saturating_sub(1);
-        let is_due = ended.left == 0 || ended.untaken.len() >= MANY || now - ended.told_at >= SOON;
-        if is_due {
-            ended.told_at = now;
-        }
-        drop(ended);
-        if is_due {
-            self.told.notify_one();
-        }
-    }
 }
 
 impl<T: Send> Runs for Batch<T> {
@@ -436,7 +385,7 @@ impl<T: Send + 'static> Running<T> {
     pub(crate) async fn next(&mut self) -> Vec<(usize, Ended<T>)> {
         let since = std::time::Instant::now();
         while self.left > 0 {
-            // Jobs may be over sooner than a thread that sleeps is awake again: all of them, or they would be told one by one.
+            // Short jobs can finish before a parked thread wakes, so spin first; wait for all of them to avoid reporting them one by one.
             let looks_out = self.cpu.awaited && since.elapsed() < LOOK_OUT;
             let ended = self.reports.take(looks_out);
             if !ended.is_empty() {

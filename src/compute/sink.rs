@@ -1,4 +1,4 @@
-//! What becomes of a packet's outputs: values for the next stage, a partial result, or nothing.
+//! The destination of a packet's outputs: values for the next stage, a partial result, or nothing.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::together::{Patience, Together};
 use crate::core::error::BoxError;
 use crate::packet::codec::{self, Form, Payload};
-use crate::stage::{Combine, Context, Data, Execution, Items, Progress};
+use crate::stage::kernel::CombineKernel;
+use crate::stage::{Context, Data, Execution, Items, Progress};
 use async_trait::async_trait;
 use futures::FutureExt;
 
-/// Takes the outputs of one packet, in item order, and gives what travels on.
+/// Turns the outputs of one packet, in item order, into the value that is sent on.
 #[async_trait]
 pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
     async fn take(
@@ -21,7 +22,8 @@ pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
         progress: &Progress,
     ) -> Result<Payload, SinkError>;
 
-    /// The same for packets that travel together, given where the outputs of each end, and whether they are a whole group's.
+    /// Like `take`, for a group's packets in one message. `ends` has the end of each packet's outputs; `whole` says whether
+    /// they are a whole group's.
     async fn take_together(
         &self,
         outputs: Vec<O>,
@@ -35,18 +37,18 @@ pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
         Ok(Together::Apart(Vec::new()))
     }
 
-    /// Whether it can make of a group's packets what their group comes to.
+    /// Whether `take_together` can combine a whole group.
     fn combines(&self) -> bool {
         false
     }
 
-    /// Where it runs behind an asynchronous stage, which has decoded its items on the runtime as well. Behind a
+    /// Where it runs after an asynchronous stage, which decodes its items on the runtime as well. After a
     /// CPU-bound one it runs on that stage's thread.
     fn execution(&self) -> Execution {
         Execution::Async
     }
 
-    /// Whether a panic belongs to the output that was begun last.
+    /// Whether a panic can be attributed to the output begun last.
     fn steps(&self) -> bool {
         false
     }
@@ -54,7 +56,7 @@ pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
 
 pub(crate) struct SinkError {
     pub(crate) error: BoxError,
-    /// Whether it belongs to the output that was begun last.
+    /// Whether it can be attributed to the output begun last.
     pub(crate) at_output: bool,
 }
 
@@ -67,7 +69,7 @@ impl SinkError {
     }
 }
 
-/// Another map stage follows: the values travel on as a list.
+/// Another map stage follows: the values are sent on as a list.
 pub(crate) struct Encode;
 
 #[async_trait]
@@ -104,7 +106,7 @@ impl<O: Data> Sink<O> for Only {
     }
 }
 
-/// The pipeline has no reduction: only how many items went through counts.
+/// The pipeline has no reduction: only the number of items processed counts.
 pub(crate) struct Discard;
 
 #[async_trait]
@@ -120,10 +122,10 @@ impl<O: Data> Sink<O> for Discard {
     }
 }
 
-/// A reduction follows: the outputs become one partial result here already.
+/// A reduction follows: the outputs are folded into one partial result right here.
 pub(crate) struct Fold<C>(pub(crate) Arc<C>);
 
-impl<C: Combine> Fold<C> {
+impl<C: CombineKernel> Fold<C> {
     async fn fold(
         &self,
         values: &mut std::vec::IntoIter<C::Input>,
@@ -143,8 +145,7 @@ impl<C: Combine> Fold<C> {
         })
     }
 
-    /// Partial results of packets that travel together; of a whole group, whose function was quick, of the first so many where
-    /// folding takes long.
+    /// Folds each packet of the group. If `whole`, may stop early when folding is slow, returning the partials so far.
     async fn fold_each(
         &self,
         outputs: Vec<C::Input>,
@@ -159,7 +160,7 @@ impl<C: Combine> Fold<C> {
         let mut begin = 0;
         let patience = Patience::new();
         for (place, end) in ends.iter().enumerate() {
-            // What a fold begins with is nobody's item.
+            // The start of a fold does not belong to any item.
             progress.pause();
             let partial = self.fold(&mut values, end - begin, context, progress).await;
             partials.push(partial?);
@@ -171,14 +172,14 @@ impl<C: Combine> Fold<C> {
                 break;
             }
         }
-        // Nor is what follows.
+        // Nor does the rest.
         progress.pause();
         Ok(partials)
     }
 }
 
 #[async_trait]
-impl<C: Combine> Sink<C::Input> for Fold<C> {
+impl<C: CombineKernel> Sink<C::Input> for Fold<C> {
     async fn take(
         &self,
         outputs: Vec<C::Input>,
@@ -223,7 +224,7 @@ impl<C: Combine> Sink<C::Input> for Fold<C> {
     }
 
     fn combines(&self) -> bool {
-        // What runs elsewhere may wait, and what looks at where it is would see another stage.
+        // An async reduction might block here, and one that reads its context would see the map stage.
         self.0.execution() == Execution::Blocking && !self.0.looks_at_context()
     }
 

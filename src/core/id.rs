@@ -110,14 +110,14 @@ impl<'de> Deserialize<'de> for ArrayId {
     }
 }
 
-/// The place of a packet in the tree of its run. Written `level/index`: `0/7` is leaf 7, which
+/// The position of a packet in the tree of its run. Written `level/index`: `0/7` is leaf 7, which
 /// is packet 7 of the array; `2/0` is the partial result of the first group of level 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PacketId {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PacketId {
     /// 0 for a leaf.
-    pub level: u32,
+    pub(crate) level: u32,
     /// From the left, counted from 0.
-    pub index: u64,
+    pub(crate) index: u64,
 }
 
 impl PacketId {

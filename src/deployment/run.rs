@@ -13,7 +13,7 @@ use crate::core::id::ArrayId;
 use crate::core::one_of::OneOf;
 use crate::core::retry::persist;
 use crate::core::tree::Tree;
-use crate::packet::Parcel;
+use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
@@ -35,7 +35,7 @@ pub struct Run<R> {
     shared: Arc<Site>,
     array_id: ArrayId,
     extract: Extract<R>,
-    result: OnceCell<OneOf<Parcel>>,
+    result: OnceCell<OneOf<Packet>>,
 }
 
 impl<R> std::fmt::Debug for Run<R> {
@@ -144,7 +144,7 @@ impl<R> Run<R> {
         self.outcome_of(self.packet().await?)
     }
 
-    fn outcome_of(&self, packet: &Parcel) -> Result<Outcome<R>> {
+    fn outcome_of(&self, packet: &Packet) -> Result<Outcome<R>> {
         Ok(Outcome {
             value: (self.extract)(packet)?,
             items: packet
@@ -170,8 +170,8 @@ impl<R> Run<R> {
         Ok((self.status_of(snapshot).await?, outcome))
     }
 
-    async fn packet(&self) -> Result<&Parcel> {
-        let packet: Result<&OneOf<Parcel>> = self
+    async fn packet(&self) -> Result<&Packet> {
+        let packet: Result<&OneOf<Packet>> = self
             .result
             .get_or_try_init(|| async {
                 loop {

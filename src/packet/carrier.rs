@@ -8,7 +8,7 @@ use super::codec::{Codec, Form};
 use super::tickets::Tickets;
 use crate::core::error::{Error, Result};
 use crate::core::one_of::OneOf;
-use crate::packet::{Message, Parcel};
+use crate::packet::{Message, Packet};
 
 /// Writes and reads what travels.
 pub(crate) enum Carrier {
@@ -80,12 +80,12 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn write_packet(&self, packet: Parcel) -> Result<Bytes> {
+    pub(crate) fn write_packet(&self, packet: Packet) -> Result<Bytes> {
         only(self.write_packets(vec![packet]))
     }
 
     /// What is stored for each packet.
-    pub(crate) fn write_packets(&self, packets: Vec<Parcel>) -> Vec<Result<Bytes>> {
+    pub(crate) fn write_packets(&self, packets: Vec<Packet>) -> Vec<Result<Bytes>> {
         match self {
             Self::Wire(codec) => packets.iter().map(|packet| packet.write(*codec)).collect(),
             Self::Local(tickets) => blocks(packets, |packet| packet.value.size())
@@ -95,9 +95,9 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<OneOf<Parcel>> {
+    pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<OneOf<Packet>> {
         match self {
-            Self::Wire(_) => Parcel::read(bytes).map(OneOf::from),
+            Self::Wire(_) => Packet::read(bytes).map(OneOf::from),
             Self::Local(tickets) => tickets
                 .read_packet(bytes)
                 .ok_or_else(|| Error::decode("a stored packet", unknown())),

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Payload};
-use super::{ArrayId, Kind, PacketId, Wire};
+use super::wire::{Kind, Wire};
 use crate::core::error::{Error, Result};
+use crate::core::id::{ArrayId, PacketId};
 
 /// The first byte. JSON text never begins with it.
 pub(super) const MARK: u8 = 1;
 
-/// The fields of [`Wire`], all of them, always: this codec has no names to leave out.
+/// All fields of [`Wire`], present or not: this codec has no names to leave out.
 #[derive(Serialize, Deserialize)]
 struct Fields<'a> {
     version: Option<u32>,
@@ -65,7 +66,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
     let value = match (fields.has_value, rest) {
         (true, value) => Some(Payload::Encoded(Codec::Postcard, bytes.slice_ref(value))),
         (false, []) => None,
-        (false, _) => return Err(format!("{} bytes are left over behind it", rest.len())),
+        (false, _) => return Err(format!("{} bytes are left over after it", rest.len())),
     };
     let wire = Wire {
         version: fields.version,
@@ -93,11 +94,11 @@ mod tests {
     use crate::core::id::PacketId;
     use crate::packet::codec::Form;
     use crate::packet::codec::{Codec, Payload, encode};
-    use crate::packet::{MapWork, Message, Packet, Parcel, ReduceWork, Work};
+    use crate::packet::{MapWork, Message, Packet, ReduceWork, Work};
 
     #[test]
     fn messages_and_packets_come_back() {
-        let packet = Parcel {
+        let packet = Packet {
             array_id: "a".into(),
             packet_id: PacketId::leaf(3),
             value: encode(vec![1i64, 2, 3], Form::Wire(Codec::Postcard), "x").unwrap(),
@@ -107,11 +108,10 @@ mod tests {
         };
         let stored = packet.write(Codec::Json).unwrap();
         assert_eq!(
-            Parcel::read(&stored).unwrap(),
+            Packet::read(&stored).unwrap(),
             packet,
             "a value's codec is its packet's"
         );
-        assert!(Packet::decode(&stored).is_err(), "that is for JSON");
         let map = Work::Map(MapWork {
             packet,
             offset: 9,

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::core::cores::cores;
 use crate::core::one_of::OneOf;
-use crate::packet::{Message, Parcel};
+use crate::packet::{Message, Packet};
 
 /// Bytes of messages' values in a run inside a process, before its submitter waits.
 const ROOM: usize = 2 * 1024 * 1024;
@@ -47,7 +47,7 @@ struct Shard {
 #[derive(Clone)]
 enum Entry {
     Messages(Arc<Vec<Message>>),
-    Packets(Arc<Vec<Parcel>>),
+    Packets(Arc<Vec<Packet>>),
 }
 
 impl Entry {
@@ -143,7 +143,7 @@ impl Tickets {
     }
 
     /// A ticket for each packet.
-    pub(crate) fn packets(self: &Arc<Self>, packets: Vec<Parcel>) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn packets(self: &Arc<Self>, packets: Vec<Packet>) -> impl Iterator<Item = Bytes> {
         self.insert(Entry::Packets(Arc::new(packets)), 0)
     }
 
@@ -227,7 +227,7 @@ impl Tickets {
         }
     }
 
-    pub(crate) fn read_packet(&self, ticket: &[u8]) -> Option<OneOf<Parcel>> {
+    pub(crate) fn read_packet(&self, ticket: &[u8]) -> Option<OneOf<Packet>> {
         match self.entry(ticket)? {
             (Entry::Packets(all), place) => OneOf::at(all, place),
             (Entry::Messages(_), _) => None,
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn an_entry_stays_as_long_as_one_of_its_tickets() {
         let tickets = Arc::new(Tickets::default());
-        let packet = |index| Parcel {
+        let packet = |index| Packet {
             array_id: "a".into(),
             packet_id: PacketId::leaf(index),
             value: crate::packet::codec::Payload::null(),

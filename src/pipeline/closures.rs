@@ -1,12 +1,13 @@
-//! The sugar: closures of an application made into [`Map`] and [`Combine`].
+//! The builder's closures as kernels, with the fast paths that the engine takes for them.
 
 use std::future::Future;
 use std::marker::PhantomData;
 
 use crate::core::error::BoxError;
-use crate::stage::{Combine, Context, Data, Emitter, Execution, Items, Map};
+use crate::stage::kernel::{CombineKernel, MapKernel};
+use crate::stage::{Context, Data, Emitter, Execution, Items};
 
-/// A closure with the types it takes and gives. `fn(I) -> O` keeps it `Send` and `Sync`
+/// A closure with its input and output types. `fn(I) -> O` keeps it `Send` and `Sync`
 /// whatever those types are.
 pub(crate) struct Closure<F, I, O>(F, PhantomData<fn(I) -> O>);
 
@@ -22,7 +23,7 @@ macro_rules! closure {
 }
 closure!(MapFn, TryMapFn, FilterMapFn, FlatMapFn, Async);
 
-impl<F, I: Data, O: Data> Map for MapFn<F, I, O>
+impl<F, I: Data, O: Data> MapKernel for MapFn<F, I, O>
 where
     F: Fn(I) -> O + Send + Sync + 'static,
 {
@@ -44,7 +45,7 @@ where
     }
 }
 
-impl<F, I: Data, O: Data, E: Into<BoxError>> Map for TryMapFn<F, I, (O, E)>
+impl<F, I: Data, O: Data, E: Into<BoxError>> MapKernel for TryMapFn<F, I, (O, E)>
 where
     F: Fn(I, &Context) -> Result<O, E> + Send + Sync + 'static,
     E: 'static,
@@ -67,7 +68,7 @@ where
     }
 }
 
-impl<F, I: Data, O: Data> Map for FilterMapFn<F, I, O>
+impl<F, I: Data, O: Data> MapKernel for FilterMapFn<F, I, O>
 where
     F: Fn(I) -> Option<O> + Send + Sync + 'static,
 {
@@ -84,7 +85,7 @@ where
     }
 }
 
-impl<F, I: Data, V> Map for FlatMapFn<F, I, V>
+impl<F, I: Data, V> MapKernel for FlatMapFn<F, I, V>
 where
     F: Fn(I) -> V + Send + Sync + 'static,
     V: IntoIterator + 'static,
@@ -108,7 +109,7 @@ where
     }
 }
 
-impl<F, I: Data, O: Data, Fut, E> Map for Async<F, I, (Fut, O, E)>
+impl<F, I: Data, O: Data, Fut, E> MapKernel for Async<F, I, (Fut, O, E)>
 where
     F: Fn(I, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<O, E>> + Send + 'static,
@@ -129,9 +130,13 @@ where
             Ok(())
         }
     }
+
+    fn execution(&self) -> Execution {
+        Execution::Async
+    }
 }
 
-/// A predicate borrows its item, so it is no [`Closure`].
+/// A predicate borrows its item, so it cannot be a [`Closure`].
 pub(crate) struct FilterFn<F, I>(F, PhantomData<fn(I)>);
 
 impl<F, I> FilterFn<F, I> {
@@ -140,7 +145,7 @@ impl<F, I> FilterFn<F, I> {
     }
 }
 
-impl<F, I: Data> Map for FilterFn<F, I>
+impl<F, I: Data> MapKernel for FilterFn<F, I>
 where
     F: Fn(&I) -> bool + Send + Sync + 'static,
 {
@@ -168,7 +173,7 @@ impl<T> Identity<T> {
     }
 }
 
-impl<T: Data> Map for Identity<T> {
+impl<T: Data> MapKernel for Identity<T> {
     type Input = T;
     type Output = T;
 
@@ -187,7 +192,7 @@ impl<T: Data> Map for Identity<T> {
     }
 }
 
-/// `try_reduce`; `reduce` is one that never fails.
+/// `try_reduce`, and `reduce` as one that never fails.
 pub(crate) struct TryReduceFn<T, ID, OP> {
     identity: ID,
     operator: OP,
@@ -204,7 +209,7 @@ impl<T, ID, OP> TryReduceFn<T, ID, OP> {
     }
 }
 
-impl<T: Data, ID, OP> Combine for TryReduceFn<T, ID, OP>
+impl<T: Data, ID, OP> CombineKernel for TryReduceFn<T, ID, OP>
 where
     ID: Fn() -> T + Send + Sync + 'static,
     OP: Fn(T, T) -> Result<T, BoxError> + Send + Sync + 'static,
@@ -239,7 +244,7 @@ where
     }
 }
 
-/// `fold`: another accumulator type.
+/// `fold`: reduces to another type.
 pub(crate) struct FoldFn<T, A, ID, S, M> {
     identity: ID,
     step: S,
@@ -258,7 +263,7 @@ impl<T, A, ID, S, M> FoldFn<T, A, ID, S, M> {
     }
 }
 
-impl<T: Data, A: Data, ID, S, M> Combine for FoldFn<T, A, ID, S, M>
+impl<T: Data, A: Data, ID, S, M> CombineKernel for FoldFn<T, A, ID, S, M>
 where
     ID: Fn() -> A + Send + Sync + 'static,
     S: Fn(A, T) -> A + Send + Sync + 'static,
@@ -302,7 +307,7 @@ impl<T> Collect<T> {
     }
 }
 
-impl<T: Data> Combine for Collect<T> {
+impl<T: Data> CombineKernel for Collect<T> {
     type Input = T;
     type Output = Vec<T>;
 
@@ -329,7 +334,7 @@ impl<T: Data> Combine for Collect<T> {
     }
 }
 
-/// `count`: how many outputs.
+/// `count`: the number of outputs.
 pub(crate) struct Count<T>(PhantomData<fn(T)>);
 
 impl<T> Count<T> {
@@ -338,7 +343,7 @@ impl<T> Count<T> {
     }
 }
 
-impl<T: Data> Combine for Count<T> {
+impl<T: Data> CombineKernel for Count<T> {
     type Input = T;
     type Output = u64;
 
@@ -363,10 +368,10 @@ impl<T: Data> Combine for Count<T> {
     }
 }
 
-/// The reduction of a pipeline without one: its packets stand for items, and carry nothing.
+/// The reduction of a pipeline without one: its packets count their items and carry no value.
 pub(crate) struct Tally;
 
-impl Combine for Tally {
+impl CombineKernel for Tally {
     type Input = ();
     type Output = ();
 
@@ -378,5 +383,9 @@ impl Combine for Tally {
 
     async fn combine(&self, _: Vec<()>, _: &Context) -> Result<(), BoxError> {
         Ok(())
+    }
+
+    fn execution(&self) -> Execution {
+        Execution::Async
     }
 }

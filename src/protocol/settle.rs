@@ -15,18 +15,18 @@ use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::packet::codec::Payload;
 use crate::packet::tickets::MESSAGE_BYTES;
-use crate::packet::{MapWork, Message, Packet, Parcel, Work};
+use crate::packet::{MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{Arrival, GroupId};
 use crate::stage::OnFailure;
 
 /// What a message causes.
 enum Effect {
-    Arrive(Slot, Parcel),
+    Arrive(Slot, Packet),
     Send(Message),
     /// Of packets that travelled together: partial results of the first, and messages for the others.
-    Apart(Vec<(Slot, Parcel)>, Vec<Message>),
-    Complete(Parcel),
+    Apart(Vec<(Slot, Packet)>, Vec<Message>),
+    Complete(Packet),
 }
 
 /// Where a partial result goes.
@@ -333,7 +333,7 @@ impl Protocol {
     async fn go_apart(
         &self,
         stage: usize,
-        arriving: Vec<(Slot, Parcel)>,
+        arriving: Vec<(Slot, Packet)>,
         messages: Vec<Message>,
     ) -> Result<(), Failures> {
         let carrier = &self.seam.shared.carrier;
@@ -362,7 +362,7 @@ impl Protocol {
     }
 
     /// The last line of defence: the root must stand for the whole array.
-    async fn check_root(&self, task: &Task<'_>, packet: Parcel) -> Result<Parcel, Failures> {
+    async fn check_root(&self, task: &Task<'_>, packet: Packet) -> Result<Packet, Failures> {
         let scratchpad = self.seam.shared.scratchpad();
         let status = self
             .seam
@@ -405,12 +405,12 @@ impl Protocol {
     }
 
     /// A partial result on its way into its slot of the tree.
-    fn arrival(&self, stage: usize, fan_in: u32, packet: Parcel) -> Result<Effect, Failures> {
+    fn arrival(&self, stage: usize, fan_in: u32, packet: Packet) -> Result<Effect, Failures> {
         let (slot, packet) = self.slot(stage, fan_in, packet)?;
         Ok(Effect::Arrive(slot, packet))
     }
 
-    fn slot(&self, stage: usize, fan_in: u32, packet: Parcel) -> Result<(Slot, Parcel), Failures> {
+    fn slot(&self, stage: usize, fan_in: u32, packet: Packet) -> Result<(Slot, Packet), Failures> {
         let Some(definition) = self.seam.shared.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
@@ -443,7 +443,7 @@ impl Protocol {
         }))
     }
 
-    async fn complete(&self, packet: &Parcel) -> Result<(), Failures> {
+    async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
         let result = self.seam.shared.carrier.write_packet(packet.clone());
         let result = result.map_err(|error| refused(error.to_string()))?;
         let scratchpad = self.seam.shared.scratchpad();

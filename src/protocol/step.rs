@@ -7,7 +7,7 @@ use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
 use crate::core::id::{ArrayId, PacketId};
 use crate::core::tree;
 use crate::packet::codec::Payload;
-use crate::packet::{Message, Parcel, ReduceWork, Work};
+use crate::packet::{Message, Packet, ReduceWork, Work};
 use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, OnFailure};
@@ -171,7 +171,7 @@ impl Protocol {
                 state.arrived
             ))]);
         }
-        let mut whole = Parcel {
+        let mut whole = Packet {
             array_id: group.array_id.clone(),
             packet_id: PacketId {
                 level: group.level,

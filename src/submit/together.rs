@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission, encode_items};
+use super::packing::encode_items;
+use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission};
 use crate::core::cores::cores;
 use crate::core::error::Result;
 use crate::core::id::PacketId;
@@ -18,14 +19,14 @@ use crate::packet::{Message, Work};
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
 const WHILE_FULL: u64 = 64;
-/// A full group's packets go together where their items take up to so many bytes.
+/// Largest total size of a group that is sent as one message.
 const GROUP_BYTES: usize = 256 * 1024;
-/// Groups for each core from which on they are many.
+/// Minimum number of groups per core before grouping pays.
 const MANY_GROUPS: u64 = 4;
 /// Packets, about, that go on the queue at once where those of a group go together; and while it is full.
 const PACKETS: u64 = 32;
 const PACKETS_WHILE_FULL: u64 = 256;
-/// Groups whose packets travel by themselves for each whose packets did not stay together, which may have been for once.
+/// After a group had to be split, send this many groups ungrouped before trying again.
 const ALONE: u64 = 2;
 
 /// Where the items that were pulled are cut into packets.

@@ -1,5 +1,5 @@
-//! Every decoder of what comes from outside, for fuzzers: whatever the bytes, each answers with a value or with a sentence. None
-//! panics, and none allocates more than a small multiple of what it is given.
+//! Every decoder of external bytes, for fuzzers: each returns a value or a sentence, whatever the bytes are. None
+//! panics, and none allocates more than a small multiple of its input.
 //!
 //! ```
 //! use catchment::testing::hostile;
@@ -14,14 +14,14 @@ use bytes::Bytes;
 use crate::core::error::describe;
 use crate::deployment::dead_letter::DeadLetter;
 use crate::packet::codec::Codec;
-use crate::packet::{Message, Parcel};
+use crate::packet::{Message, Packet};
 use crate::queue::{BuriedMessage, Receipt};
 use crate::scratchpad::RunRecord;
 
-/// A message as it comes from a queue. What could be read is written again, and has to come back.
+/// Decodes a message from a queue. If it can be read, it is written again and has to come back the same.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A sentence that names the problem.
 pub fn message(bytes: &[u8]) -> Result<(), String> {
     let message = Message::decode(&Bytes::copy_from_slice(bytes))?;
     let codec = Codec::default();
@@ -30,22 +30,22 @@ pub fn message(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A partial result as it comes from a scratchpad. What could be read is written again, and has to come back.
+/// Decodes a partial result from a scratchpad. If it can be read, it is written again and has to come back the same.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A sentence that names the problem.
 pub fn packet(bytes: &[u8]) -> Result<(), String> {
     let text = |error| describe(&error);
-    let packet = Parcel::read(&Bytes::copy_from_slice(bytes)).map_err(text)?;
+    let packet = Packet::read(&Bytes::copy_from_slice(bytes)).map_err(text)?;
     let again = packet.write(Codec::default()).map_err(text)?;
-    assert_eq!(Parcel::read(&again).map_err(text)?, packet, "it comes back");
+    assert_eq!(Packet::read(&again).map_err(text)?, packet, "it comes back");
     Ok(())
 }
 
-/// A run's record as it comes from a store, and the arithmetic that is done with it.
+/// Decodes a run's record from a store, and does the arithmetic on it.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A sentence that names the problem.
 pub fn run_record(bytes: &[u8]) -> Result<(), String> {
     let record = RunRecord::decode(bytes).map_err(|error| describe(&error))?;
     let length = record.array_length.unwrap_or(u64::MAX);
@@ -54,7 +54,7 @@ pub fn run_record(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A dead letter as it comes from a queue, with the reason beside it. There is always something to show.
+/// Decodes a dead letter from a queue, given its reason. There is always something to show.
 pub fn dead_letter(body: &[u8], reason: &str) -> DeadLetter {
     let buried = BuriedMessage {
         body: Bytes::copy_from_slice(body),

@@ -1,5 +1,4 @@
-//! The conformance suite of queues: each sentence of [`Queue`](crate::queue::Queue)'s contract is
-//! a scenario.
+//! The conformance suite of queues: one scenario for each sentence of [`Queue`](crate::queue::Queue)'s contract.
 
 mod capabilities;
 mod subject;
@@ -10,16 +9,16 @@ pub use self::capabilities::Capabilities;
 use super::suite::{run_all, scenarios};
 use crate::queue::Queues;
 
-/// Runs every scenario, one after the other, each on queues of its own whose names are unique.
+/// Runs every scenario in turn, each on queues of its own whose names are unique.
 ///
 /// # Panics
-/// When all have run, if some failed: with the name of each and what was expected.
+/// After all scenarios have run, if any failed: with the name of each and what was expected.
 pub async fn conformance(queues: Arc<dyn Queues>, capabilities: &Capabilities) {
     run_all(scenarios(&queues, capabilities)).await;
 }
 
 scenarios! {
-    /// The scenarios of the suite, to be run one by one.
+    /// The scenarios of the suite, to be run one by one. Each has a name of its own.
     fn scenarios(queues: &Arc<dyn Queues>, capabilities: &Capabilities)
         => (Arc::clone(queues), *capabilities);
 

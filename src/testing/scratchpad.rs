@@ -1,5 +1,4 @@
-//! The conformance suite of scratchpads: each sentence of
-//! [`Scratchpad`]'s contract is a scenario.
+//! The conformance suite of scratchpads: one scenario for each sentence of [`Scratchpad`]'s contract.
 
 mod subject;
 
@@ -8,16 +7,16 @@ use std::sync::Arc;
 use super::suite::{run_all, scenarios};
 use crate::scratchpad::Scratchpad;
 
-/// Runs every scenario, one after the other, each on runs of its own whose ids are unique.
+/// Runs every scenario in turn, each on runs of its own whose ids are unique.
 ///
 /// # Panics
-/// When all have run, if some failed: with the name of each and what was expected.
+/// After all scenarios have run, if any failed: with the name of each and what was expected.
 pub async fn conformance(scratchpad: Arc<dyn Scratchpad>) {
     run_all(scenarios(&scratchpad)).await;
 }
 
 scenarios! {
-    /// The scenarios of the suite, to be run one by one.
+    /// The scenarios of the suite, to be run one by one. Each has a name of its own.
     fn scenarios(scratchpad: &Arc<dyn Scratchpad>) => (Arc::clone(scratchpad));
 
     mod runs {

@@ -1,4 +1,4 @@
-//! What both suites share: running every scenario and saying which of them failed.
+//! Shared by both suites: running every scenario and reporting those that failed.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-/// Longer than any scenario takes, so that a backend that hangs fails.
+/// Longer than any scenario takes, so that a backend that hangs fails the scenario.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A scenario of a suite: awaiting it runs it, and panics where the backend breaks its contract.
+/// A scenario of a suite. [`run`](Self::run) panics if the backend breaks its contract.
 pub struct Scenario {
     name: &'static str,
     run: BoxFuture<'static, ()>,
@@ -24,7 +24,7 @@ impl Scenario {
         }
     }
 
-    /// The name of the function that it runs.
+    /// Its name, which is a sentence: `an_acknowledged_message_never_comes_back`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -32,7 +32,7 @@ impl Scenario {
     /// Runs it.
     ///
     /// # Panics
-    /// Where the backend breaks its contract, with the scenario's name and what was expected.
+    /// If the backend breaks its contract, with the scenario's name and what was expected.
     pub async fn run(self) {
         let name = self.name;
         if let Err(problem) = self.attempt().await {
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Scenario {
     }
 }
 
-/// Runs them one after the other, all of them even where some fail.
+/// Runs all scenarios in turn, even if some fail.
 pub(super) async fn run_all(scenarios: Vec<Scenario>) {
     let count = scenarios.len();
     let mut problems = Vec::new();
@@ -80,8 +80,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "it panicked".to_owned())
 }
 
-/// Names the scenarios of a suite by module, once: re-exports each, and lists them in order. The
-/// arguments are what the list's parameters make of themselves for each scenario.
+/// Declares the scenarios of a suite by module, and the function that lists them in order. `$arguments` are passed to each
+/// scenario, made of the list's parameters.
 macro_rules! scenarios {
     (
         $(#[$meta:meta])*
@@ -90,7 +90,7 @@ macro_rules! scenarios {
     ) => {
         $(
             mod $module;
-            pub use $module::{$($name),+};
+            use $module::{$($name),+};
         )+
 
         $(#[$meta])*

@@ -1,4 +1,4 @@
-//! The arithmetic of the reduction tree, for whoever checks a tree made elsewhere against it.
+//! The arithmetic of the reduction tree, to check a tree made elsewhere against it.
 //!
 //! ```
 //! use catchment::testing::tree;
@@ -10,12 +10,12 @@
 
 use crate::core::tree::{self, Tree};
 
-/// Where a node stands in the group above it: the group's level and index, and the node's slot. In constant time.
+/// A node's position in the group above it: the group's level and index, and the node's slot. In constant time.
 pub fn parent(level: u32, index: u64, fan_in: u32) -> (u32, u64, u32) {
     tree::parent(level, index, fan_in)
 }
 
-/// The groups that have to be told how many members they have, from the lowest level up: level, index, members, and whether it is
+/// The groups whose size has to be recorded, from the lowest level up: level, index, members, and whether it is
 /// the root. At most one for each level, of which there are about log(`leaves`) to the base `fan_in`.
 pub fn edges(leaves: u64, fan_in: u32) -> Vec<(u32, u64, u32, bool)> {
     let edges = Tree::new(leaves, fan_in).edges();

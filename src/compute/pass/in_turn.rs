@@ -7,7 +7,8 @@ use super::super::together::Ends;
 use super::super::yields::Yields;
 use super::{Mapped, Pass, Round, Trouble};
 use crate::core::panic::panicked;
-use crate::stage::{Emitter, Items, Map};
+use crate::stage::kernel::MapKernel;
+use crate::stage::{Emitter, Items};
 
 /// Items of a packet from which on it pays to begin a loop over them.
 const MANY: usize = 4;
@@ -23,7 +24,7 @@ struct Turn<'a, I, O> {
     failed: Vec<Trouble>,
 }
 
-impl<M: Map> Pass<M> {
+impl<M: MapKernel> Pass<M> {
     /// One item after the other, on this thread.
     pub(super) fn map_in_turn(&self, round: &Round) -> Result<Mapped<M::Output>, Vec<Trouble>> {
         let (values, units) = self.decode()?;
@@ -109,8 +110,7 @@ impl<M: Map> Pass<M> {
         }
     }
 
-    /// The same without a look at each item, where the function allows that and nothing has been begun. Returns whether it
-    /// does.
+    /// Maps all values in bulk, if the function allows that; returns whether it does. Nothing may have been begun.
     fn map_at_once(&self, turn: &mut Turn<'_, M::Input, M::Output>) -> bool {
         loop {
             let count = match turn.ends.next() {

@@ -9,9 +9,10 @@ use super::super::step::Limits;
 use super::super::yields::Yields;
 use super::{Mapped, Pass, Round, Trouble};
 use crate::core::panic::panicked;
-use crate::stage::{Emitter, Map};
+use crate::stage::Emitter;
+use crate::stage::kernel::MapKernel;
 
-impl<M: Map> Pass<M> {
+impl<M: MapKernel> Pass<M> {
     /// The items side by side, on the runtime.
     pub(super) async fn map_side_by_side(
         &self,

@@ -9,7 +9,7 @@ use super::Capabilities;
 use super::subject::{Subject, bodies};
 use crate::queue::{BuriedMessage, Depth, Queues};
 
-/// Sends so many messages, receives and buries them.
+/// Sends `count` messages, receives and buries them.
 async fn bury(subject: &Subject, count: usize) -> Vec<Bytes> {
     subject.send(&bodies(count)).await;
     for delivery in subject.receive(count, "sent").await {
@@ -20,7 +20,7 @@ async fn bury(subject: &Subject, count: usize) -> Vec<Bytes> {
 }
 
 /// A buried message leaves the queue. It is found with its body unchanged and the reason.
-pub async fn a_buried_message_is_a_dead_letter(
+pub(super) async fn a_buried_message_is_a_dead_letter(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -34,7 +34,7 @@ pub async fn a_buried_message_is_a_dead_letter(
 }
 
 /// Burying with a stale receipt is no error, and the message is still somewhere.
-pub async fn burying_with_a_stale_receipt_loses_nothing(
+pub(super) async fn burying_with_a_stale_receipt_loses_nothing(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -55,7 +55,7 @@ pub async fn burying_with_a_stale_receipt_loses_nothing(
 }
 
 /// Looking does not remove, and returns no more than asked for.
-pub async fn looking_at_dead_letters_leaves_them_there(
+pub(super) async fn looking_at_dead_letters_leaves_them_there(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -80,7 +80,7 @@ pub async fn looking_at_dead_letters_leaves_them_there(
 
 /// A redriven message is back on the queue as it was, with a fresh receive count, and no dead
 /// letter any more.
-pub async fn a_redriven_message_begins_anew(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn a_redriven_message_begins_anew(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let sent = bury(&subject, 1).await;
     let found = subject.dead_letters(1).await;
@@ -95,9 +95,9 @@ pub async fn a_redriven_message_begins_anew(queues: Arc<dyn Queues>, capabilitie
     subject.assert_depth(Depth::default()).await;
 }
 
-/// A message that somebody else has redriven or discarded is passed over where the service can
-/// tell. Where it cannot, the message is delivered once more, as at-least-once allows.
-pub async fn redriving_what_is_gone_is_no_error(
+/// A message that was already redriven or discarded is skipped if the service can detect that. If it
+/// cannot, the message is delivered once more, as at-least-once allows.
+pub(super) async fn redriving_what_is_gone_is_no_error(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -112,7 +112,7 @@ pub async fn redriving_what_is_gone_is_no_error(
 }
 
 /// A discarded message is in neither queue, and discarding it again is no error.
-pub async fn a_discarded_message_is_gone(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn a_discarded_message_is_gone(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     bury(&subject, 2).await;
     let found = subject.dead_letters(2).await;

@@ -15,8 +15,8 @@ use crate::queue::{Delivery, Depth, Queues};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What one handle sends, another handle on the same name receives.
-pub async fn two_handles_are_one_queue(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+/// A message sent by one handle is received by another handle of the same name.
+pub(super) async fn two_handles_are_one_queue(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let other = queues.open(&subject.name, &subject.options).await;
     let sent = other.expect("open").send(bodies(1)).await;
@@ -27,7 +27,7 @@ pub async fn two_handles_are_one_queue(queues: Arc<dyn Queues>, capabilities: Ca
 }
 
 /// Provisioning is idempotent, and many may do it at once: no message is lost by it.
-pub async fn provisioning_again_changes_nothing(
+pub(super) async fn provisioning_again_changes_nothing(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -41,7 +41,7 @@ pub async fn provisioning_again_changes_nothing(
 }
 
 /// The body is the same, the receive count is 1.
-pub async fn a_message_arrives_as_it_was_sent(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn a_message_arrives_as_it_was_sent(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let body = Bytes::from("{\"text\":\"größer <&> 🌊\\n\\u0000\"}");
     subject.send(std::slice::from_ref(&body)).await;
@@ -50,8 +50,8 @@ pub async fn a_message_arrives_as_it_was_sent(queues: Arc<dyn Queues>, capabilit
     assert_eq!(delivery.receive_count, 1);
 }
 
-/// Every byte arrives, and so does a body without any. Where bodies are text, control characters do.
-pub async fn a_body_may_be_any_bytes(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+/// Every byte arrives, and so does an empty body. If bodies are text, control characters arrive.
+pub(super) async fn a_body_may_be_any_bytes(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let sent: Vec<Bytes> = if capabilities.binary_bodies {
         vec![(0..=u8::MAX).collect(), Bytes::new(), vec![0; 3].into()]
@@ -63,8 +63,8 @@ pub async fn a_body_may_be_any_bytes(queues: Arc<dyn Queues>, capabilities: Capa
 }
 
 /// A body of [`max_body`](crate::queue::Queue::max_body) bytes is taken, one of a byte more is
-/// refused with [`Error::TooLarge`]. Where there is no limit, a megabyte arrives.
-pub async fn the_largest_body_arrives_and_a_larger_one_is_refused(
+/// refused with [`Error::TooLarge`]. Without a limit, a megabyte arrives.
+pub(super) async fn the_largest_body_arrives_and_a_larger_one_is_refused(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -85,7 +85,7 @@ pub async fn the_largest_body_arrives_and_a_larger_one_is_refused(
 }
 
 /// One call sends any number of messages, and all of them arrive.
-pub async fn a_thousand_messages_all_arrive(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn a_thousand_messages_all_arrive(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let sent = bodies(1_000);
     subject.send(&sent).await;
@@ -93,7 +93,7 @@ pub async fn a_thousand_messages_all_arrive(queues: Arc<dyn Queues>, capabilitie
 }
 
 /// A receive takes no more than asked for, and leaves the rest for others.
-pub async fn receive_takes_at_most_max(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn receive_takes_at_most_max(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     subject.send(&bodies(5)).await;
     let first = subject.receive(2, "the first receiver's").await;
@@ -105,7 +105,7 @@ pub async fn receive_takes_at_most_max(queues: Arc<dyn Queues>, capabilities: Ca
 }
 
 /// A receive on an empty queue lasts for its wait, and returns nothing.
-pub async fn an_empty_receive_returns_after_its_wait(
+pub(super) async fn an_empty_receive_returns_after_its_wait(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -125,7 +125,7 @@ pub async fn an_empty_receive_returns_after_its_wait(
 }
 
 /// A receive that waits returns as soon as there is a message, not when its wait is over.
-pub async fn a_waiting_receive_returns_when_a_message_comes(
+pub(super) async fn a_waiting_receive_returns_when_a_message_comes(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -143,7 +143,7 @@ pub async fn a_waiting_receive_returns_when_a_message_comes(
 }
 
 /// Receivers that wait side by side get all that is sent, and each message goes to one of them.
-pub async fn waiting_receivers_share_what_comes(
+pub(super) async fn waiting_receivers_share_what_comes(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -162,7 +162,7 @@ pub async fn waiting_receivers_share_what_comes(
 }
 
 /// However a receive is cancelled, what it may have taken becomes visible again.
-pub async fn a_cancelled_receive_loses_nothing(
+pub(super) async fn a_cancelled_receive_loses_nothing(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -207,7 +207,7 @@ pub async fn a_cancelled_receive_loses_nothing(
 }
 
 /// Every call that takes many takes none as well.
-pub async fn empty_batches_are_fine(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn empty_batches_are_fine(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let queue = &subject.queue;
     queue.send(Vec::new()).await.expect("send");
@@ -222,8 +222,8 @@ pub async fn empty_batches_are_fine(queues: Arc<dyn Queues>, capabilities: Capab
         .await;
 }
 
-/// A message is ready, in flight, delayed or dead. Where the service estimates, the call works.
-pub async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+/// A message is ready, in flight, delayed or dead. If the service only estimates, the call merely succeeds.
+pub(super) async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     subject.assert_depth(Depth::default()).await;
     subject.send(&bodies(10)).await;
@@ -252,7 +252,7 @@ pub async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, capabiliti
 }
 
 /// A program that sends before it consumes is never held up.
-pub async fn room_returns_while_nobody_consumes(
+pub(super) async fn room_returns_while_nobody_consumes(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {

@@ -93,7 +93,7 @@ impl Subject {
         acknowledged.expect("acknowledge");
     }
 
-    /// Nothing is to be had for so long.
+    /// Asserts that nothing is received for `time`.
     pub(super) async fn assert_hidden_for(&self, time: Duration, what: &str) {
         let received = self.queue.receive(10, time).await.expect("receive");
         assert!(received.is_empty(), "{what}: received {received:?}");
@@ -127,7 +127,7 @@ impl Subject {
         assert!(found.is_empty(), "{what}: found {found:?}");
     }
 
-    /// What the queue says it holds, where it counts.
+    /// Asserts the depth, if the queue counts exactly.
     pub(super) async fn assert_depth(&self, expected: Depth) {
         let depth = self.queue.depth().await.expect("depth");
         if self.capabilities.exact_depth {

@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A message that is received and not acknowledged is hidden for the visibility timeout, and comes
 /// back after it with its receive count raised and another receipt.
-pub async fn an_unacknowledged_message_comes_back(
+pub(super) async fn an_unacknowledged_message_comes_back(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -33,7 +33,7 @@ pub async fn an_unacknowledged_message_comes_back(
 }
 
 /// Acknowledging removes a message, and doing it again is no error.
-pub async fn an_acknowledged_message_never_comes_back(
+pub(super) async fn an_acknowledged_message_never_comes_back(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -47,7 +47,7 @@ pub async fn an_acknowledged_message_never_comes_back(
 }
 
 /// Acknowledging with the receipt of an earlier delivery does not remove the later one.
-pub async fn a_stale_acknowledgement_spares_the_later_delivery(
+pub(super) async fn a_stale_acknowledgement_spares_the_later_delivery(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -67,7 +67,7 @@ pub async fn a_stale_acknowledgement_spares_the_later_delivery(
 }
 
 /// A heartbeat hides a message for as long as it says, counted from now.
-pub async fn extending_keeps_a_message_hidden(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn extending_keeps_a_message_hidden(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     subject.send(&bodies(1)).await;
     let delivery = subject.receive_one("sent").await;
@@ -86,7 +86,7 @@ pub async fn extending_keeps_a_message_hidden(queues: Arc<dyn Queues>, capabilit
 }
 
 /// A heartbeat may also say less than what is left.
-pub async fn extending_by_less_shows_a_message_sooner(
+pub(super) async fn extending_by_less_shows_a_message_sooner(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -108,7 +108,7 @@ pub async fn extending_by_less_shows_a_message_sooner(
 
 /// The receipts of messages that are gone or delivered again come back from a heartbeat, and no
 /// others.
-pub async fn extending_reports_stale_receipts(queues: Arc<dyn Queues>, capabilities: Capabilities) {
+pub(super) async fn extending_reports_stale_receipts(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     subject.send(&bodies(1)).await;
     let first = subject.receive_one("sent").await;
@@ -136,7 +136,7 @@ pub async fn extending_reports_stale_receipts(queues: Arc<dyn Queues>, capabilit
 }
 
 /// Released without a delay, a message comes back at once, counted as received.
-pub async fn a_released_message_is_visible_at_once(
+pub(super) async fn a_released_message_is_visible_at_once(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -156,7 +156,7 @@ pub async fn a_released_message_is_visible_at_once(
 }
 
 /// Released with a delay, it comes back after that.
-pub async fn a_released_message_is_visible_after_its_delay(
+pub(super) async fn a_released_message_is_visible_after_its_delay(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {
@@ -174,8 +174,8 @@ pub async fn a_released_message_is_visible_after_its_delay(
     assert_eq!(again.receive_count, 2);
 }
 
-/// Releasing does not bring back what was acknowledged, nor free what somebody else holds.
-pub async fn releasing_with_a_stale_receipt_changes_nothing(
+/// Releasing does not bring back what was acknowledged, nor free a message that another receiver holds.
+pub(super) async fn releasing_with_a_stale_receipt_changes_nothing(
     queues: Arc<dyn Queues>,
     capabilities: Capabilities,
 ) {

@@ -25,8 +25,8 @@ async fn arrive_at_once(subject: &Subject, index: u64, slots: u32) -> Vec<GroupS
         .collect()
 }
 
-/// Whoever makes a group full has to know, or nobody would reduce it.
-pub async fn of_the_arrivals_that_fill_a_group_one_sees_it_full(scratchpad: Arc<dyn Scratchpad>) {
+/// The arrival that fills a group has to learn of it, or the group would never be reduced.
+pub(super) async fn of_the_arrivals_that_fill_a_group_one_sees_it_full(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for index in 0..ROUNDS {
         let states = arrive_at_once(&subject, index, FAN_IN).await;
@@ -37,7 +37,7 @@ pub async fn of_the_arrivals_that_fill_a_group_one_sees_it_full(scratchpad: Arc<
 }
 
 /// Sealing may come while the last members arrive: one of them sees the group complete.
-pub async fn sealing_or_the_last_arrival_sees_a_group_complete(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn sealing_or_the_last_arrival_sees_a_group_complete(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for index in 0..ROUNDS {
         let sealing = subject.clone();
@@ -50,7 +50,7 @@ pub async fn sealing_or_the_last_arrival_sees_a_group_complete(scratchpad: Arc<d
 }
 
 /// A value is stored before its slot counts.
-pub async fn whoever_sees_a_slot_can_read_its_value(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn whoever_sees_a_slot_can_read_its_value(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for index in 0..ROUNDS {
         let reading = subject.clone();
@@ -74,7 +74,7 @@ pub async fn whoever_sees_a_slot_can_read_its_value(scratchpad: Arc<dyn Scratchp
 }
 
 /// No report overwrites another.
-pub async fn every_failure_reported_at_once_is_kept(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn every_failure_reported_at_once_is_kept(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let workers = (0..20).map(|item| {
         let subject = subject.clone();

@@ -6,7 +6,7 @@ use super::subject::{Subject, attempt};
 use crate::scratchpad::{DeadLetterId, Failure, FailureReport, Scratchpad, Verdict};
 
 /// Every attempt is appended, oldest first, and the run goes on.
-pub async fn a_retry_is_on_record_and_the_run_goes_on(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_retry_is_on_record_and_the_run_goes_on(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let first = [attempt(1, Some(30), "größer «x»\n"), attempt(1, Some(31), "")];
     let second = [attempt(2, None, "timed out")];
@@ -25,7 +25,7 @@ pub async fn a_retry_is_on_record_and_the_run_goes_on(scratchpad: Arc<dyn Scratc
 }
 
 /// The run reads as failed, with the last error and every attempt.
-pub async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let attempts = [attempt(1, None, "slow"), attempt(2, Some(31), "broken")];
     subject.fail("packet 3", Verdict::Retry, &attempts[..1]).await;
@@ -47,7 +47,7 @@ pub async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// A message that died again stands as dead once, under its newer id.
-pub async fn a_newer_dead_letter_takes_the_place_of_an_older_one(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_newer_dead_letter_takes_the_place_of_an_older_one(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let [older, newer] = [DeadLetterId::random(), DeadLetterId::random()];
     for (number, id) in [(1, older), (2, newer)] {
@@ -65,7 +65,7 @@ pub async fn a_newer_dead_letter_takes_the_place_of_an_older_one(scratchpad: Arc
 }
 
 /// Skipped items are a set for each message; the run goes on without them.
-pub async fn skipped_items_count_once(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn skipped_items_count_once(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let items = [attempt(1, Some(30), "bad"), attempt(1, Some(32), "worse")];
     let report = subject.report("packet 3", Verdict::Skip, &items);
@@ -89,7 +89,7 @@ pub async fn skipped_items_count_once(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Another id, another message or none at all changes nothing.
-pub async fn a_failure_is_cleared_by_its_own_id_only(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_failure_is_cleared_by_its_own_id_only(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let id = DeadLetterId::random();
     let failed = [attempt(1, None, "broken")];
@@ -106,7 +106,7 @@ pub async fn a_failure_is_cleared_by_its_own_id_only(scratchpad: Arc<dyn Scratch
 }
 
 /// A message that is on its queue again may yet succeed with the items it had skipped.
-pub async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for (message, item) in [("packet 3", 30), ("packet 4", 40)] {
         let failed = [attempt(1, Some(item), "bad")];
@@ -125,8 +125,8 @@ pub async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratchpad>) 
     assert_eq!(failures[0].item, Some(40));
 }
 
-/// The run tells the first failure, as long as it stands.
-pub async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<dyn Scratchpad>) {
+/// The run reports the first failure until it is cleared.
+pub(super) async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let dead = [(9, DeadLetterId::random()), (3, DeadLetterId::random()), (5, DeadLetterId::random())];
     for (number, id) in dead {
@@ -144,7 +144,7 @@ pub async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<dyn Scr
 }
 
 /// By stage, message and item, dead letters and skipped items alike, as many as asked for.
-pub async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let dead = || Verdict::Dead(DeadLetterId::random());
     let reports = [
@@ -185,7 +185,7 @@ pub async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
 
 /// A failed run is not over: its other packets go on, and it takes a result, whether or not
 /// the failure still stands.
-pub async fn a_failed_run_can_be_completed(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_failed_run_can_be_completed(scratchpad: Arc<dyn Scratchpad>) {
     for is_cleared in [true, false] {
         let subject = Subject::new(Arc::clone(&scratchpad)).await;
         let id = DeadLetterId::random();
@@ -203,7 +203,7 @@ pub async fn a_failed_run_can_be_completed(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// A failure of a message that was only a late duplicate does not touch the result.
-pub async fn a_late_failure_leaves_the_result(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_late_failure_leaves_the_result(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     assert!(subject.complete("done").await);
     let failed = [attempt(5, None, "broken")];

@@ -9,7 +9,7 @@ use crate::core::id::ArrayId;
 use crate::scratchpad::{Arrival, Begun, GroupId, GroupState, Members, Scratchpad};
 
 /// Each arrival is answered with its group's state as it was at or after its own write.
-pub async fn arrivals_are_counted_in_the_order_given(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn arrivals_are_counted_in_the_order_given(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for (number, slot) in (1..).zip([2, 0, 3, 1]) {
         let states = subject.arrive(vec![subject.arrival(0, slot, "a")]).await;
@@ -35,7 +35,7 @@ pub async fn arrivals_are_counted_in_the_order_given(scratchpad: Arc<dyn Scratch
 }
 
 /// The second value for a slot is ignored, and the slot counts once.
-pub async fn a_slot_keeps_its_first_value(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_slot_keeps_its_first_value(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for value in ["first", "second", "third"] {
         let states = subject.arrive(vec![subject.arrival(0, 1, value)]).await;
@@ -45,7 +45,7 @@ pub async fn a_slot_keeps_its_first_value(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// A batch may contain one slot twice: the first value is the one that stays.
-pub async fn duplicates_in_one_batch_count_once(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn duplicates_in_one_batch_count_once(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let batch = vec![
         subject.arrival(0, 1, "first"),
@@ -60,7 +60,7 @@ pub async fn duplicates_in_one_batch_count_once(scratchpad: Arc<dyn Scratchpad>)
 }
 
 /// One call takes whatever its caller has gathered.
-pub async fn a_batch_may_be_large_and_of_many_groups(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_batch_may_be_large_and_of_many_groups(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let groups = 64;
     let batch = (0..FAN_IN)
@@ -77,7 +77,7 @@ pub async fn a_batch_may_be_large_and_of_many_groups(scratchpad: Arc<dyn Scratch
 }
 
 /// In the order of the numbers, not of their digits or of their arrival.
-pub async fn members_come_in_slot_order(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn members_come_in_slot_order(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for slot in [100, 9, 10, 0, 999, 1] {
         let value = slot.to_string();
@@ -92,7 +92,7 @@ pub async fn members_come_in_slot_order(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Values are bytes: none, any, or a hundred thousand of them.
-pub async fn a_value_may_be_any_bytes(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_value_may_be_any_bytes(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let values: [Bytes; 3] = [
         Bytes::new(),
@@ -112,7 +112,7 @@ pub async fn a_value_may_be_any_bytes(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// It is there, without members.
-pub async fn a_group_nobody_has_written_to_is_empty(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_group_nobody_has_written_to_is_empty(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let empty = Members::Present {
         state: GroupState::default(),
@@ -124,7 +124,7 @@ pub async fn a_group_nobody_has_written_to_is_empty(scratchpad: Arc<dyn Scratchp
 }
 
 /// By run, stage, level and index; by partition in the next scenario.
-pub async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let group = |stage: &str, level, index| GroupId::new(subject.id.clone(), stage, level, index);
     let other = format!("{}1", subject.id);
@@ -166,7 +166,7 @@ pub async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Groups that differ only in their partition share neither slots, values, sizes nor retirement.
-pub async fn groups_of_different_partitions_do_not_meet(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn groups_of_different_partitions_do_not_meet(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     // The last two: a stage whose name looks like part of another group's key.
     let mut groups = [0, 1, 11, u32::MAX].map(|n| subject.group(1, 1).in_partition(n)).to_vec();
@@ -204,8 +204,8 @@ pub async fn groups_of_different_partitions_do_not_meet(scratchpad: Arc<dyn Scra
     }
 }
 
-/// Telling a group its size returns the state after it, and whoever arrives later sees it.
-pub async fn a_group_is_told_its_size(scratchpad: Arc<dyn Scratchpad>) {
+/// Recording a group's size returns the state after it, and later arrivals see the size.
+pub(super) async fn a_group_is_told_its_size(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     subject.arrive(vec![subject.arrival(0, 0, "a")]).await;
     let told = GroupState {
@@ -239,7 +239,7 @@ pub async fn a_group_is_told_its_size(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// A run without packets has a root that expects none.
-pub async fn an_empty_root_is_complete(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn an_empty_root_is_complete(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let state = subject.expect(0, 0, true).await;
     assert!(state.is_ready(FAN_IN), "{state:?}");
@@ -248,7 +248,7 @@ pub async fn an_empty_root_is_complete(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// A retired group says so to all who come late; its slots stay taken.
-pub async fn a_retired_group_keeps_its_slots(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_retired_group_keeps_its_slots(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for slot in 0..FAN_IN {
         subject.arrive(vec![subject.arrival(0, slot, "a")]).await;
@@ -270,7 +270,7 @@ pub async fn a_retired_group_keeps_its_slots(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Whatever is late for a finished run, its result stays, and what was reduced stays so.
-pub async fn arrivals_at_a_finished_run_change_nothing(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn arrivals_at_a_finished_run_change_nothing(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     subject.arrive(vec![subject.arrival(0, 0, "a")]).await;
     subject.expect(0, 1, true).await;

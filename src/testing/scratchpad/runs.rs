@@ -13,7 +13,7 @@ use crate::scratchpad::{
 };
 
 /// Provisioning is idempotent, and many may do it at once: no run is lost by it.
-pub async fn provisioning_again_changes_nothing(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn provisioning_again_changes_nothing(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let again = (0..4).map(|_| subject.scratchpad.provision());
     for provisioned in join_all(again).await {
@@ -23,7 +23,7 @@ pub async fn provisioning_again_changes_nothing(scratchpad: Arc<dyn Scratchpad>)
 }
 
 /// Beginning is conditional on the id being new: the second finds what the first wrote.
-pub async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
     let first = RunRecord {
         array_length: Some(95),
@@ -48,7 +48,7 @@ pub async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Of many who begin a run at once, one begins it.
-pub async fn one_of_many_begins_a_run(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn one_of_many_begins_a_run(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
     let record = record(&subject.id);
     let begun = join_all((0..8).map(|_| subject.begin(&record))).await;
@@ -57,7 +57,7 @@ pub async fn one_of_many_begins_a_run(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Keys of up to 128 characters, each of the allowed ones, name runs of their own.
-pub async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
     let unique = Uuid::new_v4().to_string();
     let mut ids: Vec<String> = "-_.:/@=+,aA0"
@@ -79,7 +79,7 @@ pub async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn Scratc
 }
 
 /// The length of an open run is written down once.
-pub async fn measuring_again_changes_nothing_and_other_numbers_are_refused(
+pub(super) async fn measuring_again_changes_nothing_and_other_numbers_are_refused(
     scratchpad: Arc<dyn Scratchpad>,
 ) {
     let subject = Subject::new(scratchpad).await;
@@ -103,7 +103,7 @@ pub async fn measuring_again_changes_nothing_and_other_numbers_are_refused(
 }
 
 /// That every packet is on the queue is noted, and noting it again changes nothing.
-pub async fn a_submitted_run_says_so(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_submitted_run_says_so(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for _ in 0..2 {
         let noted = subject.scratchpad.submitted(&subject.id).await;
@@ -114,8 +114,8 @@ pub async fn a_submitted_run_says_so(scratchpad: Arc<dyn Scratchpad>) {
     }
 }
 
-/// The first writer's result stays, whoever comes later.
-pub async fn the_first_result_stands(scratchpad: Arc<dyn Scratchpad>) {
+/// The first writer's result stays; later ones are ignored.
+pub(super) async fn the_first_result_stands(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     assert!(subject.complete("first").await, "the first writes it");
     assert!(!subject.complete("second").await, "the second does not");
@@ -126,7 +126,7 @@ pub async fn the_first_result_stands(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Of many who complete a run at once one writes the result, and that is the one which stands.
-pub async fn one_of_many_completes_a_run(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn one_of_many_completes_a_run(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let writers = (0..8).map(|writer| {
         let subject = subject.clone();
@@ -144,7 +144,7 @@ pub async fn one_of_many_completes_a_run(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Cancelling ends a run for good; cancelling again says the same.
-pub async fn a_cancelled_run_takes_no_result(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_cancelled_run_takes_no_result(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     assert!(subject.cancel().await);
     assert!(subject.cancel().await, "it is cancelled now");
@@ -155,7 +155,7 @@ pub async fn a_cancelled_run_takes_no_result(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Cancelling a finished run changes nothing.
-pub async fn a_finished_run_stays_finished(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn a_finished_run_stays_finished(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     assert!(subject.complete("done").await);
     assert!(!subject.cancel().await);
@@ -166,7 +166,7 @@ pub async fn a_finished_run_stays_finished(scratchpad: Arc<dyn Scratchpad>) {
 
 /// A run that was never begun stays unknown whatever is written to it. Its groups are gone, or, in a store whose
 /// groups expire by themselves, are like those of any run.
-pub async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
     let (store, id) = (&subject.scratchpad, &subject.id);
     let measured = store.measure(id, 1, 1).await;
@@ -207,7 +207,7 @@ pub async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Forgetting is no error at any time, and a run that has not ended goes on.
-pub async fn forgetting_is_only_a_hint(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn forgetting_is_only_a_hint(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let forget = || subject.scratchpad.forget(&subject.id);
     forget().await.expect("forget");

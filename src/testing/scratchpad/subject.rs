@@ -29,7 +29,7 @@ impl Subject {
         subject
     }
 
-    /// A run that nobody has begun.
+    /// A run that has not begun.
     pub(super) async fn unknown(scratchpad: Arc<dyn Scratchpad>) -> Self {
         let provisioned = scratchpad.provision().await;
         provisioned.expect("provision");
@@ -124,7 +124,7 @@ impl Subject {
         self.scratchpad.cancel(&self.id).await.expect("cancel")
     }
 
-    /// What is known of the run, which has to be something.
+    /// The run's status; panics if the run is unknown.
     pub(super) async fn status(&self) -> RunSnapshot {
         let status = self.scratchpad.status(&self.id).await.expect("status");
         status.expect("the run is known")

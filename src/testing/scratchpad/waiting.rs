@@ -42,7 +42,7 @@ fn assert_ended(snapshot: Option<RunSnapshot>, way: usize) {
 }
 
 /// A run that does not end is waited for as long as was asked, and what is known comes back.
-pub async fn waiting_ends_with_its_time(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn waiting_ends_with_its_time(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for up_to in [Duration::ZERO, SECOND] {
         let (snapshot, waited) = wait(&subject, up_to).await;
@@ -53,7 +53,7 @@ pub async fn waiting_ends_with_its_time(scratchpad: Arc<dyn Scratchpad>) {
 }
 
 /// Completion, cancelling and failure each end the waiting of all who wait.
-pub async fn waiting_ends_with_the_run(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn waiting_ends_with_the_run(scratchpad: Arc<dyn Scratchpad>) {
     for way in 0..3 {
         let subject = Subject::new(Arc::clone(&scratchpad)).await;
         let waiting = async { tokio::join!(wait(&subject, LONG), wait(&subject, LONG)) };
@@ -69,8 +69,8 @@ pub async fn waiting_ends_with_the_run(scratchpad: Arc<dyn Scratchpad>) {
     }
 }
 
-/// There is nothing to wait for; nor for a run that nobody knows.
-pub async fn waiting_for_a_run_that_has_ended_returns_at_once(scratchpad: Arc<dyn Scratchpad>) {
+/// There is nothing to wait for, and neither is there for an unknown run.
+pub(super) async fn waiting_for_a_run_that_has_ended_returns_at_once(scratchpad: Arc<dyn Scratchpad>) {
     for way in 0..3 {
         let subject = Subject::new(Arc::clone(&scratchpad)).await;
         end(&subject, way).await;
@@ -85,7 +85,7 @@ pub async fn waiting_for_a_run_that_has_ended_returns_at_once(scratchpad: Arc<dy
 }
 
 /// Progress, retries and skipped items are no end.
-pub async fn waiting_outlasts_what_does_not_end_the_run(scratchpad: Arc<dyn Scratchpad>) {
+pub(super) async fn waiting_outlasts_what_does_not_end_the_run(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let up_to = SECOND * 2;
     let progress = async {

@@ -1,0 +1,276 @@
+//! Messages on the queues of stages: a packet to map, or a group to reduce.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Packet;
+use super::codec::Codec;
+use super::wire::{Kind, Wire, missing};
+use crate::core::error::Result;
+use crate::core::group::GroupId;
+use crate::core::id::ArrayId;
+use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
+
+/// The version of the wire format that this library writes, and the only one it reads.
+const VERSION: u32 = 1;
+
+/// A message on a stage's queue.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Message {
+    /// The stage it is for.
+    pub(crate) stage: Arc<str>,
+    /// Group size when the run began.
+    pub(crate) fan_in: u32,
+    pub(crate) work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Work {
+    Map(MapWork),
+    Reduce(ReduceWork),
+}
+
+/// A packet for a map stage.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MapWork {
+    pub(crate) packet: Packet,
+    /// The index in the array of the packet's first item.
+    pub(crate) offset: u64,
+    /// Number of values made of each source item, in order; `None` if one each.
+    pub(crate) yields: Option<Vec<u32>>,
+    /// Items per packet when this in-process message carries a full group; empty otherwise.
+    pub(crate) together: Vec<u32>,
+    /// Failed attempts already spent as part of a grouped message.
+    pub(crate) tried: u32,
+}
+
+impl MapWork {
+    /// The index of the packet that has this item of the array, in a message that carries a group.
+    pub(crate) fn packet_of(&self, item: u64) -> Option<usize> {
+        let mut end = self.offset;
+        self.together.iter().position(|items| {
+            end += u64::from(*items);
+            item < end
+        })
+    }
+
+    /// Its name within its stage, for records of failures.
+    pub(crate) fn name(&self, fan_in: u32) -> String {
+        let index = self.packet.packet_id.index;
+        match self.together.len() as u64 {
+            0 => format!("packet {index}"),
+            count => {
+                let first = index * u64::from(fan_in);
+                format!("packets {first} to {}", first + count - 1)
+            }
+        }
+    }
+}
+
+/// A complete group for a reducing stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReduceWork {
+    pub(crate) array_id: ArrayId,
+    pub(crate) level: u32,
+    pub(crate) group: u64,
+}
+
+impl Message {
+    /// The message that requests the reduction of a complete group.
+    pub(crate) fn reduce(group: &GroupId, fan_in: u32) -> Self {
+        Self {
+            stage: Arc::clone(&group.stage),
+            fan_in,
+            work: Work::Reduce(ReduceWork {
+                array_id: group.array_id.clone(),
+                level: group.level,
+                group: group.index,
+            }),
+        }
+    }
+
+    /// Size of its value in bytes, as far as that is known.
+    pub(crate) fn size(&self) -> usize {
+        match &self.work {
+            Work::Map(map) => map.packet.value.size(),
+            Work::Reduce(_) => 0,
+        }
+    }
+
+    /// Failed attempts already spent as part of a grouped message.
+    pub(crate) fn tried(&self) -> u32 {
+        match &self.work {
+            Work::Map(map) => map.tried,
+            Work::Reduce(_) => 0,
+        }
+    }
+
+    pub(crate) fn array_id(&self) -> &ArrayId {
+        match &self.work {
+            Work::Map(map) => &map.packet.array_id,
+            Work::Reduce(reduce) => &reduce.array_id,
+        }
+    }
+
+    /// The message's name within its stage, for records of failures.
+    pub(crate) fn name(&self) -> String {
+        match &self.work {
+            Work::Map(map) => map.name(self.fan_in),
+            Work::Reduce(reduce) => format!("group {}/{}", reduce.level, reduce.group),
+        }
+    }
+
+    pub(crate) fn encode(&self, codec: Codec) -> Result<Bytes> {
+        let mut wire = match &self.work {
+            Work::Map(map) => Wire {
+                kind: Some(Kind::Map),
+                packet_offset: Some(map.offset),
+                packet_yields: map.yields.as_deref().map(Into::into),
+                ..Wire::of_packet(&map.packet)
+            },
+            Work::Reduce(reduce) => Wire {
+                kind: Some(Kind::Reduce),
+                level: Some(reduce.level),
+                group: Some(reduce.group),
+                ..Wire::new(reduce.array_id.clone())
+            },
+        };
+        wire.version = Some(VERSION);
+        wire.stage = Some(self.stage.as_ref().into());
+        wire.fan_in = Some(self.fan_in);
+        let value = match &self.work {
+            Work::Map(map) => Some(&map.packet.value),
+            Work::Reduce(_) => None,
+        };
+        wire.write(codec, value)
+    }
+
+    /// Reads a message. A packet's value is a slice of `body`, not a copy. The error is a sentence.
+    pub(crate) fn decode(body: &Bytes) -> Result<Self, String> {
+        let (wire, value) = Wire::parse(body)?;
+        match wire.version {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(format!(
+                    "version {other} of the wire format, but this library reads version {VERSION}"
+                ));
+            }
+            None => return Err(missing("version")),
+        }
+        let fan_in = wire.fan_in.ok_or_else(|| missing("fanIn"))?;
+        if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
+            return Err(format!(
+                "fanIn {fan_in} is not in {MIN_FAN_IN}..={MAX_FAN_IN}"
+            ));
+        }
+        let stage = wire.stage.as_deref().ok_or_else(|| missing("stage"))?;
+        let stage = Arc::from(stage);
+        let work = match wire.kind {
+            Some(Kind::Map) => Work::Map(MapWork {
+                packet: match wire.packet(value)? {
+                    leaf if leaf.packet_id.level == 0 => leaf,
+                    other => {
+                        return Err(format!(
+                            "packetId {} is not a leaf, as a packet of items must be",
+                            other.packet_id
+                        ));
+                    }
+                },
+                offset: wire.packet_offset.unwrap_or_default(),
+                yields: wire.packet_yields.map(|yields| yields.into_owned()),
+                together: Vec::new(),
+                tried: 0,
+            }),
+            Some(Kind::Reduce) => Work::Reduce(ReduceWork {
+                level: match wire.level.ok_or_else(|| missing("level"))? {
+                    level @ 1..=MAX_LEVEL => level,
+                    other => return Err(format!("level {other} is not in 1..={MAX_LEVEL}")),
+                },
+                group: wire.group.ok_or_else(|| missing("group"))?,
+                array_id: wire.array_id,
+            }),
+            None => return Err(missing("kind")),
+        };
+        Ok(Self {
+            stage,
+            fan_in,
+            work,
+        })
+    }
+}
+
+/// The index of the source item that the value at `position` came from, given the number of values made of each.
+pub(crate) fn unit_of(yields: &[u32], position: usize) -> usize {
+    let mut end = 0usize;
+    yields
+        .iter()
+        .take_while(|count| {
+            end = end.saturating_add(**count as usize);
+            end <= position
+        })
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::packet;
+    use super::*;
+
+    #[test]
+    fn a_map_message_reads_as_the_design_says() {
+        let message = Message {
+            stage: "times_two".into(),
+            fan_in: 32,
+            work: Work::Map(MapWork {
+                packet: packet(),
+                offset: 9,
+                yields: None,
+                together: Vec::new(),
+                tried: 0,
+            }),
+        };
+        let body = message.encode(Codec::Json).unwrap();
+        assert_eq!(
+            std::str::from_utf8(&body).unwrap(),
+            r#"{"version":1,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
+        );
+        assert_eq!(Message::decode(&body).unwrap(), message);
+    }
+
+    #[test]
+    fn a_reduce_message_comes_back() {
+        let message = Message {
+            stage: "sum".into(),
+            fan_in: 2,
+            work: Work::Reduce(ReduceWork {
+                array_id: "a".into(),
+                level: 2,
+                group: 7,
+            }),
+        };
+        assert_eq!(
+            Message::decode(&message.encode(Codec::Json).unwrap()).unwrap(),
+            message
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_bad_bytes_is_named() {
+        let problem = |body: &str| Message::decode(&Bytes::from(body.to_owned())).unwrap_err();
+        assert!(problem("not json").contains("line 1"));
+        assert!(problem(r#"{"arrayId":"a"}"#).contains("version"));
+        assert!(problem(r#"{"arrayId":"a","version":2}"#).contains("version 2"));
+        assert!(problem(r#"{"arrayId":"a b","version":1}"#).contains("cannot be used"));
+        let body = r#"{"arrayId":"a","version":1,"stage":"s","fanIn":1,"kind":"reduce"}"#;
+        assert!(problem(body).contains("fanIn 1"));
+        let body = r#"{"arrayId":"a","version":1,"stage":"s","fanIn":2,"kind":"map","packetId":"0/0","packetContains":1}"#;
+        assert!(problem(body).contains("packetValue"));
+    }
+
+    #[test]
+    fn values_know_their_items() {
+        let yields = [0, 2, 0, 1];
+        assert_eq!([0, 1, 2].map(|at| unit_of(&yields, at)), [1, 1, 3]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Records of failures, and the size of an item that limits them.
+
+use super::*;
+
+fn too_large() -> Reply {
+    let kind = "com.amazon.coral.validate#ValidationException";
+    let message = "Item size to update has exceeded the maximum allowed size";
+    Reply::refused(400, kind, message)
+}
+
+#[tokio::test(start_paused = true)]
+async fn skipped_items_that_a_write_leaves_out_are_written_again() {
+    fn items(request: &Request) -> Vec<u64> {
+        let writes = request.body["RequestItems"]["pad"].as_array().unwrap();
+        let number = |write: &Value| {
+            let item = &write["PutRequest"]["Item"];
+            assert_eq!(item["groupId"], json!({"S": "run#skipped"}));
+            item["item"]["N"].as_str().unwrap().parse().unwrap()
+        };
+        writes.iter().map(number).collect()
+    }
+
+    let (fake, pad) = start().await;
+    let left = |request: &Request, from: usize| {
+        let writes = &request.body["RequestItems"]["pad"].as_array().unwrap()[from..];
+        Reply::ok(json!({"UnprocessedItems": {"pad": writes}}))
+    };
+    fake.next(WRITE_MANY, move |it| left(it, 20));
+    fake.next(WRITE_MANY, move |it| left(it, 0));
+    fake.replies(QUERY, [Reply::ok(json!({"Count": 60, "ScannedCount": 60}))]);
+    let log = pad.record(&report(60, Verdict::Skip)).await.unwrap();
+    assert_eq!(log.skipped, 60);
+    let requests = fake.take();
+    assert_eq!(
+        operations(&requests),
+        [
+            UPDATE, UPDATE, WRITE_MANY, WRITE_MANY, WRITE_MANY, WRITE_MANY, QUERY
+        ]
+    );
+    assert_eq!(requests[0].text("TableName"), "results");
+    assert_eq!(requests[1].text("TableName"), "pad");
+    let written: Vec<Vec<u64>> = requests[2..6].iter().map(items).collect();
+    let wanted: [Vec<u64>; 4] = [
+        (0..25).collect(),
+        (20..45).collect(),
+        (20..45).collect(),
+        (45..60).collect(),
+    ];
+    assert_eq!(written, wanted);
+    assert_eq!(requests[6].body["ConsistentRead"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_has_become_too_large_is_shortened() {
+    let (fake, pad) = start().await;
+    let text = |number| serde_json::to_string(&attempt(number, 0, "x".repeat(4_000))).unwrap();
+    let old: Vec<Value> = (1..=97).map(|number| json!({"S": text(number)})).collect();
+    fake.replies(UPDATE, [too_large()]);
+    fake.replies(GET, [Reply::ok(json!({"Item": {"attempts": {"L": old}}}))]);
+    let mut report = report(0, Verdict::Retry);
+    report.attempts = vec![attempt(98, 0, "y".repeat(4_000))];
+    let log = pad.record(&report).await.unwrap();
+    assert_eq!(log.attempts.last(), report.attempts.last());
+    let numbers: Vec<u32> = log.attempts.iter().map(|it| it.number).collect();
+    let first = numbers[0];
+    assert!(first > 1 && numbers.iter().copied().eq(first..=98));
+    let requests = fake.take();
+    assert_eq!(operations(&requests), [UPDATE, GET, UPDATE, QUERY]);
+    assert_eq!(requests[1].body["ConsistentRead"], true);
+    let update = &requests[2];
+    let kept = assigned(update, "attempts")["L"].as_array().unwrap();
+    assert_eq!(kept.len(), numbers.len());
+    assert!(update.body.to_string().len() < ITEM);
+    // Only if nobody has added to it since.
+    let values = &update.body["ExpressionAttributeValues"];
+    let condition = update.text("ConditionExpression");
+    let (size, count) = condition.split_once(" = ").unwrap();
+    assert_eq!(
+        (size, &values[count]),
+        ("size(#attempts)", &json!({"N": "97"}))
+    );
+}
+
+/// Records five attempts at a hundred items that fail with this error, on a service that keeps to its limit.
+async fn fail_again_and_again(error: &str) {
+    let (fake, pad) = start().await;
+    let history = Arc::<Mutex<Vec<Value>>>::default();
+    let old = Arc::clone(&history);
+    fake.always(GET, move |_| {
+        Reply::ok(json!({"Item": {"attempts": {"L": *old.lock().unwrap()}}}))
+    });
+    fake.always(UPDATE, move |request| {
+        let mut history = history.lock().unwrap();
+        let values = &request.body["ExpressionAttributeValues"];
+        let condition = request.text("ConditionExpression");
+        if let Some((_, most)) = condition.split_once("size(#attempts) <= ") {
+            let most: usize = values[most]["N"].as_str().unwrap().parse().unwrap();
+            if history.len() > most {
+                return failed_condition(json!({}));
+            }
+        }
+        let is_append = request.text("UpdateExpression").contains("list_append");
+        let before = match is_append {
+            true => stored(&json!(*history)),
+            false => 0,
+        };
+        if before + stored(values) > ITEM {
+            return too_large();
+        }
+        if is_append {
+            let lists = values.as_object().unwrap().values();
+            let lists = lists.filter_map(|value| value["L"].as_array());
+            history.extend(lists.flatten().cloned());
+        } else if condition.contains("size") {
+            let list = assigned(request, "attempts")["L"].as_array();
+            *history = list.unwrap().clone();
+        }
+        Reply::ok(json!({"Attributes": {"attempts": {"L": *history}}}))
+    });
+    for number in 1..=5 {
+        let verdict = match number {
+            5 => Verdict::Dead(DeadLetterId::random()),
+            _ => Verdict::Retry,
+        };
+        let mut report = report(0, verdict);
+        let items = (0..100).map(|item| attempt(number, item, error));
+        report.attempts = items.collect();
+        let log = pad.record(&report).await.unwrap();
+        assert_eq!(log.attempts.last(), report.attempts.last());
+    }
+}
+
+/// The longest error that the library writes down.
+const LONGEST_ERROR: usize = 2_000;
+
+#[tokio::test(start_paused = true)]
+async fn long_errors_of_many_items_can_be_written_down() {
+    for text in ["x", "\"", "\u{1f30a}"] {
+        fail_again_and_again(&text.repeat(LONGEST_ERROR)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_errors_of_control_characters_can_be_written_down() {
+    fail_again_and_again(&"\0".repeat(LONGEST_ERROR)).await;
+}
+
+/// What a value counts against the limit of an item, at least.
+fn stored(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(stored).sum(),
+        Value::Object(values) => values.values().map(stored).sum(),
+        _ => 0,
+    }
+}

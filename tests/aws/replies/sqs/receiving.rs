@@ -1,0 +1,145 @@
+//! Receiving: duplicates, and receivers that leave during a poll.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_message_delivered_twice_comes_with_each_delivery_s_receipt_and_count() {
+    let fake = start().await;
+    let queue = open(&fake).await;
+    let twice = [message("m", "first", 1), message("m", "second", 2)];
+    fake.replies(RECEIVE, [messages(twice)]);
+    let received = queue.receive(5, Duration::ZERO).await.unwrap();
+    let delivery = |text, receive_count| Delivery {
+        body: Bytes::from_static(b"body of m"),
+        receipt: receipt(text),
+        receive_count,
+    };
+    assert_eq!(received, [delivery("first", 1), delivery("second", 2)]);
+    let requests = fake.take();
+    assert_eq!(operations(&requests), [RECEIVE]);
+    let asked = &requests[0].body;
+    assert_eq!(asked["MaxNumberOfMessages"], 5);
+    assert_eq!(asked["VisibilityTimeout"], 30);
+    assert_eq!(
+        asked["MessageSystemAttributeNames"],
+        json!(["ApproximateReceiveCount"])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_for_one_who_has_gone_during_the_poll_are_handed_back() {
+    let fake = start().await;
+    let queue = open(&fake).await;
+    let (give, poll) = Reply::held();
+    fake.replies(RECEIVE, [poll]);
+    fake.always(RECEIVE, |_| Reply::Closed);
+    {
+        let mut receive = pin!(queue.receive(10, MINUTE));
+        tokio::select! {
+            biased;
+            received = &mut receive => panic!("{received:?}"),
+            () = fake.arrival(RECEIVE) => {}
+        }
+    }
+    let found = [message("m", "a", 1), message("n", "b", 1)];
+    give.send(messages(found)).unwrap();
+    fake.arrival(DELETE).await;
+    // Nothing else is asked in the minute after that. Fresh copies: that delivery was no attempt at them.
+    tokio::time::sleep(MINUTE).await;
+    let requests = fake.take();
+    assert_eq!(operations(&requests), [RECEIVE, SEND, DELETE]);
+    assert_eq!(texts(&requests[1]), ["body of m", "body of n"]);
+    assert_eq!(texts(&requests[2]), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_for_one_who_goes_before_taking_them_are_handed_back() {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let fake = start().await;
+    let queue = open(&fake).await;
+    fake.replies(RECEIVE, [messages([message("m", "a", 1)])]);
+    {
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut receive = pin!(queue.receive(10, MINUTE));
+        let polled = receive.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        // It is woken by the answer, and does not look at it.
+        while !woken.0.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(operations(&fake.take()), [RECEIVE, HIDE]);
+    }
+    fake.arrival(DELETE).await;
+    tokio::time::sleep(MINUTE).await;
+    let requests = fake.take();
+    let copied = [(SEND, strings(["body of m"])), (DELETE, strings(["a"]))];
+    assert_eq!(batches(&requests), copied);
+}
+
+/// A process may end while a poll waits: what comes for it then is not hidden for long.
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_is_likely_to_wait_hides_what_it_brings_for_five_seconds() {
+    let fake = start().await;
+    let queue = open(&fake).await;
+    let many = || std::array::from_fn::<_, 10, _>(|n| message("m", &format!("r{n}"), 1));
+    fake.replies(
+        RECEIVE,
+        [
+            messages(many()),
+            messages(many()),
+            messages([message("m", "a", 1)]),
+        ],
+    );
+    // The first poll may wait; it was answered in full, so the next is likely to be, too.
+    for (expected, timeout) in [(vec![RECEIVE, HIDE], 5), (vec![RECEIVE], 30)] {
+        assert_eq!(queue.receive(10, MINUTE).await.unwrap().len(), 10);
+        let requests = fake.take();
+        assert_eq!(operations(&requests), expected);
+        assert_eq!(requests[0].body["VisibilityTimeout"], timeout);
+        if let Some(hide) = requests.get(1) {
+            assert_eq!(hide.body["Entries"][0]["VisibilityTimeout"], 30);
+        }
+    }
+    // What is somebody else's by the time it is to be hidden is not ours.
+    queue.receive(10, MINUTE).await.unwrap();
+    fake.take();
+    fake.replies(
+        RECEIVE,
+        [messages([message("m", "a", 1), message("n", "b", 1)])],
+    );
+    fake.next(HIDE, but(["b"], Fate::Refused("ReceiptHandleIsInvalid")));
+    let received = queue.receive(10, MINUTE).await.unwrap();
+    let receipts: Vec<_> = received
+        .into_iter()
+        .map(|delivery| delivery.receipt)
+        .collect();
+    assert_eq!(receipts, [receipt("a")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_polls_on_for_one_who_has_gone() {
+    let fake = start().await;
+    let queue = open(&fake).await;
+    let (give, poll) = Reply::held();
+    fake.replies(RECEIVE, [poll]);
+    fake.always(RECEIVE, |_| Reply::Closed);
+    {
+        let mut receive = pin!(queue.receive(10, MINUTE));
+        tokio::select! {
+            biased;
+            received = &mut receive => panic!("{received:?}"),
+            () = fake.arrival(RECEIVE) => {}
+        }
+    }
+    give.send(Reply::ok(json!({}))).unwrap();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(operations(&fake.take()), [RECEIVE]);
+}
