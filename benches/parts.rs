@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
-use catchment::queue::{Queue, QueueOptions, Queues};
+use catchment::queue::{Outgoing, Queue, QueueOptions, Queues};
 use catchment::scratchpad::{Arrival, GroupId, Groups, Members, PacketPlan, RunRecord, Runs};
 use catchment::testing::{hostile, tree};
 use catchment::{ArrayId, Pipeline};
@@ -114,13 +114,13 @@ mod queue {
     #[divan::bench(args = [1, 10, 256])]
     fn there_and_away(bencher: Bencher, messages: usize) {
         let queue = block_on(MemoryQueues::new().open("q", &QueueOptions::default())).unwrap();
-        let bodies = vec![Bytes::from_static(b"{}"); messages];
+        let bodies = vec![Outgoing::new("{}"); messages];
         bencher
             .counter(ItemsCount::new(messages))
             .bench_local(|| block_on(round(&*queue, &bodies)));
     }
 
-    async fn round(queue: &dyn Queue, bodies: &[Bytes]) {
+    async fn round(queue: &dyn Queue, bodies: &[Outgoing]) {
         queue.send(bodies.to_vec()).await.unwrap();
         let received = queue.receive(bodies.len(), Duration::ZERO).await.unwrap();
         assert_eq!(received.len(), bodies.len());

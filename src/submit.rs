@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 pub(crate) use source::{FromIterator, FromStream, Source};
 use tokio::time::Instant;
 
@@ -23,7 +22,7 @@ use crate::packet::Message;
 use crate::packet::codec::Form;
 use crate::packet::local;
 use crate::protocol::site::Site;
-use crate::queue::Queue;
+use crate::queue::{Outgoing, Queue};
 use crate::scratchpad::{
     Attempt, Begun, DeadLetterId, FailureReport, GroupId, PacketPlan, RunRecord, Verdict,
 };
@@ -63,7 +62,7 @@ pub(crate) struct Submission<S: Source> {
     new: bool,
     offset: u64,
     packets: u64,
-    batch: Vec<Bytes>,
+    batch: Vec<Outgoing>,
     batch_bytes: usize,
     /// Inside the process: the cuts between packets of items that are not encoded.
     cuts: Cuts,
@@ -376,9 +375,9 @@ impl<S: Source> Submission<S> {
                 Poll::Pending => room.await.map(|()| true)?,
             }
         };
-        let bodies = std::mem::take(&mut self.batch);
+        let messages = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        patiently("send", || queue.send(bodies.clone())).await
+        patiently("send", || queue.send(messages.clone())).await
     }
 
     /// Checks, at most once per [`CANCEL_CHECK`], whether the run was cancelled.
@@ -422,7 +421,7 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
                     continue;
                 };
                 let queue = open(shared, place).await?;
-                patiently("send", || queue.send(vec![body.clone()])).await?;
+                patiently("send", || queue.send(vec![body.clone().into()])).await?;
             }
         }
     }

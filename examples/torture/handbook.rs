@@ -116,7 +116,7 @@ impl World {
             let value = packet.value * 2;
             self.call(|(packets, _)| packets.insert(packet.id, Packet { value, ..packet }))
                 .await;
-            self.to_reduce.send(vec![Bytes::from_static(b"go")]).await?;
+            self.to_reduce.send(vec!["go".into()]).await?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl World {
             for id in [a.id, b.id] {
                 self.call(|(packets, _)| packets.remove(&id)).await;
             }
-            self.to_reduce.send(vec![Bytes::from_static(b"go")]).await?;
+            self.to_reduce.send(vec!["go".into()]).await?;
         }
         Ok(())
     }

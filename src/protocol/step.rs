@@ -138,7 +138,7 @@ impl Protocol {
         let body = body.map_err(|error| refused(error.to_string()))?;
         let sent: Result<(), String> = self
             .seam
-            .send(stage, vec![body])
+            .send(stage, vec![body.into()])
             .await
             .into_iter()
             .collect();

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use catchment::scratchpad::{
     Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
     GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
@@ -17,7 +19,7 @@ use catchment::{ArrayId, Error, Result};
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
     Open,
-    Send(&'a str, &'a [Bytes]),
+    Send(&'a str, &'a [Outgoing]),
     Receive(&'a str),
     Acknowledge(&'a str, &'a [Receipt]),
     Release(&'a str, Duration),
@@ -108,6 +110,18 @@ macro_rules! ask {
     }};
 }
 
+impl std::fmt::Debug for Hooked<dyn Queues> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Hooked").field(&self.inner).finish()
+    }
+}
+
+impl std::fmt::Debug for Hooked<dyn Queue> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Hooked").field(&self.inner).finish()
+    }
+}
+
 #[async_trait]
 impl Queues for Hooked<dyn Queues> {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
@@ -127,9 +141,9 @@ impl Queues for Hooked<dyn Queues> {
 
 #[async_trait]
 impl Queue for Hooked<dyn Queue> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        let call = Call::Send(&self.name, &bodies);
-        ask!(self, call, self.inner.send(bodies.clone()), ())
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let call = Call::Send(&self.name, &messages);
+        ask!(self, call, self.inner.send(messages.clone()), ())
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {

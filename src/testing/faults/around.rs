@@ -10,7 +10,9 @@ use bytes::Bytes;
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
 use crate::core::provision::Change;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use crate::scratchpad::{
     Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
     GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
@@ -31,6 +33,18 @@ pub(super) trait Around: Clone + Debug + Send + Sync + 'static {
 pub(super) struct Wrapped<F, I: ?Sized> {
     pub(super) fault: F,
     pub(super) inner: Arc<I>,
+}
+
+impl<F> std::fmt::Debug for Wrapped<F, dyn Queues> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Faulty").field(&self.inner).finish()
+    }
+}
+
+impl<F> std::fmt::Debug for Wrapped<F, dyn Queue> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Faulty").field(&self.inner).finish()
+    }
 }
 
 #[async_trait]
@@ -55,8 +69,8 @@ impl<F: Around> Queues for Wrapped<F, dyn Queues> {
 
 #[async_trait]
 impl<F: Around> Queue for Wrapped<F, dyn Queue> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        self.fault.around("send", self.inner.send(bodies)).await
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        self.fault.around("send", self.inner.send(messages)).await
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
