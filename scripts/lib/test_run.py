@@ -48,7 +48,7 @@ class Run:
         self.current = None
         self.passed = self.ignored = self.tests_failed = 0
         self.started = time.monotonic()
-        self.failure = None
+        self.failure = self.failed_step = None
         self.features = []
         self.emulators = None
         # So that close() also runs when CI ends the script.
@@ -106,7 +106,7 @@ class Run:
             print(f"scripts/test: all passed in {seconds:.0f} s")
             return 0
         print(f"scripts/test: {self.failure}", file=sys.stderr)
-        if step := getattr(self, "failed_step", None):
+        if step := self.failed_step:
             print(f"scripts/test: to repeat just this step: scripts/test --only {step.name}", file=sys.stderr)
         return 1
 
@@ -194,7 +194,7 @@ class Run:
         )
         if done.returncode:
             raise Failure(f"exit status {done.returncode} of: {shown}")
-        wanted = [part for part in arguments]
+        wanted = list(arguments)
         options = []
         while wanted:
             part = wanted.pop(0)
