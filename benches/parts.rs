@@ -5,12 +5,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
-use catchment::queue::{Queue, QueueOptions, Queues};
-use catchment::scratchpad::{Arrival, GroupId, Members, PacketPlan, RunRecord, Scratchpad};
+use catchment::queue::{Outgoing, Queue, QueueOptions, Queues};
+use catchment::scratchpad::{Arrival, GroupId, Groups, Members, PacketPlan, RunRecord, Runs};
 use catchment::testing::{hostile, tree};
 use catchment::{ArrayId, Pipeline};
 use divan::counter::ItemsCount;
@@ -114,13 +114,13 @@ mod queue {
     #[divan::bench(args = [1, 10, 256])]
     fn there_and_away(bencher: Bencher, messages: usize) {
         let queue = block_on(MemoryQueues::new().open("q", &QueueOptions::default())).unwrap();
-        let bodies = vec![Bytes::from_static(b"{}"); messages];
+        let bodies = vec![Outgoing::new("{}"); messages];
         bencher
             .counter(ItemsCount::new(messages))
             .bench_local(|| block_on(round(&*queue, &bodies)));
     }
 
-    async fn round(queue: &dyn Queue, bodies: &[Bytes]) {
+    async fn round(queue: &dyn Queue, bodies: &[Outgoing]) {
         queue.send(bodies.to_vec()).await.unwrap();
         let received = queue.receive(bodies.len(), Duration::ZERO).await.unwrap();
         assert_eq!(received.len(), bodies.len());
@@ -137,35 +137,18 @@ mod scratchpad {
     fn begun() -> (MemoryScratchpad, ArrayId) {
         let scratchpad = MemoryScratchpad::new();
         let array_id: ArrayId = "c0ffee".into();
-        let record = RunRecord {
-            array_id: array_id.clone(),
-            created_at: 0,
-            first_stage: "map".into(),
-            reduce_stage: "sum".into(),
-            fan_in: FAN_IN,
-            plan: PacketPlan::Fixed(1),
-            array_length: None,
-            packets: None,
-        };
+        let plan = PacketPlan::Fixed(1);
+        let record = RunRecord::new(&array_id, UNIX_EPOCH, "map", "sum", FAN_IN, plan);
         block_on(scratchpad.begin(&record)).unwrap();
         (scratchpad, array_id)
     }
 
     fn group(array_id: &ArrayId, index: u64) -> GroupId {
-        GroupId {
-            array_id: array_id.clone(),
-            stage: "sum".into(),
-            level: 1,
-            index,
-        }
+        GroupId::new(array_id.clone(), "sum", 1, index)
     }
 
     fn siblings(group: &GroupId) -> Vec<Arrival> {
-        let arrival = |slot| Arrival {
-            group: group.clone(),
-            slot,
-            value: Bytes::from_static(b"{}"),
-        };
+        let arrival = |slot| Arrival::new(group.clone(), slot, Bytes::from_static(b"{}"));
         (0..FAN_IN).map(arrival).collect()
     }
 

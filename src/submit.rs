@@ -10,10 +10,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 pub(crate) use source::{FromIterator, FromStream, Source};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
@@ -24,8 +22,10 @@ use crate::packet::Message;
 use crate::packet::codec::Form;
 use crate::packet::local;
 use crate::protocol::site::Site;
-use crate::queue::Queue;
-use crate::scratchpad::{Attempt, Begun, FailureReport, GroupId, PacketPlan, RunRecord, Verdict};
+use crate::queue::{Outgoing, Queue};
+use crate::scratchpad::{
+    Attempt, Begun, DeadLetterId, FailureReport, GroupId, PacketPlan, RunRecord, Verdict,
+};
 use crate::stage::Execution;
 use together::Cuts;
 
@@ -62,7 +62,7 @@ pub(crate) struct Submission<S: Source> {
     new: bool,
     offset: u64,
     packets: u64,
-    batch: Vec<Bytes>,
+    batch: Vec<Outgoing>,
     batch_bytes: usize,
     /// Inside the process: the cuts between packets of items that are not encoded.
     cuts: Cuts,
@@ -99,16 +99,16 @@ impl<S: Source> Submission<S> {
             None => length.map(|length| plan.packets(length)),
             Some(_) => None,
         };
-        let record = RunRecord {
+        let mut record = RunRecord::new(
             array_id,
-            created_at: now(),
-            first_stage: first.name.to_string(),
-            reduce_stage: reduction.name.to_string(),
-            fan_in: reduction.options.fan_in,
+            now(),
+            &*first.name,
+            &*reduction.name,
+            reduction.options.fan_in,
             plan,
-            array_length: length,
-            packets,
-        };
+        );
+        record.array_length = length;
+        record.packets = packets;
         let is_kept = local::keep(Vec::<S::Item>::new()).is_ok();
         let is_local = shared.carrier.form() == Form::Local;
         if first.execution == Execution::Async {
@@ -192,25 +192,20 @@ impl<S: Source> Submission<S> {
                 patiently("clear_failure", || {
                     let scratchpad = shared.scratchpad();
                     let (array_id, stage) = (&record.array_id, &record.first_stage);
-                    scratchpad.clear_failure(array_id, stage, SUBMISSION, Uuid::nil())
+                    scratchpad.clear(array_id, stage, SUBMISSION, DeadLetterId::UNQUEUED)
                 })
                 .await
             }
             Err(error) if self.new && !error.is_retryable() => {
                 // The rest will not be sent: a waiter for the result must learn of it.
-                let report = FailureReport {
-                    array_id: self.record.array_id.clone(),
-                    stage: self.record.first_stage.as_str().into(),
-                    message: SUBMISSION.to_owned(),
-                    attempts: vec![Attempt {
-                        number: 1,
-                        at: now(),
-                        item: None,
-                        error: describe(&error),
-                    }],
-                    verdict: Verdict::Dead(Uuid::nil()),
-                };
-                if let Err(problem) = self.shared.scratchpad().record_failure(&report).await {
+                let report = FailureReport::new(
+                    &self.record.array_id,
+                    self.record.first_stage.as_str(),
+                    SUBMISSION,
+                    vec![Attempt::new(1, now(), describe(&error))],
+                    Verdict::Dead(DeadLetterId::UNQUEUED),
+                );
+                if let Err(problem) = self.shared.scratchpad().record(&report).await {
                     tracing::error!(array_id = %self.record.array_id, %problem, "a failed submission could not be written down");
                 }
                 Err(error)
@@ -380,9 +375,9 @@ impl<S: Source> Submission<S> {
                 Poll::Pending => room.await.map(|()| true)?,
             }
         };
-        let bodies = std::mem::take(&mut self.batch);
+        let messages = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        patiently("send", || queue.send(bodies.clone())).await
+        patiently("send", || queue.send(messages.clone())).await
     }
 
     /// Checks, at most once per [`CANCEL_CHECK`], whether the run was cancelled.
@@ -408,12 +403,12 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
             _ => 1,
         };
         for edge in Tree::new(leaves, record.fan_in).edges() {
-            let group = GroupId {
-                array_id: record.array_id.clone(),
-                stage: Arc::clone(&stage.name),
-                level: edge.level,
-                index: edge.index,
-            };
+            let group = GroupId::new(
+                record.array_id.clone(),
+                Arc::clone(&stage.name),
+                edge.level,
+                edge.index,
+            );
             let scratchpad = shared.scratchpad();
             let state = patiently("expect", || {
                 scratchpad.expect(&group, edge.expected, edge.root)
@@ -426,7 +421,7 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
                     continue;
                 };
                 let queue = open(shared, place).await?;
-                patiently("send", || queue.send(vec![body.clone()])).await?;
+                patiently("send", || queue.send(vec![body.clone().into()])).await?;
             }
         }
     }

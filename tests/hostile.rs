@@ -11,7 +11,6 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use catchment::testing::hostile;
 use catchment::{Pipeline, Stage};
 use proptest::prelude::*;
@@ -145,7 +144,7 @@ async fn a_worker_outlives_hostile_messages() {
         let queue = store.queue(&format!("hostile-{stage}")).await;
         for _ in 0..500 {
             let body = bytes().new_tree(&mut runner).unwrap().current();
-            queue.send(vec![Bytes::from(body)]).await.unwrap();
+            queue.send(vec![body.into()]).await.unwrap();
             sent += 1;
         }
     }

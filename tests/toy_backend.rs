@@ -12,25 +12,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
-use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use catchment::testing::queue::{Capabilities, conformance};
 use catchment::{Backend, Pipeline, Result};
 use tokio::time::{Instant, sleep};
 
 /// Queues by name.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Toy {
     queues: Mutex<HashMap<String, Arc<ToyQueue>>>,
 }
 
+#[derive(Debug)]
 struct ToyQueue {
     visibility: Duration,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// The last receipt that was given out.
     receipts: u64,
@@ -38,8 +40,9 @@ struct State {
     dead: Vec<BuriedMessage>,
 }
 
+#[derive(Debug)]
 struct Message {
-    body: Bytes,
+    sent: Outgoing,
     /// Of the last delivery. A later one makes it stale.
     receipt: Option<Receipt>,
     receive_count: u32,
@@ -72,16 +75,16 @@ impl State {
         let mut taken = Vec::new();
         for message in ready.take(max) {
             self.receipts += 1;
-            let receipt = Receipt::Number(self.receipts);
+            let receipt = Receipt::from(self.receipts);
             message.receipt = Some(receipt.clone());
             message.receive_count += 1;
             message.visible_at = now + visibility;
             message.delayed = false;
-            taken.push(Delivery {
-                body: message.body.clone(),
-                receipt,
-                receive_count: message.receive_count,
-            });
+            let Outgoing {
+                body, attributes, ..
+            } = message.sent.clone();
+            let delivery = Delivery::new(body, receipt, message.receive_count);
+            taken.push(delivery.attributes(attributes));
         }
         taken
     }
@@ -99,9 +102,9 @@ impl State {
 
 #[async_trait]
 impl Queue for ToyQueue {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        let messages = bodies.into_iter().map(|body| Message {
-            body,
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let messages = messages.into_iter().map(|sent| Message {
+            sent,
             receipt: None,
             receive_count: 0,
             visible_at: Instant::now(),
@@ -161,11 +164,8 @@ impl Queue for ToyQueue {
         let mut state = self.state.lock().unwrap();
         if let Some(place) = state.held(&delivery.receipt) {
             let message = state.messages.remove(place);
-            state.dead.push(BuriedMessage {
-                body: message.body,
-                reason: reason.to_owned(),
-                receipt: delivery.receipt,
-            });
+            let dead = BuriedMessage::new(message.sent.body, reason, delivery.receipt);
+            state.dead.push(dead.attributes(message.sent.attributes));
         }
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Queue for ToyQueue {
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
         let is_there = |message: &BuriedMessage| self.state.lock().unwrap().dead.contains(message);
         let there: Vec<_> = messages.into_iter().filter(is_there).collect();
-        self.send(there.iter().map(|message| message.body.clone()).collect())
+        self.send(there.iter().map(Outgoing::from).collect())
             .await?;
         self.discard(there).await
     }
@@ -197,12 +197,12 @@ impl Queue for ToyQueue {
             .iter()
             .filter(|message| message.visible_at > now);
         let (delayed, in_flight): (Vec<_>, Vec<_>) = hidden.partition(|message| message.delayed);
-        Ok(Depth {
-            ready: (state.messages.len() - delayed.len() - in_flight.len()) as u64,
-            in_flight: in_flight.len() as u64,
-            delayed: delayed.len() as u64,
-            dead: state.dead.len() as u64,
-        })
+        let ready = state.messages.len() - delayed.len() - in_flight.len();
+        Ok(Depth::new()
+            .ready(ready as u64)
+            .in_flight(in_flight.len() as u64)
+            .delayed(delayed.len() as u64)
+            .dead(state.dead.len() as u64))
     }
 }
 

@@ -6,7 +6,6 @@ mod item;
 mod provision;
 mod runs;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,8 +17,6 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::SdkConfig;
 use bytes::Bytes;
-use tokio::time::Instant;
-use uuid::Uuid;
 
 use self::item::{Item, Terms};
 #[cfg(feature = "lambda")]
@@ -31,13 +28,9 @@ pub(crate) use self::{
 use super::aws::{self, CountRequests};
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
-use crate::core::id::ArrayId;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
-use crate::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
-    RunSnapshot, Scratchpad,
-};
+use crate::scratchpad::Scratchpad;
 
 const SERVICE: &str = "DynamoDB";
 /// The service's limit of an item, 400 KB, less what keys and the other attributes take at most.
@@ -50,9 +43,6 @@ const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 /// the run's last write, and the service may take some days to remove what has expired: were the record gone first, a
 /// run that is submitted under the same id again would find its slots taken.
 const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
-/// Between two looks at a run that is waited for: a sixteenth of what has gone by, within these limits.
-const LOOKS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
-const LOOKS_AFTER: u32 = 16;
 /// Between tries of what the service could not do at the moment.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
 /// Requests under way at once for one call.
@@ -63,7 +53,8 @@ const SIDE_BY_SIDE: usize = 16;
 ///
 /// A deployment has its own tables, `{deployment}-scratchpad` and `{deployment}-results`, which
 /// [`Deployment::provision`](crate::Deployment::provision) makes, billed by request. In the first each group of the tree is a
-/// partition, `{array}#{stage}#{level}#{group}`, so that no key is hot; the second has an item for each run.
+/// partition, `{array}#{stage}#{level}#{group}` (followed by `#p{partition}` in a [partition](crate::scratchpad::GroupId::partition) other
+/// than 0), so that no key is hot; the second has an item for each run.
 /// Values are stored as text where they are text, so that any tool shows them.
 ///
 /// Items expire 30 days after they were last written: longer than a queue keeps a message, so that a late
@@ -263,93 +254,5 @@ impl Scratchpad for DynamoDbScratchpad {
 
     fn as_any(&self) -> Option<&dyn std::any::Any> {
         Some(self)
-    }
-
-    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
-        self.begin_run(record).await
-    }
-
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        self.measure_run(array_id, array_length, packets).await
-    }
-
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        self.mark_submitted(array_id).await
-    }
-
-    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
-        self.tell_size(group, expected, root).await
-    }
-
-    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
-        self.store(arrivals).await
-    }
-
-    async fn members(&self, group: &GroupId) -> Result<Members> {
-        self.read_group(group).await
-    }
-
-    async fn retire(&self, group: &GroupId) -> Result<()> {
-        self.mark_retired(group).await
-    }
-
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        check_size(|| format!("the result of run {array_id}"), &result)?;
-        self.write_result(array_id, &result).await
-    }
-
-    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog> {
-        self.write_failure(report).await
-    }
-
-    async fn clear_failure(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: Uuid,
-    ) -> Result<()> {
-        self.remove_failure(array_id, stage, message, id).await
-    }
-
-    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        self.list_failures(array_id, limit).await
-    }
-
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        self.read_run(array_id).await
-    }
-
-    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
-        self.is_marked_over(array_id).await
-    }
-
-    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
-        self.read_slots(groups).await
-    }
-
-    /// Looks after 50 ms, and then at intervals of a sixteenth of the time that it has waited, at most 5 s.
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
-        let begin = Instant::now();
-        let until = begin.checked_add(up_to);
-        loop {
-            let snapshot = self.read_run(array_id).await?;
-            let Some(run) = &snapshot else {
-                return Ok(None);
-            };
-            let left = until.map_or(Duration::MAX, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            if run.has_ended() || left.is_zero() {
-                return Ok(snapshot);
-            }
-            let interval = begin.elapsed() / LOOKS_AFTER;
-            let interval = interval.clamp(*LOOKS.start(), *LOOKS.end());
-            tokio::time::sleep(interval.min(left)).await;
-        }
-    }
-
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        self.cancel_run(array_id).await
     }
 }

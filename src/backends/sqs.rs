@@ -1,5 +1,6 @@
 //! Queues over Amazon SQS.
 
+mod attributes;
 mod batch;
 mod body;
 mod dead_letters;
@@ -8,16 +9,18 @@ mod provision;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::SdkError;
 use aws_types::SdkConfig;
-use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use self::batch::{Operation, Refusal};
+use self::attributes::MAX_ATTRIBUTES;
+#[cfg(feature = "lambda")]
+pub(crate) use self::attributes::decode as decode_attributes;
+use self::batch::{Entry, Operation, Refusal};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub(crate) use self::provision::{QueueSettings, settings};
 use super::aws::{self, CountRequests};
@@ -25,7 +28,8 @@ use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
-    BuriedMessage, DEAD_LETTER_SUFFIX, Delivery, Depth, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, DEAD_LETTER_SUFFIX, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues,
+    Receipt,
 };
 
 const SERVICE: &str = "SQS";
@@ -45,16 +49,18 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 ///
 /// - Bodies are sent as they are where they are text that SQS takes, so that any tool reads them; other bytes go
 ///   as `base64:` and their encoding.
+/// - Attributes are message attributes of type String if SQS takes every name and value and there are at most ten;
+///   otherwise all of them are one attribute, `catchment.attributes`, as a JSON object. They count towards the limit of a
+///   message with their names and types.
 /// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received.
 /// - [`Depth`] is the service's estimate. A message that was released with a delay counts as in flight.
 /// - Dead letters are hidden from other callers while one looks at them, for less than a minute.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SqsQueues {
     service: Arc<Service>,
 }
 
 /// What all queues of one client share.
-#[derive(Debug)]
 struct Service {
     client: Client,
     requests: Requests,
@@ -62,6 +68,16 @@ struct Service {
     place: String,
     max_payload: usize,
     longest_poll: Duration,
+}
+
+impl std::fmt::Debug for SqsQueues {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("SqsQueues")
+            .field("place", &self.service.place)
+            .field("max_payload", &self.service.max_payload)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SqsQueues {
@@ -166,14 +182,21 @@ impl Service {
     }
 }
 
-/// A message as the service hands it out, with how often it has been received in its own words. Without a count that
-/// can be read it is the first time.
-pub(crate) fn delivery(body: String, receipt: String, count: Option<&str>) -> Delivery {
-    Delivery {
-        body: body::from_text(body),
-        receipt: Receipt::Text(receipt.into()),
-        receive_count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
-    }
+/// A message from what the service reports about it: `count` is its `ApproximateReceiveCount` (1 if unreadable), `sent` its
+/// `SentTimestamp` in milliseconds since 1970.
+pub(crate) fn delivery(
+    body: String,
+    receipt: String,
+    count: Option<&str>,
+    sent: Option<&str>,
+) -> Delivery {
+    let count = count.and_then(|count| count.parse().ok()).unwrap_or(1);
+    let mut delivery = Delivery::new(body::from_text(body), Receipt::new(receipt), count);
+    delivery.sent_at = sent.and_then(|millis| {
+        let since = Duration::from_millis(millis.parse().ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    });
+    delivery
 }
 
 /// The name of a queue's dead-letter queue.
@@ -250,10 +273,20 @@ impl SqsQueue {
     }
 }
 
+impl std::fmt::Debug for SqsQueue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("SqsQueue")
+            .field("name", &self.main.name)
+            .field("url", &self.main.url)
+            .finish_non_exhaustive()
+    }
+}
+
 #[async_trait]
 impl Queue for SqsQueue {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        self.main.send(&bodies).await
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        self.main.send(&messages).await
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
@@ -274,13 +307,14 @@ impl Queue for SqsQueue {
 
     async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()> {
         let dead = self.dead().await?;
-        let receipts = vec![delivery.receipt];
+        let receipts = vec![delivery.receipt.clone()];
         // Whoever has it now decides what becomes of it.
         let hidden = Duration::from_secs(u64::from(self.main.visibility.unsigned_abs()));
         if !self.main.hide(receipts.clone(), hidden).await?.is_empty() {
             return Ok(());
         }
-        dead.send_with_reason(&delivery.body, reason).await?;
+        dead.send_with_reason(&Outgoing::from(&delivery), reason)
+            .await?;
         self.main.delete(&receipts).await
     }
 
@@ -299,12 +333,11 @@ impl Queue for SqsQueue {
     async fn depth(&self) -> Result<Depth> {
         let [ready, in_flight, delayed] = self.main.counts().await?;
         let dead = self.dead().await?.counts().await?;
-        Ok(Depth {
-            ready,
-            in_flight,
-            delayed,
-            dead: dead.into_iter().sum(),
-        })
+        Ok(Depth::new()
+            .ready(ready)
+            .in_flight(in_flight)
+            .delayed(delayed)
+            .dead(dead.into_iter().sum()))
     }
 
     fn batch(&self) -> Option<usize> {
@@ -317,33 +350,53 @@ impl Queue for SqsQueue {
 }
 
 impl Named {
-    async fn send(&self, bodies: &[Bytes]) -> Result<()> {
+    async fn send(&self, messages: &[Outgoing]) -> Result<()> {
         let limit = self.service.max_payload;
-        let mut texts = Vec::with_capacity(bodies.len());
-        for body in bodies {
-            let text = body::to_text(body);
-            if text.len() > limit {
-                return Err(too_large(&self.name, text.len(), limit));
+        let mut entries = Vec::with_capacity(messages.len());
+        for message in messages {
+            let entry = Entry {
+                text: body::to_text(&message.body),
+                attributes: attributes::encode(&message.attributes, MAX_ATTRIBUTES),
+            };
+            if entry.size() > limit {
+                return Err(too_large(&self.name, entry.size(), limit));
             }
-            texts.push(text);
+            entries.push(entry);
         }
-        let refusals = self.in_batches(Operation::Send, &texts).await?;
+        let refusals = self.in_batches(Operation::Send, &entries).await?;
         match refusals.into_iter().next() {
             None => Ok(()),
             Some((_, refusal)) => Err(refusal.into_error(Operation::Send, &self.name)),
         }
     }
 
-    async fn send_with_reason(&self, body: &Bytes, reason: &str) -> Result<()> {
-        let text = body::to_text(body);
-        let room = self.service.max_payload.saturating_sub(text.len());
+    /// The reason takes one of the attributes the service allows and what room is left. A message
+    /// that only fits as it was sent goes without its reason.
+    async fn send_with_reason(&self, message: &Outgoing, reason: &str) -> Result<()> {
+        let limit = self.service.max_payload;
+        let mut entry = Entry {
+            text: body::to_text(&message.body),
+            attributes: attributes::encode(&message.attributes, MAX_ATTRIBUTES - 1),
+        };
+        if entry.size() > limit {
+            entry.attributes = attributes::encode(&message.attributes, MAX_ATTRIBUTES);
+        }
+        let room = limit.saturating_sub(entry.size());
+        let reason = match entry.attributes.len() < MAX_ATTRIBUTES {
+            true => body::reason(reason, room),
+            false => None,
+        };
+        let values = attributes::values(entry.attributes);
+        let values =
+            values.map_err(|error| aws::malformed(SERVICE, self.describe("SendMessage"), error))?;
         let mut request = self
             .service
             .client
             .send_message()
             .queue_url(&self.url)
-            .message_body(text);
-        if let Some(reason) = body::reason(reason, room) {
+            .message_body(entry.text)
+            .set_message_attributes(values);
+        if let Some(reason) = reason {
             request = request.message_attributes(body::REASON, reason);
         }
         let sent = request.send().await;
@@ -370,7 +423,7 @@ impl Named {
         let mut stale = Vec::new();
         for (place, refusal) in refusals {
             match texts.get(place) {
-                Some(text) if refusal.is_stale() => stale.push(Receipt::Text(text.as_str().into())),
+                Some(entry) if refusal.is_stale() => stale.push(Receipt::new(entry.text.as_str())),
                 _ => {
                     return Err(refusal.into_error(hide, &self.name));
                 }
@@ -398,6 +451,11 @@ impl Named {
             let value = attributes.get(&name);
             value.and_then(|value| value.parse().ok()).unwrap_or(0)
         }))
+    }
+
+    /// An operation on this queue, for error messages.
+    fn describe(&self, operation: &str) -> String {
+        format!("{operation} on queue `{}`", self.name)
     }
 
     fn failed<E>(
@@ -447,20 +505,19 @@ fn too_large(queue: &str, size: usize, limit: usize) -> Error {
 }
 
 /// The service refuses a request that has one message twice.
-fn distinct(receipts: &[Receipt]) -> Result<Vec<String>> {
+fn distinct(receipts: &[Receipt]) -> Result<Vec<Entry>> {
     let mut seen = std::collections::HashSet::new();
     let mut texts = Vec::with_capacity(receipts.len());
     for receipt in receipts {
-        match receipt {
-            Receipt::Text(text) if seen.insert(text) => texts.push(text.to_string()),
-            Receipt::Text(_) => {}
-            Receipt::Number(number) => {
-                return Err(aws::malformed(
-                    SERVICE,
-                    "reading a receipt",
-                    format!("receipt {number} is none of this service's"),
-                ));
-            }
+        let Some(text) = receipt.as_str() else {
+            return Err(aws::malformed(
+                SERVICE,
+                "reading a receipt",
+                format!("receipt {receipt} does not belong to this service"),
+            ));
+        };
+        if seen.insert(text) {
+            texts.push(Entry::from(text.to_owned()));
         }
     }
     Ok(texts)

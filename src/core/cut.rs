@@ -11,6 +11,7 @@ const LARGEST: u64 = 1_024;
 /// How an array is cut into packets: packet i is packet i however often it is submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum PacketPlan {
     /// Every packet but the last has this many items.
     Fixed(u32),

@@ -1,46 +1,102 @@
 //! What went wrong, as it is kept for a person.
 
 use std::fmt;
+use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::clock::milliseconds;
+use super::error::{Error, Result};
+
 /// One attempt at a message that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Attempt {
     /// 1 is the first delivery.
     pub number: u32,
-    /// When it failed, in milliseconds since 1970-01-01 UTC.
-    pub at: u64,
-    /// Which item of the array failed, where that is known.
+    /// When it failed, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
+    #[serde(with = "milliseconds")]
+    pub at: SystemTime,
+    /// Which item of the array failed, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u64>,
     /// The error.
     pub error: String,
 }
 
-/// What becomes of a message or of items after a failure.
+impl Attempt {
+    /// An attempt that failed with this error, at no particular item.
+    pub fn new(number: u32, at: SystemTime, error: impl Into<String>) -> Self {
+        Self {
+            number,
+            at,
+            item: None,
+            error: error.into(),
+        }
+    }
+}
+
+/// The id of one dead letter. A backend stores its text, and reads it by [`FromStr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeadLetterId(Uuid);
+
+impl DeadLetterId {
+    /// The failure of a submission: no queue holds a dead letter of this id.
+    pub(crate) const UNQUEUED: Self = Self(Uuid::nil());
+
+    /// A new random id.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for DeadLetterId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl FromStr for DeadLetterId {
+    type Err = Error;
+
+    /// Reads the text of an id.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the text is not an id.
+    fn from_str(text: &str) -> Result<Self> {
+        let id = text.parse().map(Self);
+        id.map_err(|source| Error::decode("the id of a dead letter", source))
+    }
+}
+
+/// What becomes of a message or of items after a failure. A backend that does not know a verdict treats it as
+/// [`Retry`](Self::Retry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum Verdict {
     /// The message comes back.
     Retry,
     /// The items are left out of the result, the rest of the packet counts.
     Skip,
-    /// The message goes to the dead-letter queue under this id, and the run has failed.
-    Dead(Uuid),
+    /// The message is moved to the dead-letter queue under this id, and the run has failed.
+    Dead(DeadLetterId),
 }
 
 /// A failure on record: a dead letter, or an item left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Failure {
     /// The stage.
     pub stage: String,
     /// The message within the stage: `packet 3`, `group 1/0`.
     pub message: String,
-    /// Which item of the array, where that is known.
+    /// Which item of the array, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u64>,
     /// The last error.
@@ -49,6 +105,25 @@ pub struct Failure {
     pub verdict: Verdict,
     /// Every failed attempt on record, oldest first.
     pub attempts: Vec<Attempt>,
+}
+
+impl Failure {
+    /// A failure of a message, at no particular item and without attempts.
+    pub fn new(
+        stage: impl Into<String>,
+        message: impl Into<String>,
+        error: impl Into<String>,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            stage: stage.into(),
+            message: message.into(),
+            item: None,
+            error: error.into(),
+            verdict,
+            attempts: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Display for Failure {

@@ -6,16 +6,55 @@ use std::sync::Arc;
 use super::id::ArrayId;
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
+///
+/// Groups that differ in any field are different groups. The text of a group is unique among all groups, so that a
+/// backend can use it as a key: `{array_id}#{stage}#{level}#{index}`, followed by `#p{partition}` unless the partition
+/// is 0. An array id contains no `#`; a stage's name may.
+///
+/// ```
+/// use catchment::scratchpad::GroupId;
+/// let group = GroupId::new("a", "sum", 1, 11);
+/// assert_eq!(group.to_string(), "a#sum#1#11");
+/// assert_eq!(group.in_partition(7).to_string(), "a#sum#1#11#p7");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct GroupId {
     /// The run.
     pub array_id: ArrayId,
     /// The reducing stage.
     pub stage: Arc<str>,
+    /// Which of the stage's independent trees; 0 for a plain reduction, which has one.
+    pub partition: u32,
     /// 1 directly above the leaves.
     pub level: u32,
     /// From the left, counted from 0.
     pub index: u64,
+}
+
+impl GroupId {
+    /// The group at this place of the tree of partition 0.
+    pub fn new(
+        array_id: impl Into<ArrayId>,
+        stage: impl Into<Arc<str>>,
+        level: u32,
+        index: u64,
+    ) -> Self {
+        Self {
+            array_id: array_id.into(),
+            stage: stage.into(),
+            partition: 0,
+            level,
+            index,
+        }
+    }
+
+    /// The group at the same place of another partition's tree.
+    #[must_use]
+    pub fn in_partition(mut self, partition: u32) -> Self {
+        self.partition = partition;
+        self
+    }
 }
 
 impl fmt::Display for GroupId {
@@ -23,19 +62,26 @@ impl fmt::Display for GroupId {
         let Self {
             array_id,
             stage,
+            partition,
             level,
             index,
         } = self;
-        write!(formatter, "{array_id}#{stage}#{level}#{index}")
+        write!(formatter, "{array_id}#{stage}#{level}#{index}")?;
+        // Without a partition the text ends in a number: none can be taken for another.
+        match partition {
+            0 => Ok(()),
+            partition => write!(formatter, "#p{partition}"),
+        }
     }
 }
 
 /// What a scratchpad knows of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GroupState {
     /// How many different slots have arrived.
     pub arrived: u32,
-    /// How many there will be, where sealing has said so; otherwise the fan-in.
+    /// How many there will be, once sealing has recorded it; until then the fan-in counts.
     pub expected: Option<u32>,
     /// Whether reducing this group yields the result.
     pub root: bool,
@@ -44,14 +90,26 @@ pub struct GroupState {
 }
 
 impl GroupState {
+    /// The state of a group in which this many slots have arrived, and of which nothing else is known.
+    pub fn new(arrived: u32) -> Self {
+        Self {
+            arrived,
+            ..Self::default()
+        }
+    }
+
     /// Whether every member has arrived and the group still waits to be reduced.
     ///
     /// ```
     /// use catchment::scratchpad::GroupState;
-    /// let full = GroupState { arrived: 32, ..GroupState::default() };
+    /// let mut full = GroupState::new(32);
     /// assert!(full.is_ready(32));
-    /// assert!(!GroupState { retired: true, ..full }.is_ready(32));
-    /// assert!(GroupState { arrived: 3, expected: Some(3), ..GroupState::default() }.is_ready(32));
+    /// full.retired = true;
+    /// assert!(!full.is_ready(32));
+    ///
+    /// let mut last = GroupState::new(3);
+    /// last.expected = Some(3);
+    /// assert!(last.is_ready(32));
     /// ```
     pub fn is_ready(&self, fan_in: u32) -> bool {
         !self.retired && self.arrived == self.expected.unwrap_or(fan_in)

@@ -74,6 +74,10 @@ impl Backend {
 
 impl std::fmt::Debug for Backend {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Backend").finish_non_exhaustive()
+        formatter
+            .debug_struct("Backend")
+            .field("queues", &self.queues)
+            .field("scratchpad", &self.scratchpad)
+            .finish_non_exhaustive()
     }
 }

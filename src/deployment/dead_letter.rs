@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
@@ -11,7 +10,7 @@ use crate::packet::Message;
 use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
 use crate::queue::{BuriedMessage, Queue};
-use crate::scratchpad::Attempt;
+use crate::scratchpad::{Attempt, DeadLetterId};
 
 /// A message in a dead-letter queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct DeadLetter {
     pub attempts: Vec<Attempt>,
     /// The message as it was sent.
     pub body: Bytes,
-    pub(crate) id: Option<Uuid>,
+    pub(crate) id: Option<DeadLetterId>,
     pub(crate) buried: BuriedMessage,
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::dead_letter::DeadLetter;
 use crate::core::error::{Error, Result};
@@ -18,7 +17,7 @@ use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::{Failure, GroupId, RunSnapshot, Verdict};
+use crate::scratchpad::{DeadLetterId, Failure, Failures, GroupId, RunSnapshot, Verdict};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
@@ -306,12 +305,7 @@ impl<R> Run<R> {
                 return Ok(leaves);
             }
             let ids: Vec<GroupId> = (first..end)
-                .map(|index| GroupId {
-                    array_id: self.array_id.clone(),
-                    stage: Arc::clone(&stage),
-                    level: 1,
-                    index,
-                })
+                .map(|index| GroupId::new(self.array_id.clone(), Arc::clone(&stage), 1, index))
                 .collect();
             let before = leaves.len();
             let arrived = self.shared.scratchpad().arrived(&ids).await?;
@@ -348,7 +342,7 @@ impl<R> Run<R> {
     pub async fn failures(&self) -> Result<Vec<Failure>> {
         self.array_id.validate()?;
         let scratchpad = self.shared.scratchpad();
-        let mut failures = scratchpad.failures(&self.array_id, MOST_FAILURES).await?;
+        let mut failures = Failures::list(scratchpad, &self.array_id, MOST_FAILURES).await?;
         let definition = &self.shared.definition;
         failures.sort_by_key(|failure| {
             let stage = definition.position(&failure.stage);
@@ -381,10 +375,10 @@ impl<R> Run<R> {
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
         let failures = self.failures().await?;
-        let mut awaited: HashSet<Uuid> = failures
+        let mut awaited: HashSet<DeadLetterId> = failures
             .iter()
             .filter_map(|failure| match failure.verdict {
-                Verdict::Dead(id) if !id.is_nil() => Some(id),
+                Verdict::Dead(id) if id != DeadLetterId::UNQUEUED => Some(id),
                 _ => None,
             })
             .collect();
@@ -429,7 +423,7 @@ impl<R> Run<R> {
         for letter in letters {
             if let (Some(message), Some(id)) = (letter.message, letter.id) {
                 let stage = &letter.stage;
-                let cleared = scratchpad.clear_failure(&self.array_id, stage, &message, id);
+                let cleared = scratchpad.clear(&self.array_id, stage, &message, id);
                 cleared.await?;
             }
         }

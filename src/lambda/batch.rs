@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lambda_events::sqs::SqsBatchResponse;
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
@@ -15,7 +14,7 @@ use super::{Engine, Inner};
 use crate::core::error::describe;
 use crate::protocol::requeue::{self, Parting};
 use crate::protocol::{Answer, Holder};
-use crate::queue::{Delivery, Queue};
+use crate::queue::{Delivery, Outgoing, Queue};
 use crate::stage::Execution;
 
 /// Calls at once for messages that are parted with one by one.
@@ -102,7 +101,7 @@ impl Batch {
                 Answer::Acknowledge => self.decide([place], Fate::Gone),
                 Answer::PutBack => {
                     unbegun.push(place);
-                    copies.push(delivery.body.clone());
+                    copies.push(Outgoing::from(delivery));
                 }
                 Answer::Release(after) => {
                     others.push(Box::pin(self.part(
@@ -134,7 +133,7 @@ impl Batch {
         self.decide([place], fate);
     }
 
-    async fn put_back(&self, places: Vec<usize>, copies: Vec<Bytes>) {
+    async fn put_back(&self, places: Vec<usize>, copies: Vec<Outgoing>) {
         if copies.is_empty() {
             return;
         }

@@ -9,6 +9,7 @@ use crate::queue::Delivery;
 
 /// What Lambda passes on with each record, and the library's attempts are counted by.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
+const SENT_TIMESTAMP: &str = "SentTimestamp";
 
 /// An event's records.
 pub(super) struct Records {
@@ -58,8 +59,13 @@ fn delivery(record: SqsMessage) -> Result<Delivery, &'static str> {
     let present = |text: Option<String>, what| text.filter(|text| !text.is_empty()).ok_or(what);
     let receipt = present(record.receipt_handle, "receiptHandle")?;
     let body = present(record.body, "body")?;
-    let count = record.attributes.get(RECEIVE_COUNT);
-    Ok(sqs::delivery(body, receipt, count.map(String::as_str)))
+    let told = |name| record.attributes.get(name).map(String::as_str);
+    let mut delivery = sqs::delivery(body, receipt, told(RECEIVE_COUNT), told(SENT_TIMESTAMP));
+    let attributes = record.message_attributes.into_iter();
+    let attributes = attributes.map(|(name, value)| (name, value.string_value));
+    delivery.attributes = sqs::decode_attributes(attributes);
+    delivery.message_id = record.message_id;
+    Ok(delivery)
 }
 
 /// Whether the records come from this function's queue. Another stage's messages would all be buried, one after the

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
@@ -11,7 +9,7 @@ use crate::core::clock::now;
 use crate::packet::{MapWork, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
-use crate::scratchpad::{Attempt, FailureLog, FailureReport, Verdict};
+use crate::scratchpad::{Attempt, DeadLetterId, FailureLog, FailureReport, Verdict};
 
 /// Characters of an error that are kept.
 const LONGEST_ERROR: usize = 2_000;
@@ -45,7 +43,7 @@ impl Protocol {
     ) -> Answer {
         let last = task.attempt >= task.stage.options.queue.attempts;
         let dead = last || failures.iter().any(|failure| failure.permanent);
-        let id = Uuid::new_v4();
+        let id = DeadLetterId::random();
         let verdict = match dead {
             true => Verdict::Dead(id),
             false => Verdict::Retry,
@@ -57,19 +55,11 @@ impl Protocol {
             .unwrap_or_default();
         let array_id = message.array_id();
         let name = message.name();
-        let report = FailureReport {
-            array_id: array_id.clone(),
-            stage: Arc::clone(&task.stage.name),
-            message: name.clone(),
-            attempts,
-            verdict,
-        };
+        let stage = Arc::clone(&task.stage.name);
+        let report = FailureReport::new(array_id, stage, name.as_str(), attempts, verdict);
         let log = self.record(&report).await.unwrap_or_else(|problem| {
             tracing::error!(%array_id, work = name, problem, "a failure could not be written down");
-            FailureLog {
-                attempts: report.attempts.clone(),
-                skipped: 0,
-            }
+            FailureLog::new(report.attempts.clone(), 0)
         });
         let stage = &task.stage.name;
         if dead {
@@ -91,13 +81,9 @@ impl Protocol {
     /// Writes down that an attempt at a packet failed which travelled together with others.
     pub(super) async fn note_attempt(&self, task: &Task<'_>, name: String, failures: &Failures) {
         let array_id = task.message.array_id();
-        let report = FailureReport {
-            array_id: array_id.clone(),
-            stage: Arc::clone(&task.stage.name),
-            message: name.clone(),
-            attempts: attempts(task, failures),
-            verdict: Verdict::Retry,
-        };
+        let attempts = attempts(task, failures);
+        let stage = Arc::clone(&task.stage.name);
+        let report = FailureReport::new(array_id, stage, name.as_str(), attempts, Verdict::Retry);
         if let Err(problem) = self.record(&report).await {
             tracing::error!(%array_id, work = name, problem, "a failure could not be written down");
         }
@@ -110,13 +96,13 @@ impl Protocol {
         work: &MapWork,
         skipped: &[ItemFailure],
     ) -> Result<(), Failures> {
-        let report = FailureReport {
-            array_id: work.packet.array_id.clone(),
-            stage: Arc::clone(&task.stage.name),
-            message: work.name(task.fan_in),
-            attempts: all_attempts(task, skipped),
-            verdict: Verdict::Skip,
-        };
+        let report = FailureReport::new(
+            &work.packet.array_id,
+            Arc::clone(&task.stage.name),
+            work.name(task.fan_in),
+            all_attempts(task, skipped),
+            Verdict::Skip,
+        );
         let log = self.record(&report).await.map_err(refused)?;
         let policy = task.stage.options.on_failure;
         if policy.tolerates(log.skipped, work.packet.array_length) {
@@ -137,7 +123,7 @@ impl Protocol {
     async fn record(&self, report: &FailureReport) -> Result<FailureLog, String> {
         let scratchpad = self.seam.shared.scratchpad();
         self.seam
-            .scratchpad("record_failure", || scratchpad.record_failure(report))
+            .scratchpad("record_failure", || scratchpad.record(report))
             .await
     }
 }
@@ -149,11 +135,10 @@ fn attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
 
 fn all_attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
     let at = now();
-    let entry = |failure: &ItemFailure| Attempt {
-        number: task.attempt,
-        at,
-        item: failure.item,
-        error: shorten(&failure.error),
+    let entry = |failure: &ItemFailure| {
+        let mut attempt = Attempt::new(task.attempt, at, shorten(&failure.error));
+        attempt.item = failure.item;
+        attempt
     };
     failures.iter().map(entry).collect()
 }

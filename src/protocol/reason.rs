@@ -1,16 +1,15 @@
 //! Why a message is a dead letter: what its queue keeps beside it.
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::core::failure::Attempt;
+use crate::core::failure::{Attempt, DeadLetterId};
 
 /// What stands beside a buried message, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Reason {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<Uuid>,
+    pub(crate) id: Option<DeadLetterId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) item: Option<u64>,
     pub(crate) error: String,

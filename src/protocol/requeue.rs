@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::core::error::Result;
 use crate::core::retry::{persist, retry};
-use crate::queue::{Delivery, Queue};
+use crate::queue::{Delivery, Outgoing, Queue};
 
 /// How often handing back is tried where there is not much time: the visibility timeout does it otherwise.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -32,6 +30,6 @@ pub(crate) async fn part(queue: &dyn Queue, delivery: &Delivery, parting: &Parti
 
 /// Sends messages that were not begun once more: a fresh copy has not been delivered yet, so that nothing counts as an
 /// attempt. The originals are to be acknowledged then. A crash in between leaves two of a message, which is nothing new.
-pub(crate) async fn copies(queue: &dyn Queue, bodies: Vec<Bytes>) -> Result<()> {
-    retry("send", Some(ATTEMPTS), || queue.send(bodies.clone())).await
+pub(crate) async fn copies(queue: &dyn Queue, messages: Vec<Outgoing>) -> Result<()> {
+    retry("send", Some(ATTEMPTS), || queue.send(messages.clone())).await
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 
 use super::batcher::{Batcher, Linger};
@@ -12,7 +11,7 @@ use super::site::Site;
 use crate::core::error::{Error, Result, describe};
 use crate::core::retry::persist;
 use crate::packet::Message;
-use crate::queue::Receipt;
+use crate::queue::{Outgoing, Receipt};
 use crate::scratchpad::{Arrival, GroupId};
 
 /// How long an acknowledgement waits for others. Heartbeats hold the message meanwhile.
@@ -37,7 +36,7 @@ pub(crate) struct Seam {
     pub(crate) shared: Arc<Site>,
     arrivals: Batcher<Partial, ()>,
     /// By stage: messages to its queue.
-    sends: Arc<[Batcher<Bytes, ()>]>,
+    sends: Arc<[Batcher<Outgoing, ()>]>,
     /// By stage: receipts of its queue's messages.
     acknowledgements: Vec<Batcher<Receipt, ()>>,
 }
@@ -87,10 +86,14 @@ impl Seam {
     }
 
     /// Puts messages on a stage's queue. One answer for each.
-    pub(crate) async fn send(&self, stage: usize, bodies: Vec<Bytes>) -> Vec<Result<(), String>> {
+    pub(crate) async fn send(
+        &self,
+        stage: usize,
+        messages: Vec<Outgoing>,
+    ) -> Vec<Result<(), String>> {
         match self.sends.get(stage) {
-            Some(batcher) => batcher.submit(bodies).await,
-            None => bodies
+            Some(batcher) => batcher.submit(messages).await,
+            None => messages
                 .iter()
                 .map(|_| Err(format!("there is no stage {stage}")))
                 .collect(),
@@ -126,7 +129,7 @@ impl Seam {
     }
 
     /// Where a stage's packets go on to another map stage, the way to its queue.
-    fn sends_on(&self, stage: usize) -> Option<&Batcher<Bytes, ()>> {
+    fn sends_on(&self, stage: usize) -> Option<&Batcher<Outgoing, ()>> {
         let definition = &self.shared.definition;
         let next = stage + 1;
         let is_map = |stage| definition.stage(stage).is_some_and(|s| !s.is_reduction());
@@ -162,7 +165,7 @@ impl Seam {
 
 /// Neighbours that complete a group together ask for its reduction once, and none of them is done before that is
 /// durable: whichever of them comes back after a crash finds the group complete, and asks again.
-fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<Partial, ()> {
+fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batcher<Partial, ()> {
     let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
     Batcher::new(move |partials: Arc<Vec<Partial>>| {
         let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
@@ -192,7 +195,7 @@ fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Bytes, ()>]>) -> Batcher<P
 
 async fn ask_for_reduction(
     shared: &Site,
-    sends: &[Batcher<Bytes, ()>],
+    sends: &[Batcher<Outgoing, ()>],
     partial: &Partial,
 ) -> Result<()> {
     let message = Message::reduce(&partial.arrival.group, partial.fan_in);
@@ -200,7 +203,11 @@ async fn ask_for_reduction(
     let Some(batcher) = sends.get(partial.stage) else {
         return Err(shared.no_stage(partial.stage));
     };
-    let sent: Result<(), String> = batcher.submit(vec![body]).await.into_iter().collect();
+    let sent: Result<(), String> = batcher
+        .submit(vec![body.into()])
+        .await
+        .into_iter()
+        .collect();
     sent.map_err(|problem| Error::Backend {
         service: "the queue",
         operation: format!(
@@ -212,16 +219,16 @@ async fn ask_for_reduction(
     })
 }
 
-fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Bytes, ()> {
+fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
     let shared = Arc::clone(shared);
-    Batcher::new(move |bodies: Arc<Vec<Bytes>>| {
+    Batcher::new(move |messages: Arc<Vec<Outgoing>>| {
         let shared = Arc::clone(&shared);
         async move {
             persist("send", || async {
-                shared.queue(stage).await?.send(bodies.to_vec()).await
+                shared.queue(stage).await?.send(messages.to_vec()).await
             })
             .await?;
-            Ok(vec![(); bodies.len()])
+            Ok(vec![(); messages.len()])
         }
         .boxed()
     })

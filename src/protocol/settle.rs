@@ -17,6 +17,7 @@ use crate::packet::codec::Payload;
 use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
+use crate::queue::Outgoing;
 use crate::scratchpad::{Arrival, GroupId};
 use crate::stage::OnFailure;
 
@@ -136,7 +137,7 @@ impl Protocol {
             match body {
                 Ok(body) => {
                     sending.push((task, then));
-                    bodies.push(body);
+                    bodies.push(Outgoing::new(body));
                 }
                 Err(error) => failing.push((task, refused(error.to_string()))),
             }
@@ -343,8 +344,9 @@ impl Protocol {
         let partials = partials.map(|(slot, value)| Ok(slot.filled(value?)));
         let partials: crate::core::error::Result<Vec<Partial>> = partials.collect();
         let held = MESSAGE_BYTES * messages.len();
-        let bodies: crate::core::error::Result<Vec<Bytes>> =
-            carrier.write_block(messages, held).into_iter().collect();
+        let bodies = carrier.write_block(messages, held).into_iter();
+        let bodies: crate::core::error::Result<Vec<Outgoing>> =
+            bodies.map(|body| body.map(Outgoing::new)).collect();
         let partials = partials.map_err(|error| refused(error.to_string()))?;
         let bodies = bodies.map_err(|error| refused(error.to_string()))?;
         let mut done = self.seam.arrive(partials).await;
@@ -416,12 +418,12 @@ impl Protocol {
         };
         let PacketId { level, index } = packet.packet_id;
         let (level, index, slot) = tree::parent(level, index, fan_in);
-        let group = GroupId {
-            array_id: packet.array_id.clone(),
-            stage: Arc::clone(&definition.name),
+        let group = GroupId::new(
+            packet.array_id.clone(),
+            Arc::clone(&definition.name),
             level,
             index,
-        };
+        );
         let slot = Slot {
             stage,
             fan_in,

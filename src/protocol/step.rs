@@ -84,12 +84,12 @@ impl Protocol {
         let work = match &message.work {
             Work::Map(work) => work,
             Work::Reduce(work) => {
-                let group = GroupId {
-                    array_id: work.array_id.clone(),
-                    stage: Arc::clone(&task.stage.name),
-                    level: work.level,
-                    index: work.group,
-                };
+                let group = GroupId::new(
+                    work.array_id.clone(),
+                    Arc::clone(&task.stage.name),
+                    work.level,
+                    work.group,
+                );
                 return Ok(self.members(&group).await? == Members::Retired);
             }
         };
@@ -101,12 +101,12 @@ impl Protocol {
         };
         let PacketId { level, index } = work.packet.packet_id;
         let (level, index, slot) = tree::parent(level, index, task.fan_in);
-        let group = GroupId {
-            array_id: work.packet.array_id.clone(),
-            stage: Arc::clone(&reduction.name),
+        let group = GroupId::new(
+            work.packet.array_id.clone(),
+            Arc::clone(&reduction.name),
             level,
             index,
-        };
+        );
         match self.members(&group).await? {
             Members::Retired => Ok(true),
             Members::Present { state, values } => {
@@ -138,7 +138,7 @@ impl Protocol {
         let body = body.map_err(|error| refused(error.to_string()))?;
         let sent: Result<(), String> = self
             .seam
-            .send(stage, vec![body])
+            .send(stage, vec![body.into()])
             .await
             .into_iter()
             .collect();
@@ -147,12 +147,12 @@ impl Protocol {
 
     /// Reads a group.
     async fn group(&self, task: &Task<'_>, work: &ReduceWork) -> Result<Option<Step>, Failures> {
-        let group = GroupId {
-            array_id: work.array_id.clone(),
-            stage: Arc::clone(&task.stage.name),
-            level: work.level,
-            index: work.group,
-        };
+        let group = GroupId::new(
+            work.array_id.clone(),
+            Arc::clone(&task.stage.name),
+            work.level,
+            work.group,
+        );
         let (state, values) = match self.members(&group).await? {
             Members::Retired => return Ok(None),
             Members::Present { state, values } => (state, values),

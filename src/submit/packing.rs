@@ -42,7 +42,7 @@ impl<S: Source> Submission<S> {
                 self.move_on(count);
                 // Inside the process, a body is only a ticket.
                 self.batch_bytes += size.max(body.len());
-                self.batch.push(body);
+                self.batch.push(body.into());
                 return Ok(());
             }
             if count == 1 {

@@ -200,7 +200,7 @@ impl<S: Source> Submission<S> {
         let held = self.batch_bytes + MESSAGE_BYTES * messages.len();
         let bodies = shared.carrier.write_block(messages, held);
         for body in bodies {
-            self.batch.push(body?);
+            self.batch.push(body?.into());
         }
         Ok(())
     }

@@ -56,10 +56,7 @@ pub fn run_record(bytes: &[u8]) -> Result<(), String> {
 
 /// Decodes a dead letter from a queue, given its reason. There is always something to show.
 pub fn dead_letter(body: &[u8], reason: &str) -> DeadLetter {
-    let buried = BuriedMessage {
-        body: Bytes::copy_from_slice(body),
-        reason: reason.to_owned(),
-        receipt: Receipt::Number(0),
-    };
+    let body = Bytes::copy_from_slice(body);
+    let buried = BuriedMessage::new(body, reason, Receipt::from(0));
     DeadLetter::read("stage", buried)
 }

@@ -38,6 +38,12 @@ scenarios! {
         depth_counts_every_message_once,
         room_returns_while_nobody_consumes,
     }
+    mod attributes {
+        attributes_arrive_as_they_were_sent,
+        attributes_survive_a_redelivery,
+        a_buried_message_keeps_its_attributes,
+        attributes_count_towards_the_limit,
+    }
     mod visibility {
         an_unacknowledged_message_comes_back,
         an_acknowledged_message_never_comes_back,

@@ -42,6 +42,7 @@ scenarios! {
         a_value_may_be_any_bytes,
         a_group_nobody_has_written_to_is_empty,
         groups_are_told_apart,
+        groups_of_different_partitions_do_not_meet,
         a_group_is_told_its_size,
         an_empty_root_is_complete,
         a_retired_group_keeps_its_slots,

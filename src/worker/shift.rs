@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
@@ -25,7 +24,7 @@ use crate::protocol::requeue::{self, ATTEMPTS, Parting};
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
 use crate::protocol::{Answer, Holder, Protocol};
-use crate::queue::{Delivery, Queue, Receipt};
+use crate::queue::{Delivery, Outgoing, Queue, Receipt};
 
 /// How long handing back may take at the end: the visibility timeout does it otherwise.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -307,11 +306,11 @@ async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
     if deliveries.is_empty() {
         return;
     }
-    let (bodies, receipts): (Vec<Bytes>, Vec<Receipt>) = deliveries
+    let (copies, receipts): (Vec<Outgoing>, Vec<Receipt>) = deliveries
         .into_iter()
-        .map(|delivery| (delivery.body, delivery.receipt))
+        .map(|delivery| (Outgoing::from(&delivery), delivery.receipt))
         .unzip();
-    let put_back = match requeue::copies(queue.as_ref(), bodies).await {
+    let put_back = match requeue::copies(queue.as_ref(), copies).await {
         Ok(()) => {
             retry("acknowledge", Some(ATTEMPTS), || {
                 queue.acknowledge(receipts.clone())

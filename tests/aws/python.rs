@@ -122,9 +122,9 @@ fn take_nothing_along(name: &str) {
         while copies < 300 {
             let received = queue.receive(10, std::time::Duration::ZERO).await.unwrap();
             // The originals come back by themselves.
-            let bodies: Vec<_> = received.into_iter().map(|message| message.body).collect();
-            copies += bodies.len();
-            queue.send(bodies).await.unwrap();
+            copies += received.len();
+            let again = received.iter().map(catchment::queue::Outgoing::from);
+            queue.send(again.collect()).await.unwrap();
         }
         copies
     });
@@ -170,8 +170,8 @@ fn what_the_short_stage_cannot_do_stays_on_its_queue() {
     let (python, rust) = (served_by("minimal.py", &adder), sum(&adder));
     let queue = || async { queue(&format!("{}-times_two", adder.name())).await };
     let bad = ["not json", "[1]", "null", r#"{"version":2}"#];
-    let bodies = bad.map(|body| bytes::Bytes::from_static(body.as_bytes()));
-    wait(async { queue().await.send(bodies.to_vec()).await.unwrap() });
+    let messages = bad.map(catchment::queue::Outgoing::new).to_vec();
+    wait(async { queue().await.send(messages).await.unwrap() });
     let too_much = adder.answer(&["submit", "1", "4611686018427387904"]);
     let run = adder.answer(&["submit"]);
     assert_eq!(adder.answer(&["result", &run]), "30");
@@ -222,10 +222,9 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
     let next = r#"{"version":2,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/0","packetContains":1,"packetValue":[1]}"#;
     // The last is what the compact codec begins with.
     for body in ["not json", next, &reduce, "\u{1}"] {
-        let body = bytes::Bytes::from(body.to_owned());
         wait(async {
             let queue = queue(&format!("{}-times_two", adder.name())).await;
-            queue.send(vec![body]).await.unwrap();
+            queue.send(vec![body.to_owned().into()]).await.unwrap();
         });
     }
     let letters = letters(5);

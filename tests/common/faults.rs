@@ -48,8 +48,9 @@ impl Record {
 #[async_trait]
 impl Hook for Record {
     async fn before(&self, call: &Call<'_>) -> Act {
-        if let Call::Send(queue, bodies) = call {
-            let sent = bodies.iter().map(|body| (queue.to_string(), body.clone()));
+        if let Call::Send(queue, messages) = call {
+            let sent = messages.iter();
+            let sent = sent.map(|message| (queue.to_string(), message.body.clone()));
             self.0.lock().unwrap().extend(sent);
         }
         Act::Go

@@ -1,23 +1,25 @@
 //! A hook on every call between a process and its backend.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use catchment::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
-    RunSnapshot, Scratchpad,
+    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
 use catchment::{ArrayId, Error, Result};
-use uuid::Uuid;
 
 /// A call, as far as some test looks at it.
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
     Open,
-    Send(&'a str, &'a [Bytes]),
+    Send(&'a str, &'a [Outgoing]),
     Receive(&'a str),
     Acknowledge(&'a str, &'a [Receipt]),
     Release(&'a str, Duration),
@@ -77,6 +79,12 @@ pub(crate) struct Hooked<T: ?Sized> {
     inner: Arc<T>,
 }
 
+impl<T: ?Sized> fmt::Debug for Hooked<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Hooked")
+    }
+}
+
 impl<T: ?Sized> Hooked<T> {
     pub(crate) fn new(inner: Arc<T>, hook: Arc<dyn Hook>) -> Self {
         Self {
@@ -121,9 +129,9 @@ impl Queues for Hooked<dyn Queues> {
 
 #[async_trait]
 impl Queue for Hooked<dyn Queue> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        let call = Call::Send(&self.name, &bodies);
-        ask!(self, call, self.inner.send(bodies.clone()), ())
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let call = Call::Send(&self.name, &messages);
+        ask!(self, call, self.inner.send(messages.clone()), ())
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
@@ -200,7 +208,6 @@ impl Queue for Hooked<dyn Queue> {
     }
 }
 
-#[async_trait]
 impl Scratchpad for Hooked<dyn Scratchpad> {
     fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
         let inner = self.inner.bind(deployment)?;
@@ -210,99 +217,55 @@ impl Scratchpad for Hooked<dyn Scratchpad> {
             inner,
         }))
     }
+}
 
-    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
-        ask!(self, Call::Begin, self.inner.begin(record), Begun::New)
+/// Implements contracts by [`ask!`]: after each method its call, and what a swallowed one answers.
+macro_rules! hook {
+    ($($contract:ident {
+        $(fn $method:ident($($argument:ident: $type:ty),*) -> $answer:ty
+            => $call:expr, $swallowed:expr $(, $read:ident)?;)*
+    })*) => {
+        $(#[async_trait]
+        impl $contract for Hooked<dyn Scratchpad> {
+            $(async fn $method(&self, $($argument: $type),*) -> Result<$answer> {
+                let inner = self.inner.as_ref();
+                let again = || $contract::$method(inner, $(Clone::clone(&$argument)),*);
+                let answer = ask!(self, $call, again(), $swallowed);
+                $(let answer = answer.map(|mut answer| {
+                    self.hook.$read(&mut answer);
+                    answer
+                });)?
+                answer
+            })*
+        })*
+    };
+}
+
+hook! {
+    Runs {
+        fn begin(record: &RunRecord) -> Begun => Call::Begin, Begun::New;
+        fn measure(id: &ArrayId, length: u64, packets: u64) -> () => Call::Measure, ();
+        fn submitted(id: &ArrayId) -> () => Call::Submitted, ();
+        fn complete(id: &ArrayId, result: Bytes) -> bool => Call::Complete(id), true;
+        fn cancel(id: &ArrayId) -> bool => Call::Cancel, false;
+        fn status(id: &ArrayId) -> Option<RunSnapshot> => Call::Status(id), None;
+        fn wait(id: &ArrayId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
+        fn forget(id: &ArrayId) -> () => Call::Forget, ();
     }
-
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        let measure = || self.inner.measure(array_id, array_length, packets);
-        ask!(self, Call::Measure, measure(), ())
+    Groups {
+        fn expect(group: &GroupId, expected: u32, root: bool) -> GroupState
+            => Call::Expect(group), GroupState::gone();
+        fn arrive(arrivals: Vec<Arrival>) -> Vec<GroupState>
+            => Call::Arrive(&arrivals), vec![GroupState::gone(); arrivals.len()];
+        fn members(group: &GroupId) -> Members => Call::Members(group), Members::Retired, read;
+        fn retire(group: &GroupId) -> () => Call::Retire(group), ();
+        fn arrived(groups: &[GroupId]) -> Vec<Vec<u32>> => Call::Arrived, Vec::new();
     }
-
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        ask!(self, Call::Submitted, self.inner.submitted(array_id), ())
-    }
-
-    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
-        let expect = || self.inner.expect(group, expected, root);
-        ask!(self, Call::Expect(group), expect(), GroupState::gone())
-    }
-
-    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
-        let gone = vec![GroupState::gone(); arrivals.len()];
-        let call = Call::Arrive(&arrivals);
-        ask!(self, call, self.inner.arrive(arrivals.clone()), gone)
-    }
-
-    async fn members(&self, group: &GroupId) -> Result<Members> {
-        let call = Call::Members(group);
-        let mut members = ask!(self, call, self.inner.members(group), Members::Retired)?;
-        self.hook.read(&mut members);
-        Ok(members)
-    }
-
-    async fn retire(&self, group: &GroupId) -> Result<()> {
-        ask!(self, Call::Retire(group), self.inner.retire(group), ())
-    }
-
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        let complete = || self.inner.complete(array_id, result.clone());
-        ask!(self, Call::Complete(array_id), complete(), true)
-    }
-
-    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog> {
-        let call = Call::RecordFailure(report);
-        ask!(
-            self,
-            call,
-            self.inner.record_failure(report),
-            FailureLog::default()
-        )
-    }
-
-    async fn clear_failure(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: Uuid,
-    ) -> Result<()> {
-        let clear = || self.inner.clear_failure(array_id, stage, message, id);
-        ask!(self, Call::ClearFailure, clear(), ())
-    }
-
-    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        ask!(
-            self,
-            Call::Failures,
-            self.inner.failures(array_id, limit),
-            Vec::new()
-        )
-    }
-
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        ask!(
-            self,
-            Call::Status(array_id),
-            self.inner.status(array_id),
-            None
-        )
-    }
-
-    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
-        ask!(self, Call::Arrived, self.inner.arrived(groups), Vec::new())
-    }
-
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
-        ask!(self, Call::Wait, self.inner.wait(array_id, up_to), None)
-    }
-
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        ask!(self, Call::Cancel, self.inner.cancel(array_id), false)
-    }
-
-    async fn forget(&self, array_id: &ArrayId) -> Result<()> {
-        ask!(self, Call::Forget, self.inner.forget(array_id), ())
+    Failures {
+        fn record(report: &FailureReport) -> FailureLog
+            => Call::RecordFailure(report), FailureLog::default();
+        fn clear(id: &ArrayId, stage: &str, message: &str, letter: DeadLetterId) -> ()
+            => Call::ClearFailure, ();
+        fn list(id: &ArrayId, limit: usize) -> Vec<Failure> => Call::Failures, Vec::new();
     }
 }

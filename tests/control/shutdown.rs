@@ -61,13 +61,7 @@ async fn work_that_outlasts_the_grace_period_is_handed_back_at_once() {
     worker.shutdown().await;
     assert_eq!(begin.elapsed().as_secs(), 6);
     let depth = store.depth(&deployment).await;
-    assert_eq!(
-        depth,
-        Depth {
-            ready: 8,
-            ..Depth::default()
-        }
-    );
+    assert_eq!(depth, Depth::new().ready(8));
     // However long it may take.
     let worker = deployment.worker().grace_period(Duration::MAX).start();
     sleep(SECOND).await;

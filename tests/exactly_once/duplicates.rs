@@ -74,7 +74,7 @@ async fn a_flaky_service_costs_time_and_nothing_else() {
 async fn send_again(store: &Store, sent: &[(String, bytes::Bytes)]) {
     for (queue, body) in sent {
         let queue = store.queue(queue).await;
-        queue.send(vec![body.clone()]).await.unwrap();
+        queue.send(vec![body.clone().into()]).await.unwrap();
     }
 }
 

@@ -40,10 +40,7 @@ async fn seven_is_bad(what: &str, pipeline: Sum, error: &str, attempts: u32) {
     sleep(MINUTE).await;
     assert_eq!(
         store.depth(&deployment).await,
-        Depth {
-            dead: 1,
-            ..Depth::default()
-        },
+        Depth::new().dead(1),
         "{what}"
     );
     let status = run.status().await.unwrap();

@@ -223,13 +223,7 @@ async fn a_reduction_that_fails_is_a_dead_letter_and_can_be_redriven() {
     assert_eq!((failure.item, failure.attempts.len()), (None, 2));
     assert!(failure.error.contains("seven is not to be"), "{failure}");
     sleep(MINUTE).await;
-    assert_eq!(
-        store.depth(&deployment).await,
-        Depth {
-            dead: 1,
-            ..Depth::default()
-        }
-    );
+    assert_eq!(store.depth(&deployment).await, Depth::new().dead(1));
     // All leaves have arrived all the same.
     let status = run.status().await.unwrap();
     assert_eq!((status.state, status.packets_done), (RunState::Failed, 11));

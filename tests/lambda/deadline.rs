@@ -180,12 +180,7 @@ async fn what_waits_for_its_pace_is_put_back() {
     let deliveries = paced.receive(NOW).await;
     assert!(paced.invoke_for(&deliveries, TEN).await.is_empty());
     let depth = paced.queue.depth().await.unwrap();
-    let expected = Depth {
-        ready: 2,
-        in_flight: 0,
-        delayed: 0,
-        dead: 0,
-    };
+    let expected = Depth::new().ready(2);
     assert_eq!(depth, expected);
     assert_eq!(run.status().await.unwrap().packets_done, 1);
 }

@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage, SqsMessageAttribute};
 use catchment::LambdaFunction;
 use catchment::queue::{Delivery, Queue};
 
@@ -123,6 +123,14 @@ fn record(queue: &str, delivery: &Delivery) -> SqsMessage {
     record.body = Some(text(delivery));
     let count = delivery.receive_count.to_string();
     record.attributes = [("ApproximateReceiveCount".to_owned(), count)].into();
+    let attributes = delivery.attributes.iter();
+    let attributes = attributes.map(|(name, value)| {
+        let mut attribute = SqsMessageAttribute::default();
+        attribute.string_value = Some(value.to_owned());
+        attribute.data_type = Some("String".to_owned());
+        (name.to_owned(), attribute)
+    });
+    record.message_attributes = attributes.collect();
     record.event_source_arn = Some(format!("arn:aws:sqs:us-east-1:000000000000:{queue}"));
     record
 }

@@ -32,12 +32,7 @@ async fn good_malformed_poison_oversized_and_busy_records_in_one_event() {
 
     assert_eq!(back.len(), 1, "{back:?}");
     assert!(has_item(&back[0], 7), "{back:?}");
-    let depth = Depth {
-        ready: 0,
-        in_flight: 0,
-        delayed: 1,
-        dead: 3,
-    };
+    let depth = Depth::new().delayed(1).dead(3);
     assert_eq!(
         spell.queue.depth().await.unwrap(),
         depth,

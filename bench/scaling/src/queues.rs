@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use catchment::Result;
 use catchment::backends::memory::MemoryQueues;
-use catchment::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 
 use crate::service::{Service, Wire};
 
@@ -18,6 +19,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 /// Requests that the library's SQS backend has under way at once for one call.
 const SIDE_BY_SIDE: usize = 8;
 
+#[derive(Debug)]
 pub(crate) struct FarQueues {
     memory: MemoryQueues,
     wire: Wire,
@@ -42,6 +44,7 @@ impl Queues for FarQueues {
     }
 }
 
+#[derive(Debug)]
 struct FarQueue {
     memory: Arc<dyn Queue>,
     wire: Wire,
@@ -56,18 +59,18 @@ impl FarQueue {
 }
 
 /// As few requests as the limits allow.
-fn split(bodies: Vec<Bytes>) -> Vec<Vec<Bytes>> {
-    let mut requests: Vec<Vec<Bytes>> = Vec::new();
+fn split(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
+    let mut requests: Vec<Vec<Outgoing>> = Vec::new();
     let mut bytes = 0;
-    for body in bodies {
-        bytes += body.len();
+    for message in messages {
+        bytes += message.size();
         match requests.last_mut() {
             Some(request) if request.len() < MOST_MESSAGES && bytes <= MOST_BYTES => {
-                request.push(body);
+                request.push(message);
             }
             _ => {
-                bytes = body.len();
-                requests.push(vec![body]);
+                bytes = message.size();
+                requests.push(vec![message]);
             }
         }
     }
@@ -76,8 +79,8 @@ fn split(bodies: Vec<Bytes>) -> Vec<Vec<Bytes>> {
 
 #[async_trait]
 impl Queue for FarQueue {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        let requests = split(bodies).into_iter();
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let requests = split(messages).into_iter();
         let requests =
             requests.map(|part| self.request("SendMessageBatch", self.memory.send(part)));
         Wire::side_by_side(SIDE_BY_SIDE, requests).await.map(drop)

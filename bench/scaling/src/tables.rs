@@ -8,12 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, PacketPlan,
-    RunRecord, RunSnapshot, Scratchpad,
+    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
+    Members, PacketPlan, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
 use catchment::{ArrayId, Result};
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use crate::service::{Service, Wire};
 
@@ -35,6 +34,7 @@ pub(crate) struct Seen {
     pub(crate) written: OnceLock<Instant>,
 }
 
+#[derive(Debug)]
 pub(crate) struct FarTables {
     memory: MemoryScratchpad,
     wire: Wire,
@@ -56,7 +56,7 @@ impl FarTables {
 }
 
 #[async_trait]
-impl Scratchpad for FarTables {
+impl Runs for FarTables {
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {
         self.seen.plan.get_or_init(|| record.plan);
         self.request("PutItem", self.memory.begin(record)).await
@@ -72,6 +72,48 @@ impl Scratchpad for FarTables {
             .await
     }
 
+    /// The result, and the mark for workers that the run is over.
+    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
+        let complete = async {
+            let first = self.memory.complete(array_id, result).await;
+            self.seen.written.get_or_init(Instant::now);
+            first
+        };
+        let first = self.request("UpdateItem", complete).await?;
+        self.request("PutItem", async {}).await;
+        Ok(first)
+    }
+
+    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
+        self.request("UpdateItem", self.memory.cancel(array_id))
+            .await
+    }
+
+    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
+        self.request("GetItem", self.memory.status(array_id)).await
+    }
+
+    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+        self.request("GetItem", self.memory.is_over(array_id)).await
+    }
+
+    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+        let until = Instant::now() + up_to;
+        let begin = Instant::now();
+        loop {
+            let snapshot = self.status(array_id).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || snapshot.as_ref().is_none_or(RunSnapshot::has_ended) {
+                return Ok(snapshot);
+            }
+            let pause = (begin.elapsed() / LOOKS_AFTER).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            sleep(pause.min(left)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Groups for FarTables {
     async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
         let expect = self.memory.expect(group, expected, root);
         self.request("UpdateItem", expect).await
@@ -115,68 +157,28 @@ impl Scratchpad for FarTables {
         self.request("UpdateItem", self.memory.retire(group)).await
     }
 
-    /// The result, and the mark for workers that the run is over.
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        let complete = async {
-            let first = self.memory.complete(array_id, result).await;
-            self.seen.written.get_or_init(Instant::now);
-            first
-        };
-        let first = self.request("UpdateItem", complete).await?;
-        self.request("PutItem", async {}).await;
-        Ok(first)
-    }
-
-    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog> {
-        let record = self.memory.record_failure(report);
-        self.request("UpdateItem", record).await
-    }
-
-    async fn clear_failure(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: Uuid,
-    ) -> Result<()> {
-        let clear = self.memory.clear_failure(array_id, stage, message, id);
-        self.request("DeleteItem", clear).await
-    }
-
-    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        self.request("Query", self.memory.failures(array_id, limit))
-            .await
-    }
-
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        self.request("GetItem", self.memory.status(array_id)).await
-    }
-
-    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
-        self.request("GetItem", self.memory.is_over(array_id)).await
-    }
-
     async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
         self.request("BatchGetItem", self.memory.arrived(groups))
             .await
     }
+}
 
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
-        let until = Instant::now() + up_to;
-        let begin = Instant::now();
-        loop {
-            let snapshot = self.status(array_id).await?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || snapshot.as_ref().is_none_or(RunSnapshot::has_ended) {
-                return Ok(snapshot);
-            }
-            let pause = (begin.elapsed() / LOOKS_AFTER).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-            sleep(pause.min(left)).await;
-        }
+#[async_trait]
+impl Failures for FarTables {
+    async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
+        let record = self.memory.record(report);
+        self.request("UpdateItem", record).await
     }
 
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        self.request("UpdateItem", self.memory.cancel(array_id))
+    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+        let clear = self.memory.clear(array_id, stage, message, id);
+        self.request("DeleteItem", clear).await
+    }
+
+    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
+        self.request("Query", self.memory.list(array_id, limit))
             .await
     }
 }
+
+impl Scratchpad for FarTables {}

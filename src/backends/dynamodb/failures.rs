@@ -3,17 +3,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, PutRequest, ReturnValue, Select, WriteRequest,
 };
-use uuid::Uuid;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{BACKOFF, DynamoDbScratchpad, is_condition, is_size};
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
-use crate::scratchpad::{Attempt, Failure, FailureLog, FailureReport, Verdict};
+use crate::scratchpad::{
+    Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
+};
 
 const ATTEMPTS: &str = "attempts";
 const STAGE: &str = "stage";
@@ -118,10 +120,11 @@ fn read_failure(item: &Item) -> Option<Failure> {
     })
 }
 
-impl DynamoDbScratchpad {
+#[async_trait]
+impl Failures for DynamoDbScratchpad {
     /// A run that is unknown has no failures. That an attempt failed and comes back is written down without looking
     /// whether the run is known, since it shows in nothing but the history of a later dead letter.
-    pub(super) async fn write_failure(&self, report: &FailureReport) -> Result<FailureLog> {
+    async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
         let is_mark = report.verdict != Verdict::Retry;
         if is_mark && !self.mark_failures(&report.array_id).await? {
             return Ok(FailureLog::default());
@@ -138,6 +141,72 @@ impl DynamoDbScratchpad {
         })
     }
 
+    /// First the items that were left out, then the dead letter: repeated after a crash in between, it does the rest.
+    async fn clear(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
+        let table = &self.tables.scratchpad;
+        let message = message_key(stage, message);
+        let key = Kind::Dead.key(array_id, message.as_str());
+        let found = self.get(table, key.clone()).await?;
+        let id = id.to_string();
+        let stands = found.as_ref().and_then(|item| item::get_text(item, ID));
+        if stands != Some(id.as_str()) {
+            return Ok(());
+        }
+        let prefix = format!("{message}#");
+        let skipped = self.query(Kind::Skipped.partition(array_id), Some(&prefix));
+        let deletes = skipped.await?.into_iter().map(|mut item| {
+            item.retain(|name, _| name == GROUP || name == SLOT);
+            let delete = DeleteRequest::builder().set_key(Some(item)).build();
+            delete.map(|delete| WriteRequest::builder().delete_request(delete).build())
+        });
+        let deletes: Result<Vec<_>, _> = deletes.collect();
+        let deletes = deletes.map_err(|error| self.malformed("an item", table, error))?;
+        self.write_all(deletes).await?;
+        let mut terms = Terms::default();
+        let condition = terms.equal(ID, item::text(id));
+        let (names, values) = terms.into_parts();
+        let deleted = self
+            .client
+            .delete_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .send()
+            .await;
+        match deleted {
+            Ok(_) => Ok(()),
+            Err(error) if is_condition(&error) => Ok(()),
+            Err(error) => Err(self.failed("DeleteItem", table, error)),
+        }
+    }
+
+    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
+        let dead = self.query(Kind::Dead.partition(array_id), None);
+        let skipped = self.query(Kind::Skipped.partition(array_id), None);
+        let (dead, skipped) = futures::try_join!(dead, skipped)?;
+        let mut failures: Vec<Failure> = dead
+            .iter()
+            .chain(&skipped)
+            .filter_map(read_failure)
+            .collect();
+        failures.sort_by(|a, b| {
+            let key = |failure: &Failure| failure.item;
+            (&a.stage, &a.message, key(a)).cmp(&(&b.stage, &b.message, key(b)))
+        });
+        failures.truncate(limit);
+        Ok(failures)
+    }
+}
+
+impl DynamoDbScratchpad {
     /// Adds to the attempts at a message, and returns all of them.
     async fn append(&self, report: &FailureReport) -> Result<Vec<Attempt>> {
         let table = &self.tables.scratchpad;
@@ -210,7 +279,7 @@ impl DynamoDbScratchpad {
     async fn write_dead(
         &self,
         report: &FailureReport,
-        id: Uuid,
+        id: DeadLetterId,
         attempts: &[Attempt],
     ) -> Result<()> {
         let table = &self.tables.scratchpad;
@@ -377,74 +446,6 @@ impl DynamoDbScratchpad {
             skipped,
         })
     }
-
-    pub(super) async fn list_failures(
-        &self,
-        array_id: &ArrayId,
-        limit: usize,
-    ) -> Result<Vec<Failure>> {
-        let dead = self.query(Kind::Dead.partition(array_id), None);
-        let skipped = self.query(Kind::Skipped.partition(array_id), None);
-        let (dead, skipped) = futures::try_join!(dead, skipped)?;
-        let mut failures: Vec<Failure> = dead
-            .iter()
-            .chain(&skipped)
-            .filter_map(read_failure)
-            .collect();
-        failures.sort_by(|a, b| {
-            let key = |failure: &Failure| failure.item;
-            (&a.stage, &a.message, key(a)).cmp(&(&b.stage, &b.message, key(b)))
-        });
-        failures.truncate(limit);
-        Ok(failures)
-    }
-
-    /// First the items that were left out, then the dead letter: repeated after a crash in between, it does the rest.
-    pub(super) async fn remove_failure(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: Uuid,
-    ) -> Result<()> {
-        let table = &self.tables.scratchpad;
-        let message = message_key(stage, message);
-        let key = Kind::Dead.key(array_id, message.as_str());
-        let found = self.get(table, key.clone()).await?;
-        let id = id.to_string();
-        let stands = found.as_ref().and_then(|item| item::get_text(item, ID));
-        if stands != Some(id.as_str()) {
-            return Ok(());
-        }
-        let prefix = format!("{message}#");
-        let skipped = self.query(Kind::Skipped.partition(array_id), Some(&prefix));
-        let deletes = skipped.await?.into_iter().map(|mut item| {
-            item.retain(|name, _| name == GROUP || name == SLOT);
-            let delete = DeleteRequest::builder().set_key(Some(item)).build();
-            delete.map(|delete| WriteRequest::builder().delete_request(delete).build())
-        });
-        let deletes: Result<Vec<_>, _> = deletes.collect();
-        let deletes = deletes.map_err(|error| self.malformed("an item", table, error))?;
-        self.write_all(deletes).await?;
-        let mut terms = Terms::default();
-        let condition = terms.equal(ID, item::text(id));
-        let (names, values) = terms.into_parts();
-        let deleted = self
-            .client
-            .delete_item()
-            .table_name(table)
-            .set_key(Some(key))
-            .condition_expression(condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .send()
-            .await;
-        match deleted {
-            Ok(_) => Ok(()),
-            Err(error) if is_condition(&error) => Ok(()),
-            Err(error) => Err(self.failed("DeleteItem", table, error)),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -455,7 +456,7 @@ mod tests {
     fn the_newest_attempts_are_kept() {
         let attempt = |number: u32| Attempt {
             number,
-            at: 0,
+            at: UNIX_EPOCH,
             item: None,
             error: "x".repeat(100),
         };

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
@@ -18,7 +19,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use super::item::{self, Item, Terms};
 use super::{BACKOFF, DynamoDbScratchpad, SIDE_BY_SIDE, check_size, is_condition};
 use crate::core::error::Result;
-use crate::scratchpad::{Arrival, GroupId, GroupState, Members};
+use crate::scratchpad::{Arrival, GroupId, GroupState, Groups, Members};
 
 /// The table's keys.
 pub(super) const GROUP: &str = "groupId";
@@ -89,8 +90,21 @@ fn arrived(item: &Item) -> impl Iterator<Item = u32> + '_ {
         .filter_map(|slot| slot.parse().ok())
 }
 
-impl DynamoDbScratchpad {
-    pub(super) async fn store(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
+#[async_trait]
+impl Groups for DynamoDbScratchpad {
+    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
+        let set = |terms: &mut Terms| {
+            vec![
+                terms.equal(EXPECTED, item::number(expected)),
+                terms.equal(ROOT, AttributeValue::Bool(root)),
+            ]
+        };
+        Ok(state(
+            &self.set_state(group, set, ReturnValue::AllNew).await?,
+        ))
+    }
+
+    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
         let mut states = vec![GroupState::default(); arrivals.len()];
         for arrival in &arrivals {
             let Arrival { group, slot, value } = arrival;
@@ -117,6 +131,94 @@ impl DynamoDbScratchpad {
         Ok(states)
     }
 
+    async fn members(&self, group: &GroupId) -> Result<Members> {
+        let mut own = None;
+        let mut large: HashMap<u32, AttributeValue> = HashMap::new();
+        for mut item in self.query(group.to_string(), None).await? {
+            let slot = item::get_text(&item, SLOT).unwrap_or_default();
+            if slot == STATE {
+                own = Some(item);
+            } else if let Some(slot) = slot.strip_prefix("slot#").and_then(|s| s.parse().ok())
+                && let Some(value) = item.remove(VALUE)
+            {
+                large.insert(slot, value);
+            }
+        }
+        let own: Item = own.unwrap_or_default();
+        let state = state(&own);
+        if state.retired {
+            return Ok(Members::Retired);
+        }
+        let mut slots: Vec<u32> = arrived(&own).collect();
+        slots.sort_unstable();
+        let values = slots.into_iter().filter_map(|slot| {
+            let value = match own.get(&slot_name(slot))? {
+                AttributeValue::Null(_) => large.get(&slot)?,
+                value => value,
+            };
+            Some((slot, item::get_bytes(value)?))
+        });
+        let values = values.collect();
+        Ok(Members::Present { state, values })
+    }
+
+    async fn retire(&self, group: &GroupId) -> Result<()> {
+        let set = |terms: &mut Terms| vec![terms.equal(RETIRED, AttributeValue::Bool(true))];
+        self.set_state(group, set, ReturnValue::None).await?;
+        Ok(())
+    }
+
+    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
+        let table = &self.tables.scratchpad;
+        let mut seen = HashSet::new();
+        let wanted = groups.iter().filter(|group| seen.insert(*group));
+        let mut pending: Vec<Item> = wanted.map(|group| key(group, STATE)).collect();
+        let mut found: HashMap<String, Vec<u32>> = HashMap::new();
+        let mut fruitless = 0;
+        while !pending.is_empty() {
+            let rest = pending.split_off(pending.len().min(MOST_KEYS));
+            let mut terms = Terms::default();
+            let projection = format!("{}, {}", terms.name(GROUP), terms.name(ARRIVED));
+            let (names, _) = terms.into_parts();
+            let keys = KeysAndAttributes::builder()
+                .set_keys(Some(pending))
+                .consistent_read(true)
+                .projection_expression(projection)
+                .set_expression_attribute_names(names)
+                .build()
+                .map_err(|error| self.malformed("the keys", table, error))?;
+            let asked = self.client.batch_get_item().request_items(table, keys);
+            let answer = asked.send().await;
+            let answer = answer.map_err(|error| self.failed("BatchGetItem", table, error))?;
+            let items = answer.responses.unwrap_or_default().remove(table.as_str());
+            let items = items.unwrap_or_default();
+            fruitless = if items.is_empty() { fruitless + 1 } else { 0 };
+            for item in items {
+                if let Some(group) = item::get_text(&item, GROUP) {
+                    let mut slots: Vec<u32> = arrived(&item).collect();
+                    slots.sort_unstable();
+                    found.insert(group.to_owned(), slots);
+                }
+            }
+            let unprocessed = answer
+                .unprocessed_keys
+                .unwrap_or_default()
+                .remove(table.as_str());
+            pending = unprocessed.map(|keys| keys.keys).unwrap_or_default();
+            if !pending.is_empty() {
+                tokio::time::sleep(BACKOFF.draw(fruitless + 1)).await;
+            }
+            pending.extend(rest);
+        }
+        let slots = groups.iter().map(|group| {
+            let slots = found.get(&group.to_string());
+            slots.cloned().unwrap_or_default()
+        });
+        Ok(slots.collect())
+    }
+}
+
+impl DynamoDbScratchpad {
     /// Writes members of one group, and returns its state after that.
     async fn store_members(
         &self,
@@ -222,29 +324,6 @@ impl DynamoDbScratchpad {
         }
     }
 
-    pub(super) async fn tell_size(
-        &self,
-        group: &GroupId,
-        expected: u32,
-        root: bool,
-    ) -> Result<GroupState> {
-        let set = |terms: &mut Terms| {
-            vec![
-                terms.equal(EXPECTED, item::number(expected)),
-                terms.equal(ROOT, AttributeValue::Bool(root)),
-            ]
-        };
-        Ok(state(
-            &self.set_state(group, set, ReturnValue::AllNew).await?,
-        ))
-    }
-
-    pub(super) async fn mark_retired(&self, group: &GroupId) -> Result<()> {
-        let set = |terms: &mut Terms| vec![terms.equal(RETIRED, AttributeValue::Bool(true))];
-        self.set_state(group, set, ReturnValue::None).await?;
-        Ok(())
-    }
-
     async fn set_state(
         &self,
         group: &GroupId,
@@ -263,86 +342,6 @@ impl DynamoDbScratchpad {
             .await;
         let written = written.map_err(|error| self.failed("UpdateItem", table, error))?;
         Ok(written.attributes.unwrap_or_default())
-    }
-
-    pub(super) async fn read_group(&self, group: &GroupId) -> Result<Members> {
-        let mut own = None;
-        let mut large: HashMap<u32, AttributeValue> = HashMap::new();
-        for mut item in self.query(group.to_string(), None).await? {
-            let slot = item::get_text(&item, SLOT).unwrap_or_default();
-            if slot == STATE {
-                own = Some(item);
-            } else if let Some(slot) = slot.strip_prefix("slot#").and_then(|s| s.parse().ok())
-                && let Some(value) = item.remove(VALUE)
-            {
-                large.insert(slot, value);
-            }
-        }
-        let own: Item = own.unwrap_or_default();
-        let state = state(&own);
-        if state.retired {
-            return Ok(Members::Retired);
-        }
-        let mut slots: Vec<u32> = arrived(&own).collect();
-        slots.sort_unstable();
-        let values = slots.into_iter().filter_map(|slot| {
-            let value = match own.get(&slot_name(slot))? {
-                AttributeValue::Null(_) => large.get(&slot)?,
-                value => value,
-            };
-            Some((slot, item::get_bytes(value)?))
-        });
-        let values = values.collect();
-        Ok(Members::Present { state, values })
-    }
-
-    pub(super) async fn read_slots(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
-        let table = &self.tables.scratchpad;
-        let mut seen = HashSet::new();
-        let wanted = groups.iter().filter(|group| seen.insert(*group));
-        let mut pending: Vec<Item> = wanted.map(|group| key(group, STATE)).collect();
-        let mut found: HashMap<String, Vec<u32>> = HashMap::new();
-        let mut fruitless = 0;
-        while !pending.is_empty() {
-            let rest = pending.split_off(pending.len().min(MOST_KEYS));
-            let mut terms = Terms::default();
-            let projection = format!("{}, {}", terms.name(GROUP), terms.name(ARRIVED));
-            let (names, _) = terms.into_parts();
-            let keys = KeysAndAttributes::builder()
-                .set_keys(Some(pending))
-                .consistent_read(true)
-                .projection_expression(projection)
-                .set_expression_attribute_names(names)
-                .build()
-                .map_err(|error| self.malformed("the keys", table, error))?;
-            let asked = self.client.batch_get_item().request_items(table, keys);
-            let answer = asked.send().await;
-            let answer = answer.map_err(|error| self.failed("BatchGetItem", table, error))?;
-            let items = answer.responses.unwrap_or_default().remove(table.as_str());
-            let items = items.unwrap_or_default();
-            fruitless = if items.is_empty() { fruitless + 1 } else { 0 };
-            for item in items {
-                if let Some(group) = item::get_text(&item, GROUP) {
-                    let mut slots: Vec<u32> = arrived(&item).collect();
-                    slots.sort_unstable();
-                    found.insert(group.to_owned(), slots);
-                }
-            }
-            let unprocessed = answer
-                .unprocessed_keys
-                .unwrap_or_default()
-                .remove(table.as_str());
-            pending = unprocessed.map(|keys| keys.keys).unwrap_or_default();
-            if !pending.is_empty() {
-                tokio::time::sleep(BACKOFF.draw(fruitless + 1)).await;
-            }
-            pending.extend(rest);
-        }
-        let slots = groups.iter().map(|group| {
-            let slots = found.get(&group.to_string());
-            slots.cloned().unwrap_or_default()
-        });
-        Ok(slots.collect())
     }
 }
 
@@ -372,12 +371,7 @@ mod tests {
     #[test]
     fn neighbours_share_a_write() {
         let arrival = |index, slot| Arrival {
-            group: GroupId {
-                array_id: "a".into(),
-                stage: "sum".into(),
-                level: 1,
-                index,
-            },
+            group: GroupId::new("a", "sum", 1, index),
             slot,
             value: Bytes::new(),
         };

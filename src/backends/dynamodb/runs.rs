@@ -1,18 +1,23 @@
 //! The runs: an item each in the table of results. That a run is over is marked in the scratchpad's table as well, so
 //! that those who only work on it need not read results.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use async_trait::async_trait;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure as OnRefusal};
 use bytes::Bytes;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
-use super::{DynamoDbScratchpad, is_condition};
+use super::{DynamoDbScratchpad, check_size, is_condition};
 use crate::core::error::{Error, Result, describe};
 use crate::core::id::ArrayId;
-use crate::scratchpad::{Begun, RunRecord, RunSnapshot};
+use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
 
 /// The table's key.
 pub(super) const ARRAY: &str = "arrayId";
@@ -33,6 +38,10 @@ pub(crate) const FAILURE_MARK: [&str; 3] = [ARRAY, EXPIRES, FAILURES];
 /// The sort key of the mark that a run is over.
 const OVER: &str = "over";
 
+/// Poll interval while waiting for a run: 1/16 of the elapsed time, clamped to this range.
+const POLLS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+const POLL_SHARE: u32 = 16;
+
 fn key(array_id: &ArrayId) -> Item {
     Item::from([(ARRAY.to_owned(), item::text(array_id.as_str()))])
 }
@@ -50,8 +59,9 @@ struct Refused {
     item: Option<Item>,
 }
 
-impl DynamoDbScratchpad {
-    pub(super) async fn begin_run(&self, record: &RunRecord) -> Result<Begun> {
+#[async_trait]
+impl Runs for DynamoDbScratchpad {
+    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
         let table = &self.tables.results;
         let text = record.encode()?;
         let mut item = key(&record.array_id);
@@ -90,7 +100,7 @@ impl DynamoDbScratchpad {
                 }
                 let snapshot = match old {
                     Some(item) => Some(self.snapshot(&record.array_id, &item).await?),
-                    None => self.read_run(&record.array_id).await?,
+                    None => self.status(&record.array_id).await?,
                 };
                 let Some(snapshot) = snapshot else {
                     return Err(self.malformed("a run", table, "it was there, and is gone"));
@@ -101,6 +111,115 @@ impl DynamoDbScratchpad {
         }
     }
 
+    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
+        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
+            let mut condition = Vec::new();
+            let set = [(LENGTH, array_length), (PACKETS, packets)].map(|(name, number)| {
+                let same = terms.equal(name, item::number(number));
+                condition.push(format!("({} OR {same})", terms.lacks(name)));
+                same
+            });
+            (set.into(), condition.join(" AND "))
+        });
+        written.await?.map_err(|refused| {
+            let Some(item) = refused.item else {
+                return Error::NoSuchRun {
+                    array_id: array_id.clone(),
+                };
+            };
+            let say = |name| item::get_text_of_number(&item, name).unwrap_or("?");
+            Error::Submission {
+                array_id: array_id.clone(),
+                problem: format!(
+                    "{array_length} items in {packets} packets, but {} items in {} packets are on record",
+                    say(LENGTH),
+                    say(PACKETS)
+                ),
+            }
+        })
+    }
+
+    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
+        let written = self.set(array_id, OnRefusal::None, |terms| {
+            let submitted = terms.equal(SUBMITTED, AttributeValue::Bool(true));
+            (vec![submitted], String::new())
+        });
+        // An unknown run is refused, and nothing was to be done.
+        written.await.map(drop)
+    }
+
+    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
+        check_size(|| format!("the result of run {array_id}"), &result)?;
+        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
+            let set = vec![terms.equal(RESULT, item::bytes(&result))];
+            let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
+            (set, condition)
+        });
+        match written.await? {
+            Ok(()) => {
+                self.mark_over(array_id).await;
+                Ok(true)
+            }
+            // It may have been this very write, whose answer was lost, or one who died before the mark.
+            Err(Refused { item: Some(item) }) if item.contains_key(RESULT) => {
+                self.mark_over(array_id).await;
+                Ok(false)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
+        let written = self.set(array_id, OnRefusal::None, |terms| {
+            let set = vec![terms.equal(CANCELLED, AttributeValue::Bool(true))];
+            (set, terms.lacks(RESULT))
+        });
+        let is_cancelled = written.await?.is_ok();
+        if is_cancelled {
+            self.mark_over(array_id).await;
+        }
+        Ok(is_cancelled)
+    }
+
+    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
+        match self.get(&self.tables.results, key(array_id)).await? {
+            Some(item) => self.snapshot(array_id, &item).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+        let table = &self.tables.scratchpad;
+        let asked = self.client.get_item().table_name(table);
+        // It may be late.
+        let found = asked.set_key(Some(mark_key(array_id))).send().await;
+        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
+        Ok(found.item.is_some())
+    }
+
+    /// Polls after 50 ms, then at intervals of 1/16 of the elapsed time, at most 5 s.
+    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+        let begin = Instant::now();
+        let until = begin.checked_add(up_to);
+        loop {
+            let snapshot = self.status(array_id).await?;
+            let Some(run) = &snapshot else {
+                return Ok(None);
+            };
+            let left = until.map_or(Duration::MAX, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            if run.has_ended() || left.is_zero() {
+                return Ok(snapshot);
+            }
+            let interval = begin.elapsed() / POLL_SHARE;
+            let interval = interval.clamp(*POLLS.start(), *POLLS.end());
+            tokio::time::sleep(interval.min(left)).await;
+        }
+    }
+}
+
+impl DynamoDbScratchpad {
     /// Sets attributes of a run's item, if the condition holds. Where it does not, `answer` says whether the item is to
     /// be looked at: most stages may not read results.
     async fn set(
@@ -138,48 +257,6 @@ impl DynamoDbScratchpad {
         }
     }
 
-    pub(super) async fn measure_run(
-        &self,
-        array_id: &ArrayId,
-        array_length: u64,
-        packets: u64,
-    ) -> Result<()> {
-        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
-            let mut condition = Vec::new();
-            let set = [(LENGTH, array_length), (PACKETS, packets)].map(|(name, number)| {
-                let same = terms.equal(name, item::number(number));
-                condition.push(format!("({} OR {same})", terms.lacks(name)));
-                same
-            });
-            (set.into(), condition.join(" AND "))
-        });
-        written.await?.map_err(|refused| {
-            let Some(item) = refused.item else {
-                return Error::NoSuchRun {
-                    array_id: array_id.clone(),
-                };
-            };
-            let say = |name| item::get_text_of_number(&item, name).unwrap_or("?");
-            Error::Submission {
-                array_id: array_id.clone(),
-                problem: format!(
-                    "{array_length} items in {packets} packets, but {} items in {} packets are on record",
-                    say(LENGTH),
-                    say(PACKETS)
-                ),
-            }
-        })
-    }
-
-    pub(super) async fn mark_submitted(&self, array_id: &ArrayId) -> Result<()> {
-        let written = self.set(array_id, OnRefusal::None, |terms| {
-            let submitted = terms.equal(SUBMITTED, AttributeValue::Bool(true));
-            (vec![submitted], String::new())
-        });
-        // An unknown run is refused, and nothing was to be done.
-        written.await.map(drop)
-    }
-
     /// Notes that failures are on record. False for an unknown run.
     pub(super) async fn mark_failures(&self, array_id: &ArrayId) -> Result<bool> {
         let written = self.set(array_id, OnRefusal::None, |terms| {
@@ -187,38 +264,6 @@ impl DynamoDbScratchpad {
             (vec![failures], String::new())
         });
         Ok(written.await?.is_ok())
-    }
-
-    pub(super) async fn write_result(&self, array_id: &ArrayId, result: &Bytes) -> Result<bool> {
-        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
-            let set = vec![terms.equal(RESULT, item::bytes(result))];
-            let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
-            (set, condition)
-        });
-        match written.await? {
-            Ok(()) => {
-                self.mark_over(array_id).await;
-                Ok(true)
-            }
-            // It may have been this very write, whose answer was lost, or one who died before the mark.
-            Err(Refused { item: Some(item) }) if item.contains_key(RESULT) => {
-                self.mark_over(array_id).await;
-                Ok(false)
-            }
-            Err(_) => Ok(false),
-        }
-    }
-
-    pub(super) async fn cancel_run(&self, array_id: &ArrayId) -> Result<bool> {
-        let written = self.set(array_id, OnRefusal::None, |terms| {
-            let set = vec![terms.equal(CANCELLED, AttributeValue::Bool(true))];
-            (set, terms.lacks(RESULT))
-        });
-        let is_cancelled = written.await?.is_ok();
-        if is_cancelled {
-            self.mark_over(array_id).await;
-        }
-        Ok(is_cancelled)
     }
 
     /// Without the mark, workers only do what is no longer needed.
@@ -230,22 +275,6 @@ impl DynamoDbScratchpad {
         if let Err(error) = put.set_item(Some(item)).send().await {
             let error = self.failed("PutItem", table, error);
             tracing::warn!(%array_id, error = %describe(&error), "workers could not be told that the run is over");
-        }
-    }
-
-    pub(super) async fn is_marked_over(&self, array_id: &ArrayId) -> Result<bool> {
-        let table = &self.tables.scratchpad;
-        let asked = self.client.get_item().table_name(table);
-        // It may be late.
-        let found = asked.set_key(Some(mark_key(array_id))).send().await;
-        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
-        Ok(found.item.is_some())
-    }
-
-    pub(super) async fn read_run(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        match self.get(&self.tables.results, key(array_id)).await? {
-            Some(item) => self.snapshot(array_id, &item).await.map(Some),
-            None => Ok(None),
         }
     }
 

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,7 +18,9 @@ use crate::core::clock::after;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 
 const DEFAULT_MESSAGES: usize = 1_024;
 const DEFAULT_BYTES: usize = 4 * 1024 * 1024;
@@ -59,7 +60,7 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
 /// queue.acknowledge(vec![received[0].receipt.clone()]).await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryQueues {
     queues: Arc<Mutex<HashMap<String, Arc<Shared>>>>,
     capacity: Capacity,
@@ -89,7 +90,7 @@ impl MemoryQueues {
         Self::default()
     }
 
-    /// Queues that each have room for this many messages and bytes of bodies, ready, delayed and
+    /// Queues that each have room for this many messages and bytes of bodies and attributes, ready, delayed and
     /// in flight together. A full queue still takes what is [sent](Queue::send);
     /// [`room`](Queue::room) is what waits.
     ///
@@ -108,8 +109,8 @@ impl MemoryQueues {
         }
     }
 
-    /// The same, but bodies of more than this many bytes are refused, as services do. A queue
-    /// keeps the limit it was first opened with.
+    /// Sets the largest message in bytes, body and attributes together: larger ones are refused, as
+    /// services do. A queue keeps the limit it was first opened with.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = Some(bytes);
@@ -131,6 +132,16 @@ impl MemoryQueues {
         });
         queues.insert(name.to_owned(), Arc::clone(&queue));
         queue
+    }
+}
+
+impl std::fmt::Debug for MemoryQueues {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("MemoryQueues")
+            .field("capacity", &self.capacity)
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,7 +179,7 @@ struct Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("MemoryQueue")
+            .debug_struct("Shared")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
@@ -273,6 +284,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// A handle on a queue.
+#[derive(Debug)]
 struct MemoryQueue {
     shared: Arc<Shared>,
     visibility_timeout: Duration,
@@ -280,19 +292,19 @@ struct MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
         if let Some(limit) = self.shared.max_body
-            && let Some(body) = bodies.iter().find(|body| body.len() > limit)
+            && let Some(large) = messages.iter().find(|message| message.size() > limit)
         {
             return Err(Error::TooLarge {
                 what: format!("a message for queue `{}`", self.shared.name),
-                size: body.len(),
+                size: large.size(),
                 limit,
                 advice: "send smaller packets, or references to where the data is",
             });
         }
-        if !bodies.is_empty() {
-            self.shared.change(|state, _| state.push(bodies));
+        if !messages.is_empty() {
+            self.shared.change(|state, _| state.push(messages));
         }
         Ok(())
     }

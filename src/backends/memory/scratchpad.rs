@@ -3,30 +3,23 @@
 mod failures;
 mod groups;
 mod ranges;
-mod run;
+mod runs;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
+use tokio::time::Instant;
 
-use self::run::Run;
+use self::runs::Run;
 use super::lock;
-use crate::core::error::{Error, Result};
 use crate::core::id::ArrayId;
-use crate::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
-    RunSnapshot, Scratchpad,
-};
+use crate::scratchpad::{GroupId, GroupState, Scratchpad};
 
 const SHARDS: usize = 16;
 const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
@@ -167,151 +160,5 @@ impl Scratchpad for MemoryScratchpad {
             store: Arc::clone(store),
             ..self.clone()
         }))
-    }
-
-    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
-        let now = Instant::now();
-        self.sweep(now);
-        let id = &record.array_id;
-        let due = match self.shard(id).entry(id.clone()) {
-            Entry::Occupied(run) => return Ok(Begun::Existing(Box::new(run.get().snapshot()))),
-            Entry::Vacant(place) => place.insert(Run::new(record.clone(), now)).due,
-        };
-        lock(&self.store.due).push(Reverse((due, id.clone())));
-        Ok(Begun::New)
-    }
-
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        self.write(array_id, |run| run.measure(array_length, packets))
-            .unwrap_or_else(|| {
-                Err(Error::NoSuchRun {
-                    array_id: array_id.clone(),
-                })
-            })
-    }
-
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        self.write(array_id, Run::submitted);
-        Ok(())
-    }
-
-    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
-        Ok(self.write_group(group, |run| run.groups.expect(group, expected, root)))
-    }
-
-    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
-        let mut states = Vec::with_capacity(arrivals.len());
-        let mut arrivals = arrivals.into_iter().peekable();
-        // Neighbours of one run share a look-up. A batch is rarely of more than one.
-        while let Some(first) = arrivals.next() {
-            let array_id = first.group.array_id.clone();
-            let mut next = Some(first);
-            let mut stretch = |run: &mut Run| {
-                while let Some(arrival) = next.take() {
-                    let Arrival { group, slot, value } = arrival;
-                    states.push(run.groups.arrive(&group, slot, value));
-                    next = arrivals.next_if(|next| next.group.array_id == array_id);
-                }
-            };
-            let known = self.write(&array_id, |run| (!run.is_over()).then(|| stretch(run)));
-            if known.flatten().is_none() {
-                states.push(GroupState::gone());
-            }
-        }
-        Ok(states)
-    }
-
-    async fn members(&self, group: &GroupId) -> Result<Members> {
-        let members = self.read(&group.array_id, |run| {
-            (!run.is_over()).then(|| run.groups.members(group))
-        });
-        Ok(members.flatten().unwrap_or(Members::Retired))
-    }
-
-    async fn retire(&self, group: &GroupId) -> Result<()> {
-        self.write_group(group, |run| {
-            run.groups.retire(group);
-            GroupState::gone()
-        });
-        Ok(())
-    }
-
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        let completed = self.write(array_id, |run| run.complete(result));
-        Ok(completed.is_some_and(|(is_first, _groups)| is_first))
-    }
-
-    /// A run that is over takes no more failures: its outcome stands.
-    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog> {
-        let log = self.write(&report.array_id, |run| {
-            if run.is_over() {
-                return run.failures.log(&report.stage, &report.message);
-            }
-            let log = run.failures.record(report);
-            if run.failures.has_dead() {
-                run.changed.tell();
-            }
-            log
-        });
-        Ok(log.unwrap_or_default())
-    }
-
-    async fn clear_failure(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: Uuid,
-    ) -> Result<()> {
-        self.write(array_id, |run| run.failures.clear(stage, message, id));
-        Ok(())
-    }
-
-    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        let failures = self.read(array_id, |run| run.failures.list(limit));
-        Ok(failures.unwrap_or_default())
-    }
-
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        Ok(self.read(array_id, Run::snapshot))
-    }
-
-    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
-        let arrived = groups.iter().map(|group| {
-            self.read(&group.array_id, |run| run.groups.arrived(group))
-                .unwrap_or_default()
-        });
-        Ok(arrived.collect())
-    }
-
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
-        let until = Instant::now().checked_add(up_to);
-        loop {
-            // Waiting begins under the lock, so that no change can slip in between.
-            let looked = self.read(array_id, |run| (run.snapshot(), run.changed.wait()));
-            let Some((snapshot, changed)) = looked else {
-                return Ok(None);
-            };
-            let is_late = until.is_some_and(|until| until <= Instant::now());
-            if snapshot.has_ended() || is_late {
-                return Ok(Some(snapshot));
-            }
-            // Changed, removed or late: the loop looks once more.
-            match until {
-                Some(until) => drop(timeout_at(until, changed).await),
-                None => changed.await,
-            }
-        }
-    }
-
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        let cancelled = self.write(array_id, Run::cancel);
-        Ok(cancelled.is_some_and(|(is_cancelled, _groups)| is_cancelled))
-    }
-
-    async fn forget(&self, array_id: &ArrayId) -> Result<()> {
-        let now = Instant::now();
-        self.write(array_id, |run| run.forget(now));
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use aws_sdk_sqs::types::{
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use super::attributes::{self, Encoded};
 use super::{Named, SERVICE};
 use crate::backends::aws;
 use crate::core::backoff::Backoff;
@@ -44,6 +45,29 @@ impl Operation {
     }
 }
 
+/// What a request says of one message: its body with its attributes, or its receipt.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) text: String,
+    pub(super) attributes: Encoded,
+}
+
+impl Entry {
+    /// In bytes, as the service counts them.
+    pub(super) fn size(&self) -> usize {
+        self.text.len() + attributes::size(&self.attributes)
+    }
+}
+
+impl From<String> for Entry {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            attributes: Encoded::new(),
+        }
+    }
+}
+
 /// Why a message of a batch failed.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -60,15 +84,18 @@ type Answer = (Vec<String>, Vec<BatchResultErrorEntry>);
 
 impl Named {
     /// One request. The id of an entry is its place.
-    async fn request(&self, operation: Operation, texts: Vec<String>) -> Result<Answer> {
-        let entries = (0..).map(|id: usize| id.to_string()).zip(texts);
+    async fn request(&self, operation: Operation, entries: Vec<Entry>) -> Result<Answer> {
+        let entries = (0..).map(|id: usize| id.to_string()).zip(entries);
         let client = &self.service.client;
         let malformed = |error| self.malformed(operation, error);
         match operation {
             Operation::Send => {
-                let entries = entries.map(|(id, text)| {
+                let entries = entries.map(|(id, Entry { text, attributes })| {
                     let entry = SendMessageBatchRequestEntry::builder();
-                    entry.id(id).message_body(text).build()
+                    let entry = entry.id(id).message_body(text);
+                    entry
+                        .set_message_attributes(attributes::values(attributes)?)
+                        .build()
                 });
                 let entries = entries.collect::<Result<_, _>>().map_err(malformed)?;
                 let request = client.send_message_batch().queue_url(&self.url);
@@ -78,7 +105,7 @@ impl Named {
                 Ok((done.collect(), answer.failed))
             }
             Operation::Delete => {
-                let entries = entries.map(|(id, text)| {
+                let entries = entries.map(|(id, Entry { text, .. })| {
                     let entry = DeleteMessageBatchRequestEntry::builder();
                     entry.id(id).receipt_handle(text).build()
                 });
@@ -90,7 +117,7 @@ impl Named {
                 Ok((done.collect(), answer.failed))
             }
             Operation::Hide(seconds) => {
-                let entries = entries.map(|(id, text)| {
+                let entries = entries.map(|(id, Entry { text, .. })| {
                     let entry = ChangeMessageVisibilityBatchRequestEntry::builder();
                     let entry = entry.id(id).receipt_handle(text);
                     entry.visibility_timeout(seconds).build()
@@ -107,8 +134,7 @@ impl Named {
     }
 
     fn malformed(&self, operation: Operation, error: aws_sdk_sqs::error::BuildError) -> Error {
-        let operation = format!("{} on queue `{}`", operation.name(), self.name);
-        aws::malformed(SERVICE, operation, error)
+        aws::malformed(SERVICE, self.describe(operation.name()), error)
     }
 
     /// Makes requests until each message is taken or refused for good, and returns those that were refused with
@@ -119,14 +145,14 @@ impl Named {
     pub(super) async fn in_batches(
         &self,
         operation: Operation,
-        texts: &[String],
+        entries: &[Entry],
     ) -> Result<Vec<(usize, Refusal)>> {
         let mut refused = Vec::new();
-        let mut pending: Places = (0..texts.len()).collect();
+        let mut pending: Places = (0..entries.len()).collect();
         for round in 1.. {
-            let requests: Vec<BoxFuture<'_, _>> = split(texts, pending, self.service.max_payload)
+            let requests: Vec<BoxFuture<'_, _>> = split(entries, pending, self.service.max_payload)
                 .into_iter()
-                .map(|places| self.attempt(operation, texts, places, round).boxed())
+                .map(|places| self.attempt(operation, entries, places, round).boxed())
                 .collect();
             let answers: Vec<(Places, Vec<(usize, Refusal)>)> = futures::stream::iter(requests)
                 .buffer_unordered(SIDE_BY_SIDE)
@@ -155,7 +181,7 @@ impl Named {
                 );
                 return Err(Error::Backend {
                     service: SERVICE,
-                    operation: format!("{} on queue `{}`", operation.name(), self.name),
+                    operation: self.describe(operation.name()),
                     retryable: true,
                     source: format!("{left} messages failed {ROUNDS} times: {reason}").into(),
                 });
@@ -173,11 +199,13 @@ impl Named {
     async fn attempt(
         &self,
         operation: Operation,
-        texts: &[String],
+        entries: &[Entry],
         places: Places,
         round: u32,
     ) -> Result<(Places, Vec<(usize, Refusal)>)> {
-        let own = places.iter().filter_map(|place| texts.get(*place).cloned());
+        let own = places
+            .iter()
+            .filter_map(|place| entries.get(*place).cloned());
         match self.request(operation, own.collect()).await {
             Ok((done, failed)) => Ok(sort_out(places, &done, failed)),
             Err(error) if error.is_retryable() && round < ROUNDS => {
@@ -190,11 +218,11 @@ impl Named {
 }
 
 /// As few requests as the limits allow, in order. A single entry is at most as large as a request.
-fn split(texts: &[String], places: Places, limit: usize) -> Vec<Places> {
+fn split(entries: &[Entry], places: Places, limit: usize) -> Vec<Places> {
     let mut requests: Vec<Places> = Vec::new();
     let mut bytes = 0;
     for place in places {
-        let size = texts.get(place).map_or(0, String::len);
+        let size = entries.get(place).map_or(0, Entry::size);
         bytes += size;
         match requests.last_mut() {
             Some(request) if request.len() < MOST_ENTRIES && bytes <= limit => request.push(place),
@@ -239,13 +267,15 @@ mod tests {
 
     #[test]
     fn requests_keep_to_the_limits() {
-        let entries: Vec<String> = [3, 3, 5, 1, 9, 10, 1].map(|size| "x".repeat(size)).into();
+        let entries: Vec<Entry> = [3, 3, 5, 1, 9, 10, 1]
+            .map(|size| Entry::from("x".repeat(size)))
+            .into();
         let requests = split(&entries, (0..7).collect(), 10);
         assert_eq!(
             requests,
             [vec![0, 1], vec![2, 3], vec![4], vec![5], vec![6]]
         );
-        let small = vec![String::new(); 25];
+        let small = vec![Entry::from(String::new()); 25];
         let requests = split(&small, (0..25).collect(), 10);
         assert_eq!(
             requests.iter().map(Vec::len).collect::<Vec<_>>(),

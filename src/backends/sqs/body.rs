@@ -35,7 +35,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// The characters that SQS takes, which are those of XML.
-fn is_allowed(c: char) -> bool {
+pub(super) fn is_allowed(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => true,
         '\u{fffe}' | '\u{ffff}' => false,

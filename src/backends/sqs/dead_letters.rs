@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::Message;
 
-use super::{Named, body};
+use super::{Named, attributes, body};
 use crate::core::error::Result;
-use crate::queue::{BuriedMessage, Receipt};
+use crate::queue::{BuriedMessage, Outgoing, Receipt};
 
 /// How long what was seen stays hidden, in seconds, should the process end while it looks.
 const HIDDEN: i32 = 60;
@@ -58,17 +58,14 @@ pub(super) async fn take(
 ) -> Result<()> {
     let mut wanted: HashSet<&str> = messages
         .iter()
-        .filter_map(|message| match &message.receipt {
-            Receipt::Text(id) => Some(&**id),
-            Receipt::Number(_) => None,
-        })
+        .filter_map(|message| message.receipt.as_str())
         .collect();
     let mut others = Vec::new();
     let taken = async {
         let mut misses = 0;
         while !wanted.is_empty() && misses < PATIENCE {
             let received = dead.poll(usize::MAX, LAST_LOOK, HIDDEN).await?;
-            let (mut bodies, mut receipts) = (Vec::new(), Vec::new());
+            let (mut copies, mut receipts) = (Vec::new(), Vec::new());
             let mut ids = Vec::new();
             misses += usize::from(received.is_empty());
             for message in received {
@@ -79,13 +76,15 @@ pub(super) async fn take(
                     Some(id) if wanted.contains(id) => {
                         ids.push(id.to_owned());
                         receipts.push(receipt);
-                        bodies.push(body::from_text(message.body.unwrap_or_default()));
+                        let body = body::from_text(message.body.unwrap_or_default());
+                        let attributes = attributes::received(message.message_attributes);
+                        copies.push(Outgoing::new(body).attributes(attributes));
                     }
                     _ => others.push(receipt),
                 }
             }
             if let Some(back) = back {
-                back.send(&bodies).await?;
+                back.send(&copies).await?;
             }
             dead.delete(&receipts).await?;
             for id in ids {
@@ -108,16 +107,18 @@ async fn show_again(dead: &Named, receipts: Vec<Receipt>) {
 
 fn receipt(message: &Message) -> Option<Receipt> {
     let handle = message.receipt_handle()?;
-    Some(Receipt::Text(handle.into()))
+    Some(Receipt::new(handle))
 }
 
 fn buried(message: Message) -> Option<BuriedMessage> {
-    let reason = message
-        .message_attributes
-        .and_then(|mut attributes| attributes.remove(body::REASON)?.string_value);
-    Some(BuriedMessage {
-        body: body::from_text(message.body.unwrap_or_default()),
-        reason: reason.unwrap_or_default(),
-        receipt: Receipt::Text(message.message_id?.into()),
-    })
+    let mut received = message.message_attributes;
+    let reason = received
+        .as_mut()
+        .and_then(|attributes| attributes.remove(body::REASON)?.string_value);
+    let buried = BuriedMessage::new(
+        body::from_text(message.body.unwrap_or_default()),
+        reason.unwrap_or_default(),
+        Receipt::new(message.message_id?),
+    );
+    Some(buried.attributes(attributes::received(received)))
 }

@@ -5,15 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Named, SERVICE, body};
+use super::{Named, SERVICE, attributes};
 use crate::backends::aws;
 use crate::core::error::{Result, describe};
-use crate::queue::{Delivery, Receipt};
+use crate::queue::{Delivery, Outgoing, Receipt};
 
 /// Messages a request.
 const MOST_MESSAGES: usize = 10;
@@ -75,13 +74,13 @@ impl Drop for Unclaimed {
                 messages = deliveries.len(),
                 "nobody waits for these messages any more: they are handed back"
             );
-            let (bodies, receipts): (Vec<Bytes>, Vec<Receipt>) = deliveries
+            let (copies, receipts): (Vec<Outgoing>, Vec<Receipt>) = deliveries
                 .into_iter()
-                .map(|delivery| (delivery.body, delivery.receipt))
+                .map(|delivery| (Outgoing::from(&delivery), delivery.receipt))
                 .unzip();
             // By fresh copies: this delivery was no attempt at them, and must not count as one.
             let handed_back = async {
-                queue.send(&bodies).await?;
+                queue.send(&copies).await?;
                 queue.delete(&receipts).await
             };
             if let Err(error) = handed_back.await {
@@ -140,15 +139,13 @@ impl Named {
         if brief < self.visibility && !messages.is_empty() && !is_unclaimed() {
             let receipts = messages.iter().filter_map(|message| {
                 let receipt = message.receipt_handle()?;
-                Some(Receipt::Text(receipt.into()))
+                Some(Receipt::new(receipt))
             });
             let hidden = Duration::from_secs(u64::from(self.visibility.unsigned_abs()));
             let lost = self.hide(receipts.collect(), hidden).await?;
             messages.retain(|message| {
                 let receipt = message.receipt_handle().unwrap_or_default();
-                let is_lost =
-                    |lost: &Receipt| matches!(lost, Receipt::Text(text) if **text == *receipt);
-                !lost.iter().any(is_lost)
+                !lost.iter().any(|lost| lost.as_str() == Some(receipt))
             });
         }
         Ok(messages)
@@ -169,7 +166,8 @@ impl Named {
             .wait_time_seconds(wait)
             .visibility_timeout(visibility)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .message_attribute_names(body::REASON);
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_attribute_names("All");
         let received = request.send().await;
         let received = received.map_err(|error| self.failed("ReceiveMessage", error))?;
         Ok(received.messages.unwrap_or_default())
@@ -178,15 +176,18 @@ impl Named {
 
 fn delivery(message: Message) -> Option<Delivery> {
     let Message {
-        body,
+        message_id,
         receipt_handle,
-        attributes,
+        body,
+        attributes: system,
+        message_attributes,
         ..
     } = message;
-    let count = attributes
-        .as_ref()
-        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount))
-        .map(String::as_str);
-    let body = body.unwrap_or_default();
-    Some(super::delivery(body, receipt_handle?, count))
+    let told = |name| Some(system.as_ref()?.get(&name)?.as_str());
+    let count = told(MessageSystemAttributeName::ApproximateReceiveCount);
+    let sent = told(MessageSystemAttributeName::SentTimestamp);
+    let mut delivery = super::delivery(body.unwrap_or_default(), receipt_handle?, count, sent);
+    delivery.attributes = attributes::received(message_attributes);
+    delivery.message_id = message_id;
+    Some(delivery)
 }

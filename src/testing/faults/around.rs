@@ -1,23 +1,25 @@
 //! A fault that may happen at any call across the seam.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::core::error::Result;
 use crate::core::id::ArrayId;
 use crate::core::provision::Change;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 use crate::scratchpad::{
-    Arrival, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members, RunRecord,
-    RunSnapshot, Scratchpad,
+    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
 
 /// What happens around a call.
-pub(super) trait Around: Clone + Send + Sync + 'static {
+pub(super) trait Around: Clone + Debug + Send + Sync + 'static {
     /// Makes the call, or not, and answers for it.
     fn around<T: Send>(
         &self,
@@ -27,6 +29,7 @@ pub(super) trait Around: Clone + Send + Sync + 'static {
 }
 
 /// A backend's part with a fault around every call of it.
+#[derive(Debug)]
 pub(super) struct Wrapped<F, I: ?Sized> {
     pub(super) fault: F,
     pub(super) inner: Arc<I>,
@@ -54,8 +57,8 @@ impl<F: Around> Queues for Wrapped<F, dyn Queues> {
 
 #[async_trait]
 impl<F: Around> Queue for Wrapped<F, dyn Queue> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        self.fault.around("send", self.inner.send(bodies)).await
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        self.fault.around("send", self.inner.send(messages)).await
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
@@ -115,6 +118,47 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
     }
 }
 
+/// Implements contracts by making each call with the fault around it.
+macro_rules! wrap {
+    ($($contract:ident {
+        $(fn $method:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*
+    })*) => {
+        $(#[async_trait]
+        impl<F: Around> $contract for Wrapped<F, dyn Scratchpad> {
+            $(async fn $method(&self, $($argument: $type),*) -> Result<$answer> {
+                let call = $contract::$method(self.inner.as_ref(), $($argument),*);
+                self.fault.around(stringify!($method), call).await
+            })*
+        })*
+    };
+}
+
+wrap! {
+    Runs {
+        fn begin(record: &RunRecord) -> Begun;
+        fn measure(array_id: &ArrayId, array_length: u64, packets: u64) -> ();
+        fn submitted(array_id: &ArrayId) -> ();
+        fn complete(array_id: &ArrayId, result: Bytes) -> bool;
+        fn cancel(array_id: &ArrayId) -> bool;
+        fn status(array_id: &ArrayId) -> Option<RunSnapshot>;
+        fn is_over(array_id: &ArrayId) -> bool;
+        fn wait(array_id: &ArrayId, up_to: Duration) -> Option<RunSnapshot>;
+        fn forget(array_id: &ArrayId) -> ();
+    }
+    Groups {
+        fn expect(group: &GroupId, expected: u32, root: bool) -> GroupState;
+        fn arrive(arrivals: Vec<Arrival>) -> Vec<GroupState>;
+        fn members(group: &GroupId) -> Members;
+        fn retire(group: &GroupId) -> ();
+        fn arrived(groups: &[GroupId]) -> Vec<Vec<u32>>;
+    }
+    Failures {
+        fn record(report: &FailureReport) -> FailureLog;
+        fn clear(array_id: &ArrayId, stage: &str, message: &str, id: DeadLetterId) -> ();
+        fn list(array_id: &ArrayId, limit: usize) -> Vec<Failure>;
+    }
+}
+
 #[async_trait]
 impl<F: Around> Scratchpad for Wrapped<F, dyn Scratchpad> {
     fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
@@ -131,94 +175,5 @@ impl<F: Around> Scratchpad for Wrapped<F, dyn Scratchpad> {
     async fn deprovision(&self) -> Result<Vec<Change>> {
         let call = self.inner.deprovision();
         self.fault.around("deprovision", call).await
-    }
-
-    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
-        self.fault.around("begin", self.inner.begin(record)).await
-    }
-
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        let call = self.inner.measure(array_id, array_length, packets);
-        self.fault.around("measure", call).await
-    }
-
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        let call = self.inner.submitted(array_id);
-        self.fault.around("submitted", call).await
-    }
-
-    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
-        let call = self.inner.expect(group, expected, root);
-        self.fault.around("expect", call).await
-    }
-
-    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
-        let call = self.inner.arrive(arrivals);
-        self.fault.around("arrive", call).await
-    }
-
-    async fn members(&self, group: &GroupId) -> Result<Members> {
-        let call = self.inner.members(group);
-        self.fault.around("members", call).await
-    }
-
-    async fn retire(&self, group: &GroupId) -> Result<()> {
-        self.fault.around("retire", self.inner.retire(group)).await
-    }
-
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        let call = self.inner.complete(array_id, result);
-        self.fault.around("complete", call).await
-    }
-
-    async fn record_failure(&self, report: &FailureReport) -> Result<FailureLog> {
-        let call = self.inner.record_failure(report);
-        self.fault.around("record_failure", call).await
-    }
-
-    async fn clear_failure(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: Uuid,
-    ) -> Result<()> {
-        let call = self.inner.clear_failure(array_id, stage, message, id);
-        self.fault.around("clear_failure", call).await
-    }
-
-    async fn failures(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        let call = self.inner.failures(array_id, limit);
-        self.fault.around("failures", call).await
-    }
-
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        let call = self.inner.status(array_id);
-        self.fault.around("status", call).await
-    }
-
-    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
-        let call = self.inner.is_over(array_id);
-        self.fault.around("is_over", call).await
-    }
-
-    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
-        let call = self.inner.arrived(groups);
-        self.fault.around("arrived", call).await
-    }
-
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
-        let call = self.inner.wait(array_id, up_to);
-        self.fault.around("wait", call).await
-    }
-
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        let call = self.inner.cancel(array_id);
-        self.fault.around("cancel", call).await
-    }
-
-    async fn forget(&self, array_id: &ArrayId) -> Result<()> {
-        let call = self.inner.forget(array_id);
-        self.fault.around("forget", call).await
     }
 }

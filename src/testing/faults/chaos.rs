@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use super::around::{Around, Wrapped};
 use super::hooks::{HookedQueue, HookedQueues, Hooks, Named};
 use crate::core::error::{Error, Result};
-use crate::queue::{Delivery, Queue, Queues, Receipt};
+use crate::queue::{Delivery, Outgoing, Queue, Queues, Receipt};
 use crate::scratchpad::Scratchpad;
 
 /// Messages that may still be acknowledged, and come back all the same.
@@ -109,7 +108,7 @@ struct State {
     random: fastrand::Rng,
     counts: BTreeMap<&'static str, u64>,
     /// Messages of which a copy comes once they are acknowledged.
-    to_revive: BTreeMap<(Arc<str>, Receipt), Bytes>,
+    to_revive: BTreeMap<(Arc<str>, Receipt), Outgoing>,
 }
 
 impl Chaos {
@@ -234,18 +233,18 @@ impl Around for Chaos {
 
 #[async_trait]
 impl Hooks for Chaos {
-    async fn send(&self, queue: &Named, mut bodies: Vec<Bytes>) -> Result<()> {
-        let copies: Vec<Bytes> = {
+    async fn send(&self, queue: &Named, mut messages: Vec<Outgoing>) -> Result<()> {
+        let copies: Vec<Outgoing> = {
             let mut state = self.lock();
             let rate = self.rates.duplicated;
-            let drawn = bodies
+            let drawn = messages
                 .iter()
                 .filter(|_| state.draw("duplicates", rate))
                 .cloned();
             drawn.collect()
         };
-        bodies.extend(copies);
-        queue.inner.send(bodies).await
+        messages.extend(copies);
+        queue.inner.send(messages).await
     }
 
     async fn receive(&self, queue: &Named, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
@@ -254,7 +253,7 @@ impl Hooks for Chaos {
         for delivery in &received {
             if state.draw("late duplicates", self.rates.revived) {
                 let key = (Arc::clone(&queue.name), delivery.receipt.clone());
-                state.to_revive.insert(key, delivery.body.clone());
+                state.to_revive.insert(key, Outgoing::from(delivery));
                 // Of messages that nobody ever acknowledges, the oldest are forgotten.
                 while state.to_revive.len() > REMEMBERED {
                     state.to_revive.pop_first();
@@ -268,7 +267,7 @@ impl Hooks for Chaos {
     }
 
     async fn acknowledge(&self, queue: &Named, receipts: Vec<Receipt>) -> Result<()> {
-        let (kept, copies): (Vec<Receipt>, Vec<Bytes>) = {
+        let (kept, copies): (Vec<Receipt>, Vec<Outgoing>) = {
             let mut state = self.lock();
             let rate = self.rates.acknowledgement_lost;
             let kept: Vec<Receipt> = receipts

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::hooks::{HookedQueues, Hooks, Named};
 use crate::core::error::Result;
-use crate::queue::{Delivery, Queues, Receipt};
+use crate::queue::{Delivery, Outgoing, Queues, Receipt};
 
 /// When the second copy of a message comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Duplicate {
 #[derive(Debug, Default)]
 struct Memory {
     /// Deliveries of messages whose copy is to be sent.
-    delivered: HashMap<(Arc<str>, Receipt), Bytes>,
+    delivered: HashMap<(Arc<str>, Receipt), Outgoing>,
     /// How many copies of each body have been sent and were not received yet.
     copies: HashMap<(Arc<str>, Bytes), usize>,
 }
@@ -67,33 +67,33 @@ impl Memory {
             Some(left) if *left > 0 => *left -= 1,
             _ => {
                 let key = (Arc::clone(name), delivery.receipt.clone());
-                self.delivered.insert(key, body.1);
+                self.delivered.insert(key, Outgoing::from(delivery));
             }
         }
     }
 
     /// The copies to send now that these deliveries have been acknowledged.
-    fn acknowledged(&mut self, name: &Arc<str>, receipts: &[Receipt]) -> Vec<Bytes> {
-        let mut bodies = Vec::new();
+    fn acknowledged(&mut self, name: &Arc<str>, receipts: &[Receipt]) -> Vec<Outgoing> {
+        let mut messages = Vec::new();
         for receipt in receipts {
             let key = (Arc::clone(name), receipt.clone());
-            if let Some(body) = self.delivered.remove(&key) {
-                let copies = self.copies.entry((Arc::clone(name), body.clone()));
-                *copies.or_default() += 1;
-                bodies.push(body);
+            if let Some(message) = self.delivered.remove(&key) {
+                let body = message.body.clone();
+                *self.copies.entry((Arc::clone(name), body)).or_default() += 1;
+                messages.push(message);
             }
         }
-        bodies
+        messages
     }
 }
 
 #[async_trait]
 impl Hooks for Duplicate {
-    async fn send(&self, queue: &Named, mut bodies: Vec<Bytes>) -> Result<()> {
+    async fn send(&self, queue: &Named, mut messages: Vec<Outgoing>) -> Result<()> {
         if self.copies == Copies::Early {
-            bodies.extend_from_within(..);
+            messages.extend_from_within(..);
         }
-        queue.inner.send(bodies).await
+        queue.inner.send(messages).await
     }
 
     async fn receive(&self, queue: &Named, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
@@ -133,7 +133,7 @@ mod tests {
             for name in ["q", "r"] {
                 let queue = queues.open(name, &options).await.unwrap();
                 queue
-                    .send(["a", "b", "b"].map(Bytes::from).to_vec())
+                    .send(["a", "b", "b"].map(Outgoing::new).to_vec())
                     .await
                     .unwrap();
                 assert_eq!(queue.depth().await.unwrap().ready, ready);

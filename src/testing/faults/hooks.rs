@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::core::error::Result;
 use crate::core::provision::Change;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues, Receipt};
+use crate::queue::{
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+};
 
 /// What becomes of the calls that a fault may change. Each default makes the call.
 #[async_trait]
 pub(super) trait Hooks: Clone + Send + Sync + 'static {
-    async fn send(&self, queue: &Named, bodies: Vec<Bytes>) -> Result<()> {
-        queue.inner.send(bodies).await
+    async fn send(&self, queue: &Named, messages: Vec<Outgoing>) -> Result<()> {
+        queue.inner.send(messages).await
     }
 
     async fn receive(&self, queue: &Named, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
@@ -46,6 +47,21 @@ pub(super) struct HookedQueues<H> {
     pub(super) inner: Arc<dyn Queues>,
 }
 
+impl<H> std::fmt::Debug for HookedQueues<H> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Faulty").field(&self.inner).finish()
+    }
+}
+
+impl<H> std::fmt::Debug for HookedQueue<H> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("Faulty")
+            .field(&self.queue.inner)
+            .finish()
+    }
+}
+
 #[async_trait]
 impl<H: Hooks> Queues for HookedQueues<H> {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
@@ -73,8 +89,8 @@ pub(super) struct HookedQueue<H> {
 
 #[async_trait]
 impl<H: Hooks> Queue for HookedQueue<H> {
-    async fn send(&self, bodies: Vec<Bytes>) -> Result<()> {
-        self.hooks.send(&self.queue, bodies).await
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        self.hooks.send(&self.queue, messages).await
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {

@@ -4,11 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use super::hooks::{HookedQueues, Hooks, Named};
 use crate::core::error::Result;
-use crate::queue::{Delivery, Queues};
+use crate::queue::{Delivery, Outgoing, Queues};
 
 /// Mixes the messages of each batch that is sent or received, and lets a receive take fewer
 /// than it was asked for.
@@ -35,11 +34,11 @@ impl Shuffle {
 
 #[async_trait]
 impl Hooks for Shuffle {
-    async fn send(&self, queue: &Named, mut bodies: Vec<Bytes>) -> Result<()> {
+    async fn send(&self, queue: &Named, mut messages: Vec<Outgoing>) -> Result<()> {
         if let Some(mut random) = self.random() {
-            random.shuffle(&mut bodies);
+            random.shuffle(&mut messages);
         }
-        queue.inner.send(bodies).await
+        queue.inner.send(messages).await
     }
 
     async fn receive(
@@ -68,7 +67,7 @@ mod tests {
     async fn order(seed: Option<u64>) -> Vec<u8> {
         let queues = Shuffle::new(seed).queues(Arc::new(MemoryQueues::new()));
         let queue = queues.open("q", &QueueOptions::default()).await.unwrap();
-        let bodies = (0..100).map(|n| Bytes::from(vec![n])).collect();
+        let bodies = (0..100).map(|n| Outgoing::new(vec![n])).collect();
         queue.send(bodies).await.unwrap();
         let mut order = Vec::new();
         while order.len() < 100 {

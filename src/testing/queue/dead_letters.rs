@@ -71,10 +71,7 @@ pub(super) async fn looking_at_dead_letters_leaves_them_there(
         assert!(one.len() <= 1, "no more than `max` are returned");
         sleep(subject.visibility_timeout()).await;
     }
-    let dead = Depth {
-        dead: 3,
-        ..Depth::default()
-    };
+    let dead = Depth::new().dead(3);
     subject.assert_depth(dead).await;
 }
 

@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) async fn two_handles_are_one_queue(queues: Arc<dyn Queues>, capabilities: Capabilities) {
     let subject = Subject::new(&queues, capabilities).await;
     let other = queues.open(&subject.name, &subject.options).await;
-    let sent = other.expect("open").send(bodies(1)).await;
+    let sent = other.expect("open").send(vec!["message 0".into()]).await;
     sent.expect("send");
     subject
         .receive_one("sent through the other handle")
@@ -236,19 +236,10 @@ pub(super) async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, cap
         let released = subject.queue.release(delivery.receipt, delay).await;
         released.expect("release");
     }
-    let expected = Depth {
-        ready: 4,
-        in_flight: 3,
-        delayed: 2,
-        dead: 1,
-    };
+    let expected = Depth::new().ready(4).in_flight(3).delayed(2).dead(1);
     subject.assert_depth(expected).await;
     subject.acknowledge(&taken).await;
-    let expected = Depth {
-        in_flight: 0,
-        ..expected
-    };
-    subject.assert_depth(expected).await;
+    subject.assert_depth(expected.in_flight(0)).await;
 }
 
 /// A program that sends before it consumes is never held up.

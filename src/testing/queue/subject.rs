@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Capabilities;
-use crate::queue::{BuriedMessage, Delivery, Depth, Queue, QueueOptions, Queues};
+use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues};
 
 /// How long a single look for a message waits.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +39,9 @@ impl Subject {
     }
 
     pub(super) async fn send(&self, bodies: &[Bytes]) {
-        self.queue.send(bodies.to_vec()).await.expect("send");
+        let messages = bodies.iter().cloned().map(Outgoing::new);
+        let sent = self.queue.send(messages.collect()).await;
+        sent.expect("send");
     }
 
     /// One message, which the suite is willing to wait for.

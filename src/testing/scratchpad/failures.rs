@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::subject::{Subject, attempt};
-use crate::scratchpad::{Failure, FailureReport, Scratchpad, Verdict};
+use crate::scratchpad::{DeadLetterId, Failure, FailureReport, Scratchpad, Verdict};
 
 /// Every attempt is appended, oldest first, and the run goes on.
 pub(super) async fn a_retry_is_on_record_and_the_run_goes_on(scratchpad: Arc<dyn Scratchpad>) {
@@ -31,7 +29,7 @@ pub(super) async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>)
     let subject = Subject::new(scratchpad).await;
     let attempts = [attempt(1, None, "slow"), attempt(2, Some(31), "broken")];
     subject.fail("packet 3", Verdict::Retry, &attempts[..1]).await;
-    let verdict = Verdict::Dead(Uuid::new_v4());
+    let verdict = Verdict::Dead(DeadLetterId::random());
     assert_eq!(subject.fail("packet 3", verdict, &attempts[1..]).await.attempts, attempts);
     let failure = Failure {
         stage: "map".into(),
@@ -51,7 +49,7 @@ pub(super) async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>)
 /// A message that died again stands as dead once, under its newer id.
 pub(super) async fn a_newer_dead_letter_takes_the_place_of_an_older_one(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let [older, newer] = [Uuid::new_v4(), Uuid::new_v4()];
+    let [older, newer] = [DeadLetterId::random(), DeadLetterId::random()];
     for (number, id) in [(1, older), (2, newer)] {
         let failed = [attempt(number, None, &format!("error {number}"))];
         subject.fail("packet 3", Verdict::Dead(id), &failed).await;
@@ -93,10 +91,10 @@ pub(super) async fn skipped_items_count_once(scratchpad: Arc<dyn Scratchpad>) {
 /// Another id, another message or none at all changes nothing.
 pub(super) async fn a_failure_is_cleared_by_its_own_id_only(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let id = Uuid::new_v4();
+    let id = DeadLetterId::random();
     let failed = [attempt(1, None, "broken")];
     subject.fail("packet 3", Verdict::Dead(id), &failed).await;
-    subject.clear("packet 3", Uuid::new_v4()).await;
+    subject.clear("packet 3", DeadLetterId::random()).await;
     subject.clear("packet 4", id).await;
     assert_eq!(subject.status().await.dead, 1);
     for _ in 0..2 {
@@ -114,10 +112,10 @@ pub(super) async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratc
         let failed = [attempt(1, Some(item), "bad")];
         subject.fail(message, Verdict::Skip, &failed).await;
     }
-    let id = Uuid::new_v4();
+    let id = DeadLetterId::random();
     let failed = [attempt(1, None, "too many are bad")];
     assert_eq!(subject.fail("packet 3", Verdict::Dead(id), &failed).await.skipped, 2);
-    subject.clear("packet 3", Uuid::new_v4()).await;
+    subject.clear("packet 3", DeadLetterId::random()).await;
     assert_eq!(subject.status().await.skipped, 2, "that was another id");
     subject.clear("packet 3", id).await;
     let status = subject.status().await;
@@ -130,7 +128,7 @@ pub(super) async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratc
 /// The run reports the first failure until it is cleared.
 pub(super) async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let dead = [(9, Uuid::new_v4()), (3, Uuid::new_v4()), (5, Uuid::new_v4())];
+    let dead = [(9, DeadLetterId::random()), (3, DeadLetterId::random()), (5, DeadLetterId::random())];
     for (number, id) in dead {
         let message = format!("packet {number}");
         let failed = [attempt(number, None, "broken")];
@@ -148,7 +146,7 @@ pub(super) async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<
 /// By stage, message and item, dead letters and skipped items alike, as many as asked for.
 pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let dead = || Verdict::Dead(Uuid::new_v4());
+    let dead = || Verdict::Dead(DeadLetterId::random());
     let reports = [
         ("sum", "group 1/0", dead(), vec![None]),
         ("map", "packet 4", Verdict::Skip, vec![Some(42), Some(40)]),
@@ -174,8 +172,7 @@ pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
         ("sum", "group 1/0", None),
     ];
     for limit in [0, 1, 3, 100] {
-        let failures = subject.scratchpad.failures(&subject.id, limit).await;
-        let failures = failures.expect("failures");
+        let failures = subject.list(limit).await;
         let listed: Vec<_> = failures
             .iter()
             .map(|f| (f.stage.as_str(), f.message.as_str(), f.item))
@@ -191,7 +188,7 @@ pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
 pub(super) async fn a_failed_run_can_be_completed(scratchpad: Arc<dyn Scratchpad>) {
     for is_cleared in [true, false] {
         let subject = Subject::new(Arc::clone(&scratchpad)).await;
-        let id = Uuid::new_v4();
+        let id = DeadLetterId::random();
         let failed = [attempt(1, None, "broken")];
         subject.fail("packet 3", Verdict::Dead(id), &failed).await;
         let states = subject.arrive(vec![subject.arrival(0, 0, "a")]).await;
@@ -210,7 +207,7 @@ pub(super) async fn a_late_failure_leaves_the_result(scratchpad: Arc<dyn Scratch
     let subject = Subject::new(scratchpad).await;
     assert!(subject.complete("done").await);
     let failed = [attempt(5, None, "broken")];
-    let dead = Verdict::Dead(Uuid::new_v4());
+    let dead = Verdict::Dead(DeadLetterId::random());
     subject.fail("packet 3", dead, &failed).await;
     assert_eq!(subject.status().await.result.as_deref(), Some(&b"done"[..]));
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::subject::{FAN_IN, Subject, record};
 use crate::core::id::ArrayId;
-use crate::scratchpad::{Begun, GroupId, GroupState, Members, Scratchpad};
+use crate::scratchpad::{Arrival, Begun, GroupId, GroupState, Members, Scratchpad};
 
 /// Each arrival is answered with its group's state as it was at or after its own write.
 pub(super) async fn arrivals_are_counted_in_the_order_given(scratchpad: Arc<dyn Scratchpad>) {
@@ -123,15 +123,10 @@ pub(super) async fn a_group_nobody_has_written_to_is_empty(scratchpad: Arc<dyn S
     assert_eq!(subject.arrived(&[subject.group(1, 3)]).await, [[0; 0]]);
 }
 
-/// By run, stage, level and index.
+/// By run, stage, level and index; by partition in the next scenario.
 pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let group = |stage: &str, level, index| GroupId {
-        array_id: subject.id.clone(),
-        stage: stage.into(),
-        level,
-        index,
-    };
+    let group = |stage: &str, level, index| GroupId::new(subject.id.clone(), stage, level, index);
     let other = format!("{}1", subject.id);
     let begun = subject.begin(&record(&ArrayId::from(&other))).await;
     assert_eq!(begun, Begun::New);
@@ -149,7 +144,7 @@ pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
         ..groups[0].clone()
     });
     for (slot, group) in (0..).zip(&groups) {
-        let arrival = crate::scratchpad::Arrival {
+        let arrival = Arrival {
             group: group.clone(),
             slot,
             value: slot.to_string().into(),
@@ -167,6 +162,45 @@ pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
             matches!(&members, Members::Present { values, .. } if values.len() == 1),
             "{group} has not retired: {members:?}"
         );
+    }
+}
+
+/// Groups that differ only in their partition share neither slots, values, sizes nor retirement.
+pub(super) async fn groups_of_different_partitions_do_not_meet(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    // The last two: a stage whose name looks like part of another group's key.
+    let mut groups = [0, 1, 11, u32::MAX].map(|n| subject.group(1, 1).in_partition(n)).to_vec();
+    groups.push(GroupId::new(subject.id.clone(), "sum#1", 1, 11));
+    groups.push(GroupId::new(subject.id.clone(), "sum#1#1", 1, 1));
+    for (slot, group) in (0..).zip(&groups) {
+        let arrival = Arrival {
+            group: group.clone(),
+            slot,
+            value: slot.to_string().into(),
+        };
+        let states = subject.arrive(vec![arrival]).await;
+        assert_eq!(states[0].arrived, 1, "{group} is another group");
+    }
+    let slots: Vec<Vec<u32>> = (0..6).map(|slot| vec![slot]).collect();
+    assert_eq!(subject.arrived(&groups).await, slots);
+
+    let store = &subject.scratchpad;
+    let told = store.expect(&groups[1], 1, true).await.expect("expect");
+    assert!(told.is_ready(FAN_IN), "{told:?}");
+    store.retire(&groups[1]).await.expect("retire");
+    for (slot, group) in (0..).zip(&groups) {
+        let members = store.members(group).await.expect("members");
+        let expected = match slot {
+            1 => Members::Retired,
+            _ => Members::Present {
+                state: GroupState {
+                    arrived: 1,
+                    ..GroupState::default()
+                },
+                values: vec![(slot, slot.to_string().into())],
+            },
+        };
+        assert_eq!(members, expected, "{group}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::subject::{Subject, attempt, record};
 use crate::core::error::Error;
 use crate::core::id::ArrayId;
 use crate::scratchpad::{
-    Begun, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
+    Begun, DeadLetterId, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
 };
 
 /// Provisioning is idempotent, and many may do it at once: no run is lost by it.
@@ -193,9 +193,9 @@ pub(super) async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
     let slots: &[u32] = if is_kept { &[0, 1] } else { &[] };
     assert_eq!(subject.arrived(&[subject.group(1, 0)]).await, [slots]);
 
-    let dead = Verdict::Dead(Uuid::new_v4());
+    let dead = Verdict::Dead(DeadLetterId::random());
     assert_eq!(subject.fail("packet 1", dead, &[attempt(1, None, "broken")]).await, FailureLog::default());
-    subject.clear("packet 1", Uuid::new_v4()).await;
+    subject.clear("packet 1", DeadLetterId::random()).await;
     assert_eq!(subject.failures().await, []);
 
     assert!(!subject.complete("late").await);

@@ -1,14 +1,14 @@
 //! A run on the scratchpad under test, and what every scenario does with it.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use crate::core::id::ArrayId;
 use crate::scratchpad::{
-    Arrival, Attempt, Begun, Failure, FailureLog, FailureReport, GroupId, GroupState, Members,
-    PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
+    Arrival, Attempt, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Members, PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
 };
 
 /// Members of a full group in every scenario.
@@ -40,12 +40,7 @@ impl Subject {
     }
 
     pub(super) fn group(&self, level: u32, index: u64) -> GroupId {
-        GroupId {
-            array_id: self.id.clone(),
-            stage: "sum".into(),
-            level,
-            index,
-        }
+        GroupId::new(self.id.clone(), "sum", level, index)
     }
 
     /// Something for a slot of group `index` of level 1.
@@ -136,8 +131,8 @@ impl Subject {
     }
 
     pub(super) async fn record(&self, report: &FailureReport) -> FailureLog {
-        let log = self.scratchpad.record_failure(report).await;
-        log.expect("record_failure")
+        let log = self.scratchpad.record(report).await;
+        log.expect("record")
     }
 
     /// Reports a failure of one message of the stage `map`.
@@ -150,22 +145,31 @@ impl Subject {
         self.record(&self.report(message, verdict, attempts)).await
     }
 
-    pub(super) async fn clear(&self, message: &str, id: Uuid) {
-        let cleared = self.scratchpad.clear_failure(&self.id, "map", message, id);
-        cleared.await.expect("clear_failure");
+    pub(super) async fn clear(&self, message: &str, id: DeadLetterId) {
+        let cleared = self.scratchpad.clear(&self.id, "map", message, id);
+        cleared.await.expect("clear");
+    }
+
+    pub(super) async fn list(&self, limit: usize) -> Vec<Failure> {
+        let failures = Failures::list(self.scratchpad.as_ref(), &self.id, limit).await;
+        failures.expect("list")
     }
 
     pub(super) async fn failures(&self) -> Vec<Failure> {
-        let failures = self.scratchpad.failures(&self.id, 1_000).await;
-        failures.expect("failures")
+        self.list(1_000).await
     }
+}
+
+/// Some time, and as many milliseconds later.
+fn time(milliseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + milliseconds)
 }
 
 /// The record of a run whose length is not known yet.
 pub(super) fn record(id: &ArrayId) -> RunRecord {
     RunRecord {
         array_id: id.clone(),
-        created_at: 1_700_000_000_000,
+        created_at: time(0),
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
         fan_in: FAN_IN,
@@ -178,7 +182,7 @@ pub(super) fn record(id: &ArrayId) -> RunRecord {
 pub(super) fn attempt(number: u32, item: Option<u64>, error: &str) -> Attempt {
     Attempt {
         number,
-        at: 1_700_000_000_000 + u64::from(number),
+        at: time(u64::from(number)),
         item,
         error: error.into(),
     }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use super::subject::{Subject, attempt};
-use crate::scratchpad::{RunSnapshot, Scratchpad, Verdict};
+use crate::scratchpad::{DeadLetterId, RunSnapshot, Scratchpad, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Much longer than any store needs to notice.
@@ -25,7 +24,7 @@ async fn end(subject: &Subject, way: usize) {
         0 => assert!(subject.complete("done").await),
         1 => assert!(subject.cancel().await),
         _ => {
-            let dead = Verdict::Dead(Uuid::new_v4());
+            let dead = Verdict::Dead(DeadLetterId::random());
             let failed = [attempt(1, None, "broken")];
             subject.fail("packet 3", dead, &failed).await;
         }

@@ -7,16 +7,15 @@ mod reading;
 mod runs;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use catchment::backends::dynamodb::DynamoDbScratchpad;
 use catchment::scratchpad::{
-    Arrival, Attempt, Begun, FailureReport, GroupId, GroupState, Members, PacketPlan, RunRecord,
-    Scratchpad, Verdict,
+    Arrival, Attempt, Begun, DeadLetterId, FailureReport, Failures, GroupId, GroupState, Groups,
+    Members, PacketPlan, RunRecord, Runs, Verdict,
 };
 use catchment::{ArrayId, Error};
-use uuid::Uuid;
 
 use super::*;
 
@@ -41,20 +40,11 @@ fn scratchpad(fake: &Fake) -> DynamoDbScratchpad {
 }
 
 fn group(index: u64) -> GroupId {
-    GroupId {
-        array_id: "run".into(),
-        stage: "sum".into(),
-        level: 1,
-        index,
-    }
+    GroupId::new("run", "sum", 1, index)
 }
 
 fn arrival(index: u64, slot: u32, value: &str) -> Arrival {
-    Arrival {
-        group: group(index),
-        slot,
-        value: Bytes::from(value.to_owned()),
-    }
+    Arrival::new(group(index), slot, value.to_owned())
 }
 
 /// The key of a group's own item.
@@ -69,10 +59,7 @@ fn attributes(arrived: &[u32]) -> Value {
 }
 
 fn state(arrived: u32) -> GroupState {
-    GroupState {
-        arrived,
-        ..GroupState::default()
-    }
+    GroupState::new(arrived)
 }
 
 const TABLES: &str = "com.amazonaws.dynamodb.v20120810";
@@ -123,37 +110,28 @@ fn slots(found: &[u64], left: &[u64]) -> Reply {
     Reply::ok(answer)
 }
 
+fn time() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_700_000_000_000)
+}
+
 fn attempt(number: u32, item: u64, error: impl Into<String>) -> Attempt {
-    Attempt {
-        number,
-        at: 1_700_000_000_000,
-        item: Some(item),
-        error: error.into(),
-    }
+    let mut attempt = Attempt::new(number, time(), error);
+    attempt.item = Some(item);
+    attempt
 }
 
 /// So many items of packet 3 have failed.
 fn report(items: u64, verdict: Verdict) -> FailureReport {
-    FailureReport {
-        array_id: "run".into(),
-        stage: "parse".into(),
-        message: "packet 3".to_owned(),
-        attempts: (0..items).map(|item| attempt(5, item, "bad")).collect(),
-        verdict,
-    }
+    let attempts = (0..items).map(|item| attempt(5, item, "bad")).collect();
+    FailureReport::new("run", "parse", "packet 3", attempts, verdict)
 }
 
 fn record() -> RunRecord {
-    RunRecord {
-        array_id: "run".into(),
-        created_at: 1_700_000_000_000,
-        first_stage: "parse".to_owned(),
-        reduce_stage: "sum".to_owned(),
-        fan_in: 32,
-        plan: PacketPlan::Fixed(10),
-        array_length: Some(100),
-        packets: Some(10),
-    }
+    let plan = PacketPlan::Fixed(10);
+    let mut record = RunRecord::new("run", time(), "parse", "sum", 32, plan);
+    record.array_length = Some(100);
+    record.packets = Some(10);
+    record
 }
 
 /// A run's item, with further attributes.

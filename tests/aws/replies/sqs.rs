@@ -11,11 +11,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use catchment::backends::sqs::SqsQueues;
-use catchment::queue::{Delivery, Queue, QueueOptions, Queues, Receipt};
+use catchment::queue::{Delivery, Outgoing, Queue, QueueOptions, Queues, Receipt};
 use catchment::{Action, Error};
 
 use super::*;
@@ -115,12 +114,12 @@ fn batches(requests: &[Request]) -> Vec<(&str, Vec<String>)> {
         .collect()
 }
 
-fn bodies<const N: usize>(texts: [&'static str; N]) -> Vec<Bytes> {
-    texts.map(Bytes::from).into()
+fn bodies<const N: usize>(texts: [&'static str; N]) -> Vec<Outgoing> {
+    texts.map(Outgoing::new).into()
 }
 
 fn receipt(text: &str) -> Receipt {
-    Receipt::Text(text.into())
+    Receipt::new(text)
 }
 
 fn receipts<const N: usize>(texts: [&str; N]) -> Vec<Receipt> {
@@ -165,11 +164,7 @@ fn messages<const N: usize>(messages: [Value; N]) -> Reply {
 }
 
 fn delivery(text: &str) -> Delivery {
-    Delivery {
-        body: Bytes::from_static(b"bad"),
-        receipt: receipt(text),
-        receive_count: 5,
-    }
+    Delivery::new("bad", receipt(text), 5)
 }
 
 /// For each request the operation and the queue.

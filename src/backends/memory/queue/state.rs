@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::core::clock::after;
-use crate::queue::{BuriedMessage, Delivery, Depth, Receipt};
+use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
 
 /// Deadlines that are out of date are tolerated up to as many as there are live ones, and this.
 const STALE_DEADLINES: usize = 64;
 
 struct Message {
-    body: Bytes,
+    sent: Outgoing,
     receives: u32,
 }
 
@@ -46,7 +45,7 @@ impl Hasher for NumberHasher {
 }
 
 struct Buried {
-    body: Bytes,
+    sent: Outgoing,
     reason: String,
 }
 
@@ -65,7 +64,7 @@ pub(super) struct State {
     deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
     /// The last number given to a delivery, a delay or a dead letter.
     numbers: u64,
-    /// Bytes in the bodies of all messages but the dead ones.
+    /// Bytes in the bodies and attributes of all messages but the dead ones.
     bytes: usize,
     /// Calls of `receive` that wait at this moment.
     pub(super) waiting: usize,
@@ -74,16 +73,16 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn push(&mut self, bodies: Vec<Bytes>) {
-        self.ready.reserve(bodies.len());
-        for body in bodies {
-            self.push_one(body);
+    pub(super) fn push(&mut self, messages: Vec<Outgoing>) {
+        self.ready.reserve(messages.len());
+        for message in messages {
+            self.push_one(message);
         }
     }
 
-    fn push_one(&mut self, body: Bytes) {
-        self.bytes += body.len();
-        self.ready.push_back(Message { body, receives: 0 });
+    fn push_one(&mut self, sent: Outgoing) {
+        self.bytes += sent.size();
+        self.ready.push_back(Message { sent, receives: 0 });
     }
 
     /// Makes visible whatever has become so by now.
@@ -120,11 +119,10 @@ impl State {
             };
             message.receives = message.receives.saturating_add(1);
             let number = self.number();
-            deliveries.push(Delivery {
-                body: message.body.clone(),
-                receipt: Receipt::Number(number),
-                receive_count: message.receives,
-            });
+            let Outgoing { body, attributes } = message.sent.clone();
+            let receipt = Receipt::from(number);
+            let delivery = Delivery::new(body, receipt, message.receives);
+            deliveries.push(delivery.attributes(attributes));
             self.deadlines.push(Reverse((visible_at, number)));
             self.in_flight.insert(
                 number,
@@ -140,14 +138,16 @@ impl State {
     pub(super) fn acknowledge(&mut self, receipts: &[Receipt]) {
         for receipt in receipts {
             if let Some(message) = self.remove(receipt) {
-                self.bytes -= message.body.len();
+                self.bytes -= message.sent.size();
             }
         }
         self.drop_stale_deadlines();
     }
 
     pub(super) fn release(&mut self, receipt: &Receipt, now: Instant, after_delay: Duration) {
-        let Some(held) = number_of(receipt).and_then(|number| self.in_flight.remove(&number))
+        let Some(held) = receipt
+            .as_u64()
+            .and_then(|number| self.in_flight.remove(&number))
         else {
             return;
         };
@@ -165,7 +165,8 @@ impl State {
     pub(super) fn extend(&mut self, receipts: Vec<Receipt>, visible_at: Instant) -> Vec<Receipt> {
         let mut stale = Vec::new();
         for receipt in receipts {
-            let held = number_of(&receipt)
+            let held = receipt
+                .as_u64()
                 .and_then(|number| Some((number, self.in_flight.get_mut(&number)?)));
             match held {
                 Some((number, held)) => {
@@ -186,12 +187,12 @@ impl State {
         let Some(message) = self.remove(receipt) else {
             return;
         };
-        self.bytes -= message.body.len();
+        self.bytes -= message.sent.size();
         let number = self.number();
         self.dead.insert(
             number,
             Buried {
-                body: message.body,
+                sent: message.sent,
                 reason: reason.to_owned(),
             },
         );
@@ -202,18 +203,18 @@ impl State {
         self.dead
             .iter()
             .take(max)
-            .map(|(number, buried)| BuriedMessage {
-                body: buried.body.clone(),
-                reason: buried.reason.clone(),
-                receipt: Receipt::Number(*number),
+            .map(|(number, buried)| {
+                let receipt = Receipt::from(*number);
+                let Outgoing { body, attributes } = buried.sent.clone();
+                BuriedMessage::new(body, buried.reason.clone(), receipt).attributes(attributes)
             })
             .collect()
     }
 
     pub(super) fn redrive(&mut self, messages: &[BuriedMessage]) {
         for message in messages {
-            if let Some(body) = self.exhume(&message.receipt) {
-                self.push_one(body);
+            if let Some(sent) = self.exhume(&message.receipt) {
+                self.push_one(sent);
             }
         }
     }
@@ -225,15 +226,15 @@ impl State {
     }
 
     pub(super) fn depth(&self) -> Depth {
-        Depth {
-            ready: (self.ready.len() + self.lapsed.len()) as u64,
-            in_flight: self.in_flight.len() as u64,
-            delayed: self.delayed.len() as u64,
-            dead: self.dead.len() as u64,
-        }
+        Depth::new()
+            .ready((self.ready.len() + self.lapsed.len()) as u64)
+            .in_flight(self.in_flight.len() as u64)
+            .delayed(self.delayed.len() as u64)
+            .dead(self.dead.len() as u64)
     }
 
-    /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies.
+    /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies and
+    /// attributes.
     pub(super) fn load(&self) -> (usize, usize) {
         let messages =
             self.ready.len() + self.lapsed.len() + self.delayed.len() + self.in_flight.len();
@@ -270,16 +271,16 @@ impl State {
 
     /// Removes a message by the receipt of its last delivery.
     fn remove(&mut self, receipt: &Receipt) -> Option<Message> {
-        let number = number_of(receipt)?;
+        let number = receipt.as_u64()?;
         match self.in_flight.remove(&number) {
             Some(held) => Some(held.message),
             None => self.lapsed.remove(&number),
         }
     }
 
-    fn exhume(&mut self, receipt: &Receipt) -> Option<Bytes> {
-        let buried = self.dead.remove(&number_of(receipt)?)?;
-        Some(buried.body)
+    fn exhume(&mut self, receipt: &Receipt) -> Option<Outgoing> {
+        let buried = self.dead.remove(&receipt.as_u64()?)?;
+        Some(buried.sent)
     }
 
     /// Keeps the deadlines in proportion to the messages in flight, at a constant cost for each
@@ -291,13 +292,5 @@ impl State {
             self.deadlines
                 .extend(live.map(|(number, held)| Reverse((held.visible_at, *number))));
         }
-    }
-}
-
-fn number_of(receipt: &Receipt) -> Option<u64> {
-    match receipt {
-        Receipt::Number(number) => Some(*number),
-        // Its own, after a way that only text can go.
-        Receipt::Text(text) => text.parse().ok(),
     }
 }

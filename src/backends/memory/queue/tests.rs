@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use futures::poll;
 use tokio::task::JoinSet;
@@ -23,8 +24,8 @@ fn queue() -> Arc<MemoryQueue> {
     queue_of(MemoryQueues::new())
 }
 
-fn bodies(count: usize) -> Vec<Bytes> {
-    (0..count).map(|n| n.to_string().into()).collect()
+fn bodies(count: usize) -> Vec<Outgoing> {
+    (0..count).map(|n| Outgoing::new(n.to_string())).collect()
 }
 
 async fn receive_one(queue: &MemoryQueue) -> Delivery {
@@ -180,7 +181,7 @@ async fn room_waits_for_consumers_and_for_nobody_else() {
 async fn room_counts_bytes() {
     let queue = queue_of(MemoryQueues::with_capacity(100, 10));
     for is_buried in [false, true] {
-        queue.send(vec![vec![0; 10].into()]).await.unwrap();
+        queue.send(vec![Outgoing::new(vec![0; 10])]).await.unwrap();
         let taken = receive_one(&queue).await;
         let mut room = Box::pin(queue.room());
         assert!(poll!(&mut room).is_pending());
@@ -273,7 +274,8 @@ async fn many_threads_lose_nothing() {
     while received.len() < 20_000 {
         received.push(all_seen.recv().await.unwrap());
     }
-    let mut sent = bodies(20_000);
+    let sent = bodies(20_000).into_iter();
+    let mut sent: Vec<Bytes> = sent.map(|message| message.body).collect();
     sent.sort();
     received.sort();
     assert_eq!(received, sent);

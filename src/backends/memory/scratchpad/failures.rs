@@ -1,17 +1,57 @@
-//! What failed in one run.
+//! What failed in each run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use uuid::Uuid;
+use async_trait::async_trait;
 
-use crate::scratchpad::{Attempt, Failure, FailureLog, FailureReport, Verdict};
+use super::MemoryScratchpad;
+use crate::core::error::Result;
+use crate::core::id::ArrayId;
+use crate::scratchpad::{
+    Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
+};
 
 /// How many attempts are kept for each message.
 const ATTEMPTS: usize = 100;
 
+#[async_trait]
+impl Failures for MemoryScratchpad {
+    /// A run that is over takes no more failures: its outcome stands.
+    async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
+        let log = self.write(&report.array_id, |run| {
+            if run.is_over() {
+                return run.failures.log(&report.stage, &report.message);
+            }
+            let log = run.failures.record(report);
+            if run.failures.has_dead() {
+                run.changed.tell();
+            }
+            log
+        });
+        Ok(log.unwrap_or_default())
+    }
+
+    async fn clear(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
+        self.write(array_id, |run| run.failures.clear(stage, message, id));
+        Ok(())
+    }
+
+    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
+        let failures = self.read(array_id, |run| run.failures.list(limit));
+        Ok(failures.unwrap_or_default())
+    }
+}
+
+/// The failures of one run.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct FailureRecords {
     /// By stage and message.
     messages: BTreeMap<Arc<str>, BTreeMap<String, Message>>,
     /// The dead letters that stand, by when the first for their message was recorded.
@@ -32,13 +72,13 @@ struct Message {
 
 #[derive(Debug)]
 struct Dead {
-    id: Uuid,
+    id: DeadLetterId,
     number: u64,
     item: Option<u64>,
     error: String,
 }
 
-impl Failures {
+impl FailureRecords {
     pub(super) fn record(&mut self, report: &FailureReport) -> FailureLog {
         let message = self
             .messages
@@ -97,7 +137,7 @@ impl Failures {
         }
     }
 
-    pub(super) fn clear(&mut self, stage: &str, message: &str, id: Uuid) {
+    pub(super) fn clear(&mut self, stage: &str, message: &str, id: DeadLetterId) {
         let message = self
             .messages
             .get_mut(stage)

@@ -1,19 +1,75 @@
-//! The groups of one run.
+//! The groups of each run.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::MemoryScratchpad;
 use super::ranges::Ranges;
-use crate::scratchpad::{GroupId, GroupState, Members};
+use super::runs::Run;
+use crate::core::error::Result;
+use crate::scratchpad::{Arrival, GroupId, GroupState, Groups, Members};
 
-/// The groups of every reducing stage. Stages are few, so they are searched in line.
+#[async_trait]
+impl Groups for MemoryScratchpad {
+    async fn expect(&self, group: &GroupId, expected: u32, root: bool) -> Result<GroupState> {
+        Ok(self.write_group(group, |run| run.groups.expect(group, expected, root)))
+    }
+
+    async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
+        let mut states = Vec::with_capacity(arrivals.len());
+        let mut arrivals = arrivals.into_iter().peekable();
+        // Neighbours of one run share a look-up. A batch is rarely of more than one.
+        while let Some(first) = arrivals.next() {
+            let array_id = first.group.array_id.clone();
+            let mut next = Some(first);
+            let mut stretch = |run: &mut Run| {
+                while let Some(arrival) = next.take() {
+                    let Arrival { group, slot, value } = arrival;
+                    states.push(run.groups.arrive(&group, slot, value));
+                    next = arrivals.next_if(|next| next.group.array_id == array_id);
+                }
+            };
+            let known = self.write(&array_id, |run| (!run.is_over()).then(|| stretch(run)));
+            if known.flatten().is_none() {
+                states.push(GroupState::gone());
+            }
+        }
+        Ok(states)
+    }
+
+    async fn members(&self, group: &GroupId) -> Result<Members> {
+        let members = self.read(&group.array_id, |run| {
+            (!run.is_over()).then(|| run.groups.members(group))
+        });
+        Ok(members.flatten().unwrap_or(Members::Retired))
+    }
+
+    async fn retire(&self, group: &GroupId) -> Result<()> {
+        self.write_group(group, |run| {
+            run.groups.retire(group);
+            GroupState::gone()
+        });
+        Ok(())
+    }
+
+    async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
+        let arrived = groups.iter().map(|group| {
+            self.read(&group.array_id, |run| run.groups.arrived(group))
+                .unwrap_or_default()
+        });
+        Ok(arrived.collect())
+    }
+}
+
+/// The groups of one run by reducing stage. Stages are few, so they are searched in line.
 #[derive(Debug, Default)]
-pub(super) struct Groups(Vec<(Arc<str>, Stage)>);
+pub(super) struct Stages(Vec<(Arc<str>, Stage)>);
 
-impl Groups {
+impl Stages {
     pub(super) fn expect(&mut self, id: &GroupId, expected: u32, root: bool) -> GroupState {
         let group = self.stage_mut(&id.stage).group_mut(id);
         group.expected = Some(expected);
@@ -59,22 +115,29 @@ impl Groups {
     }
 }
 
-/// The groups of one stage by level and index.
+/// Partition, level and index of a group.
+type Place = (u32, u32, u64);
+
+fn place(id: &GroupId) -> Place {
+    (id.partition, id.level, id.index)
+}
+
+/// The groups of one stage by partition, level and index.
 ///
 /// A group that was full when it retired says no more than that it did. Such groups are kept as
 /// ranges of indices, since nearly all groups of an endless stream end like this, and in order.
 #[derive(Debug, Default)]
 struct Stage {
-    groups: HashMap<(u32, u64), Group>,
-    /// By level, the groups that retired with exactly `full` members.
-    retired: HashMap<u32, Ranges>,
+    groups: HashMap<Place, Group>,
+    /// By partition and level, the indices of the groups that retired with exactly `full` members.
+    retired: HashMap<(u32, u32), Ranges>,
     /// How many members those have: the fan-in, as the first of them showed.
     full: Option<u32>,
 }
 
 impl Stage {
     fn arrive(&mut self, id: &GroupId, slot: u32, value: Bytes) -> GroupState {
-        match self.groups.entry((id.level, id.index)) {
+        match self.groups.entry(place(id)) {
             Entry::Occupied(mut group) => {
                 group.get_mut().arrive(slot, value);
                 group.get().state()
@@ -94,7 +157,7 @@ impl Stage {
     }
 
     fn members(&self, id: &GroupId) -> Members {
-        match self.groups.get(&(id.level, id.index)) {
+        match self.groups.get(&place(id)) {
             Some(group) => group.members(),
             None if compacted(&self.retired, self.full, id).is_some() => Members::Retired,
             None => Group::default().members(),
@@ -102,7 +165,7 @@ impl Stage {
     }
 
     fn arrived(&self, id: &GroupId) -> Vec<u32> {
-        match self.groups.get(&(id.level, id.index)) {
+        match self.groups.get(&place(id)) {
             Some(group) => group.members.iter().map(|(slot, _)| *slot).collect(),
             None => compacted(&self.retired, self.full, id)
                 .map_or_else(Vec::new, |full| (0..full).collect()),
@@ -113,33 +176,40 @@ impl Stage {
         if compacted(&self.retired, self.full, id).is_some() {
             return;
         }
-        let place = (id.level, id.index);
+        let place = place(id);
         let group = self.groups.entry(place).or_default();
         group.retire();
         if let Some(members) = group.is_filled()
             && *self.full.get_or_insert(members) == members
         {
             self.groups.remove(&place);
-            self.retired.entry(id.level).or_default().insert(id.index);
+            self.retired
+                .entry((id.partition, id.level))
+                .or_default()
+                .insert(id.index);
         }
     }
 
     fn group_mut(&mut self, id: &GroupId) -> &mut Group {
         let full = compacted(&self.retired, self.full, id);
         if full.is_some()
-            && let Some(ranges) = self.retired.get_mut(&id.level)
+            && let Some(ranges) = self.retired.get_mut(&(id.partition, id.level))
         {
             ranges.remove(id.index);
         }
         self.groups
-            .entry((id.level, id.index))
+            .entry(place(id))
             .or_insert_with(|| full.map_or_else(Group::default, Group::retired))
     }
 }
 
 /// How many members a group has that is kept in the ranges.
-fn compacted(retired: &HashMap<u32, Ranges>, full: Option<u32>, id: &GroupId) -> Option<u32> {
-    let ranges = retired.get(&id.level)?;
+fn compacted(
+    retired: &HashMap<(u32, u32), Ranges>,
+    full: Option<u32>,
+    id: &GroupId,
+) -> Option<u32> {
+    let ranges = retired.get(&(id.partition, id.level))?;
     ranges.contains(id.index).then_some(full)?
 }
 
@@ -211,15 +281,10 @@ mod tests {
     use super::*;
 
     fn group(index: u64) -> GroupId {
-        GroupId {
-            array_id: "a".into(),
-            stage: "sum".into(),
-            level: 1,
-            index,
-        }
+        GroupId::new("a", "sum", 1, index)
     }
 
-    fn full_and_retired(groups: &mut Groups, count: u64) {
+    fn full_and_retired(groups: &mut Stages, count: u64) {
         for index in 0..count {
             for slot in 0..4 {
                 groups.arrive(&group(index), slot, "value".into());
@@ -230,16 +295,29 @@ mod tests {
 
     #[test]
     fn retired_groups_take_no_room() {
-        let mut groups = Groups::default();
+        let mut groups = Stages::default();
         full_and_retired(&mut groups, 10_000);
         let stage = groups.stage("sum").unwrap();
         assert!(stage.groups.is_empty());
-        assert_eq!(format!("{:?}", stage.retired), "{1: Ranges({0: 9999})}");
+        assert_eq!(
+            format!("{:?}", stage.retired),
+            "{(0, 1): Ranges({0: 9999})}"
+        );
+    }
+
+    #[test]
+    fn a_retired_group_is_retired_in_its_own_partition_only() {
+        let mut groups = Stages::default();
+        full_and_retired(&mut groups, 3);
+        let other = group(1).in_partition(1);
+        assert_eq!(groups.arrived(&other), [0; 0]);
+        assert_eq!(groups.arrive(&other, 2, "value".into()).arrived, 1);
+        assert_eq!(groups.members(&group(1)), Members::Retired);
     }
 
     #[test]
     fn a_retired_group_keeps_its_slots() {
-        let mut groups = Groups::default();
+        let mut groups = Stages::default();
         full_and_retired(&mut groups, 3);
         let retired = GroupState {
             arrived: 4,
@@ -261,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_group_that_retired_with_other_members_is_kept_as_it_was() {
-        let mut groups = Groups::default();
+        let mut groups = Stages::default();
         full_and_retired(&mut groups, 1);
         groups.arrive(&group(7), 0, "a".into());
         groups.arrive(&group(7), 2, "c".into());

@@ -1,10 +1,17 @@
 //! What the conformance suite cannot ask of every scratchpad.
 
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::advance;
+use uuid::Uuid;
 
 use super::*;
-use crate::scratchpad::{Attempt, PacketPlan, Verdict};
+use crate::scratchpad::{
+    Arrival, Attempt, Begun, DeadLetterId, FailureLog, FailureReport, Failures, Groups, Members,
+    PacketPlan, RunRecord, Runs, Verdict,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -12,7 +19,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 fn record(id: &str) -> RunRecord {
     RunRecord {
         array_id: id.into(),
-        created_at: 0,
+        created_at: UNIX_EPOCH,
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
         fan_in: 2,
@@ -23,12 +30,7 @@ fn record(id: &str) -> RunRecord {
 }
 
 fn arrival(id: &str, index: u64, slot: u32) -> Arrival {
-    let group = GroupId {
-        array_id: id.into(),
-        stage: "sum".into(),
-        level: 1,
-        index,
-    };
+    let group = GroupId::new(id, "sum", 1, index);
     let value = format!("{index}/{slot}").into();
     Arrival { group, slot, value }
 }
@@ -36,7 +38,7 @@ fn arrival(id: &str, index: u64, slot: u32) -> Arrival {
 fn dead(id: &str, message: &str) -> FailureReport {
     let attempt = Attempt {
         number: 1,
-        at: 0,
+        at: UNIX_EPOCH,
         item: Some(3),
         error: "broken".into(),
     };
@@ -45,7 +47,7 @@ fn dead(id: &str, message: &str) -> FailureReport {
         stage: "map".into(),
         message: message.into(),
         attempts: vec![attempt],
-        verdict: Verdict::Dead(Uuid::new_v4()),
+        verdict: Verdict::Dead(DeadLetterId::random()),
     }
 }
 
@@ -145,13 +147,13 @@ async fn a_failed_run_is_kept_longer_once_its_failure_is_taken_back() {
     let id = ArrayId::from("a");
     scratchpad.begin(&record("a")).await.unwrap();
     let report = dead("a", "packet 1");
-    scratchpad.record_failure(&report).await.unwrap();
+    scratchpad.record(&report).await.unwrap();
     advance(9 * MINUTE).await;
     let Verdict::Dead(dead_id) = report.verdict else {
         unreachable!()
     };
     scratchpad
-        .clear_failure(&id, "map", "packet 1", dead_id)
+        .clear(&id, "map", "packet 1", dead_id)
         .await
         .unwrap();
     advance(DAY / 2).await;
@@ -184,7 +186,7 @@ async fn looking_at_ages_takes_no_more_room_than_runs_do() {
         scratchpad.begin(&record(&id)).await.unwrap();
         for message in 0..10 {
             let report = dead(&id, &format!("packet {message}"));
-            scratchpad.record_failure(&report).await.unwrap();
+            scratchpad.record(&report).await.unwrap();
         }
         scratchpad.complete(&id.into(), "1".into()).await.unwrap();
         advance(2 * MINUTE).await;
@@ -213,16 +215,13 @@ async fn a_run_that_is_over_takes_no_failure() {
     let id = ArrayId::from("a");
     scratchpad.begin(&record("a")).await.unwrap();
     let first = dead("a", "packet 1");
-    scratchpad.record_failure(&first).await.unwrap();
+    scratchpad.record(&first).await.unwrap();
     scratchpad.complete(&id, "1".into()).await.unwrap();
-    let log = scratchpad
-        .record_failure(&dead("a", "packet 2"))
-        .await
-        .unwrap();
+    let log = scratchpad.record(&dead("a", "packet 2")).await.unwrap();
     assert_eq!(log, FailureLog::default());
-    let log = scratchpad.record_failure(&first).await.unwrap();
+    let log = scratchpad.record(&first).await.unwrap();
     assert_eq!(log.attempts.len(), 1, "what was on record");
-    assert_eq!(scratchpad.failures(&id, 10).await.unwrap().len(), 1);
+    assert_eq!(scratchpad.list(&id, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,9 +232,9 @@ async fn only_the_newest_hundred_attempts_are_kept() {
     report.verdict = Verdict::Retry;
     for number in 1..=150 {
         report.attempts[0].number = number;
-        scratchpad.record_failure(&report).await.unwrap();
+        scratchpad.record(&report).await.unwrap();
     }
-    let log = scratchpad.record_failure(&report).await.unwrap();
+    let log = scratchpad.record(&report).await.unwrap();
     let numbers: Vec<_> = log.attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers.len(), 100);
     assert_eq!(numbers[..2], [52, 53]);

@@ -105,10 +105,8 @@ async fn arriving_at_a_retired_group_reports_it_as_retired() {
     old["retired"] = json!({"BOOL": true});
     fake.replies(UPDATE, [failed_condition(json!({"Item": old}))]);
     let states = pad.arrive(vec![arrival(0, 1, "late")]).await.unwrap();
-    let retired = GroupState {
-        retired: true,
-        ..state(2)
-    };
+    let mut retired = state(2);
+    retired.retired = true;
     assert_eq!(states, [retired]);
     let requests = fake.take();
     assert_eq!(operations(&requests), [UPDATE]);
@@ -123,15 +121,11 @@ async fn an_answer_that_leaves_out_what_did_not_change_is_completed_by_a_look() 
     let mut old = attributes(&[0, 1]);
     old["expected"] = json!({"N": "2"});
     old["root"] = json!({"BOOL": true});
-    let full = GroupState {
-        expected: Some(2),
-        root: true,
-        ..state(2)
-    };
-    let retired = GroupState {
-        retired: true,
-        ..full
-    };
+    let mut full = state(2);
+    full.expected = Some(2);
+    full.root = true;
+    let mut retired = full;
+    retired.retired = true;
     // A write that changed the time of expiry only, and a refusal without the item.
     let written = Reply::ok(json!({"Attributes": {"expiresAt": {"N": "1"}}}));
     let late = failed_condition(json!({}));

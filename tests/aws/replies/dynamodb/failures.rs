@@ -28,10 +28,7 @@ async fn skipped_items_that_a_write_leaves_out_are_written_again() {
     fake.next(WRITE_MANY, move |it| left(it, 20));
     fake.next(WRITE_MANY, move |it| left(it, 0));
     fake.replies(QUERY, [Reply::ok(json!({"Count": 60, "ScannedCount": 60}))]);
-    let log = pad
-        .record_failure(&report(60, Verdict::Skip))
-        .await
-        .unwrap();
+    let log = pad.record(&report(60, Verdict::Skip)).await.unwrap();
     assert_eq!(log.skipped, 60);
     let requests = fake.take();
     assert_eq!(
@@ -62,7 +59,7 @@ async fn a_history_that_has_become_too_large_is_shortened() {
     fake.replies(GET, [Reply::ok(json!({"Item": {"attempts": {"L": old}}}))]);
     let mut report = report(0, Verdict::Retry);
     report.attempts = vec![attempt(98, 0, "y".repeat(4_000))];
-    let log = pad.record_failure(&report).await.unwrap();
+    let log = pad.record(&report).await.unwrap();
     assert_eq!(log.attempts.last(), report.attempts.last());
     let numbers: Vec<u32> = log.attempts.iter().map(|it| it.number).collect();
     let first = numbers[0];
@@ -122,13 +119,13 @@ async fn fail_again_and_again(error: &str) {
     });
     for number in 1..=5 {
         let verdict = match number {
-            5 => Verdict::Dead(Uuid::nil()),
+            5 => Verdict::Dead(DeadLetterId::random()),
             _ => Verdict::Retry,
         };
         let mut report = report(0, verdict);
         let items = (0..100).map(|item| attempt(number, item, error));
         report.attempts = items.collect();
-        let log = pad.record_failure(&report).await.unwrap();
+        let log = pad.record(&report).await.unwrap();
         assert_eq!(log.attempts.last(), report.attempts.last());
     }
 }

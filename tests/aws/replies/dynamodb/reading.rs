@@ -56,9 +56,9 @@ async fn what_others_have_written_is_read_consistently() {
     pad.arrived(&[group(0)]).await.unwrap();
     pad.status(&run).await.unwrap();
     pad.wait(&run, Duration::ZERO).await.unwrap();
-    pad.failures(&run, 10).await.unwrap();
+    pad.list(&run, 10).await.unwrap();
     let stage = "parse";
-    let cleared = pad.clear_failure(&run, stage, "packet 3", Uuid::nil());
+    let cleared = pad.clear(&run, stage, "packet 3", DeadLetterId::random());
     cleared.await.unwrap();
     let requests = fake.take();
     let mut reads = 0;
@@ -71,7 +71,7 @@ async fn what_others_have_written_is_read_consistently() {
         assert_eq!(read["ConsistentRead"], true, "{request:?}");
         reads += 1;
     }
-    // members, arrived, twice the run with two queries each, failures, clear_failure
+    // members, arrived, twice the run with two queries each, list, clear
     assert_eq!(reads, 1 + 1 + 3 + 3 + 2 + 1);
 }
 
@@ -111,13 +111,7 @@ async fn a_group_of_several_pages_is_read_to_its_end() {
         (2, Bytes::from("two")),
         (10, Bytes::from("ten")),
     ];
-    assert_eq!(
-        members,
-        Members::Present {
-            state: state(3),
-            values
-        }
-    );
+    assert_eq!(members, Members::present(state(3), values));
     let requests = fake.take();
     assert_eq!(operations(&requests), [QUERY; 4]);
     let starts = requests.iter().map(|it| {

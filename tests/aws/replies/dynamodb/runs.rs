@@ -79,7 +79,7 @@ async fn a_run_that_is_there_comes_back_as_it_stands() {
         fake.replies(PUT, [reply]);
         fake.replies(GET, [Reply::ok(json!({"Item": there}))]);
         let mut other = record();
-        other.created_at += 1;
+        other.created_at += Duration::from_millis(1);
         let Begun::Existing(run) = pad.begin(&other).await.unwrap() else {
             panic!("it was there");
         };

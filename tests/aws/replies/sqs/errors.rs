@@ -57,7 +57,7 @@ async fn throttling_of_one_request_does_not_repeat_the_others() {
         batch(request, |_| Fate::Done)
     });
     let names: Vec<String> = (0..25).map(|n| format!("{n:02}")).collect();
-    let bodies = names.iter().cloned().map(Bytes::from);
+    let bodies = names.iter().cloned().map(Outgoing::new);
     queue.send(bodies.collect()).await.unwrap();
     let requests = fake.take();
     let mut sent: Vec<Vec<String>> = requests.iter().map(texts).collect();

@@ -9,10 +9,8 @@ async fn a_message_delivered_twice_comes_with_each_delivery_s_receipt_and_count(
     let twice = [message("m", "first", 1), message("m", "second", 2)];
     fake.replies(RECEIVE, [messages(twice)]);
     let received = queue.receive(5, Duration::ZERO).await.unwrap();
-    let delivery = |text, receive_count| Delivery {
-        body: Bytes::from_static(b"body of m"),
-        receipt: receipt(text),
-        receive_count,
+    let delivery = |text, receive_count| {
+        Delivery::new("body of m", receipt(text), receive_count).message_id("m")
     };
     assert_eq!(received, [delivery("first", 1), delivery("second", 2)]);
     let requests = fake.take();
@@ -22,7 +20,7 @@ async fn a_message_delivered_twice_comes_with_each_delivery_s_receipt_and_count(
     assert_eq!(asked["VisibilityTimeout"], 30);
     assert_eq!(
         asked["MessageSystemAttributeNames"],
-        json!(["ApproximateReceiveCount"])
+        json!(["ApproximateReceiveCount", "SentTimestamp"])
     );
 }
 

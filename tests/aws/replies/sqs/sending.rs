@@ -79,7 +79,7 @@ async fn small_messages_go_by_ten() {
     let fake = start().await;
     let queue = open(&fake).await;
     let names: Vec<String> = (0..25).map(|n| format!("{n:02}")).collect();
-    let bodies = names.iter().cloned().map(Bytes::from);
+    let bodies = names.iter().cloned().map(Outgoing::new);
     queue.send(bodies.collect()).await.unwrap();
     let requests = fake.take();
     // They are under way at once, and may come in any order.
@@ -102,7 +102,7 @@ async fn large_messages_go_by_the_size_of_a_request() {
         let queue = queues.open("work", &QueueOptions::default()).await.unwrap();
         fake.take();
         let names = ["a", "b", "c", "d", "e", "f", "g"];
-        let large = names.map(|name| Bytes::from(name.repeat(size)));
+        let large = names.map(|name| Outgoing::new(name.repeat(size)));
         queue.send(large.to_vec()).await.unwrap();
         let mut sent: Vec<String> = Vec::new();
         for request in fake.take() {
@@ -122,7 +122,7 @@ async fn a_message_beyond_the_limit_is_refused_before_anything_is_sent() {
     let queue = queues.open("work", &QueueOptions::default()).await.unwrap();
     assert_eq!(queue.max_body(), Some(256 * KIB));
     fake.take();
-    let large = Bytes::from("x".repeat(300 * KIB));
+    let large = Outgoing::new("x".repeat(300 * KIB));
     let error = queue.send(vec!["small".into(), large]).await.unwrap_err();
     assert!(!error.is_retryable());
     let Error::TooLarge {

@@ -1,23 +1,98 @@
-//! One run: its record, its tree and what became of it.
+//! Runs: each with its record, its tree and what became of it.
 
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::failures::Failures;
-use super::groups::Groups;
+use super::MemoryScratchpad;
+use super::failures::FailureRecords;
+use super::groups::Stages;
+use crate::backends::memory::lock;
 use crate::core::clock::after;
 use crate::core::error::{Error, Result};
-use crate::scratchpad::{RunRecord, RunSnapshot};
+use crate::core::id::ArrayId;
+use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
 
 /// How long a run is kept that has not ended, after the last write.
 const OPEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a run is kept after its result has been taken.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+
+#[async_trait]
+impl Runs for MemoryScratchpad {
+    async fn begin(&self, record: &RunRecord) -> Result<Begun> {
+        let now = Instant::now();
+        self.sweep(now);
+        let id = &record.array_id;
+        let due = match self.shard(id).entry(id.clone()) {
+            Entry::Occupied(run) => return Ok(Begun::Existing(Box::new(run.get().snapshot()))),
+            Entry::Vacant(place) => place.insert(Run::new(record.clone(), now)).due,
+        };
+        lock(&self.store.due).push(Reverse((due, id.clone())));
+        Ok(Begun::New)
+    }
+
+    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
+        self.write(array_id, |run| run.measure(array_length, packets))
+            .unwrap_or_else(|| {
+                Err(Error::NoSuchRun {
+                    array_id: array_id.clone(),
+                })
+            })
+    }
+
+    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
+        self.write(array_id, Run::submitted);
+        Ok(())
+    }
+
+    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
+        let completed = self.write(array_id, |run| run.complete(result));
+        Ok(completed.is_some_and(|(is_first, _groups)| is_first))
+    }
+
+    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
+        let cancelled = self.write(array_id, Run::cancel);
+        Ok(cancelled.is_some_and(|(is_cancelled, _groups)| is_cancelled))
+    }
+
+    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
+        Ok(self.read(array_id, Run::snapshot))
+    }
+
+    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+        let until = Instant::now().checked_add(up_to);
+        loop {
+            // Waiting begins under the lock, so that no change can slip in between.
+            let looked = self.read(array_id, |run| (run.snapshot(), run.changed.wait()));
+            let Some((snapshot, changed)) = looked else {
+                return Ok(None);
+            };
+            let is_late = until.is_some_and(|until| until <= Instant::now());
+            if snapshot.has_ended() || is_late {
+                return Ok(Some(snapshot));
+            }
+            // Changed, removed or late: the loop looks once more.
+            match until {
+                Some(until) => drop(timeout_at(until, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    async fn forget(&self, array_id: &ArrayId) -> Result<()> {
+        let now = Instant::now();
+        self.write(array_id, |run| run.forget(now));
+        Ok(())
+    }
+}
 
 /// Wakes those who wait, in the order in which they came: what is random here would make simulations differ.
 #[derive(Debug, Default)]
@@ -47,8 +122,8 @@ pub(super) struct Run {
     cancelled: bool,
     forgotten: Option<Instant>,
     result: Option<Bytes>,
-    pub(super) groups: Groups,
-    pub(super) failures: Failures,
+    pub(super) groups: Stages,
+    pub(super) failures: FailureRecords,
     /// Tells those who wait that the run may have ended, or was removed.
     pub(super) changed: Changed,
     /// When it was last written to.
@@ -65,8 +140,8 @@ impl Run {
             cancelled: false,
             forgotten: None,
             result: None,
-            groups: Groups::default(),
-            failures: Failures::default(),
+            groups: Stages::default(),
+            failures: FailureRecords::default(),
             changed: Changed::default(),
             written: now,
             due: after(now, OPEN),
@@ -123,18 +198,18 @@ impl Run {
     }
 
     /// Whether this call wrote the result, and the groups that nobody needs any more.
-    pub(super) fn complete(&mut self, result: Bytes) -> (bool, Groups) {
+    pub(super) fn complete(&mut self, result: Bytes) -> (bool, Stages) {
         if self.is_over() {
-            return (false, Groups::default());
+            return (false, Stages::default());
         }
         self.result = Some(result);
         (true, self.end())
     }
 
     /// Whether the run is cancelled now, and the groups that nobody needs any more.
-    pub(super) fn cancel(&mut self) -> (bool, Groups) {
+    pub(super) fn cancel(&mut self) -> (bool, Stages) {
         if self.is_over() {
-            return (self.cancelled, Groups::default());
+            return (self.cancelled, Stages::default());
         }
         self.cancelled = true;
         (true, self.end())
@@ -147,7 +222,7 @@ impl Run {
         }
     }
 
-    fn end(&mut self) -> Groups {
+    fn end(&mut self) -> Stages {
         self.changed.tell();
         std::mem::take(&mut self.groups)
     }

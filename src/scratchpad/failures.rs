@@ -1,0 +1,90 @@
+//! Failures: failed attempts, dead letters and skipped items on record.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::core::error::Result;
+use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
+use crate::core::id::ArrayId;
+
+/// The record of failures of a [`Scratchpad`](super::Scratchpad).
+///
+/// # Errors
+/// [`Error::Backend`](crate::Error::Backend) if the store cannot be reached or refuses the call, with `retryable` set
+/// for a transient problem.
+#[async_trait]
+pub trait Failures: Send + Sync {
+    /// Adds to the record of failures. Attempts are appended, so that one whose response was lost may be on record
+    /// twice; everything else is idempotent. [`Verdict::Skip`] adds the items to the message's set of skipped ones.
+    /// [`Verdict::Dead`] makes the run read as failed, and replaces an older id of the same message. For an unknown
+    /// run nothing is written and the log is empty.
+    async fn record(&self, report: &FailureReport) -> Result<FailureLog>;
+
+    /// Removes a message's dead letter and its skipped items from the record if the dead letter has this id: the
+    /// message is on its queue again. Idempotent; another id, or none, changes nothing.
+    async fn clear(
+        &self,
+        array_id: &ArrayId,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()>;
+
+    /// The failures on record, dead letters and skipped items alike, at most `limit`, ordered by stage name, message
+    /// and item. An unknown run has none.
+    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>>;
+}
+
+/// A failure on its way into the scratchpad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailureReport {
+    /// The run.
+    pub array_id: ArrayId,
+    /// The stage.
+    pub stage: Arc<str>,
+    /// The message within the stage: `packet 3`, `group 1/0`.
+    pub message: String,
+    /// What failed; one entry for each item, or one for the message as a whole.
+    pub attempts: Vec<Attempt>,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+impl FailureReport {
+    /// A failure of a message, with the attempts that failed now.
+    pub fn new(
+        array_id: impl Into<ArrayId>,
+        stage: impl Into<Arc<str>>,
+        message: impl Into<String>,
+        attempts: Vec<Attempt>,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            array_id: array_id.into(),
+            stage: stage.into(),
+            message: message.into(),
+            attempts,
+            verdict,
+        }
+    }
+}
+
+/// What [`Failures::record`] returns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailureLog {
+    /// Every failed attempt at this message on record, oldest first, this one included. A backend
+    /// may keep only the newest hundred.
+    pub attempts: Vec<Attempt>,
+    /// How many items of the whole run are on record as skipped.
+    pub skipped: u64,
+}
+
+impl FailureLog {
+    /// A log of these attempts, oldest first, in a run with this many skipped items.
+    pub fn new(attempts: Vec<Attempt>, skipped: u64) -> Self {
+        Self { attempts, skipped }
+    }
+}

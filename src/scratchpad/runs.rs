@@ -1,0 +1,190 @@
+//! Runs: their records, what became of them, and waiting for them.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::core::clock::milliseconds;
+use crate::core::cut::PacketPlan;
+use crate::core::error::{Error, Result};
+use crate::core::failure::Failure;
+use crate::core::id::ArrayId;
+use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
+
+/// The runs of a [`Scratchpad`](super::Scratchpad), each known by its array id.
+///
+/// # Errors
+/// Besides the errors that a method names, [`Error::Backend`] if the store cannot be reached or refuses the call, with
+/// `retryable` set for a transient problem.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Begins a run if its array id is new. Atomic; an existing run is left as it is.
+    async fn begin(&self, record: &RunRecord) -> Result<Begun>;
+
+    /// Records the length of the array: `array_length` items in `packets` packets. Atomic; the same numbers again
+    /// change nothing.
+    ///
+    /// # Errors
+    /// [`Error::Submission`] if other numbers are on record, [`Error::NoSuchRun`] if the run is unknown.
+    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()>;
+
+    /// Records that every packet is on the queue, so that submitting the same id again sends nothing. An unknown run
+    /// changes nothing.
+    async fn submitted(&self, array_id: &ArrayId) -> Result<()>;
+
+    /// Writes the run's result if there is none: the first writer wins. Atomic. Returns whether this call wrote it. A
+    /// cancelled or unknown run takes no result.
+    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool>;
+
+    /// Marks a run as cancelled; its tree may be dropped. Atomic; a finished run stays finished. Returns whether the
+    /// run is cancelled now: false for a finished or unknown one.
+    async fn cancel(&self, array_id: &ArrayId) -> Result<bool>;
+
+    /// All that is known of a run except its tree; `None` for an unknown run.
+    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>>;
+
+    /// Whether the run is done or cancelled, so that workers can skip its messages. Polled every few seconds; a stale
+    /// answer is allowed. False for an unknown run. The default reads [`status`](Self::status).
+    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+        let run = self.status(array_id).await?;
+        Ok(run.is_some_and(|run| run.cancelled || run.result.is_some()))
+    }
+
+    /// Waits until the run has [ended](RunSnapshot::has_ended), at most for `up_to`, and returns its status at that
+    /// time: `None` for an unknown run, at once.
+    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>>;
+
+    /// Hints that the result has been read and need not be kept much longer. The default does nothing: stores with an
+    /// expiry of their own rely on that.
+    async fn forget(&self, _array_id: &ArrayId) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What is written when a run begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RunRecord {
+    /// The run.
+    pub array_id: ArrayId,
+    /// When it was first submitted, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
+    #[serde(with = "milliseconds")]
+    pub created_at: SystemTime,
+    /// The stage that the packets are first sent to.
+    pub first_stage: String,
+    /// The first reducing stage, at whose tree the leaves arrive.
+    pub reduce_stage: String,
+    /// Members per group.
+    pub fan_in: u32,
+    /// How the array is cut.
+    pub plan: PacketPlan,
+    /// Items in the array; absent while a stream is still open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_length: Option<u64>,
+    /// Packets they make; absent while a stream is still open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
+}
+
+impl RunRecord {
+    /// The record of a run whose length is not known yet.
+    pub fn new(
+        array_id: impl Into<ArrayId>,
+        created_at: SystemTime,
+        first_stage: impl Into<String>,
+        reduce_stage: impl Into<String>,
+        fan_in: u32,
+        plan: PacketPlan,
+    ) -> Self {
+        Self {
+            array_id: array_id.into(),
+            created_at,
+            first_stage: first_stage.into(),
+            reduce_stage: reduce_stage.into(),
+            fan_in,
+            plan,
+            array_length: None,
+            packets: None,
+        }
+    }
+
+    /// The record as a store keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] never happens for a record made by this library.
+    pub fn encode(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|source| Error::encode("the record of a run", source))
+    }
+
+    /// Reads a record from a store.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the bytes are not a record, or one that could not have been written.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        const WHAT: &str = "the record of a run";
+        let record: Self =
+            serde_json::from_slice(bytes).map_err(|source| Error::decode(WHAT, source))?;
+        let fan_ins = MIN_FAN_IN..=MAX_FAN_IN;
+        if !fan_ins.contains(&record.fan_in) {
+            let problem = format!("fanIn {} is not in {fan_ins:?}", record.fan_in);
+            return Err(Error::decode(WHAT, problem));
+        }
+        if record.plan == PacketPlan::Fixed(0) {
+            return Err(Error::decode(WHAT, "its packets have no items"));
+        }
+        Ok(record)
+    }
+}
+
+/// What [`Runs::begin`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Begun {
+    /// The run is new, and the record now stands.
+    New,
+    /// A run of this id was there already; nothing was changed.
+    Existing(Box<RunSnapshot>),
+}
+
+/// All that is known of a run except its tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunSnapshot {
+    /// The record, with the lengths that sealing added.
+    pub record: RunRecord,
+    /// Whether a submitter has put every packet on the queue.
+    pub submitted: bool,
+    /// Whether the run was cancelled.
+    pub cancelled: bool,
+    /// The first failure on record: the oldest dead letter that has not been redriven.
+    pub failure: Option<Failure>,
+    /// How many messages are on record as dead letters.
+    pub dead: u64,
+    /// How many items are on record as skipped.
+    pub skipped: u64,
+    /// The result in its wire format.
+    pub result: Option<Bytes>,
+}
+
+impl RunSnapshot {
+    /// A run that has just begun.
+    pub fn new(record: RunRecord) -> Self {
+        Self {
+            record,
+            submitted: false,
+            cancelled: false,
+            failure: None,
+            dead: 0,
+            skipped: 0,
+            result: None,
+        }
+    }
+
+    /// Whether waiting is over: done, failed or cancelled.
+    pub fn has_ended(&self) -> bool {
+        self.result.is_some() || self.cancelled || self.failure.is_some()
+    }
+}
