@@ -12,7 +12,7 @@ use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{Outgoing, Queue, QueueOptions, Queues};
 use catchment::scratchpad::{Arrival, GroupId, Groups, Members, PacketPlan, RunRecord, Runs};
 use catchment::testing::{hostile, tree};
-use catchment::{ArrayId, Pipeline};
+use catchment::{Pipeline, RunId};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 
@@ -134,17 +134,17 @@ mod scratchpad {
 
     const FAN_IN: u32 = 32;
 
-    fn begun() -> (MemoryScratchpad, ArrayId) {
+    fn begun() -> (MemoryScratchpad, RunId) {
         let scratchpad = MemoryScratchpad::new();
-        let array_id: ArrayId = "c0ffee".into();
+        let run: RunId = "c0ffee".into();
         let plan = PacketPlan::Fixed(1);
-        let record = RunRecord::new(&array_id, UNIX_EPOCH, "map", "sum", FAN_IN, plan);
+        let record = RunRecord::new(&run, UNIX_EPOCH, "map", "sum", FAN_IN, plan);
         block_on(scratchpad.begin(&record)).unwrap();
-        (scratchpad, array_id)
+        (scratchpad, run)
     }
 
-    fn group(array_id: &ArrayId, index: u64) -> GroupId {
-        GroupId::new(array_id.clone(), "sum", 1, index)
+    fn group(run: &RunId, index: u64) -> GroupId {
+        GroupId::new(run.clone(), "sum", 1, index)
     }
 
     fn siblings(group: &GroupId) -> Vec<Arrival> {
@@ -155,11 +155,11 @@ mod scratchpad {
     /// A whole group: its members arrive together, are read, and let go.
     #[divan::bench]
     fn a_group(bencher: Bencher) {
-        let (scratchpad, array_id) = begun();
+        let (scratchpad, run) = begun();
         let mut index = 0;
         bencher.counter(ItemsCount::new(FAN_IN)).bench_local(|| {
             index += 1;
-            let group = group(&array_id, index);
+            let group = group(&run, index);
             block_on(async {
                 let states = scratchpad.arrive(siblings(&group)).await.unwrap();
                 assert!(states.last().unwrap().is_ready(FAN_IN));
@@ -173,11 +173,11 @@ mod scratchpad {
     /// The same, where each member comes by itself.
     #[divan::bench]
     fn a_group_one_by_one(bencher: Bencher) {
-        let (scratchpad, array_id) = begun();
+        let (scratchpad, run) = begun();
         let mut index = 0;
         bencher.counter(ItemsCount::new(FAN_IN)).bench_local(|| {
             index += 1;
-            let group = group(&array_id, index);
+            let group = group(&run, index);
             block_on(async {
                 for arrival in siblings(&group) {
                     scratchpad.arrive(vec![arrival]).await.unwrap();

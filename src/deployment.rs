@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 
 use crate::core::error::{Error, Result};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::packet::carrier::Carrier;
@@ -198,7 +198,7 @@ impl<I, R> Deployment<I, R> {
 impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// A handle on a run that was submitted here or elsewhere. Nothing is asked yet: an id that nobody
     /// knows is an error of the handle's calls.
-    pub fn attach(&self, id: impl Into<ArrayId>) -> Run<R> {
+    pub fn attach(&self, id: impl Into<RunId>) -> Run<R> {
         Run::new(Arc::clone(&self.shared), id.into(), self.extract)
     }
 
@@ -215,7 +215,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     where
         V: IntoIterator<Item = I>,
     {
-        let submission = self.begin(ArrayId::random(), items).await?;
+        let submission = self.begin(RunId::random(), items).await?;
         self.send_or_cancel(submission).await
     }
 
@@ -238,8 +238,8 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// # Errors
     /// As [`submit`](Self::submit), but the run stays open, and repeating the call completes it.
     /// [`Error::Submission`] where the id was used for an array of another length,
-    /// [`Error::InvalidArrayId`] for an id that not every backend could keep.
-    pub async fn submit_as<V>(&self, id: impl Into<ArrayId>, items: V) -> Result<Run<R>>
+    /// [`Error::InvalidRunId`] for an id that not every backend could keep.
+    pub async fn submit_as<V>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
     where
         V: IntoIterator<Item = I>,
     {
@@ -256,7 +256,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     where
         V: Stream<Item = I>,
     {
-        let submission = self.begin_stream(ArrayId::random(), items).await?;
+        let submission = self.begin_stream(RunId::random(), items).await?;
         self.send_or_cancel(submission).await
     }
 
@@ -264,7 +264,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     ///
     /// # Errors
     /// As [`submit_as`](Self::submit_as).
-    pub async fn submit_stream_as<V>(&self, id: impl Into<ArrayId>, items: V) -> Result<Run<R>>
+    pub async fn submit_stream_as<V>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
     where
         V: Stream<Item = I>,
     {
@@ -274,7 +274,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
 
     pub(crate) async fn begin<V>(
         &self,
-        id: ArrayId,
+        id: RunId,
         items: V,
     ) -> Result<Submission<FromIterator<V::IntoIter>>>
     where
@@ -290,7 +290,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
 
     pub(crate) async fn begin_stream<V>(
         &self,
-        id: ArrayId,
+        id: RunId,
         items: V,
     ) -> Result<Submission<FromStream<V>>>
     where
@@ -303,7 +303,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         &self,
         submission: Submission<S>,
     ) -> Result<Run<R>> {
-        let run = self.attach(submission.array_id());
+        let run = self.attach(submission.run());
         submission.send().await?;
         Ok(run)
     }
@@ -313,12 +313,12 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         &self,
         submission: Submission<S>,
     ) -> Result<Run<R>> {
-        let run = self.attach(submission.array_id());
+        let run = self.attach(submission.run());
         match submission.send().await {
             Ok(()) => Ok(run),
             Err(error) => {
                 if let Err(problem) = run.cancel().await {
-                    tracing::warn!(array_id = %run.id(), %problem, "could not cancel a run whose submission failed");
+                    tracing::warn!(run = %run.id(), %problem, "could not cancel a run whose submission failed");
                 }
                 Err(error)
             }

@@ -8,7 +8,7 @@ use std::task::Poll;
 use futures::Stream;
 
 use crate::core::error::Result;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::deployment::Deployment;
 use crate::stage::Data;
 use crate::submit::{Source, Submission};
@@ -23,7 +23,7 @@ where
     R: Send + 'static,
     V: IntoIterator<Item = I>,
 {
-    let submission = deployment.begin(ArrayId::random(), items).await?;
+    let submission = deployment.begin(RunId::random(), items).await?;
     drive(deployment, submission).await
 }
 
@@ -33,7 +33,7 @@ where
     R: Send + 'static,
     V: Stream<Item = I>,
 {
-    let submission = deployment.begin_stream(ArrayId::random(), items).await?;
+    let submission = deployment.begin_stream(RunId::random(), items).await?;
     drive(deployment, submission).await
 }
 
@@ -49,7 +49,7 @@ where
     R: Send + 'static,
     S: Source<Item = I>,
 {
-    let run = deployment.attach(submission.array_id());
+    let run = deployment.attach(submission.run());
     let mut submitted = pin!(submission.send());
     let mut result = pin!(run.result());
     if let Poll::Ready(sent) = futures::poll!(submitted.as_mut()) {

@@ -55,7 +55,7 @@
 //!   stages with state of their own.
 //! - An *item* is one element of the input. A *packet* is what travels: a slice of consecutive
 //!   items, or a partial result.
-//! - A *run* is one submitted input, known by its [`ArrayId`]. [`Run`] is the handle on it: result,
+//! - A *run* is one submitted input, known by its [`RunId`]. [`Run`] is the handle on it: result,
 //!   status, failures, redrive, cancel.
 //! - A [`Deployment`] is a pipeline under a name, over a backend. Any process with the same
 //!   definition can submit to it, work for it, or inspect its runs.
@@ -160,7 +160,7 @@ pub mod testing;
 pub use crate::core::backoff::Backoff;
 pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
-pub use crate::core::id::ArrayId;
+pub use crate::core::id::RunId;
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::DeadLetter;

@@ -13,7 +13,7 @@ mod wire;
 use bytes::Bytes;
 
 use crate::core::error::{Error, Result};
-use crate::core::id::{ArrayId, PacketId};
+use crate::core::id::{PacketId, RunId};
 use codec::{Codec, Payload};
 pub(crate) use message::{MapWork, Message, ReduceWork, Work, unit_of};
 use wire::Wire;
@@ -22,7 +22,7 @@ use wire::Wire;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Packet {
     /// The run.
-    pub(crate) array_id: ArrayId,
+    pub(crate) run: RunId,
     /// The packet's position in the tree.
     pub(crate) packet_id: PacketId,
     /// A list of items, or a partial result.
@@ -39,7 +39,7 @@ impl Packet {
     /// The same packet with another value.
     pub(crate) fn around(&self, value: Payload) -> Self {
         Self {
-            array_id: self.array_id.clone(),
+            run: self.run.clone(),
             value,
             ..*self
         }
@@ -64,7 +64,7 @@ mod tests {
 
     pub(super) fn packet() -> Packet {
         Packet {
-            array_id: "a".into(),
+            run: "a".into(),
             packet_id: PacketId::leaf(3),
             value: Payload::json(Bytes::from_static(b"[1,\"two\",{\"three\":3}]")),
             array_length: Some(50),

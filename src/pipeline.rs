@@ -176,7 +176,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.map_by(Async::new(move |item: O, _: Context| function(item)))
     }
 
-    /// Like [`then`](Self::then), for a function that needs its [`Context`]: the array's id and the
+    /// Like [`then`](Self::then), for a function that needs its [`Context`]: the run's id and the
     /// item's index are an idempotency key for side effects.
     pub fn then_with<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S>
     where

@@ -289,8 +289,8 @@ impl Protocol {
         let mut unbegun = Vec::new();
         for (task, step) in ready {
             let context = || {
-                let array_id = task.message.array_id().clone();
-                Context::new(array_id, Arc::clone(&stage.name), task.attempt)
+                let run = task.message.run().clone();
+                Context::new(run, Arc::clone(&stage.name), task.attempt)
             };
             let (then, input) = match step {
                 Step::Map(input) => (Then::Map, Ok(input)),

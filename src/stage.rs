@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::error::BoxError;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 
 pub use options::{OnFailure, Stage};
 pub(crate) use options::{Place, RateLimit, StageOptions};
@@ -45,16 +45,16 @@ pub struct Context {
 
 #[derive(Debug)]
 struct Shared {
-    array_id: ArrayId,
+    run: RunId,
     stage: Arc<str>,
     attempt: u32,
 }
 
 impl Context {
-    pub(crate) fn new(array_id: ArrayId, stage: Arc<str>, attempt: u32) -> Self {
+    pub(crate) fn new(run: RunId, stage: Arc<str>, attempt: u32) -> Self {
         Self {
             shared: Arc::new(Shared {
-                array_id,
+                run,
                 stage,
                 attempt,
             }),
@@ -70,8 +70,8 @@ impl Context {
     }
 
     /// The run.
-    pub fn array_id(&self) -> &ArrayId {
-        &self.shared.array_id
+    pub fn run(&self) -> &RunId {
+        &self.shared.run
     }
 
     /// The stage's name.

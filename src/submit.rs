@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::core::retry::retry;
 use crate::core::tree::Tree;
 use crate::packet::Message;
@@ -81,11 +81,11 @@ impl<S: Source> Submission<S> {
     /// Writes the run's record, or finds the existing one.
     pub(crate) async fn begin(
         shared: &Arc<Site>,
-        array_id: ArrayId,
+        run: RunId,
         source: S,
         length: Option<u64>,
     ) -> Result<Self> {
-        array_id.validate()?;
+        run.validate()?;
         let missing = || Error::InvalidPipeline {
             problem: "it has no stage that takes items".into(),
         };
@@ -100,7 +100,7 @@ impl<S: Source> Submission<S> {
             Some(_) => None,
         };
         let mut record = RunRecord::new(
-            array_id,
+            run,
             now(),
             &*first.name,
             &*reduction.name,
@@ -170,13 +170,13 @@ impl<S: Source> Submission<S> {
         Ok(submission)
     }
 
-    pub(crate) fn array_id(&self) -> &ArrayId {
-        &self.record.array_id
+    pub(crate) fn run(&self) -> &RunId {
+        &self.record.run
     }
 
     fn refuse(&self, problem: String) -> Error {
         Error::Submission {
-            array_id: self.record.array_id.clone(),
+            run: self.record.run.clone(),
             problem,
         }
     }
@@ -191,22 +191,22 @@ impl<S: Source> Submission<S> {
                 let Self { shared, record, .. } = &self;
                 patiently("clear_failure", || {
                     let scratchpad = shared.scratchpad();
-                    let (array_id, stage) = (&record.array_id, &record.first_stage);
-                    scratchpad.clear(array_id, stage, SUBMISSION, DeadLetterId::UNQUEUED)
+                    let (run, stage) = (&record.run, &record.first_stage);
+                    scratchpad.clear(run, stage, SUBMISSION, DeadLetterId::UNQUEUED)
                 })
                 .await
             }
             Err(error) if self.new && !error.is_retryable() => {
                 // The rest will not be sent: a waiter for the result must learn of it.
                 let report = FailureReport::new(
-                    &self.record.array_id,
+                    &self.record.run,
                     self.record.first_stage.as_str(),
                     SUBMISSION,
                     vec![Attempt::new(1, now(), describe(&error))],
                     Verdict::Dead(DeadLetterId::UNQUEUED),
                 );
                 if let Err(problem) = self.shared.scratchpad().record(&report).await {
-                    tracing::error!(array_id = %self.record.array_id, %problem, "a failed submission could not be written down");
+                    tracing::error!(run = %self.record.run, %problem, "a failed submission could not be written down");
                 }
                 Err(error)
             }
@@ -215,7 +215,7 @@ impl<S: Source> Submission<S> {
     }
 
     async fn send_all(&mut self) -> Result<()> {
-        tracing::debug!(array_id = %self.record.array_id, items = self.record.array_length, packets = self.record.packets, "submitting");
+        tracing::debug!(run = %self.record.run, items = self.record.array_length, packets = self.record.packets, "submitting");
         seal(&self.shared, &self.record, self.record.packets).await?;
         loop {
             if !self.fill().await? {
@@ -242,17 +242,14 @@ impl<S: Source> Submission<S> {
             ..
         } = self;
         let scratchpad = shared.scratchpad();
-        let array_id = &record.array_id;
-        patiently("measure", || {
-            scratchpad.measure(array_id, *offset, *packets)
-        })
-        .await?;
+        let run = &record.run;
+        patiently("measure", || scratchpad.measure(run, *offset, *packets)).await?;
         if record.packets.is_none() {
             seal(shared, record, Some(*packets)).await?;
         }
         let scratchpad = self.shared.scratchpad();
-        let array_id = &self.record.array_id;
-        patiently("submitted", || scratchpad.submitted(array_id)).await
+        let run = &self.record.run;
+        patiently("submitted", || scratchpad.submitted(run)).await
     }
 
     /// Pulls the next packet's items. Packets that are ready do not wait for a slow stream. Returns `false` if the
@@ -387,8 +384,8 @@ impl<S: Source> Submission<S> {
         }
         self.checked = self.now;
         let scratchpad = self.shared.scratchpad();
-        let array_id = &self.record.array_id;
-        let status = patiently("status", || scratchpad.status(array_id)).await?;
+        let run = &self.record.run;
+        let status = patiently("status", || scratchpad.status(run)).await?;
         Ok(status.is_none_or(|run| run.cancelled))
     }
 }
@@ -404,7 +401,7 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
         };
         for edge in Tree::new(leaves, record.fan_in).edges() {
             let group = GroupId::new(
-                record.array_id.clone(),
+                record.run.clone(),
                 Arc::clone(&stage.name),
                 edge.level,
                 edge.index,

@@ -95,7 +95,7 @@ fn a_forbidden_arrow_is_seen_in_every_form() {
         fn handle<'a>() -> crate::Deployment<'a> { super::super::protocol::<u8>(b'"') }
         mod tests {
             use super::*;
-            use super::id::ArrayId;
+            use super::id::RunId;
             use super::super::super::{core, embedded as run};
             mod inner { use super::super::super::super::submit::Source; }
         }

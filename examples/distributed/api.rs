@@ -74,7 +74,7 @@ fn wrong_method(method: &str, allowed: &str) -> Reply {
 /// What the deployment could not do.
 fn failed(problem: &Error) -> Reply {
     match problem {
-        Error::NoSuchRun { .. } | Error::InvalidArrayId { .. } => error(404, problem.to_string()),
+        Error::NoSuchRun { .. } | Error::InvalidRunId { .. } => error(404, problem.to_string()),
         _ => {
             tracing::error!(error = %problem, "a request could not be answered");
             match problem.is_retryable() {

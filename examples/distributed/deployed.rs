@@ -140,7 +140,7 @@ fn dead_letters(letters: &[DeadLetter]) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     for letter in letters {
         write!(text, "stage {}", letter.stage)?;
-        if let Some(run) = &letter.array_id {
+        if let Some(run) = &letter.run {
             write!(text, ", run {run}")?;
         }
         if let Some(message) = &letter.message {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use catchment::Result;
 use catchment::backends::memory::MemoryQueues;
-use catchment::queue::{Queue, QueueOptions, Queues};
+use catchment::queue::{Outgoing, Queue, QueueOptions, Queues};
 use catchment::testing::faults::{Chaos, Rates};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -116,7 +116,7 @@ impl World {
             let value = packet.value * 2;
             self.call(|(packets, _)| packets.insert(packet.id, Packet { value, ..packet }))
                 .await;
-            self.to_reduce.send(vec![Bytes::from_static(b"go")]).await?;
+            self.to_reduce.send(vec![Outgoing::from("go")]).await?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl World {
             for id in [a.id, b.id] {
                 self.call(|(packets, _)| packets.remove(&id)).await;
             }
-            self.to_reduce.send(vec![Bytes::from_static(b"go")]).await?;
+            self.to_reduce.send(vec![Outgoing::from("go")]).await?;
         }
         Ok(())
     }

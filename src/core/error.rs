@@ -1,7 +1,7 @@
 //! The one public error type.
 
 use super::failure::Failure;
-use super::id::ArrayId;
+use super::id::RunId;
 
 /// A boxed error, as functions of an application may return: anything that converts with `?`,
 /// a `String` or a `&str` included.
@@ -29,8 +29,8 @@ pub enum Error {
     },
 
     /// The id of a run has a form that not every backend could keep.
-    #[error("array id {id:?} cannot be used: {problem}")]
-    InvalidArrayId {
+    #[error("run id {id:?} cannot be used: {problem}")]
+    InvalidRunId {
         /// The id as it was given.
         id: String,
         /// What is wrong with it.
@@ -39,47 +39,47 @@ pub enum Error {
 
     /// Nothing is known of this run: it was never submitted here, or its time is up.
     #[error(
-        "no run {array_id}: it was not submitted to this deployment, or was kept for its time and removed"
+        "no run {run}: it was not submitted to this deployment, or was kept for its time and removed"
     )]
     NoSuchRun {
         /// The id that was asked for.
-        array_id: ArrayId,
+        run: RunId,
     },
 
     /// The input does not fit what is already known of the run.
-    #[error("cannot submit run {array_id}: {problem}")]
+    #[error("cannot submit run {run}: {problem}")]
     Submission {
         /// The run.
-        array_id: ArrayId,
+        run: RunId,
         /// What does not fit.
         problem: String,
     },
 
     /// The run failed: some work used up its attempts, or failed with a permanent error.
     /// After the cause is mended, [`Run::redrive`](crate::Run::redrive) completes it.
-    #[error("run {array_id} failed: {failure}")]
+    #[error("run {run} failed: {failure}")]
     Failed {
         /// The run.
-        array_id: ArrayId,
+        run: RunId,
         /// The first failure.
         failure: Box<Failure>,
     },
 
     /// The run was cancelled.
-    #[error("run {array_id} was cancelled")]
+    #[error("run {run} was cancelled")]
     Cancelled {
         /// The run.
-        array_id: ArrayId,
+        run: RunId,
     },
 
     /// The root of the tree does not stand for as many items as the array has. This is the last
     /// line of defence and should never be seen: please report it.
     #[error(
-        "run {array_id}: the result stands for {contains} items and {skipped} were skipped, but the array has {array_length}"
+        "run {run}: the result stands for {contains} items and {skipped} were skipped, but the array has {array_length}"
     )]
     Integrity {
         /// The run.
-        array_id: ArrayId,
+        run: RunId,
         /// Items the result stands for.
         contains: u64,
         /// Items left out under a skip policy.

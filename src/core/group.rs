@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::id::ArrayId;
+use super::id::RunId;
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
 ///
 /// Groups that differ in any field are different groups. The text of a group is unique among all groups, so that a
-/// backend can use it as a key: `{array_id}#{stage}#{level}#{index}`, followed by `#p{partition}` unless the partition
-/// is 0. An array id contains no `#`; a stage's name may.
+/// backend can use it as a key: `{run}#{stage}#{level}#{index}`, followed by `#p{partition}` unless the partition
+/// is 0. A run id contains no `#`; a stage's name may.
 ///
 /// ```
 /// use catchment::scratchpad::GroupId;
@@ -21,7 +21,7 @@ use super::id::ArrayId;
 #[non_exhaustive]
 pub struct GroupId {
     /// The run.
-    pub array_id: ArrayId,
+    pub run: RunId,
     /// The reducing stage.
     pub stage: Arc<str>,
     /// Which of the stage's independent trees; 0 for a plain reduction, which has one.
@@ -34,14 +34,9 @@ pub struct GroupId {
 
 impl GroupId {
     /// The group at this place of the tree of partition 0.
-    pub fn new(
-        array_id: impl Into<ArrayId>,
-        stage: impl Into<Arc<str>>,
-        level: u32,
-        index: u64,
-    ) -> Self {
+    pub fn new(run: impl Into<RunId>, stage: impl Into<Arc<str>>, level: u32, index: u64) -> Self {
         Self {
-            array_id: array_id.into(),
+            run: run.into(),
             stage: stage.into(),
             partition: 0,
             level,
@@ -60,13 +55,13 @@ impl GroupId {
 impl fmt::Display for GroupId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            array_id,
+            run,
             stage,
             partition,
             level,
             index,
         } = self;
-        write!(formatter, "{array_id}#{stage}#{level}#{index}")?;
+        write!(formatter, "{run}#{stage}#{level}#{index}")?;
         // Without a partition the text ends in a number: none can be taken for another.
         match partition {
             0 => Ok(()),

@@ -1,4 +1,4 @@
-//! Ids: of an array, which is what a run is known by, and of a packet in it.
+//! Ids: of a run, and of a packet in it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,22 +9,22 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 
-/// The id of an array, and so of a run: a random UUID, or a key of the caller's.
+/// The id of a run: a random UUID, or a key of the caller's. Written `arrayId` in messages, stored records and HTTP answers.
 ///
 /// A key has 1 to 128 characters, each an ASCII letter or digit or one of `- _ . : / @ = + ,`, so
 /// that every backend can use it in a key of its own. Submitting the same key twice is one run.
 ///
 /// ```
-/// use catchment::ArrayId;
-/// let id = ArrayId::from("invoices/2026-11-21");
+/// use catchment::RunId;
+/// let id = RunId::from("invoices/2026-11-21");
 /// assert_eq!(id.as_str(), "invoices/2026-11-21");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ArrayId(Arc<str>);
+pub struct RunId(Arc<str>);
 
-const MAX_ARRAY_ID: usize = 128;
+const MAX_RUN_ID: usize = 128;
 
-impl ArrayId {
+impl RunId {
     /// A new random id (UUID version 4).
     pub fn random() -> Self {
         Self(Uuid::new_v4().to_string().into())
@@ -40,69 +40,69 @@ impl ArrayId {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/@=+,".contains(c);
         let problem = if self.0.is_empty() {
             "it is empty"
-        } else if self.0.len() > MAX_ARRAY_ID {
+        } else if self.0.len() > MAX_RUN_ID {
             "it has more than 128 characters"
         } else if !self.0.chars().all(allowed) {
             "only ASCII letters, digits and - _ . : / @ = + , are allowed"
         } else {
             return Ok(());
         };
-        Err(Error::InvalidArrayId {
-            id: self.0.chars().take(MAX_ARRAY_ID).collect(),
+        Err(Error::InvalidRunId {
+            id: self.0.chars().take(MAX_RUN_ID).collect(),
             problem,
         })
     }
 }
 
-impl fmt::Display for ArrayId {
+impl fmt::Display for RunId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
 }
 
-impl AsRef<str> for ArrayId {
+impl AsRef<str> for RunId {
     fn as_ref(&self) -> &str {
         &self.0
     }
 }
 
-impl From<&ArrayId> for ArrayId {
-    fn from(id: &ArrayId) -> Self {
+impl From<&RunId> for RunId {
+    fn from(id: &RunId) -> Self {
         id.clone()
     }
 }
 
-impl From<&str> for ArrayId {
+impl From<&str> for RunId {
     fn from(id: &str) -> Self {
         Self(id.into())
     }
 }
 
-impl From<String> for ArrayId {
+impl From<String> for RunId {
     fn from(id: String) -> Self {
         Self(id.into())
     }
 }
 
-impl From<&String> for ArrayId {
+impl From<&String> for RunId {
     fn from(id: &String) -> Self {
         Self(id.as_str().into())
     }
 }
 
-impl From<Uuid> for ArrayId {
+impl From<Uuid> for RunId {
     fn from(id: Uuid) -> Self {
         Self(id.to_string().into())
     }
 }
 
-impl Serialize for ArrayId {
+impl Serialize for RunId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for ArrayId {
+impl<'de> Deserialize<'de> for RunId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let id = Self(Arc::deserialize(deserializer)?);
         id.validate().map_err(serde::de::Error::custom)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::core::error::Result;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::packet::Message;
 use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
@@ -19,7 +19,7 @@ pub struct DeadLetter {
     /// The stage whose message it is.
     pub stage: String,
     /// Its run; `None` where the bytes do not say.
-    pub array_id: Option<ArrayId>,
+    pub run: Option<RunId>,
     /// The message within the stage: `packet 3`, `group 1/0`; `None` where the bytes do not say.
     pub message: Option<String>,
     /// Which item of the array failed, where that is known.
@@ -40,7 +40,7 @@ impl DeadLetter {
         let reason = Reason::read(&buried.reason);
         Self {
             stage: stage.to_owned(),
-            array_id: message.as_ref().map(|message| message.array_id().clone()),
+            run: message.as_ref().map(|message| message.run().clone()),
             message: message.as_ref().map(Message::name),
             item: reason.item,
             error: reason.error,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::dead_letter::DeadLetter;
 use crate::core::error::{Error, Result};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::core::one_of::OneOf;
 use crate::core::retry::persist;
 use crate::core::tree::Tree;
@@ -33,7 +33,7 @@ const MOST_FAILURES: usize = 10_000;
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the run.
 pub struct Run<R> {
     shared: Arc<Site>,
-    array_id: ArrayId,
+    run: RunId,
     extract: Extract<R>,
     result: OnceCell<OneOf<Packet>>,
 }
@@ -42,7 +42,7 @@ impl<R> std::fmt::Debug for Run<R> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Run")
-            .field("id", &self.array_id)
+            .field("id", &self.run)
             .finish_non_exhaustive()
     }
 }
@@ -113,18 +113,18 @@ pub struct Outcome<R> {
 }
 
 impl<R> Run<R> {
-    pub(crate) fn new(shared: Arc<Site>, array_id: ArrayId, extract: Extract<R>) -> Self {
+    pub(crate) fn new(shared: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
         Self {
             shared,
-            array_id,
+            run,
             extract,
             result: OnceCell::new(),
         }
     }
 
-    /// The array's id, by which any process can [attach](crate::Deployment::attach).
-    pub fn id(&self) -> &ArrayId {
-        &self.array_id
+    /// The run's id, by which any process can [attach](crate::Deployment::attach).
+    pub fn id(&self) -> &RunId {
+        &self.run
     }
 
     /// Waits for the result.
@@ -179,19 +179,19 @@ impl<R> Run<R> {
                     let snapshot = persist("wait", || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
                         let packet = self.shared.carrier.read_packet(result)?;
-                        if let Err(error) = self.shared.scratchpad().forget(&self.array_id).await {
-                            tracing::warn!(array_id = %self.array_id, %error, "a taken result could not be let go");
+                        if let Err(error) = self.shared.scratchpad().forget(&self.run).await {
+                            tracing::warn!(run = %self.run, %error, "a taken result could not be let go");
                         }
                         return Ok(packet);
                     }
                     if snapshot.cancelled {
                         return Err(Error::Cancelled {
-                            array_id: self.array_id.clone(),
+                            run: self.run.clone(),
                         });
                     }
                     if let Some(failure) = snapshot.failure {
                         return Err(Error::Failed {
-                            array_id: self.array_id.clone(),
+                            run: self.run.clone(),
                             failure: Box::new(failure),
                         });
                     }
@@ -203,10 +203,10 @@ impl<R> Run<R> {
 
     /// What is known of the run once it has ended, or after this long.
     async fn snapshot(&self, up_to: Duration) -> Result<RunSnapshot> {
-        self.array_id.validate()?;
-        let snapshot = self.shared.scratchpad().wait(&self.array_id, up_to).await?;
+        self.run.validate()?;
+        let snapshot = self.shared.scratchpad().wait(&self.run, up_to).await?;
         snapshot.ok_or_else(|| Error::NoSuchRun {
-            array_id: self.array_id.clone(),
+            run: self.run.clone(),
         })
     }
 
@@ -305,7 +305,7 @@ impl<R> Run<R> {
                 return Ok(leaves);
             }
             let ids: Vec<GroupId> = (first..end)
-                .map(|index| GroupId::new(self.array_id.clone(), Arc::clone(&stage), 1, index))
+                .map(|index| GroupId::new(self.run.clone(), Arc::clone(&stage), 1, index))
                 .collect();
             let before = leaves.len();
             let arrived = self.shared.scratchpad().arrived(&ids).await?;
@@ -330,8 +330,8 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn cancel(&self) -> Result<bool> {
-        self.array_id.validate()?;
-        self.shared.scratchpad().cancel(&self.array_id).await
+        self.run.validate()?;
+        self.shared.scratchpad().cancel(&self.run).await
     }
 
     /// Failures on record: messages that became dead letters, and items that were left out, by stage and
@@ -340,9 +340,9 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn failures(&self) -> Result<Vec<Failure>> {
-        self.array_id.validate()?;
+        self.run.validate()?;
         let scratchpad = self.shared.scratchpad();
-        let mut failures = Failures::list(scratchpad, &self.array_id, MOST_FAILURES).await?;
+        let mut failures = Failures::list(scratchpad, &self.run, MOST_FAILURES).await?;
         let definition = &self.shared.definition;
         failures.sort_by_key(|failure| {
             let stage = definition.position(&failure.stage);
@@ -362,7 +362,7 @@ impl<R> Run<R> {
 
     async fn own_dead_letters(&self) -> Result<Vec<(Arc<dyn Queue>, DeadLetter)>> {
         let mut letters = self.shared.dead_letters().await?;
-        letters.retain(|(_, letter)| letter.array_id.as_ref() == Some(&self.array_id));
+        letters.retain(|(_, letter)| letter.run.as_ref() == Some(&self.run));
         Ok(letters)
     }
 
@@ -423,7 +423,7 @@ impl<R> Run<R> {
         for letter in letters {
             if let (Some(message), Some(id)) = (letter.message, letter.id) {
                 let stage = &letter.stage;
-                let cleared = scratchpad.clear(&self.array_id, stage, &message, id);
+                let cleared = scratchpad.clear(&self.run, stage, &message, id);
                 cleared.await?;
             }
         }

@@ -131,7 +131,7 @@ impl IntoResponse for Answer {
 impl From<Error> for Answer {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::InvalidArgument { .. } | Error::InvalidArrayId { .. } | Error::Encode { .. } => {
+            Error::InvalidArgument { .. } | Error::InvalidRunId { .. } | Error::Encode { .. } => {
                 Kind::Invalid
             }
             Error::NoSuchRun { .. } => Kind::NotFound,
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn each_error_has_its_status() {
-        let id = || crate::ArrayId::from("a");
+        let id = || crate::RunId::from("a");
         let source = || "10.0.0.1 refused".into();
         let backend = |retryable| Error::Backend {
             service: "sqs",
@@ -235,7 +235,7 @@ mod tests {
             "{text}"
         );
         assert_eq!(kind(backend(false)), Kind::Error);
-        assert_eq!(kind(Error::Cancelled { array_id: id() }), Kind::Cancelled);
+        assert_eq!(kind(Error::Cancelled { run: id() }), Kind::Cancelled);
         assert_eq!(kind(Error::decode("a result", source())), Kind::Error);
         assert_eq!(kind(Error::encode("item 3", source())), Kind::Invalid);
         let too_large = Error::TooLarge {

@@ -16,7 +16,7 @@ use super::submit::submit;
 use super::view::{DeadLetters, Failures, Finished, Progress, Redriven};
 use super::{Api, openapi};
 use crate::core::error::Error;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::deployment::run::{Run, RunState, Status};
 use crate::stage::Data;
 
@@ -81,7 +81,7 @@ impl Endpoint {
 }
 
 impl<I: Data, R: Serialize + Send + 'static> Api<I, R> {
-    fn run(&self, id: ArrayId) -> Run<R> {
+    fn run(&self, id: RunId) -> Run<R> {
         self.deployment.attach(id)
     }
 
@@ -116,7 +116,7 @@ async fn status<I: Data, R: Serialize + Send + 'static>(
     .await
 }
 
-fn progress(kind: Kind, id: &ArrayId, status: &Status) -> Answer {
+fn progress(kind: Kind, id: &RunId, status: &Status) -> Answer {
     let message = format!("run {id} is {}", status.state);
     Answer::with(kind, message, Progress::new(id, status))
 }
@@ -139,7 +139,7 @@ async fn result<I: Data, R: Serialize + Send + 'static>(
             (_, RunState::Cancelled) => progress(Kind::Cancelled, &id, &status),
             (Some(failure), _) => {
                 let error = Error::Failed {
-                    array_id: id.clone(),
+                    run: id.clone(),
                     failure: Box::new(failure.clone()),
                 };
                 Answer::with(Kind::Failed, error.to_string(), Progress::new(&id, &status))
@@ -192,14 +192,14 @@ async fn dead_letters<I: Data, R: Serialize + Send + 'static>(
 
 async fn redrive<I: Data, R: Serialize + Send + 'static>(
     State(api): Of<I, R>,
-    Id(array_id): Id,
+    Id(run): Id,
 ) -> Answer {
     api.answer(async {
-        let redriven = api.run(array_id.clone()).redrive().await?;
+        let redriven = api.run(run.clone()).redrive().await?;
         let message =
-            format!("dead letters of run {array_id} that are back on their queues: {redriven}");
+            format!("dead letters of run {run} that are back on their queues: {redriven}");
         let data = Redriven {
-            array_id: &array_id,
+            run: &run,
             redriven,
         };
         Ok(Answer::with(Kind::Success, message, data))

@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 
 use super::answer::{Answer, Kind};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 
 /// Entries that a list has, unless asked for more or fewer.
 const LISTED: usize = 100;
@@ -13,7 +13,7 @@ const LISTED: usize = 100;
 const MOST_LISTED: usize = 10_000;
 
 /// The run that a path names.
-pub(super) struct Id(pub(super) ArrayId);
+pub(super) struct Id(pub(super) RunId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Answer;
@@ -22,7 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let Path(id) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|_| Answer::new(Kind::Invalid, "the id in the path is not UTF-8"))?;
-        let id = ArrayId::from(id);
+        let id = RunId::from(id);
         id.validate()?;
         Ok(Self(id))
     }

@@ -12,7 +12,7 @@ use super::answer::{Answer, Kind, seconds};
 use super::items::Items;
 use super::view::Submitted;
 use super::{Api, HttpOptions, body};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::deployment::Deployment;
 use crate::stage::Data;
 
@@ -22,7 +22,7 @@ const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// Submits the items in a request's body, under this id or a new one.
 pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
     api: Arc<Api<I, R>>,
-    id: Option<ArrayId>,
+    id: Option<RunId>,
     request: Request,
 ) -> Answer {
     let HttpOptions {
@@ -41,13 +41,13 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
         Err(_) => return Answer::panicked(),
     };
     let is_new = id.is_none();
-    let id = id.unwrap_or_else(ArrayId::random);
+    let id = id.unwrap_or_else(RunId::random);
     // On a task of its own: a client that goes away does not leave half a run, whose id nobody knows.
     let sent = tokio::spawn(send(api, id.clone(), is_new, items));
     match sent.await {
         Ok(Ok(())) => {
             let message = format!("run {id} is submitted");
-            let answer = Answer::with(Kind::Accepted, message, Submitted { array_id: &id });
+            let answer = Answer::with(Kind::Accepted, message, Submitted { run: &id });
             // Where a run has a path of its own already, that is where the client sent it.
             match HeaderValue::from_str(&format!("runs/{id}")) {
                 Ok(location) if is_new => answer.header(header::LOCATION, location),
@@ -61,7 +61,7 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
 
 async fn send<I: Data, R: Serialize + Send + 'static>(
     api: Arc<Api<I, R>>,
-    id: ArrayId,
+    id: RunId,
     is_new: bool,
     items: Items<I>,
 ) -> Result<(), Answer> {
@@ -74,7 +74,7 @@ async fn send<I: Data, R: Serialize + Send + 'static>(
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(error)) => error.into(),
         Err(_) => {
-            tracing::warn!(array_id = %id, ?limit, "a submission was given up: the backend takes too long");
+            tracing::warn!(run = %id, ?limit, "a submission was given up: the backend takes too long");
             let limit = seconds(limit);
             Answer::new(
                 Kind::Unavailable,
@@ -96,12 +96,12 @@ async fn send<I: Data, R: Serialize + Send + 'static>(
 }
 
 /// Nobody knows the id of the run, so nobody could complete it.
-async fn cancel<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>, id: ArrayId) {
+async fn cancel<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>, id: RunId) {
     let run = deployment.attach(id);
     let problem = match timeout(CANCEL_WITHIN, run.cancel()).await {
         Ok(Ok(_)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the backend takes too long".to_owned(),
     };
-    tracing::warn!(array_id = %run.id(), problem, "could not cancel a run whose submission failed");
+    tracing::warn!(run = %run.id(), problem, "could not cancel a run whose submission failed");
 }

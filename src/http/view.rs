@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::deployment::dead_letter::DeadLetter;
 use crate::deployment::run::{Outcome, Status};
 use crate::scratchpad::{Attempt, Failure};
@@ -13,14 +13,16 @@ use crate::scratchpad::{Attempt, Failure};
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Submitted<'a> {
-    pub(super) array_id: &'a ArrayId,
+    #[serde(rename = "arrayId")]
+    pub(super) run: &'a RunId,
 }
 
 /// How far a run is.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Progress<'a> {
-    array_id: &'a ArrayId,
+    #[serde(rename = "arrayId")]
+    run: &'a RunId,
     state: String,
     items: Option<u64>,
     items_done: u64,
@@ -32,9 +34,9 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(array_id: &'a ArrayId, status: &'a Status) -> Self {
+    pub(super) fn new(run: &'a RunId, status: &'a Status) -> Self {
         Self {
-            array_id,
+            run,
             state: status.state.to_string(),
             items: status.items,
             items_done: status.items_done,
@@ -51,7 +53,8 @@ impl<'a> Progress<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Finished<'a, R> {
-    array_id: &'a ArrayId,
+    #[serde(rename = "arrayId")]
+    run: &'a RunId,
     result: &'a R,
     items: u64,
     contains: u64,
@@ -59,9 +62,9 @@ pub(super) struct Finished<'a, R> {
 }
 
 impl<'a, R> Finished<'a, R> {
-    pub(super) fn new(array_id: &'a ArrayId, outcome: &'a Outcome<R>) -> Self {
+    pub(super) fn new(run: &'a RunId, outcome: &'a Outcome<R>) -> Self {
         Self {
-            array_id,
+            run,
             result: &outcome.value,
             items: outcome.items,
             contains: outcome.contains,
@@ -131,7 +134,8 @@ impl<'a> DeadLetters<'a> {
 #[serde(rename_all = "camelCase")]
 struct OneDeadLetter<'a> {
     stage: &'a str,
-    array_id: Option<&'a ArrayId>,
+    #[serde(rename = "arrayId")]
+    run: Option<&'a RunId>,
     message: Option<&'a str>,
     item: Option<u64>,
     error: &'a str,
@@ -149,7 +153,7 @@ impl<'a> OneDeadLetter<'a> {
         };
         Self {
             stage: &letter.stage,
-            array_id: letter.array_id.as_ref(),
+            run: letter.run.as_ref(),
             message: letter.message.as_deref(),
             item: letter.item,
             error: &letter.error,
@@ -164,6 +168,7 @@ impl<'a> OneDeadLetter<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Redriven<'a> {
-    pub(super) array_id: &'a ArrayId,
+    #[serde(rename = "arrayId")]
+    pub(super) run: &'a RunId,
     pub(super) redriven: usize,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::{Codec, Payload};
 use super::wire::{Kind, Wire};
 use crate::core::error::{Error, Result};
-use crate::core::id::{ArrayId, PacketId};
+use crate::core::id::{PacketId, RunId};
 
 /// The first byte. JSON text never begins with it.
 pub(super) const MARK: u8 = 1;
@@ -20,7 +20,7 @@ struct Fields<'a> {
     kind: Option<Kind>,
     #[serde(borrow)]
     stage: Option<&'a str>,
-    array_id: ArrayId,
+    run: RunId,
     fan_in: Option<u32>,
     level: Option<u32>,
     group: Option<u64>,
@@ -38,7 +38,7 @@ pub(super) fn write(wire: &Wire<'_>, value: Option<&Bytes>) -> Result<Bytes> {
         version: wire.version,
         kind: wire.kind,
         stage: wire.stage.as_deref(),
-        array_id: wire.array_id.clone(),
+        run: wire.run.clone(),
         fan_in: wire.fan_in,
         level: wire.level,
         group: wire.group,
@@ -72,7 +72,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String
         version: fields.version,
         kind: fields.kind,
         stage: fields.stage.map(Cow::Borrowed),
-        array_id: fields.array_id,
+        run: fields.run,
         fan_in: fields.fan_in,
         level: fields.level,
         group: fields.group,
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn messages_and_packets_come_back() {
         let packet = Packet {
-            array_id: "a".into(),
+            run: "a".into(),
             packet_id: PacketId::leaf(3),
             value: encode(vec![1i64, 2, 3], Form::Wire(Codec::Postcard), "x").unwrap(),
             array_length: Some(50),
@@ -120,7 +120,7 @@ mod tests {
             tried: 0,
         });
         let reduce = Work::Reduce(ReduceWork {
-            array_id: "a".into(),
+            run: "a".into(),
             level: 2,
             group: 7,
         });

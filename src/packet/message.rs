@@ -9,7 +9,7 @@ use super::codec::Codec;
 use super::wire::{Kind, Wire, missing};
 use crate::core::error::Result;
 use crate::core::group::GroupId;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
@@ -71,7 +71,7 @@ impl MapWork {
 /// A complete group for a reducing stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReduceWork {
-    pub(crate) array_id: ArrayId,
+    pub(crate) run: RunId,
     pub(crate) level: u32,
     pub(crate) group: u64,
 }
@@ -83,7 +83,7 @@ impl Message {
             stage: Arc::clone(&group.stage),
             fan_in,
             work: Work::Reduce(ReduceWork {
-                array_id: group.array_id.clone(),
+                run: group.run.clone(),
                 level: group.level,
                 group: group.index,
             }),
@@ -106,10 +106,10 @@ impl Message {
         }
     }
 
-    pub(crate) fn array_id(&self) -> &ArrayId {
+    pub(crate) fn run(&self) -> &RunId {
         match &self.work {
-            Work::Map(map) => &map.packet.array_id,
-            Work::Reduce(reduce) => &reduce.array_id,
+            Work::Map(map) => &map.packet.run,
+            Work::Reduce(reduce) => &reduce.run,
         }
     }
 
@@ -133,7 +133,7 @@ impl Message {
                 kind: Some(Kind::Reduce),
                 level: Some(reduce.level),
                 group: Some(reduce.group),
-                ..Wire::new(reduce.array_id.clone())
+                ..Wire::new(reduce.run.clone())
             },
         };
         wire.version = Some(VERSION);
@@ -188,7 +188,7 @@ impl Message {
                     other => return Err(format!("level {other} is not in 1..={MAX_LEVEL}")),
                 },
                 group: wire.group.ok_or_else(|| missing("group"))?,
-                array_id: wire.array_id,
+                run: wire.run,
             }),
             None => return Err(missing("kind")),
         };
@@ -244,7 +244,7 @@ mod tests {
             stage: "sum".into(),
             fan_in: 2,
             work: Work::Reduce(ReduceWork {
-                array_id: "a".into(),
+                run: "a".into(),
                 level: 2,
                 group: 7,
             }),

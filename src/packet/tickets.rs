@@ -246,7 +246,7 @@ mod tests {
             stage: "s".into(),
             fan_in: 2,
             work: Work::Reduce(ReduceWork {
-                array_id: "a".into(),
+                run: "a".into(),
                 level: 1,
                 group: 0,
             }),
@@ -257,7 +257,7 @@ mod tests {
     fn an_entry_stays_as_long_as_one_of_its_tickets() {
         let tickets = Arc::new(Tickets::default());
         let packet = |index| Packet {
-            array_id: "a".into(),
+            run: "a".into(),
             packet_id: PacketId::leaf(index),
             value: crate::packet::codec::Payload::null(),
             array_length: None,

@@ -11,7 +11,7 @@ use super::codec::{Codec, Payload};
 use super::compact;
 use super::{Packet, json};
 use crate::core::error::{Error, Result};
-use crate::core::id::{ArrayId, PacketId};
+use crate::core::id::{PacketId, RunId};
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -31,7 +31,8 @@ pub(super) struct Wire<'a> {
     pub(super) kind: Option<Kind>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(super) stage: Option<Cow<'a, str>>,
-    pub(super) array_id: ArrayId,
+    #[serde(rename = "arrayId")]
+    pub(super) run: RunId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fan_in: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,12 +72,12 @@ pub(super) fn missing(field: &str) -> String {
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn new(array_id: ArrayId) -> Self {
+    pub(super) fn new(run: RunId) -> Self {
         Self {
             version: None,
             kind: None,
             stage: None,
-            array_id,
+            run,
             fan_in: None,
             level: None,
             group: None,
@@ -96,7 +97,7 @@ impl<'a> Wire<'a> {
             array_length: packet.array_length,
             packet_contains: Some(packet.contains),
             packet_skipped: packet.skipped,
-            ..Self::new(packet.array_id.clone())
+            ..Self::new(packet.run.clone())
         }
     }
 
@@ -137,7 +138,7 @@ impl<'a> Wire<'a> {
             version: self.version,
             kind: self.kind,
             stage: self.stage.map(|stage| Cow::Owned(stage.into_owned())),
-            array_id: self.array_id,
+            run: self.run,
             fan_in: self.fan_in,
             level: self.level,
             group: self.group,
@@ -156,7 +157,7 @@ impl<'a> Wire<'a> {
     /// The packet that these fields and `value` make.
     pub(super) fn packet(&self, value: Option<Payload>) -> Result<Packet, String> {
         Ok(Packet {
-            array_id: self.array_id.clone(),
+            run: self.run.clone(),
             packet_id: self.packet_id.ok_or_else(|| missing("packetId"))?,
             value: value.ok_or_else(|| missing("packetValue"))?,
             array_length: self.array_length,

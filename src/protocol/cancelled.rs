@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::seam::Seam;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 
 /// Runs remembered before those not looked up lately are dropped.
 const REMEMBERED: usize = 1_024;
 
 pub(super) struct Cancelled {
     interval: Duration,
-    runs: Mutex<HashMap<ArrayId, Known>>,
+    runs: Mutex<HashMap<RunId, Known>>,
 }
 
 #[derive(Clone, Copy)]
@@ -32,20 +32,20 @@ impl Cancelled {
     }
 
     /// The same where it need not be looked up.
-    pub(super) fn known(&self, array_id: &ArrayId) -> Option<bool> {
+    pub(super) fn known(&self, run: &RunId) -> Option<bool> {
         let now = Instant::now();
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = runs.get(array_id)?;
+        let known = runs.get(run)?;
         (now.duration_since(known.checked) < self.interval).then_some(known.over)
     }
 
     /// Whether the run was cancelled, or has its result already, as of the last look. A run is not looked up when
     /// its first message comes, so that a short run costs no request.
-    pub(super) async fn check(&self, seam: &Seam, array_id: &ArrayId) -> bool {
+    pub(super) async fn check(&self, seam: &Seam, run: &RunId) -> bool {
         let now = Instant::now();
         {
             let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            match runs.get_mut(array_id) {
+            match runs.get_mut(run) {
                 Some(known) if now.duration_since(known.checked) < self.interval => {
                     return known.over;
                 }
@@ -59,21 +59,21 @@ impl Cancelled {
                         over: false,
                         checked: now,
                     };
-                    runs.insert(array_id.clone(), known);
+                    runs.insert(run.clone(), known);
                     return false;
                 }
             }
         }
         // An id may be used again after its run has gone, so the answer can change back.
-        let over = match seam.shared.scratchpad().is_over(array_id).await {
+        let over = match seam.shared.scratchpad().is_over(run).await {
             Ok(over) => over,
             Err(error) => {
-                tracing::warn!(%array_id, %error, "could not look up whether the run was cancelled");
+                tracing::warn!(%run, %error, "could not look up whether the run was cancelled");
                 return false;
             }
         };
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = runs.get_mut(array_id) {
+        if let Some(known) = runs.get_mut(run) {
             known.over = over;
         }
         over

@@ -53,17 +53,17 @@ impl Protocol {
             .last()
             .map(|attempt| (attempt.item, attempt.error.clone()))
             .unwrap_or_default();
-        let array_id = message.array_id();
+        let run = message.run();
         let name = message.name();
         let stage = Arc::clone(&task.stage.name);
-        let report = FailureReport::new(array_id, stage, name.as_str(), attempts, verdict);
+        let report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
         let log = self.record(&report).await.unwrap_or_else(|problem| {
-            tracing::error!(%array_id, work = name, problem, "a failure could not be written down");
+            tracing::error!(%run, work = name, problem, "a failure could not be written down");
             FailureLog::new(report.attempts.clone(), 0)
         });
         let stage = &task.stage.name;
         if dead {
-            tracing::error!(%array_id, %stage, work = name, item, attempt = task.attempt, error, "a dead letter");
+            tracing::error!(%run, %stage, work = name, item, attempt = task.attempt, error, "a dead letter");
             let reason = Reason {
                 id: Some(id),
                 item,
@@ -73,19 +73,19 @@ impl Protocol {
             Answer::Bury(reason.write())
         } else {
             let wait = task.stage.options.backoff.draw(task.attempt);
-            tracing::warn!(%array_id, %stage, work = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
+            tracing::warn!(%run, %stage, work = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
             Answer::Release(wait)
         }
     }
 
     /// Writes down that an attempt at a packet failed which travelled together with others.
     pub(super) async fn note_attempt(&self, task: &Task<'_>, name: String, failures: &Failures) {
-        let array_id = task.message.array_id();
+        let run = task.message.run();
         let attempts = attempts(task, failures);
         let stage = Arc::clone(&task.stage.name);
-        let report = FailureReport::new(array_id, stage, name.as_str(), attempts, Verdict::Retry);
+        let report = FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
         if let Err(problem) = self.record(&report).await {
-            tracing::error!(%array_id, work = name, problem, "a failure could not be written down");
+            tracing::error!(%run, work = name, problem, "a failure could not be written down");
         }
     }
 
@@ -97,7 +97,7 @@ impl Protocol {
         skipped: &[ItemFailure],
     ) -> Result<(), Failures> {
         let report = FailureReport::new(
-            &work.packet.array_id,
+            &work.packet.run,
             Arc::clone(&task.stage.name),
             work.name(task.fan_in),
             all_attempts(task, skipped),

@@ -200,7 +200,7 @@ impl Protocol {
                     return self.apart(task, work, partials, None);
                 }
                 let packet = Packet {
-                    array_id: work.packet.array_id.clone(),
+                    run: work.packet.run.clone(),
                     packet_id: work.packet.packet_id,
                     value: output.value,
                     array_length: work.packet.array_length,
@@ -368,7 +368,7 @@ impl Protocol {
         let scratchpad = self.seam.shared.scratchpad();
         let status = self
             .seam
-            .scratchpad("status", || scratchpad.status(&packet.array_id));
+            .scratchpad("status", || scratchpad.status(&packet.run));
         let Some(snapshot) = status.await.map_err(seam)? else {
             return Ok(packet);
         };
@@ -378,7 +378,7 @@ impl Protocol {
         if packet.contains.saturating_add(packet.skipped) != array_length {
             return Err(refused(
                 crate::Error::Integrity {
-                    array_id: packet.array_id,
+                    run: packet.run,
                     contains: packet.contains,
                     skipped: packet.skipped,
                     array_length,
@@ -419,7 +419,7 @@ impl Protocol {
         let PacketId { level, index } = packet.packet_id;
         let (level, index, slot) = tree::parent(level, index, fan_in);
         let group = GroupId::new(
-            packet.array_id.clone(),
+            packet.run.clone(),
             Arc::clone(&definition.name),
             level,
             index,
@@ -450,10 +450,10 @@ impl Protocol {
         let result = result.map_err(|error| refused(error.to_string()))?;
         let scratchpad = self.seam.shared.scratchpad();
         let complete = self.seam.scratchpad("complete", || {
-            scratchpad.complete(&packet.array_id, result.clone())
+            scratchpad.complete(&packet.run, result.clone())
         });
         if complete.await.map_err(seam)? {
-            tracing::debug!(array_id = %packet.array_id, items = packet.contains, "run is done");
+            tracing::debug!(run = %packet.run, items = packet.contains, "run is done");
         }
         Ok(())
     }

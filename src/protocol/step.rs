@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Protocol, Reduction, Step, Task, refused, seam};
 use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
-use crate::core::id::{ArrayId, PacketId};
+use crate::core::id::{PacketId, RunId};
 use crate::core::tree;
 use crate::packet::codec::Payload;
 use crate::packet::{Message, Packet, ReduceWork, Work};
@@ -16,11 +16,11 @@ impl Protocol {
     /// As [`step`](Self::step) for each, with one look at each run.
     pub(super) async fn packets(&self, tasks: &[Task<'_>]) -> Vec<Result<Option<Step>, Failures>> {
         let mut steps = Vec::with_capacity(tasks.len());
-        let mut last: Option<&ArrayId> = None;
+        let mut last: Option<&RunId> = None;
         for task in tasks {
-            let array_id = task.message.array_id();
-            if last != Some(array_id) {
-                last = (self.cancelled.known(array_id) == Some(false)).then_some(array_id);
+            let run = task.message.run();
+            if last != Some(run) {
+                last = (self.cancelled.known(run) == Some(false)).then_some(run);
             }
             let is_plain = last.is_some() && task.attempt <= task.stage.options.queue.attempts;
             steps.push(match is_plain {
@@ -34,8 +34,8 @@ impl Protocol {
     /// What there is to compute for a message. `None`: it has nothing left to do.
     pub(super) async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
-        if self.cancelled.check(&self.seam, message.array_id()).await {
-            tracing::debug!(array_id = %message.array_id(), work = message.name(), "run is over");
+        if self.cancelled.check(&self.seam, message.run()).await {
+            tracing::debug!(run = %message.run(), work = message.name(), "run is over");
             return Ok(None);
         }
         check_stage(task)?;
@@ -68,11 +68,11 @@ impl Protocol {
             _ if last => Leniency::Always,
             _ => Leniency::WhenPermanent,
         };
-        let array_id = message.array_id().clone();
+        let run = message.run().clone();
         Ok(Some(Step::Map(Input {
             message: message.clone(),
             form: self.seam.shared.carrier.form(),
-            context: Context::new(array_id, Arc::clone(&stage.name), task.attempt),
+            context: Context::new(run, Arc::clone(&stage.name), task.attempt),
             leniency,
             of_items: stage.works_on_items,
         })))
@@ -85,7 +85,7 @@ impl Protocol {
             Work::Map(work) => work,
             Work::Reduce(work) => {
                 let group = GroupId::new(
-                    work.array_id.clone(),
+                    work.run.clone(),
                     Arc::clone(&task.stage.name),
                     work.level,
                     work.group,
@@ -102,7 +102,7 @@ impl Protocol {
         let PacketId { level, index } = work.packet.packet_id;
         let (level, index, slot) = tree::parent(level, index, task.fan_in);
         let group = GroupId::new(
-            work.packet.array_id.clone(),
+            work.packet.run.clone(),
             Arc::clone(&reduction.name),
             level,
             index,
@@ -148,7 +148,7 @@ impl Protocol {
     /// Reads a group.
     async fn group(&self, task: &Task<'_>, work: &ReduceWork) -> Result<Option<Step>, Failures> {
         let group = GroupId::new(
-            work.array_id.clone(),
+            work.run.clone(),
             Arc::clone(&task.stage.name),
             work.level,
             work.group,
@@ -172,7 +172,7 @@ impl Protocol {
             ))]);
         }
         let mut whole = Packet {
-            array_id: group.array_id.clone(),
+            run: group.run.clone(),
             packet_id: PacketId {
                 level: group.level,
                 index: group.index,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::core::error::Result;
 use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 
 /// The record of failures of a [`Scratchpad`](super::Scratchpad).
 ///
@@ -23,17 +23,11 @@ pub trait Failures: Send + Sync {
 
     /// Removes a message's dead letter and its skipped items from the record if the dead letter has this id: the
     /// message is on its queue again. Idempotent; another id, or none, changes nothing.
-    async fn clear(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: DeadLetterId,
-    ) -> Result<()>;
+    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()>;
 
     /// The failures on record, dead letters and skipped items alike, at most `limit`, ordered by stage name, message
     /// and item. An unknown run has none.
-    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>>;
+    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>>;
 }
 
 /// A failure on its way into the scratchpad.
@@ -41,7 +35,7 @@ pub trait Failures: Send + Sync {
 #[non_exhaustive]
 pub struct FailureReport {
     /// The run.
-    pub array_id: ArrayId,
+    pub run: RunId,
     /// The stage.
     pub stage: Arc<str>,
     /// The message within the stage: `packet 3`, `group 1/0`.
@@ -55,14 +49,14 @@ pub struct FailureReport {
 impl FailureReport {
     /// A failure of a message, with the attempts that failed now.
     pub fn new(
-        array_id: impl Into<ArrayId>,
+        run: impl Into<RunId>,
         stage: impl Into<Arc<str>>,
         message: impl Into<String>,
         attempts: Vec<Attempt>,
         verdict: Verdict,
     ) -> Self {
         Self {
-            array_id: array_id.into(),
+            run: run.into(),
             stage: stage.into(),
             message: message.into(),
             attempts,

@@ -10,17 +10,17 @@ use crate::core::clock::milliseconds;
 use crate::core::cut::PacketPlan;
 use crate::core::error::{Error, Result};
 use crate::core::failure::Failure;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
-/// The runs of a [`Scratchpad`](super::Scratchpad), each known by its array id.
+/// The runs of a [`Scratchpad`](super::Scratchpad), each known by its id.
 ///
 /// # Errors
 /// Besides the errors that a method names, [`Error::Backend`] if the store cannot be reached or refuses the call, with
 /// `retryable` set for a transient problem.
 #[async_trait]
 pub trait Runs: Send + Sync {
-    /// Begins a run if its array id is new. Atomic; an existing run is left as it is.
+    /// Begins a run if its id is new. Atomic; an existing run is left as it is.
     async fn begin(&self, record: &RunRecord) -> Result<Begun>;
 
     /// Records the length of the array: `array_length` items in `packets` packets. Atomic; the same numbers again
@@ -28,37 +28,37 @@ pub trait Runs: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Submission`] if other numbers are on record, [`Error::NoSuchRun`] if the run is unknown.
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()>;
+    async fn measure(&self, run: &RunId, array_length: u64, packets: u64) -> Result<()>;
 
     /// Records that every packet is on the queue, so that submitting the same id again sends nothing. An unknown run
     /// changes nothing.
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()>;
+    async fn submitted(&self, run: &RunId) -> Result<()>;
 
     /// Writes the run's result if there is none: the first writer wins. Atomic. Returns whether this call wrote it. A
     /// cancelled or unknown run takes no result.
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool>;
+    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool>;
 
     /// Marks a run as cancelled; its tree may be dropped. Atomic; a finished run stays finished. Returns whether the
     /// run is cancelled now: false for a finished or unknown one.
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool>;
+    async fn cancel(&self, run: &RunId) -> Result<bool>;
 
     /// All that is known of a run except its tree; `None` for an unknown run.
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>>;
+    async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>>;
 
     /// Whether the run is done or cancelled, so that workers can skip its messages. Polled every few seconds; a stale
     /// answer is allowed. False for an unknown run. The default reads [`status`](Self::status).
-    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
-        let run = self.status(array_id).await?;
+    async fn is_over(&self, run: &RunId) -> Result<bool> {
+        let run = self.status(run).await?;
         Ok(run.is_some_and(|run| run.cancelled || run.result.is_some()))
     }
 
     /// Waits until the run has [ended](RunSnapshot::has_ended), at most for `up_to`, and returns its status at that
     /// time: `None` for an unknown run, at once.
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>>;
+    async fn wait(&self, run: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>>;
 
     /// Hints that the result has been read and need not be kept much longer. The default does nothing: stores with an
     /// expiry of their own rely on that.
-    async fn forget(&self, _array_id: &ArrayId) -> Result<()> {
+    async fn forget(&self, _run: &RunId) -> Result<()> {
         Ok(())
     }
 }
@@ -68,8 +68,9 @@ pub trait Runs: Send + Sync {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RunRecord {
-    /// The run.
-    pub array_id: ArrayId,
+    /// The run; `arrayId` in JSON.
+    #[serde(rename = "arrayId")]
+    pub run: RunId,
     /// When it was first submitted, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
     #[serde(with = "milliseconds")]
     pub created_at: SystemTime,
@@ -92,7 +93,7 @@ pub struct RunRecord {
 impl RunRecord {
     /// The record of a run whose length is not known yet.
     pub fn new(
-        array_id: impl Into<ArrayId>,
+        run: impl Into<RunId>,
         created_at: SystemTime,
         first_stage: impl Into<String>,
         reduce_stage: impl Into<String>,
@@ -100,7 +101,7 @@ impl RunRecord {
         plan: PacketPlan,
     ) -> Self {
         Self {
-            array_id: array_id.into(),
+            run: run.into(),
             created_at,
             first_stage: first_stage.into(),
             reduce_stage: reduce_stage.into(),

@@ -69,7 +69,7 @@ impl<S: Source> Submission<S> {
             fan_in: self.record.fan_in,
             work: Work::Map(MapWork {
                 packet: Packet {
-                    array_id: self.record.array_id.clone(),
+                    run: self.record.run.clone(),
                     packet_id: PacketId::leaf(packet),
                     value,
                     array_length: self.record.array_length,

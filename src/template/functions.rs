@@ -117,7 +117,7 @@ pub(super) fn of_api(
     path: &str,
 ) -> Vec<(String, Node)> {
     let id = &function.part.function;
-    // An array's id may have slashes in it.
+    // A run's id may have slashes in it.
     let routes = [
         ("Submit", "POST", path.to_owned()),
         ("Status", "GET", format!("{path}/{{arrayId+}}")),

@@ -13,7 +13,7 @@ use catchment::scratchpad::{
     Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
     GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
-use catchment::{ArrayId, Error, Result};
+use catchment::{Error, Result, RunId};
 
 /// A call, as far as some test looks at it.
 #[derive(Debug)]
@@ -37,11 +37,11 @@ pub(crate) enum Call<'a> {
     Arrive(&'a [Arrival]),
     Members(&'a GroupId),
     Retire(&'a GroupId),
-    Complete(&'a ArrayId),
+    Complete(&'a RunId),
     RecordFailure(&'a FailureReport),
     ClearFailure,
     Failures,
-    Status(&'a ArrayId),
+    Status(&'a RunId),
     Arrived,
     Wait,
     Cancel,
@@ -244,13 +244,13 @@ macro_rules! hook {
 hook! {
     Runs {
         fn begin(record: &RunRecord) -> Begun => Call::Begin, Begun::New;
-        fn measure(id: &ArrayId, length: u64, packets: u64) -> () => Call::Measure, ();
-        fn submitted(id: &ArrayId) -> () => Call::Submitted, ();
-        fn complete(id: &ArrayId, result: Bytes) -> bool => Call::Complete(id), true;
-        fn cancel(id: &ArrayId) -> bool => Call::Cancel, false;
-        fn status(id: &ArrayId) -> Option<RunSnapshot> => Call::Status(id), None;
-        fn wait(id: &ArrayId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
-        fn forget(id: &ArrayId) -> () => Call::Forget, ();
+        fn measure(id: &RunId, length: u64, packets: u64) -> () => Call::Measure, ();
+        fn submitted(id: &RunId) -> () => Call::Submitted, ();
+        fn complete(id: &RunId, result: Bytes) -> bool => Call::Complete(id), true;
+        fn cancel(id: &RunId) -> bool => Call::Cancel, false;
+        fn status(id: &RunId) -> Option<RunSnapshot> => Call::Status(id), None;
+        fn wait(id: &RunId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
+        fn forget(id: &RunId) -> () => Call::Forget, ();
     }
     Groups {
         fn expect(group: &GroupId, expected: u32, root: bool) -> GroupState
@@ -264,8 +264,8 @@ hook! {
     Failures {
         fn record(report: &FailureReport) -> FailureLog
             => Call::RecordFailure(report), FailureLog::default();
-        fn clear(id: &ArrayId, stage: &str, message: &str, letter: DeadLetterId) -> ()
+        fn clear(id: &RunId, stage: &str, message: &str, letter: DeadLetterId) -> ()
             => Call::ClearFailure, ();
-        fn list(id: &ArrayId, limit: usize) -> Vec<Failure> => Call::Failures, Vec::new();
+        fn list(id: &RunId, limit: usize) -> Vec<Failure> => Call::Failures, Vec::new();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use catchment::{ArrayId, Backend, Error, RunState, Stage};
+use catchment::{Backend, Error, RunId, RunState, Stage};
 use futures::stream;
 use tokio::time::Instant;
 
@@ -84,7 +84,7 @@ async fn an_unknown_run_is_an_error_and_not_a_wait() {
     let deployment = quick().deploy("unknown", Backend::memory()).unwrap();
     let run = deployment.attach("nobody");
     let unknown = |error: Error| {
-        assert!(matches!(&error, Error::NoSuchRun { array_id } if array_id.as_str() == "nobody"));
+        assert!(matches!(&error, Error::NoSuchRun { run } if run.as_str() == "nobody"));
         assert!(error.to_string().contains("nobody") && !error.is_retryable());
     };
     let begin = Instant::now();
@@ -114,7 +114,7 @@ async fn an_id_that_no_backend_could_keep_is_refused_everywhere() {
     ] {
         let refused = |error: Error| {
             assert!(
-                matches!(error, Error::InvalidArrayId { .. }),
+                matches!(error, Error::InvalidRunId { .. }),
                 "{id:?}: {error}"
             );
             assert!(error.to_string().contains(problem), "{id:?}: {error}");
@@ -139,7 +139,7 @@ async fn an_id_that_no_backend_could_keep_is_refused_everywhere() {
         "a",
         "A-Z_a.z:0/9@=+,",
         full.as_str(),
-        ArrayId::random().as_str(),
+        RunId::random().as_str(),
     ] {
         let run = deployment.submit_as(id, [1, 2]).await.unwrap();
         assert_eq!(soon(run.result()).await.unwrap(), 3, "{id}");

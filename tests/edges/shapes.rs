@@ -237,7 +237,7 @@ async fn a_stage_on_a_thread_may_wait() {
 async fn a_context_names_the_item() {
     type Seen = (String, Option<u64>, u32);
     fn seen(context: &Context) -> Seen {
-        let place = format!("{} of {}", context.stage(), context.array_id());
+        let place = format!("{} of {}", context.stage(), context.run());
         (place, context.item(), context.attempt())
     }
     let deployment = Pipeline::new()

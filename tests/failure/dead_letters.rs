@@ -63,7 +63,7 @@ async fn seven_is_bad(what: &str, pipeline: Sum, error: &str, attempts: u32) {
         panic!("{what}: {letters:?}");
     };
     assert_eq!(letter.stage, failure.stage, "{what}");
-    assert_eq!(letter.array_id.as_ref(), Some(run.id()), "{what}");
+    assert_eq!(letter.run.as_ref(), Some(run.id()), "{what}");
     assert_eq!(letter.message.as_deref(), Some("packet 2"), "{what}");
     assert_eq!(
         (letter.item, &letter.error),

@@ -24,7 +24,7 @@ async fn an_item_that_succeeds_at_last_is_no_failure() {
                 return Ok(n);
             }
             assert_eq!((context.item(), context.stage()), (Some(4), "flaky"));
-            assert_eq!(context.array_id().as_str(), "run");
+            assert_eq!(context.run().as_str(), "run");
             attempts.lock().unwrap().push(context.attempt());
             if context.attempt() < 4 {
                 Err("not yet")

@@ -40,7 +40,7 @@ impl Reply {
         &self.json["data"]
     }
 
-    pub(crate) fn array_id(&self) -> &str {
+    pub(crate) fn run(&self) -> &str {
         self.data()["arrayId"].as_str().unwrap()
     }
 }

@@ -18,7 +18,7 @@ async fn an_array_goes_in_and_its_result_comes_out() {
     let _worker = adder.worker().start();
     let reply = client.submit("[1, 2, 3, 4, 5]").await;
     reply.is(202, "accepted");
-    let id = reply.array_id();
+    let id = reply.run();
     assert_eq!(reply.headers["location"], format!("runs/{id}"));
     let result = soon(client.get(&format!("/runs/{id}/result?wait=30"))).await;
     result.is(200, "success");
@@ -54,7 +54,7 @@ async fn the_same_id_twice_is_one_run() {
     let _worker = adder.worker().start();
     for _ in 0..2 {
         let reply = client.submit_as("monday", "[1, 2]").await;
-        assert_eq!(reply.is(202, "accepted").array_id(), "monday");
+        assert_eq!(reply.is(202, "accepted").run(), "monday");
         let result = soon(client.get("/runs/monday/result?wait=30")).await;
         assert_eq!(result.is(200, "success").data()["result"], 6);
     }
@@ -97,11 +97,11 @@ async fn ids_are_percent_encoded() {
         ("%61", "a"),
     ] {
         let reply = client.submit_as(written, "[7]").await;
-        assert_eq!(reply.is(202, "accepted").array_id(), id);
+        assert_eq!(reply.is(202, "accepted").run(), id);
         let outcome = soon(adder.attach(id).result()).await;
         assert_eq!(outcome.unwrap(), 14, "{id}");
         let path = format!("/runs/{written}/result?wait=5");
-        assert_eq!(client.get(&path).await.array_id(), id);
+        assert_eq!(client.get(&path).await.run(), id);
     }
     // Decoded on its way, it is another path.
     client
@@ -115,10 +115,7 @@ async fn the_empty_array_has_a_result() {
     let (client, adder) = idle();
     let _worker = adder.worker().start();
     let reply = client.submit(" [ ]\n").await;
-    let path = format!(
-        "/runs/{}/result?wait=5",
-        reply.is(202, "accepted").array_id()
-    );
+    let path = format!("/runs/{}/result?wait=5", reply.is(202, "accepted").run());
     let result = soon(client.get(&path)).await;
     assert_eq!(result.is(200, "success").data()["result"], 0);
 }
@@ -143,10 +140,7 @@ async fn a_body_that_comes_in_small_parts_is_put_together() {
         .body(Body::from_stream(stream::iter(parts)))
         .unwrap();
     let reply = client.send(request).await;
-    let path = format!(
-        "/runs/{}/result?wait=30",
-        reply.is(202, "accepted").array_id()
-    );
+    let path = format!("/runs/{}/result?wait=30", reply.is(202, "accepted").run());
     let result = client.get(&path).await;
     assert_eq!(result.is(200, "success").data()["result"], 20_000);
 }

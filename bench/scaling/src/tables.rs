@@ -11,7 +11,7 @@ use catchment::scratchpad::{
     Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
     Members, PacketPlan, RunRecord, RunSnapshot, Runs, Scratchpad,
 };
-use catchment::{ArrayId, Result};
+use catchment::{RunId, Result};
 use tokio::time::{Instant, sleep};
 
 use crate::service::{Service, Wire};
@@ -62,20 +62,20 @@ impl Runs for FarTables {
         self.request("PutItem", self.memory.begin(record)).await
     }
 
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        let measure = self.memory.measure(array_id, array_length, packets);
+    async fn measure(&self, run: &RunId, array_length: u64, packets: u64) -> Result<()> {
+        let measure = self.memory.measure(run, array_length, packets);
         self.request("UpdateItem", measure).await
     }
 
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        self.request("UpdateItem", self.memory.submitted(array_id))
+    async fn submitted(&self, run: &RunId) -> Result<()> {
+        self.request("UpdateItem", self.memory.submitted(run))
             .await
     }
 
     /// The result, and the mark for workers that the run is over.
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
+    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
         let complete = async {
-            let first = self.memory.complete(array_id, result).await;
+            let first = self.memory.complete(run, result).await;
             self.seen.written.get_or_init(Instant::now);
             first
         };
@@ -84,24 +84,24 @@ impl Runs for FarTables {
         Ok(first)
     }
 
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        self.request("UpdateItem", self.memory.cancel(array_id))
+    async fn cancel(&self, run: &RunId) -> Result<bool> {
+        self.request("UpdateItem", self.memory.cancel(run))
             .await
     }
 
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        self.request("GetItem", self.memory.status(array_id)).await
+    async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>> {
+        self.request("GetItem", self.memory.status(run)).await
     }
 
-    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
-        self.request("GetItem", self.memory.is_over(array_id)).await
+    async fn is_over(&self, run: &RunId) -> Result<bool> {
+        self.request("GetItem", self.memory.is_over(run)).await
     }
 
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+    async fn wait(&self, run: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>> {
         let until = Instant::now() + up_to;
         let begin = Instant::now();
         loop {
-            let snapshot = self.status(array_id).await?;
+            let snapshot = self.status(run).await?;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || snapshot.as_ref().is_none_or(RunSnapshot::has_ended) {
                 return Ok(snapshot);
@@ -170,13 +170,13 @@ impl Failures for FarTables {
         self.request("UpdateItem", record).await
     }
 
-    async fn clear(&self, array_id: &ArrayId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
-        let clear = self.memory.clear(array_id, stage, message, id);
+    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+        let clear = self.memory.clear(run, stage, message, id);
         self.request("DeleteItem", clear).await
     }
 
-    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        self.request("Query", self.memory.list(array_id, limit))
+    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
+        self.request("Query", self.memory.list(run, limit))
             .await
     }
 }

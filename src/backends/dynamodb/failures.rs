@@ -12,7 +12,7 @@ use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{BACKOFF, DynamoDbScratchpad, is_condition, is_size};
 use crate::core::error::Result;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{
     Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
 };
@@ -49,18 +49,18 @@ enum Kind {
 }
 
 impl Kind {
-    fn partition(self, array_id: &ArrayId) -> String {
+    fn partition(self, run: &RunId) -> String {
         let kind = match self {
             Self::Attempts => "attempts",
             Self::Dead => "dead",
             Self::Skipped => "skipped",
         };
-        format!("{array_id}#{kind}")
+        format!("{run}#{kind}")
     }
 
-    fn key(self, array_id: &ArrayId, slot: impl Into<String>) -> Item {
+    fn key(self, run: &RunId, slot: impl Into<String>) -> Item {
         Item::from([
-            (GROUP.to_owned(), item::text(self.partition(array_id))),
+            (GROUP.to_owned(), item::text(self.partition(run))),
             (SLOT.to_owned(), item::text(slot)),
         ])
     }
@@ -126,7 +126,7 @@ impl Failures for DynamoDbScratchpad {
     /// whether the run is known, since it shows in nothing but the history of a later dead letter.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
         let is_mark = report.verdict != Verdict::Retry;
-        if is_mark && !self.mark_failures(&report.array_id).await? {
+        if is_mark && !self.mark_failures(&report.run).await? {
             return Ok(FailureLog::default());
         }
         let attempts = self.append(report).await?;
@@ -136,22 +136,16 @@ impl Failures for DynamoDbScratchpad {
             Verdict::Dead(id) => self.write_dead(report, id, &attempts).await?,
         }
         Ok(FailureLog {
-            skipped: self.count_skipped(&report.array_id).await?,
+            skipped: self.count_skipped(&report.run).await?,
             attempts,
         })
     }
 
     /// First the items that were left out, then the dead letter: repeated after a crash in between, it does the rest.
-    async fn clear(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: DeadLetterId,
-    ) -> Result<()> {
+    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
         let table = &self.tables.scratchpad;
         let message = message_key(stage, message);
-        let key = Kind::Dead.key(array_id, message.as_str());
+        let key = Kind::Dead.key(run, message.as_str());
         let found = self.get(table, key.clone()).await?;
         let id = id.to_string();
         let stands = found.as_ref().and_then(|item| item::get_text(item, ID));
@@ -159,7 +153,7 @@ impl Failures for DynamoDbScratchpad {
             return Ok(());
         }
         let prefix = format!("{message}#");
-        let skipped = self.query(Kind::Skipped.partition(array_id), Some(&prefix));
+        let skipped = self.query(Kind::Skipped.partition(run), Some(&prefix));
         let deletes = skipped.await?.into_iter().map(|mut item| {
             item.retain(|name, _| name == GROUP || name == SLOT);
             let delete = DeleteRequest::builder().set_key(Some(item)).build();
@@ -188,9 +182,9 @@ impl Failures for DynamoDbScratchpad {
         }
     }
 
-    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        let dead = self.query(Kind::Dead.partition(array_id), None);
-        let skipped = self.query(Kind::Skipped.partition(array_id), None);
+    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
+        let dead = self.query(Kind::Dead.partition(run), None);
+        let skipped = self.query(Kind::Skipped.partition(run), None);
         let (dead, skipped) = futures::try_join!(dead, skipped)?;
         let mut failures: Vec<Failure> = dead
             .iter()
@@ -211,10 +205,7 @@ impl DynamoDbScratchpad {
     async fn append(&self, report: &FailureReport) -> Result<Vec<Attempt>> {
         let table = &self.tables.scratchpad;
         let new = fit(&report.attempts, MOST_ATTEMPTS, MOST_BYTES);
-        let key = Kind::Attempts.key(
-            &report.array_id,
-            message_key(&report.stage, &report.message),
-        );
+        let key = Kind::Attempts.key(&report.run, message_key(&report.stage, &report.message));
         for round in 1.. {
             let mut terms = Terms::default();
             let (name, list) = (terms.name(ATTEMPTS), terms.value(write_attempts(new)));
@@ -305,10 +296,7 @@ impl DynamoDbScratchpad {
             Some(item) => set.push(terms.equal(ITEM, item::number(item))),
             None => remove = format!(" REMOVE {}", terms.name(ITEM)),
         }
-        let key = Kind::Dead.key(
-            &report.array_id,
-            message_key(&report.stage, &report.message),
-        );
+        let key = Kind::Dead.key(&report.run, message_key(&report.stage, &report.message));
         let expression = format!("SET {}{remove}", set.join(", "));
         let written = self.update(table, key, expression, terms).send().await;
         written
@@ -330,7 +318,7 @@ impl DynamoDbScratchpad {
             let history = if history.is_empty() { own } else { &history };
             let history = fit(history, MOST_ATTEMPTS, 2 * MOST_BYTES);
             let slot = format!("{message}#{number:020}");
-            let mut item = Kind::Skipped.key(&report.array_id, slot);
+            let mut item = Kind::Skipped.key(&report.run, slot);
             item.extend([
                 (STAGE.to_owned(), item::text(report.stage.as_ref())),
                 (MESSAGE.to_owned(), item::text(&report.message)),
@@ -377,13 +365,13 @@ impl DynamoDbScratchpad {
         Ok(())
     }
 
-    async fn count_skipped(&self, array_id: &ArrayId) -> Result<u64> {
+    async fn count_skipped(&self, run: &RunId) -> Result<u64> {
         let table = &self.tables.scratchpad;
         let mut count = 0;
         let mut after = None;
         loop {
             let mut terms = Terms::default();
-            let condition = terms.equal(GROUP, item::text(Kind::Skipped.partition(array_id)));
+            let condition = terms.equal(GROUP, item::text(Kind::Skipped.partition(run)));
             let (names, values) = terms.into_parts();
             let asked = self.client.query().table_name(table).select(Select::Count);
             let answer = asked
@@ -434,9 +422,9 @@ impl DynamoDbScratchpad {
         }
     }
 
-    pub(super) async fn standing(&self, array_id: &ArrayId) -> Result<Standing> {
-        let dead = self.query(Kind::Dead.partition(array_id), None);
-        let (dead, skipped) = futures::try_join!(dead, self.count_skipped(array_id))?;
+    pub(super) async fn standing(&self, run: &RunId) -> Result<Standing> {
+        let dead = self.query(Kind::Dead.partition(run), None);
+        let (dead, skipped) = futures::try_join!(dead, self.count_skipped(run))?;
         let oldest = dead
             .iter()
             .min_by_key(|item| item::get_number::<u128>(item, SINCE));

@@ -16,7 +16,7 @@ use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, check_size, is_condition};
 use crate::core::error::{Error, Result, describe};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
 
 /// The table's key.
@@ -42,13 +42,13 @@ const OVER: &str = "over";
 const POLLS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
 const POLL_SHARE: u32 = 16;
 
-fn key(array_id: &ArrayId) -> Item {
-    Item::from([(ARRAY.to_owned(), item::text(array_id.as_str()))])
+fn key(run: &RunId) -> Item {
+    Item::from([(ARRAY.to_owned(), item::text(run.as_str()))])
 }
 
-fn mark_key(array_id: &ArrayId) -> Item {
+fn mark_key(run: &RunId) -> Item {
     Item::from([
-        (GROUP.to_owned(), item::text(format!("{array_id}#run"))),
+        (GROUP.to_owned(), item::text(format!("{run}#run"))),
         (SLOT.to_owned(), item::text(OVER)),
     ])
 }
@@ -64,7 +64,7 @@ impl Runs for DynamoDbScratchpad {
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {
         let table = &self.tables.results;
         let text = record.encode()?;
-        let mut item = key(&record.array_id);
+        let mut item = key(&record.run);
         item.insert(RECORD.to_owned(), item::text(text));
         for (name, number) in [(LENGTH, record.array_length), (PACKETS, record.packets)] {
             if let Some(number) = number {
@@ -99,8 +99,8 @@ impl Runs for DynamoDbScratchpad {
                     return Ok(Begun::New);
                 }
                 let snapshot = match old {
-                    Some(item) => Some(self.snapshot(&record.array_id, &item).await?),
-                    None => self.status(&record.array_id).await?,
+                    Some(item) => Some(self.snapshot(&record.run, &item).await?),
+                    None => self.status(&record.run).await?,
                 };
                 let Some(snapshot) = snapshot else {
                     return Err(self.malformed("a run", table, "it was there, and is gone"));
@@ -111,8 +111,8 @@ impl Runs for DynamoDbScratchpad {
         }
     }
 
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
+    async fn measure(&self, run: &RunId, array_length: u64, packets: u64) -> Result<()> {
+        let written = self.set(run, OnRefusal::AllOld, |terms| {
             let mut condition = Vec::new();
             let set = [(LENGTH, array_length), (PACKETS, packets)].map(|(name, number)| {
                 let same = terms.equal(name, item::number(number));
@@ -124,12 +124,12 @@ impl Runs for DynamoDbScratchpad {
         written.await?.map_err(|refused| {
             let Some(item) = refused.item else {
                 return Error::NoSuchRun {
-                    array_id: array_id.clone(),
+                    run: run.clone(),
                 };
             };
             let say = |name| item::get_text_of_number(&item, name).unwrap_or("?");
             Error::Submission {
-                array_id: array_id.clone(),
+                run: run.clone(),
                 problem: format!(
                     "{array_length} items in {packets} packets, but {} items in {} packets are on record",
                     say(LENGTH),
@@ -139,8 +139,8 @@ impl Runs for DynamoDbScratchpad {
         })
     }
 
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        let written = self.set(array_id, OnRefusal::None, |terms| {
+    async fn submitted(&self, run: &RunId) -> Result<()> {
+        let written = self.set(run, OnRefusal::None, |terms| {
             let submitted = terms.equal(SUBMITTED, AttributeValue::Bool(true));
             (vec![submitted], String::new())
         });
@@ -148,61 +148,61 @@ impl Runs for DynamoDbScratchpad {
         written.await.map(drop)
     }
 
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        check_size(|| format!("the result of run {array_id}"), &result)?;
-        let written = self.set(array_id, OnRefusal::AllOld, |terms| {
+    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
+        check_size(|| format!("the result of run {run}"), &result)?;
+        let written = self.set(run, OnRefusal::AllOld, |terms| {
             let set = vec![terms.equal(RESULT, item::bytes(&result))];
             let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
             (set, condition)
         });
         match written.await? {
             Ok(()) => {
-                self.mark_over(array_id).await;
+                self.mark_over(run).await;
                 Ok(true)
             }
             // It may have been this very write, whose answer was lost, or one who died before the mark.
             Err(Refused { item: Some(item) }) if item.contains_key(RESULT) => {
-                self.mark_over(array_id).await;
+                self.mark_over(run).await;
                 Ok(false)
             }
             Err(_) => Ok(false),
         }
     }
 
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        let written = self.set(array_id, OnRefusal::None, |terms| {
+    async fn cancel(&self, run: &RunId) -> Result<bool> {
+        let written = self.set(run, OnRefusal::None, |terms| {
             let set = vec![terms.equal(CANCELLED, AttributeValue::Bool(true))];
             (set, terms.lacks(RESULT))
         });
         let is_cancelled = written.await?.is_ok();
         if is_cancelled {
-            self.mark_over(array_id).await;
+            self.mark_over(run).await;
         }
         Ok(is_cancelled)
     }
 
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        match self.get(&self.tables.results, key(array_id)).await? {
-            Some(item) => self.snapshot(array_id, &item).await.map(Some),
+    async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>> {
+        match self.get(&self.tables.results, key(run)).await? {
+            Some(item) => self.snapshot(run, &item).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn is_over(&self, array_id: &ArrayId) -> Result<bool> {
+    async fn is_over(&self, run: &RunId) -> Result<bool> {
         let table = &self.tables.scratchpad;
         let asked = self.client.get_item().table_name(table);
         // It may be late.
-        let found = asked.set_key(Some(mark_key(array_id))).send().await;
+        let found = asked.set_key(Some(mark_key(run))).send().await;
         let found = found.map_err(|error| self.failed("GetItem", table, error))?;
         Ok(found.item.is_some())
     }
 
     /// Polls after 50 ms, then at intervals of 1/16 of the elapsed time, at most 5 s.
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+    async fn wait(&self, run: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>> {
         let begin = Instant::now();
         let until = begin.checked_add(up_to);
         loop {
-            let snapshot = self.status(array_id).await?;
+            let snapshot = self.status(run).await?;
             let Some(run) = &snapshot else {
                 return Ok(None);
             };
@@ -224,7 +224,7 @@ impl DynamoDbScratchpad {
     /// be looked at: most stages may not read results.
     async fn set(
         &self,
-        array_id: &ArrayId,
+        run: &RunId,
         answer: OnRefusal,
         write: impl FnOnce(&mut Terms) -> (Vec<String>, String),
     ) -> Result<Result<(), Refused>> {
@@ -239,7 +239,7 @@ impl DynamoDbScratchpad {
         };
         let expression = format!("SET {}", set.join(", "));
         let written = self
-            .update(table, key(array_id), expression, terms)
+            .update(table, key(run), expression, terms)
             .condition_expression(condition)
             .return_values_on_condition_check_failure(answer)
             .send()
@@ -258,8 +258,8 @@ impl DynamoDbScratchpad {
     }
 
     /// Notes that failures are on record. False for an unknown run.
-    pub(super) async fn mark_failures(&self, array_id: &ArrayId) -> Result<bool> {
-        let written = self.set(array_id, OnRefusal::None, |terms| {
+    pub(super) async fn mark_failures(&self, run: &RunId) -> Result<bool> {
+        let written = self.set(run, OnRefusal::None, |terms| {
             let failures = terms.equal(FAILURES, AttributeValue::Bool(true));
             (vec![failures], String::new())
         });
@@ -267,25 +267,25 @@ impl DynamoDbScratchpad {
     }
 
     /// Without the mark, workers only do what is no longer needed.
-    async fn mark_over(&self, array_id: &ArrayId) {
+    async fn mark_over(&self, run: &RunId) {
         let table = &self.tables.scratchpad;
-        let mut item = mark_key(array_id);
+        let mut item = mark_key(run);
         item.insert(EXPIRES.to_owned(), self.expires_at());
         let put = self.client.put_item().table_name(table);
         if let Err(error) = put.set_item(Some(item)).send().await {
             let error = self.failed("PutItem", table, error);
-            tracing::warn!(%array_id, error = %describe(&error), "workers could not be told that the run is over");
+            tracing::warn!(%run, error = %describe(&error), "workers could not be told that the run is over");
         }
     }
 
-    async fn snapshot(&self, array_id: &ArrayId, item: &Item) -> Result<RunSnapshot> {
+    async fn snapshot(&self, run: &RunId, item: &Item) -> Result<RunSnapshot> {
         let text = item::get_text(item, RECORD)
             .ok_or_else(|| Error::decode("the record of a run", "the item has none"))?;
         let mut record = RunRecord::decode(text.as_bytes())?;
         record.array_length = item::get_number(item, LENGTH).or(record.array_length);
         record.packets = item::get_number(item, PACKETS).or(record.packets);
         let standing = match item::get_flag(item, FAILURES) {
-            true => self.standing(array_id).await?,
+            true => self.standing(run).await?,
             false => Default::default(),
         };
         Ok(RunSnapshot {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::runs::Run;
 use super::lock;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{GroupId, GroupState, Scratchpad};
 
 const SHARDS: usize = 16;
@@ -48,9 +48,9 @@ pub struct MemoryScratchpad {
 struct Store {
     hasher: RandomState,
     /// The runs, spread over several locks by the hash of their ids.
-    shards: [Mutex<HashMap<ArrayId, Run>>; SHARDS],
+    shards: [Mutex<HashMap<RunId, Run>>; SHARDS],
     /// When to look at which run's age. A run has one entry that counts, at its `due` time.
-    due: Mutex<BinaryHeap<Reverse<(Instant, ArrayId)>>>,
+    due: Mutex<BinaryHeap<Reverse<(Instant, RunId)>>>,
 }
 
 impl Default for MemoryScratchpad {
@@ -77,7 +77,7 @@ impl MemoryScratchpad {
         self
     }
 
-    fn shard(&self, id: &ArrayId) -> MutexGuard<'_, HashMap<ArrayId, Run>> {
+    fn shard(&self, id: &RunId) -> MutexGuard<'_, HashMap<RunId, Run>> {
         let shard = self.store.hasher.hash_one(id) as usize % SHARDS;
         #[expect(
             clippy::indexing_slicing,
@@ -86,11 +86,11 @@ impl MemoryScratchpad {
         lock(&self.store.shards[shard])
     }
 
-    fn read<T>(&self, id: &ArrayId, read: impl FnOnce(&Run) -> T) -> Option<T> {
+    fn read<T>(&self, id: &RunId, read: impl FnOnce(&Run) -> T) -> Option<T> {
         self.shard(id).get(id).map(read)
     }
 
-    fn write<T>(&self, id: &ArrayId, write: impl FnOnce(&mut Run) -> T) -> Option<T> {
+    fn write<T>(&self, id: &RunId, write: impl FnOnce(&mut Run) -> T) -> Option<T> {
         let now = Instant::now();
         let mut shard = self.shard(id);
         let run = shard.get_mut(id)?;
@@ -116,7 +116,7 @@ impl MemoryScratchpad {
         group: &GroupId,
         write: impl FnOnce(&mut Run) -> GroupState,
     ) -> GroupState {
-        self.write(&group.array_id, |run| (!run.is_over()).then(|| write(run)))
+        self.write(&group.run, |run| (!run.is_over()).then(|| write(run)))
             .flatten()
             .unwrap_or_else(GroupState::gone)
     }
@@ -141,7 +141,7 @@ impl MemoryScratchpad {
         }
     }
 
-    fn next_due(&self, now: Instant) -> Option<(Instant, ArrayId)> {
+    fn next_due(&self, now: Instant) -> Option<(Instant, RunId)> {
         let mut due = lock(&self.store.due);
         let Reverse((at, _)) = due.peek()?;
         if *at > now {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::core::error::Result;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::core::provision::Change;
 use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
@@ -136,14 +136,14 @@ macro_rules! wrap {
 wrap! {
     Runs {
         fn begin(record: &RunRecord) -> Begun;
-        fn measure(array_id: &ArrayId, array_length: u64, packets: u64) -> ();
-        fn submitted(array_id: &ArrayId) -> ();
-        fn complete(array_id: &ArrayId, result: Bytes) -> bool;
-        fn cancel(array_id: &ArrayId) -> bool;
-        fn status(array_id: &ArrayId) -> Option<RunSnapshot>;
-        fn is_over(array_id: &ArrayId) -> bool;
-        fn wait(array_id: &ArrayId, up_to: Duration) -> Option<RunSnapshot>;
-        fn forget(array_id: &ArrayId) -> ();
+        fn measure(run: &RunId, array_length: u64, packets: u64) -> ();
+        fn submitted(run: &RunId) -> ();
+        fn complete(run: &RunId, result: Bytes) -> bool;
+        fn cancel(run: &RunId) -> bool;
+        fn status(run: &RunId) -> Option<RunSnapshot>;
+        fn is_over(run: &RunId) -> bool;
+        fn wait(run: &RunId, up_to: Duration) -> Option<RunSnapshot>;
+        fn forget(run: &RunId) -> ();
     }
     Groups {
         fn expect(group: &GroupId, expected: u32, root: bool) -> GroupState;
@@ -154,8 +154,8 @@ wrap! {
     }
     Failures {
         fn record(report: &FailureReport) -> FailureLog;
-        fn clear(array_id: &ArrayId, stage: &str, message: &str, id: DeadLetterId) -> ();
-        fn list(array_id: &ArrayId, limit: usize) -> Vec<Failure>;
+        fn clear(run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> ();
+        fn list(run: &RunId, limit: usize) -> Vec<Failure>;
     }
 }
 

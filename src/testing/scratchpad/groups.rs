@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::subject::{FAN_IN, Subject, record};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{Arrival, Begun, GroupId, GroupState, Members, Scratchpad};
 
 /// Each arrival is answered with its group's state as it was at or after its own write.
@@ -128,7 +128,7 @@ pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let group = |stage: &str, level, index| GroupId::new(subject.id.clone(), stage, level, index);
     let other = format!("{}1", subject.id);
-    let begun = subject.begin(&record(&ArrayId::from(&other))).await;
+    let begun = subject.begin(&record(&RunId::from(&other))).await;
     assert_eq!(begun, Begun::New);
     let mut groups = vec![
         group("sum", 1, 11),
@@ -140,7 +140,7 @@ pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
         group("max", 1, 11),
     ];
     groups.push(GroupId {
-        array_id: other.into(),
+        run: other.into(),
         ..groups[0].clone()
     });
     for (slot, group) in (0..).zip(&groups) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::subject::{Subject, attempt, record};
 use crate::core::error::Error;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{
     Begun, DeadLetterId, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
 };
@@ -74,7 +74,7 @@ pub(super) async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn
     for id in &ids {
         let status = subject.scratchpad.status(&id.into()).await;
         let status = status.expect("status").expect("the run is known");
-        assert_eq!(status.record.array_id.as_str(), id);
+        assert_eq!(status.record.run.as_str(), id);
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn measuring_again_changes_nothing_and_other_numbers_are_refuse
     for (length, packets) in [(96, 10), (95, 11), (0, 0)] {
         let refused = measure(length, packets).await;
         assert!(
-            matches!(&refused, Err(Error::Submission { array_id, .. }) if *array_id == subject.id),
+            matches!(&refused, Err(Error::Submission { run, .. }) if *run == subject.id),
             "other numbers stand already: {refused:?}"
         );
     }
@@ -171,7 +171,7 @@ pub(super) async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
     let (store, id) = (&subject.scratchpad, &subject.id);
     let measured = store.measure(id, 1, 1).await;
     assert!(
-        matches!(&measured, Err(Error::NoSuchRun { array_id }) if array_id == id),
+        matches!(&measured, Err(Error::NoSuchRun { run }) if run == id),
         "{measured:?}"
     );
     store.submitted(id).await.expect("submitted");
@@ -202,7 +202,7 @@ pub(super) async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
     assert!(!subject.cancel().await);
     store.forget(id).await.expect("forget");
     assert_eq!(store.status(id).await.expect("status"), None);
-    let other = ArrayId::random();
+    let other = RunId::random();
     assert_eq!(store.status(&other).await.expect("status"), None);
 }
 

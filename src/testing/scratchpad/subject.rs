@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{
     Arrival, Attempt, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
     GroupState, Members, PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
@@ -17,7 +17,7 @@ pub(super) const FAN_IN: u32 = 4;
 #[derive(Clone)]
 pub(super) struct Subject {
     pub(super) scratchpad: Arc<dyn Scratchpad>,
-    pub(super) id: ArrayId,
+    pub(super) id: RunId,
 }
 
 impl Subject {
@@ -35,7 +35,7 @@ impl Subject {
         provisioned.expect("provision");
         Self {
             scratchpad,
-            id: ArrayId::random(),
+            id: RunId::random(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Subject {
         attempts: &[Attempt],
     ) -> FailureReport {
         FailureReport {
-            array_id: self.id.clone(),
+            run: self.id.clone(),
             stage: "map".into(),
             message: message.into(),
             attempts: attempts.to_vec(),
@@ -166,9 +166,9 @@ fn time(milliseconds: u64) -> SystemTime {
 }
 
 /// The record of a run whose length is not known yet.
-pub(super) fn record(id: &ArrayId) -> RunRecord {
+pub(super) fn record(id: &RunId) -> RunRecord {
     RunRecord {
-        array_id: id.clone(),
+        run: id.clone(),
         created_at: time(0),
         first_stage: "map".into(),
         reduce_stage: "sum".into(),

@@ -15,7 +15,7 @@ use catchment::scratchpad::{
     Arrival, Attempt, Begun, DeadLetterId, FailureReport, Failures, GroupId, GroupState, Groups,
     Members, PacketPlan, RunRecord, Runs, Verdict,
 };
-use catchment::{ArrayId, Error};
+use catchment::{Error, RunId};
 
 use super::*;
 

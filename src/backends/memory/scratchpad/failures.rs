@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::MemoryScratchpad;
 use crate::core::error::Result;
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{
     Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
 };
@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 100;
 impl Failures for MemoryScratchpad {
     /// A run that is over takes no more failures: its outcome stands.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
-        let log = self.write(&report.array_id, |run| {
+        let log = self.write(&report.run, |run| {
             if run.is_over() {
                 return run.failures.log(&report.stage, &report.message);
             }
@@ -32,19 +32,13 @@ impl Failures for MemoryScratchpad {
         Ok(log.unwrap_or_default())
     }
 
-    async fn clear(
-        &self,
-        array_id: &ArrayId,
-        stage: &str,
-        message: &str,
-        id: DeadLetterId,
-    ) -> Result<()> {
-        self.write(array_id, |run| run.failures.clear(stage, message, id));
+    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+        self.write(run, |run| run.failures.clear(stage, message, id));
         Ok(())
     }
 
-    async fn list(&self, array_id: &ArrayId, limit: usize) -> Result<Vec<Failure>> {
-        let failures = self.read(array_id, |run| run.failures.list(limit));
+    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
+        let failures = self.read(run, |run| run.failures.list(limit));
         Ok(failures.unwrap_or_default())
     }
 }

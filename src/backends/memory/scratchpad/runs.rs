@@ -17,7 +17,7 @@ use super::groups::Stages;
 use crate::backends::memory::lock;
 use crate::core::clock::after;
 use crate::core::error::{Error, Result};
-use crate::core::id::ArrayId;
+use crate::core::id::RunId;
 use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
 
 /// How long a run is kept that has not ended, after the last write.
@@ -30,7 +30,7 @@ impl Runs for MemoryScratchpad {
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {
         let now = Instant::now();
         self.sweep(now);
-        let id = &record.array_id;
+        let id = &record.run;
         let due = match self.shard(id).entry(id.clone()) {
             Entry::Occupied(run) => return Ok(Begun::Existing(Box::new(run.get().snapshot()))),
             Entry::Vacant(place) => place.insert(Run::new(record.clone(), now)).due,
@@ -39,39 +39,35 @@ impl Runs for MemoryScratchpad {
         Ok(Begun::New)
     }
 
-    async fn measure(&self, array_id: &ArrayId, array_length: u64, packets: u64) -> Result<()> {
-        self.write(array_id, |run| run.measure(array_length, packets))
-            .unwrap_or_else(|| {
-                Err(Error::NoSuchRun {
-                    array_id: array_id.clone(),
-                })
-            })
+    async fn measure(&self, id: &RunId, array_length: u64, packets: u64) -> Result<()> {
+        self.write(id, |run| run.measure(array_length, packets))
+            .unwrap_or_else(|| Err(Error::NoSuchRun { run: id.clone() }))
     }
 
-    async fn submitted(&self, array_id: &ArrayId) -> Result<()> {
-        self.write(array_id, Run::submitted);
+    async fn submitted(&self, id: &RunId) -> Result<()> {
+        self.write(id, Run::submitted);
         Ok(())
     }
 
-    async fn complete(&self, array_id: &ArrayId, result: Bytes) -> Result<bool> {
-        let completed = self.write(array_id, |run| run.complete(result));
+    async fn complete(&self, id: &RunId, result: Bytes) -> Result<bool> {
+        let completed = self.write(id, |run| run.complete(result));
         Ok(completed.is_some_and(|(is_first, _groups)| is_first))
     }
 
-    async fn cancel(&self, array_id: &ArrayId) -> Result<bool> {
-        let cancelled = self.write(array_id, Run::cancel);
+    async fn cancel(&self, id: &RunId) -> Result<bool> {
+        let cancelled = self.write(id, Run::cancel);
         Ok(cancelled.is_some_and(|(is_cancelled, _groups)| is_cancelled))
     }
 
-    async fn status(&self, array_id: &ArrayId) -> Result<Option<RunSnapshot>> {
-        Ok(self.read(array_id, Run::snapshot))
+    async fn status(&self, id: &RunId) -> Result<Option<RunSnapshot>> {
+        Ok(self.read(id, Run::snapshot))
     }
 
-    async fn wait(&self, array_id: &ArrayId, up_to: Duration) -> Result<Option<RunSnapshot>> {
+    async fn wait(&self, id: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>> {
         let until = Instant::now().checked_add(up_to);
         loop {
             // Waiting begins under the lock, so that no change can slip in between.
-            let looked = self.read(array_id, |run| (run.snapshot(), run.changed.wait()));
+            let looked = self.read(id, |run| (run.snapshot(), run.changed.wait()));
             let Some((snapshot, changed)) = looked else {
                 return Ok(None);
             };
@@ -87,9 +83,9 @@ impl Runs for MemoryScratchpad {
         }
     }
 
-    async fn forget(&self, array_id: &ArrayId) -> Result<()> {
+    async fn forget(&self, id: &RunId) -> Result<()> {
         let now = Instant::now();
-        self.write(array_id, |run| run.forget(now));
+        self.write(id, |run| run.forget(now));
         Ok(())
     }
 }
@@ -186,7 +182,7 @@ impl Run {
             return Ok(());
         }
         Err(Error::Submission {
-            array_id: record.array_id.clone(),
+            run: record.run.clone(),
             problem: format!(
                 "{array_length} items in {packets} packets, but {length} items in {count} packets are on record"
             ),

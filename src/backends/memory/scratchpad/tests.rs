@@ -18,7 +18,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn record(id: &str) -> RunRecord {
     RunRecord {
-        array_id: id.into(),
+        run: id.into(),
         created_at: UNIX_EPOCH,
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
@@ -43,7 +43,7 @@ fn dead(id: &str, message: &str) -> FailureReport {
         error: "broken".into(),
     };
     FailureReport {
-        array_id: id.into(),
+        run: id.into(),
         stage: "map".into(),
         message: message.into(),
         attempts: vec![attempt],
@@ -144,7 +144,7 @@ async fn a_forgotten_run_goes_sooner_and_an_open_one_cannot_be_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_run_is_kept_longer_once_its_failure_is_taken_back() {
     let scratchpad = MemoryScratchpad::new().retention(10 * MINUTE);
-    let id = ArrayId::from("a");
+    let id = RunId::from("a");
     scratchpad.begin(&record("a")).await.unwrap();
     let report = dead("a", "packet 1");
     scratchpad.record(&report).await.unwrap();
@@ -212,7 +212,7 @@ async fn those_who_wait_for_a_run_that_is_removed_are_told() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_over_takes_no_failure() {
     let scratchpad = MemoryScratchpad::new();
-    let id = ArrayId::from("a");
+    let id = RunId::from("a");
     scratchpad.begin(&record("a")).await.unwrap();
     let first = dead("a", "packet 1");
     scratchpad.record(&first).await.unwrap();

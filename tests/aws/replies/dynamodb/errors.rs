@@ -38,7 +38,7 @@ async fn a_refusal_that_passes_is_waited_out_by_the_client_or_told_to_the_caller
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() {
-    let run = ArrayId::from("run");
+    let run = RunId::from("run");
     for (reply, tries) in passing() {
         let (fake, pad) = start().await;
         for operation in [UPDATE, PUT, GET, QUERY, GET_MANY, WRITE_MANY] {
@@ -89,7 +89,7 @@ async fn connections_that_are_closed_again_and_again_are_an_error_that_may_pass(
 
 #[tokio::test(start_paused = true)]
 async fn a_table_that_is_missing_is_named_with_what_to_do() {
-    let run = ArrayId::from("run");
+    let run = RunId::from("run");
     let (fake, pad) = start().await;
     for operation in [UPDATE, PUT, GET, QUERY, GET_MANY] {
         fake.always(operation, |_| refused("ResourceNotFoundException"));

@@ -49,7 +49,7 @@ async fn many_groups_are_read_by_the_hundred() {
 #[tokio::test(start_paused = true)]
 async fn what_others_have_written_is_read_consistently() {
     let (fake, pad) = start().await;
-    let run = ArrayId::from("run");
+    let run = RunId::from("run");
     let item = run_item(json!({"failures": {"BOOL": true}}));
     fake.always(GET, move |_| Reply::ok(json!({"Item": item})));
     pad.members(&group(0)).await.unwrap();

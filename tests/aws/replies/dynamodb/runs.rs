@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_result_is_taken_once() {
     let (fake, pad) = start().await;
-    let run = ArrayId::from("run");
+    let run = RunId::from("run");
     assert!(pad.complete(&run, "1".into()).await.unwrap());
     let requests = fake.take();
     // Workers are told by a mark in the other table.
