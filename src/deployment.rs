@@ -4,11 +4,10 @@ mod backend;
 pub(crate) mod dead_letter;
 mod deploy;
 pub(crate) mod run;
+mod submit;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-
-use futures::{Stream, StreamExt};
 
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
@@ -19,7 +18,6 @@ use crate::pipeline::Extract;
 use crate::pipeline::definition::{Definition, queue_name};
 use crate::protocol::site::Site;
 use crate::stage::Data;
-use crate::submit::{FromIterator, FromStream, Submission};
 use crate::worker::Worker;
 use dead_letter::DeadLetter;
 use run::Run;
@@ -200,128 +198,5 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// knows is an error of the handle's calls.
     pub fn attach(&self, id: impl Into<RunId>) -> Run<R> {
         Run::new(Arc::clone(&self.shared), id.into(), self.extract)
-    }
-
-    /// Submits an array under a new random id. Returns once every packet is on a queue.
-    ///
-    /// Items are pulled as the queue takes them. An iterator whose length is known
-    /// ([`size_hint`](Iterator::size_hint) exact) makes packets for that length.
-    ///
-    /// # Errors
-    /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Backend`] where the service
-    /// could not be reached. The run is cancelled then; to be able to go on where a submission broke off,
-    /// give it an id with [`submit_as`](Self::submit_as).
-    pub async fn submit<V>(&self, items: V) -> Result<Run<R>>
-    where
-        V: IntoIterator<Item = I>,
-    {
-        let submission = self.begin(RunId::random(), items).await?;
-        self.send_or_cancel(submission).await
-    }
-
-    /// Submits an array under an id of the caller's. Submitting the same array under the same id again, from
-    /// anywhere, is the same run: it sends nothing if everything was sent, and completes what broke off
-    /// if not. Packet i must have the same items each time, which is the caller's to keep.
-    ///
-    /// ```
-    /// # use catchment::{Backend, Pipeline};
-    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
-    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
-    /// let adder = adder.deploy("adder", Backend::memory())?;
-    /// let _worker = adder.worker().start();
-    /// let run = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
-    /// let same = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
-    /// assert_eq!((run.result().await?, same.result().await?), (30, 30));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit), but the run stays open, and repeating the call completes it.
-    /// [`Error::Submission`] where the id was used for an array of another length,
-    /// [`Error::InvalidRunId`] for an id that not every backend could keep.
-    pub async fn submit_as<V>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
-    where
-        V: IntoIterator<Item = I>,
-    {
-        let submission = self.begin(id.into(), items).await?;
-        self.send(submission).await
-    }
-
-    /// As [`submit`](Self::submit), for input that comes as a stream. Work begins while it is still
-    /// open; the length is told to the run at its end.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit).
-    pub async fn submit_stream<V>(&self, items: V) -> Result<Run<R>>
-    where
-        V: Stream<Item = I>,
-    {
-        let submission = self.begin_stream(RunId::random(), items).await?;
-        self.send_or_cancel(submission).await
-    }
-
-    /// As [`submit_as`](Self::submit_as), for input that comes as a stream.
-    ///
-    /// # Errors
-    /// As [`submit_as`](Self::submit_as).
-    pub async fn submit_stream_as<V>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
-    where
-        V: Stream<Item = I>,
-    {
-        let submission = self.begin_stream(id.into(), items).await?;
-        self.send(submission).await
-    }
-
-    pub(crate) async fn begin<V>(
-        &self,
-        id: RunId,
-        items: V,
-    ) -> Result<Submission<FromIterator<V::IntoIter>>>
-    where
-        V: IntoIterator<Item = I>,
-    {
-        let items = items.into_iter();
-        let length = match items.size_hint() {
-            (low, Some(high)) if low == high => Some(low as u64),
-            _ => None,
-        };
-        Submission::begin(&self.shared, id, FromIterator(items.fuse()), length).await
-    }
-
-    pub(crate) async fn begin_stream<V>(
-        &self,
-        id: RunId,
-        items: V,
-    ) -> Result<Submission<FromStream<V>>>
-    where
-        V: Stream<Item = I>,
-    {
-        Submission::begin(&self.shared, id, FromStream(Box::pin(items.fuse())), None).await
-    }
-
-    async fn send<S: crate::submit::Source<Item = I>>(
-        &self,
-        submission: Submission<S>,
-    ) -> Result<Run<R>> {
-        let run = self.attach(submission.run());
-        submission.send().await?;
-        Ok(run)
-    }
-
-    /// Nobody knows the id of a submission that failed, so nobody could complete it.
-    async fn send_or_cancel<S: crate::submit::Source<Item = I>>(
-        &self,
-        submission: Submission<S>,
-    ) -> Result<Run<R>> {
-        let run = self.attach(submission.run());
-        match submission.send().await {
-            Ok(()) => Ok(run),
-            Err(error) => {
-                if let Err(problem) = run.cancel().await {
-                    tracing::warn!(run = %run.id(), %problem, "could not cancel a run whose submission failed");
-                }
-                Err(error)
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::deployment::Deployment;
 use crate::stage::Data;
-use crate::submit::{Source, Submission};
+use crate::submit::{IterSource, Opening, Source, StreamSource};
 use crate::worker::Worker;
 
 /// Messages that the worker holds beyond those that run.
@@ -23,6 +23,7 @@ where
     R: Send + 'static,
     V: IntoIterator<Item = I>,
 {
+    let items = IterSource::new(items);
     let submission = deployment.begin(RunId::random(), items).await?;
     drive(deployment, submission).await
 }
@@ -33,7 +34,8 @@ where
     R: Send + 'static,
     V: Stream<Item = I>,
 {
-    let submission = deployment.begin_stream(RunId::random(), items).await?;
+    let items = StreamSource::new(items);
+    let submission = deployment.begin(RunId::random(), items).await?;
     drive(deployment, submission).await
 }
 
@@ -43,7 +45,7 @@ fn worker<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>) -> Worker {
 }
 
 /// Submits and waits side by side, so that a run that fails does not pull the rest of its input.
-async fn drive<I, R, S>(deployment: Deployment<I, R>, submission: Submission<S>) -> Result<R>
+async fn drive<I, R, S>(deployment: Deployment<I, R>, submission: Opening<S>) -> Result<R>
 where
     I: Data,
     R: Send + 'static,

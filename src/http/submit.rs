@@ -6,18 +6,13 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::answer::{Answer, Kind, seconds};
 use super::items::Items;
 use super::view::Submitted;
 use super::{Api, HttpOptions, body};
 use crate::core::id::RunId;
-use crate::deployment::Deployment;
 use crate::stage::Data;
-
-/// How long a run whose submission failed is tried to be cancelled, while the client waits.
-const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 
 /// Submits the items in a request's body, under this id or a new one.
 pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
@@ -41,14 +36,12 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
         Err(_) => return Answer::panicked(),
     };
     let is_new = id.is_none();
-    let id = id.unwrap_or_else(RunId::random);
     // On a task of its own: a client that goes away does not leave half a run, whose id nobody knows.
-    let sent = tokio::spawn(send(api, id.clone(), is_new, items));
-    match sent.await {
-        Ok(Ok(())) => {
+    match tokio::spawn(send(api, id, items)).await {
+        Ok(Ok(id)) => {
             let message = format!("run {id} is submitted");
             let answer = Answer::with(Kind::Accepted, message, Submitted { run: &id });
-            // Where a run has a path of its own already, that is where the client sent it.
+            // A run under the client's id has a path already: the one that the request was sent to.
             match HeaderValue::from_str(&format!("runs/{id}")) {
                 Ok(location) if is_new => answer.header(header::LOCATION, location),
                 _ => answer,
@@ -59,49 +52,33 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
     }
 }
 
+/// Submits, and returns the run's id.
 async fn send<I: Data, R: Serialize + Send + 'static>(
     api: Arc<Api<I, R>>,
-    id: RunId,
-    is_new: bool,
+    id: Option<RunId>,
     items: Items<I>,
-) -> Result<(), Answer> {
-    let Api {
-        deployment,
-        options,
-    } = api.as_ref();
-    let limit = options.time_limit;
-    let answer = match timeout(limit, deployment.submit_as(id.clone(), items)).await {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => error.into(),
-        Err(_) => {
-            tracing::warn!(run = %id, ?limit, "a submission was given up: the backend takes too long");
-            let limit = seconds(limit);
-            Answer::new(
-                Kind::Unavailable,
-                match is_new {
-                    true => format!(
-                        "the array did not get on the queue within {limit}, and was withdrawn: submit it again"
-                    ),
-                    false => format!(
-                        "the array did not get on the queue within {limit}: repeat the request, which completes the run"
-                    ),
-                },
-            )
-        }
-    };
-    if is_new {
-        cancel(deployment, id).await;
+) -> Result<RunId, Answer> {
+    let limit = api.options.time_limit;
+    let sent = api.deployment.submit_within(limit, id.clone(), items);
+    match sent.await {
+        Ok(Ok(run)) => Ok(run.id().clone()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(too_late(limit, id.as_ref())),
     }
-    Err(answer)
 }
 
-/// Nobody knows the id of the run, so nobody could complete it.
-async fn cancel<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>, id: RunId) {
-    let run = deployment.attach(id);
-    let problem = match timeout(CANCEL_WITHIN, run.cancel()).await {
-        Ok(Ok(_)) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the backend takes too long".to_owned(),
+/// The answer if the backend takes too long. A run under an id of the client's stays open.
+fn too_late(limit: Duration, id: Option<&RunId>) -> Answer {
+    tracing::warn!(
+        run = id.map(RunId::as_str),
+        ?limit,
+        "a submission was given up: the backend takes too long"
+    );
+    let outcome = match id {
+        None => ", and was withdrawn: submit it again",
+        Some(_) => ": repeat the request, which completes the run",
     };
-    tracing::warn!(run = %run.id(), problem, "could not cancel a run whose submission failed");
+    let limit = seconds(limit);
+    let message = format!("the array did not get on the queue within {limit}{outcome}");
+    Answer::new(Kind::Unavailable, message)
 }

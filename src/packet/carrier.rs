@@ -10,7 +10,8 @@ use crate::core::error::{Error, Result};
 use crate::core::one_of::OneOf;
 use crate::packet::{Message, Packet};
 
-/// Writes and reads what travels.
+/// Writes and reads what travels. Clones share their tickets.
+#[derive(Clone)]
 pub(crate) enum Carrier {
     /// In bytes that can leave the process.
     Wire(Codec),

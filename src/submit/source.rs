@@ -10,14 +10,32 @@ use crate::stage::Data;
 /// Where items come from.
 pub(crate) trait Source {
     type Item: Data;
-    /// Adds items until there are so many; fewer only at the end. Cancelled, it has lost none.
+
+    /// The number of items, if it is known beforehand.
+    fn length(&self) -> Option<u64>;
+
+    /// Appends items until `items` has `count`; fewer only at the end. Cancel-safe: a dropped call has lost no item.
     async fn fill(&mut self, items: &mut Vec<Self::Item>, count: usize);
 }
 
-pub(crate) struct FromIterator<V>(pub(crate) Fuse<V>);
+/// The items of an iterator, whose length is known if its [`size_hint`](Iterator::size_hint) is exact.
+pub(crate) struct IterSource<V>(Fuse<V>);
 
-impl<V: Iterator<Item: Data>> Source for FromIterator<V> {
+impl<V: Iterator> IterSource<V> {
+    pub(crate) fn new(items: impl IntoIterator<IntoIter = V, Item = V::Item>) -> Self {
+        Self(items.into_iter().fuse())
+    }
+}
+
+impl<V: Iterator<Item: Data>> Source for IterSource<V> {
     type Item = V::Item;
+
+    fn length(&self) -> Option<u64> {
+        match self.0.size_hint() {
+            (low, Some(high)) if low == high => Some(low as u64),
+            _ => None,
+        }
+    }
 
     async fn fill(&mut self, items: &mut Vec<V::Item>, count: usize) {
         let more = count.saturating_sub(items.len());
@@ -25,10 +43,21 @@ impl<V: Iterator<Item: Data>> Source for FromIterator<V> {
     }
 }
 
-pub(crate) struct FromStream<V>(pub(crate) Pin<Box<futures::stream::Fuse<V>>>);
+/// The items of a stream.
+pub(crate) struct StreamSource<V>(Pin<Box<futures::stream::Fuse<V>>>);
 
-impl<V: Stream<Item: Data>> Source for FromStream<V> {
+impl<V: Stream> StreamSource<V> {
+    pub(crate) fn new(items: V) -> Self {
+        Self(Box::pin(items.fuse()))
+    }
+}
+
+impl<V: Stream<Item: Data>> Source for StreamSource<V> {
     type Item = V::Item;
+
+    fn length(&self) -> Option<u64> {
+        None
+    }
 
     async fn fill(&mut self, items: &mut Vec<V::Item>, count: usize) {
         while items.len() < count {

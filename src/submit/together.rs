@@ -6,8 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::packing::encode_items;
-use super::{BATCH_BYTES, BATCH_MESSAGES, Source, Submission};
+use super::cutter::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position, encode_items};
 use crate::core::cores::cores;
 use crate::core::error::Result;
 use crate::core::id::PacketId;
@@ -16,6 +15,9 @@ use crate::packet::codec::{Codec, Payload};
 use crate::packet::local;
 use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{Message, Work};
+use crate::protocol::site::Site;
+use crate::queue::Outgoing;
+use crate::stage::Data;
 
 /// Packets that go on the queue at once where it is full: whoever waits is not kept waiting by more of them.
 const WHILE_FULL: u64 = 64;
@@ -53,6 +55,15 @@ struct Cut {
     offset: u64,
     items: Range<usize>,
     bytes: usize,
+}
+
+impl Cut {
+    fn position(&self) -> Position {
+        Position {
+            packet: self.packet,
+            offset: self.offset,
+        }
+    }
 }
 
 impl Cuts {
@@ -147,22 +158,66 @@ impl Cuts {
     }
 }
 
-impl<S: Source> Submission<S> {
-    /// Makes a packet of the items that have been pulled.
-    pub(super) fn next_cut(&mut self) {
+/// Leaves the items of a run inside the process as they are.
+pub(super) struct Kept<T> {
+    site: Arc<Site>,
+    leaves: Leaves,
+    items: Vec<T>,
+    cuts: Cuts,
+    bytes: usize,
+}
+
+impl<T> Kept<T> {
+    /// For a run of `packets` packets, if that is known.
+    pub(super) fn new(
+        site: &Arc<Site>,
+        leaves: Leaves,
+        packets: Option<u64>,
+        may_go_together: bool,
+    ) -> Self {
+        Self {
+            site: Arc::clone(site),
+            cuts: Cuts::new(packets, leaves.fan_in, may_go_together),
+            leaves,
+            items: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<T: Data> Cutter<T> for Kept<T> {
+    fn items(&mut self) -> &mut Vec<T> {
+        &mut self.items
+    }
+
+    fn items_in_packets(&self) -> usize {
+        self.cuts.end()
+    }
+
+    fn cut(&mut self, at: Position) -> Result<usize> {
         let items = self.items.get(self.cuts.end()..).unwrap_or_default();
         // An item takes something, if only the time to count it.
         let (count, bytes) = (items.len(), local::size(items).max(items.len()));
-        self.batch_bytes += bytes;
+        self.bytes += bytes;
         let end = self.items.len();
-        self.cuts.push(self.packets, self.offset, end, bytes);
-        self.move_on(count);
+        self.cuts.push(at.packet, at.offset, end, bytes);
+        Ok(count)
     }
 
-    /// Messages of the packets that have come together.
-    pub(super) fn write_block(&mut self) -> Result<()> {
+    fn packets(&self) -> usize {
+        self.cuts.len()
+    }
+
+    fn is_full(&self, queue_was_full: bool) -> bool {
+        self.cuts.is_full(self.bytes, queue_was_full)
+    }
+
+    fn take(&mut self) -> Result<Vec<Outgoing>> {
+        if self.cuts.is_empty() {
+            return Ok(Vec::new());
+        }
         self.cuts
-            .notice(self.shared.went_apart.load(Ordering::Relaxed));
+            .notice(self.site.went_apart.load(Ordering::Relaxed));
         let rest = self.items.split_off(self.cuts.end);
         let items = std::mem::replace(&mut self.items, rest);
         // The next block is likely to have as many.
@@ -172,9 +227,17 @@ impl<S: Source> Submission<S> {
         }
         let cuts = std::mem::take(&mut self.cuts.cuts);
         self.cuts.end = 0;
+        let held = std::mem::take(&mut self.bytes);
+        self.write_block(items, &cuts, held)
+    }
+}
+
+impl<T: Data> Kept<T> {
+    /// Messages of the packets that have come together, whose items take `held` bytes.
+    fn write_block(&self, items: Vec<T>, cuts: &[Cut], mut held: usize) -> Result<Vec<Outgoing>> {
         let mut messages = Vec::with_capacity(cuts.len());
         let kept = local::keep(items);
-        let mut rest = cuts.as_slice();
+        let mut rest = cuts;
         while let Some((cut, others)) = rest.split_first() {
             if let Ok(kept) = &kept
                 && let Some((group, others)) = self.cuts.full_group(rest)
@@ -189,34 +252,31 @@ impl<S: Source> Submission<S> {
                 // A float that JSON cannot write is an error in its packet, if not before.
                 Err(all) => {
                     let items = all.get(cut.items.clone()).unwrap_or_default();
-                    let value = encode_items(items, Codec::default(), cut.packet, cut.offset)?;
-                    self.batch_bytes += value.size();
+                    let value = encode_items(items, Codec::default(), cut.position())?;
+                    held += value.size();
                     value
                 }
             };
-            messages.push(self.message(value, cut.packet, cut.offset, cut.items.len()));
+            let count = cut.items.len();
+            messages.push(self.leaves.message(value, cut.position(), count));
         }
-        let shared = Arc::clone(&self.shared);
-        let held = self.batch_bytes + MESSAGE_BYTES * messages.len();
-        let bodies = shared.carrier.write_block(messages, held);
-        for body in bodies {
-            self.batch.push(body?.into());
-        }
-        Ok(())
+        held += MESSAGE_BYTES * messages.len();
+        let bodies = self.site.carrier.write_block(messages, held);
+        bodies.into_iter().map(|body| Ok(body?.into())).collect()
     }
 
     /// The packets of a full group as the node above them, which its reduction would make. A full group is never the root, and
     /// is complete without having been told its size.
     fn group_message(&self, kept: &Arc<dyn Any + Send + Sync>, group: &[Cut]) -> Message {
         let first = group.first();
-        let (begin, packet, offset) = first.map_or((0, 0, 0), |first| {
-            (first.items.start, first.packet, first.offset)
+        let (begin, at) = first.map_or((0, Position::default()), |first| {
+            (first.items.start, first.position())
         });
         let end = group.last().map_or(begin, |last| last.items.end);
         let value = Payload::Part(Arc::clone(kept), begin..end);
-        let mut message = self.message(value, packet, offset, end - begin);
+        let mut message = self.leaves.message(value, at, end - begin);
         if let Work::Map(work) = &mut message.work {
-            let (level, index, _) = tree::parent(0, packet, self.record.fan_in);
+            let (level, index, _) = tree::parent(0, at.packet, self.leaves.fan_in);
             work.packet.packet_id = PacketId { level, index };
             // Their items fit into GROUP_BYTES.
             work.together = group.iter().map(|cut| cut.items.len() as u32).collect();

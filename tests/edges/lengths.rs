@@ -158,6 +158,27 @@ async fn an_iterator_whose_length_is_a_lie_is_an_error_and_never_a_hang() {
     }
 }
 
+/// The failure that is on record goes with the submission that succeeds.
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_failed_is_completed_by_one_of_the_right_length() {
+    let pipeline = Pipeline::new().then(ok::<u64>).reduce(|| 0, |a, b| a + b);
+    let deployment = pipeline.deploy("again", Backend::memory()).unwrap();
+    let worker = deployment.worker().start();
+    let run = deployment.attach("run");
+    for left in [4, 6] {
+        let lying = Lying { says: 5, left };
+        let error = soon(deployment.submit_as("run", lying)).await.unwrap_err();
+        assert!(matches!(error, Error::Submission { .. }), "{error}");
+        let status = run.status().await.unwrap();
+        assert_eq!((status.state, status.failures), (RunState::Failed, 1));
+    }
+    soon(deployment.submit_as("run", 0..5)).await.unwrap();
+    assert_eq!(soon(run.result()).await.unwrap(), 10);
+    let status = run.status().await.unwrap();
+    assert_eq!((status.state, status.failures), (RunState::Done, 0));
+    drop(worker);
+}
+
 /// A size that is a range is no promise.
 #[tokio::test(start_paused = true)]
 async fn an_iterator_that_knows_its_length_about_is_no_liar() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use catchment::RunState;
 use catchment::backends::memory::MemoryQueues;
+use catchment::{Error, RunState};
 
 use super::*;
 use crate::common::*;
@@ -89,6 +89,49 @@ async fn a_submission_that_broke_off_as_a_stream_is_completed_by_a_list() {
         .await;
         drop(worker);
     }
+}
+
+/// A list whose length is known is sealed before it is sent: the tree is there, and most packets are not.
+#[tokio::test(start_paused = true)]
+async fn a_submission_dropped_while_the_queue_is_full_is_completed_by_the_next() {
+    for input in [Input::List, Input::Stream] {
+        let store = Store::with_queues(MemoryQueues::with_capacity(50, usize::MAX));
+        let deployment = deploy(Shape::Reduce, 4, store.backend());
+        let dropped = submit(&deployment, 400, input);
+        let dropped = tokio::time::timeout(Duration::from_secs(5), dropped).await;
+        assert!(dropped.is_err(), "the queue has no room for all of it");
+        let sent = store.depth(&deployment).await.ready;
+        assert!((50..100).contains(&sent), "{input:?}: {sent}");
+        let status = deployment.attach("run").status().await.unwrap();
+        assert_eq!(status.state, RunState::Open, "{input:?}");
+        let worker = deployment.worker().start();
+        soon(submit(&deployment, 400, input)).await.unwrap();
+        settles(&store, &deployment, 400, &format!("dropped {input:?}")).await;
+        drop(worker);
+    }
+}
+
+/// The length on record holds for a stream too. A refused submission leaves the run open, for the right one.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_another_length_does_not_complete_a_list_that_broke_off() {
+    let store = Store::with_queues(MemoryQueues::with_capacity(50, usize::MAX));
+    let deployment = deploy(Shape::Reduce, 4, store.backend());
+    let broken = submit(&deployment, 400, Input::List);
+    let broken = tokio::time::timeout(Duration::from_secs(5), broken).await;
+    assert!(broken.is_err(), "it was to break off");
+    let worker = deployment.worker().start();
+    for (length, came) in [(399, "399 came"), (401, "more came")] {
+        let error = soon(submit(&deployment, length, Input::Stream)).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Submission { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("400 items") && text.contains(came), "{text}");
+        let status = deployment.attach("run").status().await.unwrap();
+        assert_eq!(status.state, RunState::Open, "{length}");
+    }
+    soon(submit(&deployment, 400, Input::Stream)).await.unwrap();
+    settles(&store, &deployment, 400, "streams of other lengths").await;
+    drop(worker);
 }
 
 /// Each of the calls that a submission makes fails twice with an error that may pass.

@@ -1,0 +1,154 @@
+//! Submitting to a deployment.
+
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::time::timeout;
+
+use super::Deployment;
+use super::run::Run;
+use crate::core::error::{Result, describe};
+use crate::core::id::RunId;
+use crate::stage::Data;
+use crate::submit::{IterSource, Opening, Source, StreamSource};
+
+/// How long to try to cancel a run that could not be submitted, while the caller waits for the error.
+const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+
+impl<I: Data, R: Send + 'static> Deployment<I, R> {
+    /// Submits an array under a new random id. Returns once every packet is on a queue.
+    ///
+    /// Items are pulled as the queue takes them. An iterator whose length is known
+    /// ([`size_hint`](Iterator::size_hint) exact) makes packets for that length.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Backend`] if the service
+    /// could not be reached. The run is cancelled then; to be able to complete a submission that broke off,
+    /// give it an id with [`submit_as`](Self::submit_as).
+    ///
+    /// [`Error::Encode`]: crate::Error::Encode
+    /// [`Error::TooLarge`]: crate::Error::TooLarge
+    /// [`Error::Backend`]: crate::Error::Backend
+    pub async fn submit<V>(&self, items: V) -> Result<Run<R>>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        self.submit_from(None, IterSource::new(items)).await
+    }
+
+    /// Submits an array under an id of the caller's. Submitting the same array under the same id again, from
+    /// anywhere, is the same run: it sends nothing if everything was sent, and completes a submission that broke off.
+    /// Packet i must have the same items each time, which the caller has to see to.
+    ///
+    /// ```
+    /// # use catchment::{Backend, Pipeline};
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let _worker = adder.worker().start();
+    /// let run = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
+    /// let same = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
+    /// assert_eq!((run.result().await?, same.result().await?), (30, 30));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), but the run stays open, and repeating the call completes it.
+    /// [`Error::Submission`] if the id was used for an array of another length,
+    /// [`Error::InvalidRunId`] for an id that not every backend could keep.
+    ///
+    /// [`Error::Submission`]: crate::Error::Submission
+    /// [`Error::InvalidRunId`]: crate::Error::InvalidRunId
+    pub async fn submit_as<V>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        self.submit_from(Some(id.into()), IterSource::new(items))
+            .await
+    }
+
+    /// Submits the items of a stream, as [`submit`](Self::submit) does those of an iterator. Work begins while the
+    /// stream is still open; the run's length is recorded at its end.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_stream<V>(&self, items: V) -> Result<Run<R>>
+    where
+        V: Stream<Item = I>,
+    {
+        self.submit_from(None, StreamSource::new(items)).await
+    }
+
+    /// Submits the items of a stream under an id of the caller's, as [`submit_as`](Self::submit_as) does those of an
+    /// iterator.
+    ///
+    /// # Errors
+    /// As [`submit_as`](Self::submit_as).
+    pub async fn submit_stream_as<V>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
+    where
+        V: Stream<Item = I>,
+    {
+        self.submit_from(Some(id.into()), StreamSource::new(items))
+            .await
+    }
+
+    /// Begins to submit: the run exists, and nothing is sent yet.
+    pub(crate) async fn begin<S>(&self, id: RunId, source: S) -> Result<Opening<S>>
+    where
+        S: Source<Item = I>,
+    {
+        Opening::begin(&self.shared, id, source).await
+    }
+
+    /// Submits under `id`, or else under a new id. If that fails, a run under a new id is cancelled.
+    async fn submit_from<S>(&self, id: Option<RunId>, source: S) -> Result<Run<R>>
+    where
+        S: Source<Item = I>,
+    {
+        let is_new = id.is_none();
+        let run = self.attach(id.unwrap_or_else(RunId::random));
+        let sent = self.send(&run, source).await;
+        if is_new && sent.is_err() {
+            withdraw(&run).await;
+        }
+        sent.map(|()| run)
+    }
+
+    /// Submits under `id`, or else under a new id, and gives up after `limit`. If that fails or takes too long, a run
+    /// under a new id is cancelled.
+    #[cfg(feature = "http")]
+    pub(crate) async fn submit_within<V>(
+        &self,
+        limit: Duration,
+        id: Option<RunId>,
+        items: V,
+    ) -> Result<Result<Run<R>>, tokio::time::error::Elapsed>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        let is_new = id.is_none();
+        let run = self.attach(id.unwrap_or_else(RunId::random));
+        let sent = timeout(limit, self.send(&run, IterSource::new(items))).await;
+        if is_new && !matches!(sent, Ok(Ok(()))) {
+            withdraw(&run).await;
+        }
+        sent.map(|sent| sent.map(|()| run))
+    }
+
+    async fn send<S>(&self, run: &Run<R>, source: S) -> Result<()>
+    where
+        S: Source<Item = I>,
+    {
+        self.begin(run.id().clone(), source).await?.send().await
+    }
+}
+
+/// Cancels a run that could not be submitted, and whose id nobody knows, so that nobody could complete it. Best effort.
+async fn withdraw<R>(run: &Run<R>) {
+    let problem = match timeout(CANCEL_WITHIN, run.cancel()).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => describe(&error),
+        Err(_) => "the backend takes too long".to_owned(),
+    };
+    tracing::warn!(run = %run.id(), problem, "could not cancel a run whose submission failed");
+}

@@ -1,0 +1,38 @@
+//! Noticing that a run was cancelled while it is being submitted.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::retrying;
+use crate::core::error::Result;
+use crate::core::id::RunId;
+use crate::protocol::site::Site;
+
+/// Checks at most once per [`INTERVAL`](Self::INTERVAL) whether a run was cancelled.
+pub(super) struct CancelCheck {
+    last: Instant,
+}
+
+impl CancelCheck {
+    /// How often a submitter checks.
+    pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+
+    pub(super) fn new() -> Self {
+        Self {
+            last: Instant::now(),
+        }
+    }
+
+    /// Whether the run was cancelled, or has expired. `false` if it is too early to ask again.
+    pub(super) async fn is_cancelled(&mut self, site: &Site, run: &RunId) -> Result<bool> {
+        let now = Instant::now();
+        if now.duration_since(self.last) < Self::INTERVAL {
+            return Ok(false);
+        }
+        self.last = now;
+        let scratchpad = site.scratchpad();
+        let status = retrying("status", || scratchpad.status(run)).await?;
+        Ok(status.is_none_or(|run| run.cancelled))
+    }
+}

@@ -1,0 +1,140 @@
+//! Cutting: items become packets, and packets become the messages of the first stage's queue.
+//!
+//! There are two ways: [`Wire`] encodes each packet as it is cut, into a message that fits its queue; [`Kept`] leaves the
+//! items of a run inside the process as they are, and has the packets of one call share their memory.
+
+mod wire;
+
+use std::sync::Arc;
+
+use super::together::Kept;
+use crate::core::error::Result;
+use crate::core::id::{PacketId, RunId};
+use crate::packet::codec::{Form, Payload};
+use crate::packet::{MapWork, Message, Packet, Work, local};
+use crate::pipeline::definition::StageDefinition;
+use crate::protocol::site::Site;
+use crate::queue::{Outgoing, Queue};
+use crate::scratchpad::RunRecord;
+use crate::stage::Data;
+pub(super) use wire::encode_items;
+use wire::{Batch, Wire};
+
+/// Messages and bytes per call, for a queue without a batch size of its own.
+pub(super) const BATCH_MESSAGES: usize = 10;
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
+
+/// Where a packet begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The packet's index.
+    pub(crate) packet: u64,
+    /// The index in the array of the packet's first item.
+    pub(crate) offset: u64,
+}
+
+impl Position {
+    /// Moves to the next packet, after one of `items` items.
+    pub(crate) fn advance(&mut self, items: usize) {
+        self.offset += items as u64;
+        self.packet += 1;
+    }
+}
+
+/// Cuts a run's items into packets, and keeps those until they are sent together.
+pub(crate) trait Cutter<T>: Send {
+    /// The items that were pulled and are not yet written: first those of waiting packets, then those of the next
+    /// packet, to which a source appends.
+    fn items(&mut self) -> &mut Vec<T>;
+
+    /// How many of the [`items`](Self::items) are those of waiting packets.
+    fn items_in_packets(&self) -> usize;
+
+    /// Number of items pulled for the next packet.
+    fn pulled(&mut self) -> usize {
+        self.items().len() - self.items_in_packets()
+    }
+
+    /// Makes a packet of the items pulled for it, or of the first of them if all would not fit, and returns their
+    /// number.
+    ///
+    /// # Errors
+    /// [`Error::Encode`](crate::Error::Encode) and [`Error::TooLarge`](crate::Error::TooLarge) name the packet.
+    fn cut(&mut self, at: Position) -> Result<usize>;
+
+    /// Number of waiting packets.
+    fn packets(&self) -> usize;
+
+    /// Whether enough packets are waiting for a call on the queue. Larger calls may pay if the queue was full at the last.
+    fn is_full(&self, queue_was_full: bool) -> bool;
+
+    /// Takes the messages of the waiting packets.
+    ///
+    /// # Errors
+    /// As [`cut`](Self::cut), for packets that are encoded no sooner.
+    fn take(&mut self) -> Result<Vec<Outgoing>>;
+}
+
+/// The cutter for a run with this record, from stage `first` to `reduction`.
+pub(super) fn choose<T: Data>(
+    site: &Arc<Site>,
+    queue: &dyn Queue,
+    record: &RunRecord,
+    first: &StageDefinition,
+    reduction: &StageDefinition,
+) -> Box<dyn Cutter<T>> {
+    let leaves = Leaves::new(record, first);
+    let is_kept = local::keep(Vec::<T>::new()).is_ok();
+    match site.carrier.form() {
+        Form::Local if is_kept => {
+            let goes_together = first.goes_together_into(reduction);
+            Box::new(Kept::new(site, leaves, record.packets, goes_together))
+        }
+        Form::Local | Form::Wire(_) => {
+            let batch = Batch::new(queue.batch());
+            Box::new(Wire::new(&site.carrier, leaves, queue.max_body(), batch))
+        }
+    }
+}
+
+/// Makes the messages of a run's packets.
+pub(crate) struct Leaves {
+    run: RunId,
+    stage: Arc<str>,
+    /// Members per group of the reduction.
+    pub(crate) fan_in: u32,
+    array_length: Option<u64>,
+}
+
+impl Leaves {
+    fn new(record: &RunRecord, first: &StageDefinition) -> Self {
+        Self {
+            run: record.run.clone(),
+            stage: Arc::clone(&first.name),
+            fan_in: record.fan_in,
+            array_length: record.array_length,
+        }
+    }
+
+    /// The message of the packet at this position, of `items` items.
+    pub(crate) fn message(&self, value: Payload, at: Position, items: usize) -> Message {
+        Message {
+            stage: Arc::clone(&self.stage),
+            fan_in: self.fan_in,
+            work: Work::Map(MapWork {
+                packet: Packet {
+                    run: self.run.clone(),
+                    packet_id: PacketId::leaf(at.packet),
+                    value,
+                    array_length: self.array_length,
+                    contains: items as u64,
+                    skipped: 0,
+                },
+                offset: at.offset,
+                yields: None,
+                together: Vec::new(),
+                tried: 0,
+            }),
+        }
+    }
+}

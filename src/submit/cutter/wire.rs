@@ -1,0 +1,286 @@
+//! Packets that are encoded: each becomes a message that fits its queue.
+
+use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
+use crate::core::error::{Error, Result};
+use crate::packet::carrier::Carrier;
+use crate::packet::codec::{self, Codec, Form, Payload};
+use crate::queue::Outgoing;
+use crate::stage::Data;
+
+/// Full requests per call, for a queue whose service has a maximum of messages per request.
+const REQUESTS_AT_ONCE: usize = 8;
+
+const ADVICE: &str = "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
+
+/// When there are enough messages for a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    /// For a queue with this [`batch`](crate::queue::Queue::batch).
+    pub(super) fn new(batch: Option<usize>) -> Self {
+        match batch {
+            Some(batch) => Self {
+                messages: REQUESTS_AT_ONCE * batch,
+                bytes: REQUESTS_AT_ONCE * BATCH_BYTES,
+            },
+            None => Self {
+                messages: BATCH_MESSAGES,
+                bytes: BATCH_BYTES,
+            },
+        }
+    }
+}
+
+/// Encodes each packet when it is cut.
+pub(super) struct Wire<T> {
+    carrier: Carrier,
+    leaves: Leaves,
+    codec: Codec,
+    /// The largest message, in bytes.
+    limit: usize,
+    batch: Batch,
+    items: Vec<T>,
+    messages: Vec<Outgoing>,
+    bytes: usize,
+}
+
+impl<T> Wire<T> {
+    /// `max_body` is the largest message that the queue takes.
+    pub(super) fn new(
+        carrier: &Carrier,
+        leaves: Leaves,
+        max_body: Option<usize>,
+        batch: Batch,
+    ) -> Self {
+        let codec = match carrier.form() {
+            Form::Wire(codec) => codec,
+            Form::Local => Codec::default(),
+        };
+        let limit = max_body.unwrap_or(usize::MAX);
+        Self {
+            carrier: carrier.clone(),
+            leaves,
+            codec,
+            limit: match codec {
+                Codec::Json => limit,
+                // A service that takes text makes four characters of three bytes.
+                #[cfg(feature = "postcard")]
+                Codec::Postcard => limit / 4 * 3 - (limit / 4 * 3).min(16),
+            },
+            batch,
+            items: Vec::new(),
+            messages: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<T: Data> Cutter<T> for Wire<T> {
+    fn items(&mut self) -> &mut Vec<T> {
+        &mut self.items
+    }
+
+    fn items_in_packets(&self) -> usize {
+        0
+    }
+
+    /// Halves the packet until the message fits the queue's limit.
+    fn cut(&mut self, at: Position) -> Result<usize> {
+        let mut count = self.items.len();
+        loop {
+            let (items, _) = self.items.split_at(count);
+            let value = encode_items(items, self.codec, at)?;
+            let size = value.size();
+            let message = self.leaves.message(value, at, count);
+            let body = self.carrier.write_message(message)?;
+            if body.len() <= self.limit {
+                self.items.drain(..count);
+                // Inside the process, a body is only a ticket.
+                self.bytes += size.max(body.len());
+                self.messages.push(body.into());
+                return Ok(count);
+            }
+            if count <= 1 {
+                return Err(Error::TooLarge {
+                    what: name_packet(at, count),
+                    size: body.len(),
+                    limit: self.limit,
+                    advice: ADVICE,
+                });
+            }
+            count /= 2;
+        }
+    }
+
+    fn packets(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn is_full(&self, _queue_was_full: bool) -> bool {
+        self.messages.len() >= self.batch.messages || self.bytes >= self.batch.bytes
+    }
+
+    fn take(&mut self) -> Result<Vec<Outgoing>> {
+        self.bytes = 0;
+        Ok(std::mem::take(&mut self.messages))
+    }
+}
+
+fn name_packet(at: Position, count: usize) -> String {
+    let Position { packet, offset } = at;
+    match count {
+        0 | 1 => format!("packet {packet} (item {offset})"),
+        count => format!(
+            "packet {packet} (items {offset} to {})",
+            offset + count as u64 - 1
+        ),
+    }
+}
+
+/// Encodes the items of a packet. An error names the item that cannot be encoded.
+pub(crate) fn encode_items<T: Data>(items: &[T], codec: Codec, at: Position) -> Result<Payload> {
+    codec::write(items, codec, "").map_err(|error| {
+        let bad = items
+            .iter()
+            .position(|item| codec::write(item, codec, "").is_err());
+        let what = match bad {
+            Some(index) => format!("packet {}, item {}", at.packet, at.offset + index as u64),
+            None => name_packet(at, items.len()),
+        };
+        match error {
+            Error::Encode { source, .. } => Error::Encode { what, source },
+            other => other,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::error::Error as _;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::one_of::OneOf;
+    use crate::packet::{Message, Work};
+
+    const CARRIER: Carrier = Carrier::Wire(Codec::Json);
+
+    fn wire<T: Data>(max_body: Option<usize>, batch: Option<usize>) -> Wire<T> {
+        let leaves = Leaves {
+            run: "run".into(),
+            stage: Arc::from("map"),
+            fan_in: 2,
+            array_length: None,
+        };
+        Wire::new(&CARRIER, leaves, max_body, Batch::new(batch))
+    }
+
+    /// Cuts all items, and returns the packets: their indices, their offsets and their items.
+    fn cut_all(mut wire: Wire<String>) -> Vec<(u64, u64, Vec<String>)> {
+        let mut at = Position::default();
+        while wire.pulled() > 0 {
+            let items = wire.cut(at).unwrap();
+            at.advance(items);
+        }
+        assert_eq!(wire.packets() as u64, at.packet);
+        let messages = wire.take().unwrap();
+        assert_eq!(wire.packets(), 0);
+        let packets = messages.into_iter().map(|message| {
+            let message: OneOf<Message> = CARRIER.read_message(&message.body).unwrap();
+            let Work::Map(work) = &message.work else {
+                panic!("not a message for a map stage");
+            };
+            let items: Vec<String> = codec::decode(&work.packet.value, "items").unwrap();
+            assert_eq!(work.packet.contains, items.len() as u64);
+            assert_eq!(work.packet.packet_id.level, 0);
+            (work.packet.packet_id.index, work.offset, items)
+        });
+        packets.collect()
+    }
+
+    #[test]
+    fn what_was_pulled_is_one_packet_if_it_fits() {
+        let items = Vec::from(["a", "b", "c"].map(str::to_owned));
+        for max_body in [None, Some(10_000)] {
+            let mut wire = wire(max_body, None);
+            wire.items().extend(items.clone());
+            assert_eq!(cut_all(wire), [(0, 0, items.clone())]);
+        }
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_halved_and_the_rest_is_the_next() {
+        let items: Vec<String> = (0..8).map(|n| format!("{n}{}", "x".repeat(300))).collect();
+        let mut wire = wire(Some(1_000), None);
+        wire.items().extend(items.clone());
+        let packets = cut_all(wire);
+        // Two items fit. 8 are halved twice, as are the 6 that are left, which makes it 1; the 5 after it once; and so on.
+        let begins: Vec<_> = packets.iter().map(|(n, offset, _)| (*n, *offset)).collect();
+        assert_eq!(begins, [(0, 0), (1, 2), (2, 3), (3, 5), (4, 6)]);
+        let all: Vec<_> = packets
+            .into_iter()
+            .flat_map(|(_, _, items)| items)
+            .collect();
+        assert_eq!(all, items);
+    }
+
+    #[test]
+    fn an_item_that_does_not_fit_is_named_and_stays() {
+        let mut wire = wire(Some(1_000), None);
+        let items = ["x".repeat(2_000), "b".to_owned()];
+        wire.items().extend(items);
+        let at = Position {
+            packet: 3,
+            offset: 7,
+        };
+        let error = wire.cut(at).unwrap_err();
+        assert!(
+            matches!(&error, Error::TooLarge { what, limit: 1_000, .. } if what == "packet 3 (item 7)"),
+            "{error}"
+        );
+        assert_eq!((wire.pulled(), wire.packets()), (2, 0));
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_encoded_is_named_and_the_cause_is_kept() {
+        let mut wire = wire(None, None);
+        // JSON has no keys that are pairs.
+        let bad = BTreeMap::from([((1u8, 2u8), 3u8)]);
+        wire.items().extend([BTreeMap::new(), bad]);
+        let at = Position {
+            packet: 3,
+            offset: 7,
+        };
+        let error = wire.cut(at).unwrap_err();
+        assert_eq!(error.to_string(), "cannot encode packet 3, item 8");
+        let source = error.source().unwrap();
+        assert!(source.is::<serde_json::Error>(), "{source}");
+    }
+
+    #[test]
+    fn there_is_enough_for_a_call_by_messages_or_by_bytes() {
+        // Messages of a call, and bytes, by the queue's batch.
+        for (batch, messages, bytes) in [(None, 10, 256 * 1024), (Some(5), 40, 2 * 1024 * 1024)] {
+            let mut small = wire(None, batch);
+            let mut at = Position::default();
+            for n in 1..=messages {
+                assert!(!small.is_full(false), "{batch:?}: {n}");
+                small.items().push(n);
+                at.advance(small.cut(at).unwrap());
+            }
+            assert!(small.is_full(false), "{batch:?}");
+            assert_eq!(small.take().unwrap().len(), messages);
+            assert!(!small.is_full(false), "{batch:?}");
+
+            let mut large = wire(None, batch);
+            large.items().push("x".repeat(bytes));
+            large.cut(Position::default()).unwrap();
+            assert!(large.is_full(false), "{batch:?}");
+        }
+    }
+}

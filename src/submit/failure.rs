@@ -1,0 +1,42 @@
+//! The failure of a submission, on the run's record.
+
+use super::retrying;
+use crate::core::clock::now;
+use crate::core::error::{Error, Result, describe};
+use crate::protocol::site::Site;
+use crate::scratchpad::{Attempt, DeadLetterId, FailureReport, RunRecord, RunSnapshot, Verdict};
+
+/// Recorded in place of a message's name if the submission itself failed.
+const SUBMISSION: &str = "submission";
+
+/// Whether the failure on record is that of a submission.
+pub(super) fn is_recorded(snapshot: &RunSnapshot) -> bool {
+    let failure = snapshot.failure.as_ref();
+    failure.is_some_and(|failure| failure.message == SUBMISSION)
+}
+
+/// Records that the rest of a run's items will not be sent, so that a waiter for the result learns of it. Best effort:
+/// the submitter has the error itself.
+pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
+    let report = FailureReport::new(
+        &record.run,
+        record.first_stage.as_str(),
+        SUBMISSION,
+        vec![Attempt::new(1, now(), describe(error))],
+        Verdict::Dead(DeadLetterId::UNQUEUED),
+    );
+    if let Err(problem) = site.scratchpad().record(&report).await {
+        let problem = describe(&problem);
+        tracing::error!(run = %record.run, problem, "a failed submission could not be recorded");
+    }
+}
+
+/// Clears the failure of an earlier submission, which a later one has completed.
+pub(super) async fn clear(site: &Site, record: &RunRecord) -> Result<()> {
+    let scratchpad = site.scratchpad();
+    let (run, stage) = (&record.run, &record.first_stage);
+    retrying("clear_failure", || {
+        scratchpad.clear(run, stage, SUBMISSION, DeadLetterId::UNQUEUED)
+    })
+    .await
+}

@@ -1,0 +1,160 @@
+//! Beginning a submission: the run's record is written, or the one of an earlier submission found.
+
+use std::sync::Arc;
+
+use super::submission::Submission;
+use super::{Source, cutter, failure, open, retrying};
+use crate::core::clock::now;
+use crate::core::error::{Error, Result};
+use crate::core::id::RunId;
+use crate::packet::codec::Form;
+use crate::pipeline::definition::StageDefinition;
+use crate::protocol::site::Site;
+use crate::queue::Queue;
+use crate::scratchpad::{Begun, PacketPlan, RunRecord};
+use crate::stage::Execution;
+
+/// What a submission finds under its run's id, and has to do.
+pub(crate) enum Opening<S: Source> {
+    /// Nothing: the run is new.
+    New(Submission<S>),
+    /// A run that an earlier submission began and did not finish sending: this one completes it.
+    Resume(Submission<S>, Earlier),
+    /// A run of which everything was sent, or which is over: there is nothing to send.
+    Done(RunId),
+}
+
+/// What became of the earlier submission of a run that is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Earlier {
+    /// It broke off, or is still going on elsewhere.
+    BrokeOff,
+    /// It failed, and its failure is on record.
+    Failed,
+}
+
+impl<S: Source> Opening<S> {
+    /// Begins a run, or finds the run of this id.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRunId`]; [`Error::Submission`] if the id stands for a run of another pipeline or another length;
+    /// [`Error::Backend`] and [`Error::NotProvisioned`].
+    pub(crate) async fn begin(site: &Arc<Site>, run: RunId, source: S) -> Result<Self> {
+        run.validate()?;
+        let (first, reduction) = ends(site)?;
+        let queue = open(site, 0).await?;
+        let record = new_record(run, first, reduction, queue.as_ref(), source.length());
+        make_room(site, first, record.plan);
+        let submission = |record: RunRecord| {
+            let cutter = cutter::choose(site, queue.as_ref(), &record, first, reduction);
+            Submission::new(site, record, Arc::clone(&queue), source, cutter)
+        };
+        let existing = match retrying("begin", || site.scratchpad().begin(&record)).await? {
+            Begun::New => return Ok(Self::New(submission(record))),
+            Begun::Existing(existing) => *existing,
+        };
+        check_same(&existing.record, &record)?;
+        if existing.submitted || existing.cancelled || existing.result.is_some() {
+            return Ok(Self::Done(record.run));
+        }
+        let earlier = match failure::is_recorded(&existing) {
+            true => Earlier::Failed,
+            false => Earlier::BrokeOff,
+        };
+        Ok(Self::Resume(submission(existing.record), earlier))
+    }
+
+    pub(crate) fn run(&self) -> &RunId {
+        match self {
+            Self::New(submission) | Self::Resume(submission, _) => &submission.record.run,
+            Self::Done(run) => run,
+        }
+    }
+
+    /// Sends whatever has not been sent. Returns once it is on the queue, or if the run was cancelled.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Submission`] if the input has another length
+    /// than the run; [`Error::Backend`]. If a new run fails for good, its waiters see it fail.
+    pub(crate) async fn send(self) -> Result<()> {
+        match self {
+            Self::New(mut submission) => {
+                let sent = submission.send().await;
+                if let Err(error) = &sent
+                    && !error.is_retryable()
+                {
+                    failure::record(&submission.site, &submission.record, error).await;
+                }
+                sent
+            }
+            Self::Resume(mut submission, earlier) => {
+                submission.send().await?;
+                match earlier {
+                    Earlier::Failed => failure::clear(&submission.site, &submission.record).await,
+                    Earlier::BrokeOff => Ok(()),
+                }
+            }
+            Self::Done(_) => Ok(()),
+        }
+    }
+}
+
+/// The stage that takes the items, and the reduction at whose tree they arrive.
+fn ends(site: &Site) -> Result<(&StageDefinition, &StageDefinition)> {
+    let definition = &site.definition;
+    let first = definition.stage(0);
+    let ends = first.zip(definition.reductions().next());
+    ends.ok_or_else(|| Error::InvalidPipeline {
+        problem: "it has no stage that takes items".into(),
+    })
+}
+
+/// The record of a new run.
+fn new_record(
+    run: RunId,
+    first: &StageDefinition,
+    reduction: &StageDefinition,
+    queue: &dyn Queue,
+    length: Option<u64>,
+) -> RunRecord {
+    let plan = PacketPlan::new(first.options.packet_size, length);
+    let (first, fan_in) = (&*first.name, reduction.options.fan_in);
+    let mut record = RunRecord::new(run, now(), first, &*reduction.name, fan_in, plan);
+    record.array_length = length;
+    // If messages have a limit, packets may have to be cut by their bytes, and their number is known only at the end.
+    record.packets = match queue.max_body() {
+        None => length.map(|length| plan.packets(length)),
+        Some(_) => None,
+    };
+    record
+}
+
+/// Inside the process, messages that an asynchronous stage works on at once have room however large they are.
+fn make_room(site: &Site, first: &StageDefinition, plan: PacketPlan) {
+    if first.execution == Execution::Async && site.carrier.form() == Form::Local {
+        let items = plan.size_at(0).max(1) as usize;
+        let messages = first.options.concurrency.div_ceil(items);
+        site.carrier.have_room_for(messages);
+    }
+}
+
+/// Whether the run on record can be the one that is submitted.
+fn check_same(existing: &RunRecord, ours: &RunRecord) -> Result<()> {
+    let stages = (&existing.first_stage, &existing.reduce_stage);
+    let problem = if stages != (&ours.first_stage, &ours.reduce_stage) {
+        format!(
+            "it was begun by a pipeline that goes from stage `{}` to reduction `{}`, and this one goes from `{}` to `{}`",
+            existing.first_stage, existing.reduce_stage, ours.first_stage, ours.reduce_stage
+        )
+    } else if let (Some(recorded), Some(given)) = (existing.array_length, ours.array_length)
+        && recorded != given
+    {
+        format!("this id was used for an array of {recorded} items, and this one has {given}")
+    } else {
+        return Ok(());
+    };
+    Err(Error::Submission {
+        run: ours.run.clone(),
+        problem,
+    })
+}

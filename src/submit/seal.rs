@@ -1,0 +1,50 @@
+//! Sealing: the trees are told their sizes.
+
+use std::sync::Arc;
+
+use super::{open, retrying};
+use crate::core::error::Result;
+use crate::core::tree::Tree;
+use crate::packet::Message;
+use crate::protocol::site::Site;
+use crate::scratchpad::{GroupId, RunRecord};
+
+/// Records the sizes of the groups at the right-hand edge of each tree: the first reduction's if the number of packets
+/// is known, and every later one's, which has a single leaf. A group that is complete by that is sent to be reduced.
+/// Idempotent.
+pub(super) async fn seal(site: &Site, record: &RunRecord, packets: Option<u64>) -> Result<()> {
+    for (index, stage) in site.definition.reductions().enumerate() {
+        let leaves = match (index, packets) {
+            (0, None) => continue,
+            (0, Some(packets)) => packets,
+            _ => 1,
+        };
+        for edge in Tree::new(leaves, record.fan_in).edges() {
+            let group = GroupId::new(
+                record.run.clone(),
+                Arc::clone(&stage.name),
+                edge.level,
+                edge.index,
+            );
+            let scratchpad = site.scratchpad();
+            let state = retrying("expect", || {
+                scratchpad.expect(&group, edge.expected, edge.root)
+            })
+            .await?;
+            if state.is_ready(record.fan_in) {
+                send_reduction(site, record, &group).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn send_reduction(site: &Site, record: &RunRecord, group: &GroupId) -> Result<()> {
+    let message = Message::reduce(group, record.fan_in);
+    let body = site.carrier.write_message(message)?;
+    let Some(stage) = site.definition.position(&group.stage) else {
+        return Ok(());
+    };
+    let queue = open(site, stage).await?;
+    retrying("send", || queue.send(vec![body.clone().into()])).await
+}
