@@ -2,6 +2,7 @@
 //! acknowledge comes only after everything that the message causes is durable.
 
 mod batcher;
+pub(crate) mod bundle;
 mod cancelled;
 mod failure;
 pub(crate) mod reason;
@@ -28,6 +29,7 @@ use crate::pipeline::definition::{StageDefinition, StageKind};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
 use crate::stage::{Context, Execution};
+use bundle::{Begun, Unpack};
 use seam::Seam;
 
 use cancelled::Cancelled;
@@ -96,12 +98,14 @@ struct Reduction {
 /// What is to be computed for a message.
 enum Step {
     Map(Input),
+    Bundle(Begun),
     Reduce(Box<Reduction>, Vec<Payload>),
 }
 
 /// What is to be done with what was computed.
 enum Then {
     Map,
+    Bundle(Box<dyn Unpack>),
     Reduce(Box<Reduction>),
 }
 
@@ -202,7 +206,7 @@ impl Protocol {
                 index,
                 stage,
                 fan_in: message.fan_in,
-                attempt: delivery.receive_count.max(1) + message.tried(),
+                attempt: delivery.receive_count.max(1) + message.earlier_attempts(),
                 message,
             }),
             Err(problem) => Err(self.unreadable(stage, delivery, problem)),
@@ -293,6 +297,16 @@ impl Protocol {
                 Context::new(run, Arc::clone(&stage.name), task.attempt)
             };
             let (then, input) = match step {
+                // There is no pace to keep for bundles.
+                Step::Bundle(_) if holder.is_closing() => {
+                    unbegun.push((task, Outcome::NotBegun));
+                    continue;
+                }
+                Step::Bundle(Begun { job, packets }) => {
+                    jobs.push(job);
+                    waiting.push(Some((task, Then::Bundle(packets))));
+                    continue;
+                }
                 Step::Map(input) => (Then::Map, Ok(input)),
                 Step::Reduce(reduction, members) => (Then::Reduce(reduction), Err(members)),
             };

@@ -1,9 +1,9 @@
 //! Submitting: an array is cut into packets, the packets are sent to the first stage's queue, and the size of the tree is
 //! recorded.
 
+mod block;
 mod packing;
 mod source;
-mod together;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::scratchpad::{
     Attempt, Begun, DeadLetterId, FailureReport, GroupId, PacketPlan, RunRecord, Verdict,
 };
 use crate::stage::Execution;
-use together::Cuts;
+use block::Cuts;
 
 /// Messages and bytes per call, for a queue without a batch size of its own.
 const BATCH_MESSAGES: usize = 10;
@@ -116,8 +116,9 @@ impl<S: Source> Submission<S> {
             let at_once = first.options.concurrency.div_ceil(items);
             shared.carrier.have_room_for(at_once);
         }
-        let may_go_together = is_kept && is_local && first.goes_together_into(reduction);
-        let cuts = Cuts::new(packets, reduction.options.fan_in, may_go_together);
+        let bundling = shared.bundling.clone().filter(|_| is_kept);
+        let packer = bundling.and_then(|bundling| bundling.packer(definition, packets));
+        let cuts = Cuts::new(packer);
         let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
         let mut submission = Self {
             shared: Arc::clone(shared),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -13,8 +12,6 @@ use crate::compute::step::{Failures, Output};
 use crate::core::error::describe;
 use crate::core::id::PacketId;
 use crate::core::tree;
-use crate::packet::codec::Payload;
-use crate::packet::tickets::MESSAGE_BYTES;
 use crate::packet::{MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
 use crate::queue::Outgoing;
@@ -25,8 +22,8 @@ use crate::stage::OnFailure;
 enum Effect {
     Arrive(Slot, Packet),
     Send(Message),
-    /// Of packets that travelled together: partial results of the first, and messages for the others.
-    Apart(Vec<(Slot, Packet)>, Vec<Message>),
+    /// Of a bundle: partial results of some packets, and messages for the others.
+    Unpack(Vec<(Slot, Packet)>, Vec<Message>),
     Complete(Packet),
 }
 
@@ -69,7 +66,7 @@ impl Protocol {
                 Outcome::NotBegun => answers.push((task.place, Answer::PutBack)),
                 Outcome::Failed(failures) => failing.push((task, failures)),
                 Outcome::Computed(then, Err(failures)) => {
-                    match self.part_after(&task, &failures).await {
+                    match self.unpack(&task, &then, &failures).await {
                         Some(Ok(effect)) => causing.push((task, then, effect)),
                         Some(Err(failures)) => failing.push((task, failures)),
                         None => failing.push((task, failures)),
@@ -99,8 +96,8 @@ impl Protocol {
                     following.push((task, then));
                     messages.push(message);
                 }
-                Effect::Apart(partials, messages) => {
-                    let done = self.go_apart(task.index, partials, messages).await;
+                Effect::Unpack(partials, messages) => {
+                    let done = self.write_unpacked(task.index, partials, messages).await;
                     results.push((task, then, done));
                 }
                 Effect::Complete(packet) => {
@@ -154,7 +151,9 @@ impl Protocol {
         let mut retiring = Vec::new();
         for (task, then, result) in results {
             match (result, then) {
-                (Ok(()), Then::Map) => answers.push((task.place, Answer::Acknowledge)),
+                (Ok(()), Then::Map | Then::Bundle(_)) => {
+                    answers.push((task.place, Answer::Acknowledge))
+                }
                 (Ok(()), Then::Reduce(reduction)) => {
                     retiring.push(async move { (self.retire(&reduction.group).await, task) });
                 }
@@ -194,11 +193,6 @@ impl Protocol {
                 let skipped: BTreeSet<_> =
                     output.skipped.iter().map(|failed| failed.item).collect();
                 let skipped = skipped.len() as u64;
-                if let Some(partials) = output.apart {
-                    let went_apart = &self.seam.shared.went_apart;
-                    went_apart.fetch_add(1, Ordering::Relaxed);
-                    return self.apart(task, work, partials, None);
-                }
                 let packet = Packet {
                     run: work.packet.run.clone(),
                     packet_id: work.packet.packet_id,
@@ -215,8 +209,6 @@ impl Protocol {
                             packet,
                             offset: work.offset,
                             yields: output.yields,
-                            together: Vec::new(),
-                            tried: 0,
                         },
                     ),
                     Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
@@ -245,93 +237,45 @@ impl Protocol {
                             packet,
                             offset: 0,
                             yields: None,
-                            together: Vec::new(),
-                            tried: 0,
                         };
                         self.message(next, task.fan_in, work)
                     }
                 }
             }
-            (Then::Map, Work::Reduce(_)) => {
-                Err(refused("a group came to a stage that works on items"))
+            (Then::Bundle(_), Work::Bundle(bundle)) => {
+                let packet = Packet {
+                    packet_id: bundle.node(task.fan_in),
+                    ..bundle.whole.packet.around(output.value)
+                };
+                self.arrival(next, task.fan_in, packet)
             }
+            (Then::Map | Then::Bundle(_), _) => Err(refused("its work is of another kind")),
         }
     }
 
-    /// A failure of packets that travel together is one packet's: each goes on by itself, with attempts of its own. `None`
-    /// where it cannot be mended so.
-    async fn part_after(
+    /// What becomes of a bundle's packets if it came to no value. `None` if it has failed as any other message.
+    async fn unpack(
         &self,
         task: &Task<'_>,
+        then: &Then,
         failures: &Failures,
     ) -> Option<Result<Effect, Failures>> {
-        let Work::Map(work) = &task.message.work else {
+        let Then::Bundle(packets) = then else {
             return None;
         };
-        let is_last = task.attempt >= task.stage.options.queue.attempts;
-        if work.together.is_empty() || is_last || failures.iter().any(|failure| failure.permanent) {
-            return None;
-        }
-        let item = failures.first().and_then(|failure| failure.item);
-        let failed = item.and_then(|item| work.packet_of(item));
-        if let Some(failed) = failed {
-            let first = work.packet.packet_id.index * u64::from(task.fan_in);
-            let name = format!("packet {}", first + failed as u64);
+        let unpacked = packets.unpack(failures)?;
+        if let Some(name) = unpacked.failed {
             self.note_attempt(task, name, failures).await;
         }
-        Some(self.apart(task, work, Vec::new(), failed))
+        let next = task.index + 1;
+        let slots = unpacked.done.into_iter();
+        let slots: Result<_, Failures> = slots
+            .map(|packet| self.slot(next, task.fan_in, packet))
+            .collect();
+        Some(slots.map(|slots| Effect::Unpack(slots, unpacked.again)))
     }
 
-    /// Packets that travelled together go on by themselves: the first so many with their partial results. An attempt at one of
-    /// them may have failed.
-    fn apart(
-        &self,
-        task: &Task<'_>,
-        work: &MapWork,
-        partials: Vec<Payload>,
-        failed: Option<usize>,
-    ) -> Result<Effect, Failures> {
-        let Payload::Part(list, items) = &work.packet.value else {
-            return Err(refused("packets that travel together stay in the process"));
-        };
-        let mut partials = partials.into_iter();
-        let (mut arriving, mut messages) = (Vec::new(), Vec::new());
-        let first = work.packet.packet_id.index * u64::from(task.fan_in);
-        let (mut begin, mut offset) = (items.start, work.offset);
-        for (place, count) in work.together.iter().enumerate() {
-            let packet = first + place as u64;
-            let now = u32::from(failed == Some(place));
-            let end = begin + *count as usize;
-            let partial = partials.next();
-            let is_done = partial.is_some();
-            let packet = Packet {
-                packet_id: PacketId::leaf(packet),
-                contains: u64::from(*count),
-                ..work
-                    .packet
-                    .around(partial.unwrap_or_else(|| Payload::Part(Arc::clone(list), begin..end)))
-            };
-            if is_done {
-                arriving.push(self.slot(task.index + 1, task.fan_in, packet)?);
-            } else {
-                messages.push(Message {
-                    stage: Arc::clone(&task.message.stage),
-                    fan_in: task.fan_in,
-                    work: Work::Map(MapWork {
-                        packet,
-                        offset,
-                        yields: None,
-                        together: Vec::new(),
-                        tried: task.attempt - 1 + now,
-                    }),
-                });
-            }
-            (begin, offset) = (end, offset + u64::from(*count));
-        }
-        Ok(Effect::Apart(arriving, messages))
-    }
-
-    async fn go_apart(
+    async fn write_unpacked(
         &self,
         stage: usize,
         arriving: Vec<(Slot, Packet)>,
@@ -343,8 +287,7 @@ impl Protocol {
         let partials = slots.into_iter().zip(values);
         let partials = partials.map(|(slot, value)| Ok(slot.filled(value?)));
         let partials: crate::core::error::Result<Vec<Partial>> = partials.collect();
-        let held = MESSAGE_BYTES * messages.len();
-        let bodies = carrier.write_block(messages, held).into_iter();
+        let bodies = carrier.write_block(messages, 0).into_iter();
         let bodies: crate::core::error::Result<Vec<Outgoing>> =
             bodies.map(|body| body.map(Outgoing::new)).collect();
         let partials = partials.map_err(|error| refused(error.to_string()))?;

@@ -78,8 +78,6 @@ impl<S: Source> Submission<S> {
                 },
                 offset,
                 yields: None,
-                together: Vec::new(),
-                tried: 0,
             }),
         }
     }
