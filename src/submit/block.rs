@@ -139,6 +139,7 @@ impl<S: Source> Submission<S> {
         let first = cuts.first()?;
         let packer = self.cuts.packer.as_deref_mut();
         let bundled = packer.and_then(|packer| packer.next(cuts));
+        let bundled = bundled.filter(|count| (1..=cuts.len()).contains(count));
         let (packets, rest) = cuts.split_at_checked(bundled.unwrap_or(1))?;
         let items = first.items.start..packets.last()?.items.end;
         let count = items.len();
