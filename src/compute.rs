@@ -1,5 +1,6 @@
 //! Running the functions of stages: types erased, panics and timeouts caught, items that fail told apart.
 
+pub(crate) mod group;
 pub(crate) mod map;
 pub(crate) mod pool;
 pub(crate) mod rate;
@@ -9,5 +10,4 @@ pub(crate) mod step;
 mod blocking;
 mod combine;
 mod pass;
-mod together;
 mod yields;

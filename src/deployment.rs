@@ -16,6 +16,7 @@ use crate::core::requests::Requests;
 use crate::packet::carrier::Carrier;
 use crate::pipeline::Extract;
 use crate::pipeline::definition::{Definition, queue_name};
+use crate::protocol::bundle::Bundling;
 use crate::protocol::site::Site;
 use crate::stage::Data;
 use crate::worker::Worker;
@@ -74,6 +75,7 @@ impl<I, R> Deployment<I, R> {
         definition: Definition,
         mut backend: Backend,
         carrier: Carrier,
+        bundling: Option<Arc<dyn Bundling>>,
         extract: Extract<R>,
     ) -> Self {
         if let Some(scratchpad) = backend.scratchpad.bind(name) {
@@ -85,6 +87,7 @@ impl<I, R> Deployment<I, R> {
             Arc::clone(&backend.queues),
             Arc::clone(&backend.scratchpad),
             carrier,
+            bundling,
         );
         Self {
             shared: Arc::new(site),

@@ -1,5 +1,7 @@
 //! A run inside this process: a backend of its own, a worker of its own, gone when it ends.
 
+mod bundle;
+mod packer;
 mod run;
 
 use std::pin::pin;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 use codec::{Codec, Payload};
-pub(crate) use message::{MapWork, Message, ReduceWork, Work, unit_of};
+pub(crate) use message::{Bundle, MapWork, Message, ReduceWork, Work, unit_of};
 use wire::Wire;
 
 /// The unit that travels: a slice of consecutive items, or a partial result.

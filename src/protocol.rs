@@ -2,7 +2,9 @@
 //! acknowledge comes only after everything that the message causes is durable.
 
 mod batcher;
+pub(crate) mod bundle;
 mod cancelled;
+mod compute;
 mod failure;
 pub(crate) mod reason;
 pub(crate) mod requeue;
@@ -16,24 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
-use crate::compute::pool::Ended;
-use crate::compute::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output};
+use crate::compute::step::{Computed, Failures, Input, ItemFailure, Limits};
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
-use crate::packet::{MapWork, Message, Packet};
+use crate::packet::{Message, Packet};
 use crate::pipeline::definition::{StageDefinition, StageKind};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
-use crate::stage::{Context, Execution};
+use bundle::{Begun, Unpack};
 use seam::Seam;
 
 use cancelled::Cancelled;
-
-/// Bytes of groups' members that are read before they are combined, one group at least.
-const MEMBERS_AT_ONCE: usize = 4 * 1024 * 1024;
 
 /// What is to be done with a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,12 +94,14 @@ struct Reduction {
 /// What is to be computed for a message.
 enum Step {
     Map(Input),
+    Bundle(Begun),
     Reduce(Box<Reduction>, Vec<Payload>),
 }
 
 /// What is to be done with what was computed.
 enum Then {
     Map,
+    Bundle(Box<dyn Unpack>),
     Reduce(Box<Reduction>),
 }
 
@@ -202,7 +202,7 @@ impl Protocol {
                 index,
                 stage,
                 fan_in: message.fan_in,
-                attempt: delivery.receive_count.max(1) + message.tried(),
+                attempt: delivery.receive_count.max(1) + message.earlier_attempts(),
                 message,
             }),
             Err(problem) => Err(self.unreadable(stage, delivery, problem)),
@@ -224,172 +224,9 @@ impl Protocol {
         }
     }
 
-    /// Takes the next messages as far as they can be computed together, and looks up what that needs. What needs no
-    /// computing has its outcome.
-    async fn prepare<'a>(
-        &self,
-        tasks: &mut VecDeque<Task<'a>>,
-    ) -> (Vec<(Task<'a>, Step)>, Vec<(Task<'a>, Outcome)>) {
-        let (mut ready, mut ended) = (Vec::with_capacity(tasks.len()), Vec::new());
-        let mut room = MEMBERS_AT_ONCE;
-        let mut count = tasks.len();
-        let is_reduction = tasks.front().is_some_and(|task| task.stage.is_reduction());
-        if is_reduction {
-            // The first tells how large they are.
-            count = 1;
-        }
-        while count > 0 {
-            let batch: Vec<Task<'a>> = tasks.drain(..count.min(tasks.len())).collect();
-            let steps = match is_reduction {
-                true => join_all(batch.iter().map(|task| self.step(task))).await,
-                false => self.packets(&batch).await,
-            };
-            let mut largest = 0;
-            for (task, step) in batch.into_iter().zip(steps) {
-                match step {
-                    Ok(Some(Step::Reduce(reduction, members))) if members.len() == 1 => {
-                        let value = members.into_iter().next();
-                        let value = value.unwrap_or_else(Payload::null);
-                        let then = Then::Reduce(reduction);
-                        ended.push((task, Outcome::Computed(then, Ok(Output::plain(value)))));
-                    }
-                    Ok(Some(step)) => {
-                        if let Step::Reduce(_, members) = &step {
-                            let size: usize = members.iter().map(Payload::size).sum();
-                            largest = largest.max(size);
-                            room = room.saturating_sub(size);
-                        }
-                        ready.push((task, step));
-                    }
-                    Ok(None) => ended.push((task, Outcome::Done)),
-                    Err(failures) => ended.push((task, Outcome::Failed(failures))),
-                }
-            }
-            count = match is_reduction {
-                // As long as nobody knows how large they are, one after the other.
-                true => room.checked_div(largest).unwrap_or(1).min(tasks.len()),
-                false => 0,
-            };
-        }
-        (ready, ended)
-    }
-
-    /// Computes, and has settled what has ended while the rest goes on.
-    async fn compute<'a>(
-        &'a self,
-        stage: &'a StageDefinition,
-        ready: Vec<(Task<'a>, Step)>,
-        limits: &Limits,
-        holder: &'a impl Holder,
-        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
-    ) {
-        let form = self.seam.shared.carrier.form();
-        let mut waiting = Vec::with_capacity(ready.len());
-        let mut jobs: Vec<Arc<Computation>> = Vec::with_capacity(ready.len());
-        let mut unbegun = Vec::new();
-        for (task, step) in ready {
-            let context = || {
-                let run = task.message.run().clone();
-                Context::new(run, Arc::clone(&stage.name), task.attempt)
-            };
-            let (then, input) = match step {
-                Step::Map(input) => (Then::Map, Ok(input)),
-                Step::Reduce(reduction, members) => (Then::Reduce(reduction), Err(members)),
-            };
-            let runs_here = stage.execution == Execution::Async;
-            if let Some(pace) = &limits.pace
-                && !(runs_here && input.is_ok())
-            {
-                let items = match &input {
-                    Ok(input) => input.work().map_or(1, |work| values(work, stage)),
-                    Err(_) => 1,
-                };
-                tokio::select! {
-                    biased;
-                    () = pace.wait(items) => {}
-                    () = holder.closing() => {}
-                }
-            }
-            if holder.is_closing() {
-                unbegun.push((task, Outcome::NotBegun));
-                continue;
-            }
-            let computed = match (&stage.kind, input) {
-                (StageKind::Map(map), Ok(input)) if runs_here => map.run(input, limits).await,
-                (StageKind::Map(map), Ok(input)) => {
-                    jobs.push(map.job(input));
-                    waiting.push(Some((task, then)));
-                    continue;
-                }
-                (StageKind::Reduce(reduce), Err(members)) if runs_here => {
-                    reduce.run(members, context(), form, limits).await
-                }
-                (StageKind::Reduce(reduce), Err(members)) => {
-                    jobs.push(reduce.job(members, context(), form));
-                    waiting.push(Some((task, then)));
-                    continue;
-                }
-                (StageKind::Map(_), Err(_)) => {
-                    Err(refused("a group came to a stage that works on items"))
-                }
-                (StageKind::Reduce(_), Ok(_)) => {
-                    Err(refused("a packet of items came to a reduction"))
-                }
-            };
-            holder.worked(1);
-            settling.push(Box::pin(
-                self.settle(vec![(task, Outcome::Computed(then, computed))], holder),
-            ));
-        }
-        if holder.is_closing() {
-            // What it has queued meanwhile would be begun after it gave back the rest.
-            let queued = waiting.drain(..).flatten();
-            unbegun.extend(queued.map(|(task, _)| (task, Outcome::NotBegun)));
-            jobs.clear();
-        }
-        if !unbegun.is_empty() {
-            settling.push(Box::pin(self.settle(unbegun, holder)));
-        }
-        let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
-        loop {
-            let ended = tokio::select! {
-                biased;
-                ended = running.next() => ended,
-                Some(()) = settling.next() => continue,
-            };
-            if ended.is_empty() {
-                return;
-            }
-            holder.worked(ended.len());
-            let mut outcomes = Vec::with_capacity(ended.len());
-            for (place, ended) in ended {
-                let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) else {
-                    continue;
-                };
-                outcomes.push((
-                    task,
-                    match ended {
-                        Ended::Done(computed) => Outcome::Computed(then, computed),
-                        Ended::NotBegun => Outcome::NotBegun,
-                    },
-                ));
-            }
-            settling.push(Box::pin(self.settle(outcomes, holder)));
-        }
-    }
-
     fn kind_of(&self, stage: usize) -> Option<&StageKind> {
         let stage = self.seam.shared.definition.stage(stage)?;
         Some(&stage.kind)
-    }
-}
-
-/// How many values a packet has for a stage.
-fn values(work: &MapWork, stage: &StageDefinition) -> u64 {
-    match &work.yields {
-        Some(yields) => yields.iter().map(|count| u64::from(*count)).sum(),
-        None if stage.works_on_items => work.packet.contains,
-        None => 1,
     }
 }
 

@@ -13,7 +13,6 @@ mod opening;
 mod seal;
 mod source;
 mod submission;
-mod together;
 
 use std::sync::Arc;
 

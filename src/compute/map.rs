@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::group::{GroupPass, GroupStep, TypedPass};
 use super::pass::Pass;
 use super::sink::Sink;
 use super::step::{Computation, Computed, Input, Limits, MapStep, MapTail};
@@ -50,7 +51,19 @@ impl<M: MapKernel> MapStep for TypedMap<M> {
         self.pass(input).side_by_side(limits).await
     }
 
-    fn goes_together(&self) -> bool {
-        self.map.execution() == Execution::Blocking && self.sink.combines()
+    fn groups(&self) -> Option<&dyn GroupStep> {
+        let allows = self.map.execution() == Execution::Blocking && self.sink.group().is_some();
+        allows.then_some(self as &dyn GroupStep)
+    }
+}
+
+impl<M: MapKernel> GroupStep for TypedMap<M> {
+    fn pass(&self, input: Input, sizes: Arc<[u32]>) -> Arc<dyn GroupPass> {
+        Arc::new(TypedPass::new(
+            Arc::clone(&self.map),
+            Arc::clone(&self.sink),
+            input,
+            sizes,
+        ))
     }
 }

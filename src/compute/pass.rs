@@ -12,9 +12,8 @@ use futures::FutureExt;
 
 use super::blocking::ready;
 use super::pool::{Ended, Job, timed_out};
-use super::sink::{Sink, SinkError};
+use super::sink::Sink;
 use super::step::{Computed, Input, ItemFailure, Leniency, Limits, Output};
-use super::together::Together;
 use super::yields::Yields;
 use crate::core::error::{BoxError, describe, is_permanent};
 use crate::core::panic::panicked;
@@ -53,18 +52,12 @@ struct Mapped<O> {
     /// Outputs by source item; absent: one each.
     yields: Option<Vec<u32>>,
     failed: Vec<Trouble>,
-    /// For a grouped message: the end of each packet's outputs, for the packets that were processed.
-    ends: Vec<usize>,
-    /// Whether the function was slow.
-    is_slow: bool,
 }
 
 /// The result of a packet.
 struct Sunk {
     /// Encoded outputs.
     value: Payload,
-    /// Partial results of packets that are split off from their group.
-    apart: Option<Vec<Payload>>,
     /// Outputs by source item.
     yields: Option<Vec<u32>>,
     /// The items left out.
@@ -272,7 +265,6 @@ impl<M: MapKernel> Pass<M> {
         let troubles = match passed {
             Ok(Sunk {
                 value,
-                apart,
                 yields,
                 failed,
             }) => {
@@ -282,7 +274,6 @@ impl<M: MapKernel> Pass<M> {
                     value,
                     yields,
                     skipped,
-                    apart,
                 }));
             }
             Err(troubles) => troubles,
@@ -347,11 +338,6 @@ impl<M: MapKernel> Pass<M> {
         let offset = self.input.work().map_or(0, |work| work.offset);
         let item = offset.saturating_add(unit as u64);
         self.input.of_items.then_some(item)
-    }
-
-    /// Items per packet of a grouped message.
-    fn together(&self) -> &[u32] {
-        self.input.work().map_or(&[], |work| &work.together)
     }
 
     fn yields(&self) -> Option<&Vec<u32>> {
@@ -427,48 +413,23 @@ impl<M: MapKernel> Pass<M> {
             outputs,
             yields: yields.unless_plain(),
             failed,
-            ends: Vec::new(),
-            is_slow: false,
         })
     }
 
-    /// The value that is sent on, or partial results of packets that are split off.
-    async fn sink(
-        &self,
-        outputs: Vec<M::Output>,
-        ends: &[usize],
-        is_slow: bool,
-    ) -> Result<(Payload, Option<Vec<Payload>>), SinkError> {
-        let (sink, context, form) = (&self.sink, &self.input.context, self.input.form);
-        let progress = &self.watch.sinking;
-        if ends.is_empty() {
-            let value = sink.take(outputs, context, form, progress).await?;
-            return Ok((value, None));
-        }
-        // Slow work is not repeated.
-        let whole = ends.len() == self.together().len() && !is_slow;
-        let together = sink.take_together(outputs, ends, whole, context, form, progress);
-        Ok(match together.await? {
-            Together::Whole(value) => (value, None),
-            Together::Apart(partials) => (Payload::null(), Some(partials)),
-        })
-    }
-
+    /// Hands the outputs to the sink.
     async fn absorb(&self, mapped: Mapped<M::Output>) -> Passed {
         let Mapped {
             outputs,
             yields,
             mut failed,
-            ends,
-            is_slow,
         } = mapped;
         *self.watch.sink_yields() = Some(yields.clone());
-        let work = self.sink(outputs, &ends, is_slow);
+        let (context, form) = (&self.input.context, self.input.form);
+        let work = self.sink.take(outputs, context, form, &self.watch.sinking);
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
-            Ok(Ok((value, apart))) => {
+            Ok(Ok(value)) => {
                 return Ok(Sunk {
                     value,
-                    apart,
                     yields,
                     failed,
                 });

@@ -1,15 +1,13 @@
 //! The destination of a packet's outputs: values for the next stage, a partial result, or nothing.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use super::together::{Patience, Together};
+use super::group::GroupSink;
 use crate::core::error::BoxError;
 use crate::packet::codec::{self, Form, Payload};
 use crate::stage::kernel::CombineKernel;
 use crate::stage::{Context, Data, Execution, Items, Progress};
 use async_trait::async_trait;
-use futures::FutureExt;
 
 /// Turns the outputs of one packet, in item order, into the value that is sent on.
 #[async_trait]
@@ -22,24 +20,9 @@ pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
         progress: &Progress,
     ) -> Result<Payload, SinkError>;
 
-    /// Like `take`, for a group's packets in one message. `ends` has the end of each packet's outputs; `whole` says whether
-    /// they are a whole group's.
-    async fn take_together(
-        &self,
-        outputs: Vec<O>,
-        ends: &[usize],
-        whole: bool,
-        context: &Context,
-        form: Form,
-        progress: &Progress,
-    ) -> Result<Together, SinkError> {
-        let _ = (outputs, ends, whole, context, form, progress);
-        Ok(Together::Apart(Vec::new()))
-    }
-
-    /// Whether `take_together` can combine a whole group.
-    fn combines(&self) -> bool {
-        false
+    /// Its reduction of a whole group's outputs, if it has one that a CPU-bound function's thread may run.
+    fn group(&self) -> Option<&dyn GroupSink<O>> {
+        None
     }
 
     /// Where it runs after an asynchronous stage, which decodes its items on the runtime as well. After a
@@ -61,7 +44,7 @@ pub(crate) struct SinkError {
 }
 
 impl SinkError {
-    fn whole(error: impl Into<BoxError>) -> Self {
+    pub(super) fn whole(error: impl Into<BoxError>) -> Self {
         Self {
             error: error.into(),
             at_output: false,
@@ -126,7 +109,7 @@ impl<O: Data> Sink<O> for Discard {
 pub(crate) struct Fold<C>(pub(crate) Arc<C>);
 
 impl<C: CombineKernel> Fold<C> {
-    async fn fold(
+    pub(super) async fn fold(
         &self,
         values: &mut std::vec::IntoIter<C::Input>,
         count: usize,
@@ -143,38 +126,6 @@ impl<C: CombineKernel> Fold<C> {
             error,
             at_output: self.0.folds_stepwise(),
         })
-    }
-
-    /// Folds each packet of the group. If `whole`, may stop early when folding is slow, returning the partials so far.
-    async fn fold_each(
-        &self,
-        outputs: Vec<C::Input>,
-        ends: &[usize],
-        whole: bool,
-        context: &Context,
-        progress: &Progress,
-    ) -> Result<Vec<C::Output>, SinkError> {
-        let mut partials = Vec::with_capacity(ends.len());
-        let count = outputs.len();
-        let mut values = outputs.into_iter();
-        let mut begin = 0;
-        let patience = Patience::new();
-        for (place, end) in ends.iter().enumerate() {
-            // The start of a fold does not belong to any item.
-            progress.pause();
-            let partial = self.fold(&mut values, end - begin, context, progress).await;
-            partials.push(partial?);
-            begin = *end;
-            // A fold need not have taken all of its items.
-            let left = values.len().saturating_sub(count - end);
-            values.by_ref().take(left).for_each(drop);
-            if whole && patience.is_over_at(place) {
-                break;
-            }
-        }
-        // Nor does the rest.
-        progress.pause();
-        Ok(partials)
     }
 }
 
@@ -193,39 +144,10 @@ impl<C: CombineKernel> Sink<C::Input> for Fold<C> {
         codec::encode(partial, form, "a partial result").map_err(SinkError::whole)
     }
 
-    async fn take_together(
-        &self,
-        outputs: Vec<C::Input>,
-        ends: &[usize],
-        whole: bool,
-        context: &Context,
-        form: Form,
-        progress: &Progress,
-    ) -> Result<Together, SinkError> {
-        let what = "a partial result";
-        let partials = self
-            .fold_each(outputs, ends, whole, context, progress)
-            .await?;
-        if !whole || partials.len() < ends.len() {
-            let encode = |partial| codec::encode(partial, form, what);
-            let each: crate::core::error::Result<_> = partials.into_iter().map(encode).collect();
-            return each.map(Together::Apart).map_err(SinkError::whole);
-        }
-        let sent = |partial| codec::sent(partial, form, what);
-        let partials: crate::core::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
-        let partials = partials.map_err(SinkError::whole)?;
-        // A reduction that fails does so at its own stage.
-        let combine = AssertUnwindSafe(self.0.combine(partials, context));
-        let value = match combine.catch_unwind().await {
-            Ok(Ok(value)) => codec::encode(value, form, what).ok(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        Ok(value.map_or(Together::Apart(Vec::new()), Together::Whole))
-    }
-
-    fn combines(&self) -> bool {
+    fn group(&self) -> Option<&dyn GroupSink<C::Input>> {
         // An async reduction might block here, and one that reads its context would see the map stage.
-        self.0.execution() == Execution::Blocking && !self.0.looks_at_context()
+        let allows = self.0.execution() == Execution::Blocking && !self.0.looks_at_context();
+        allows.then_some(self as &dyn GroupSink<C::Input>)
     }
 
     fn execution(&self) -> Execution {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
+use super::group::GroupStep;
 use super::pool::{Cpu, Job};
 use super::rate::Pace;
 use super::sink::Sink;
@@ -57,10 +58,11 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// The packet; `None` where the message has none, which is found out before.
+    /// The packet, or the items of all packets of a bundle; `None` if the message has none, which is found out before.
     pub(crate) fn work(&self) -> Option<&MapWork> {
         match &self.message.work {
             Work::Map(work) => Some(work),
+            Work::Bundle(bundle) => Some(&bundle.whole),
             Work::Reduce(_) => None,
         }
     }
@@ -83,9 +85,6 @@ pub(crate) struct Output {
     pub(crate) yields: Option<Vec<u32>>,
     /// The items that were left out.
     pub(crate) skipped: Vec<ItemFailure>,
-    /// Where packets that travelled together are to go on by themselves: the partial results of the first so many. There
-    /// is no value then.
-    pub(crate) apart: Option<Vec<Payload>>,
 }
 
 impl Output {
@@ -94,7 +93,6 @@ impl Output {
             value,
             yields: None,
             skipped: Vec::new(),
-            apart: None,
         }
     }
 }
@@ -140,8 +138,9 @@ pub(crate) trait MapStep: Send + Sync {
     /// For an asynchronous function: works on a packet.
     async fn run(&self, input: Input, limits: &Limits) -> Computed;
 
-    /// Whether packets of one group may travel together: where nobody could tell, and nothing would have to wait.
-    fn goes_together(&self) -> bool;
+    /// The same stage for all packets of a group in one pass, if the function and its reduction are CPU-bound, so that
+    /// nothing would have to wait, and neither could tell the difference.
+    fn groups(&self) -> Option<&dyn GroupStep>;
 }
 
 /// A reduction with its types erased.

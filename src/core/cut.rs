@@ -1,5 +1,7 @@
 //! How an array is cut into packets: pure arithmetic.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// Up to this many items each has a packet of its own; beyond, this many packets are aimed at: they keep
@@ -83,6 +85,19 @@ impl PacketPlan {
         }
         items
     }
+}
+
+/// A packet among the items that a submission has pulled and keeps in one list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The packet's index.
+    pub(crate) packet: u64,
+    /// The index in the array of its first item.
+    pub(crate) offset: u64,
+    /// Its items in the list.
+    pub(crate) items: Range<usize>,
+    /// Their bytes, counted from the start of the list: it ends with the number of bytes up to its end.
+    pub(crate) bytes: Range<usize>,
 }
 
 #[cfg(test)]

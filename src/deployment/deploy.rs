@@ -1,9 +1,12 @@
 //! From a pipeline to its deployment.
 
+use std::sync::Arc;
+
 use super::{Backend, Deployment};
 use crate::core::error::Result;
 use crate::packet::carrier::Carrier;
 use crate::pipeline::{Answer, Pipeline};
+use crate::protocol::bundle::Bundling;
 use crate::stage::Data;
 
 impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
@@ -15,7 +18,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
     /// queue accepts, options out of their range.
     pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        self.carried(name, backend, Carrier::Wire(self.codec))
+        self.carried(name, backend, Carrier::Wire(self.codec), None)
     }
 
     pub(crate) fn carried(
@@ -23,8 +26,11 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         name: &str,
         backend: Backend,
         carrier: Carrier,
+        bundling: Option<Arc<dyn Bundling>>,
     ) -> Result<Deployment<I, S::Value>> {
         let (definition, extract) = self.define(name)?;
-        Ok(Deployment::new(name, definition, backend, carrier, extract))
+        Ok(Deployment::new(
+            name, definition, backend, carrier, bundling, extract,
+        ))
     }
 }

@@ -1,5 +1,8 @@
 //! From a pipeline to its result, inside this process.
 
+use std::sync::Arc;
+
+use super::bundle::Bundles;
 use crate::core::error::Result;
 use crate::deployment::{Backend, Deployment};
 use crate::packet::carrier::Carrier;
@@ -52,12 +55,14 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     }
 
     fn embedded_over(&self, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        let carrier = match self.codec {
-            Codec::Json => Carrier::local(),
-            // Who asks for a codec gets it.
+        match self.codec {
+            Codec::Json => {
+                let bundles = Arc::<Bundles>::default();
+                self.carried("embedded", backend, Carrier::local(), Some(bundles))
+            }
+            // A pipeline that asks for a codec gets it.
             #[cfg(feature = "postcard")]
-            codec => Carrier::Wire(codec),
-        };
-        self.carried("embedded", backend, carrier)
+            codec => self.carried("embedded", backend, Carrier::Wire(codec), None),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::codec::{Codec, Form};
-use super::tickets::Tickets;
+use super::tickets::{MESSAGE_BYTES, Tickets};
 use crate::core::error::{Error, Result};
 use crate::core::one_of::OneOf;
 use crate::packet::{Message, Packet};
@@ -65,11 +65,15 @@ impl Carrier {
         }
     }
 
-    /// The same for messages that stay in memory together inside the process. Their values take so many bytes there.
-    pub(crate) fn write_block(&self, messages: Vec<Message>, held: usize) -> Vec<Result<Bytes>> {
+    /// As [`write_messages`](Self::write_messages), for messages that share their memory inside the process. Their values
+    /// take `bytes` there.
+    pub(crate) fn write_block(&self, messages: Vec<Message>, bytes: usize) -> Vec<Result<Bytes>> {
         match self {
             Self::Wire(_) => self.write_messages(messages),
-            Self::Local(tickets) => tickets.messages(messages, held).map(Ok).collect(),
+            Self::Local(tickets) => {
+                let held = bytes + MESSAGE_BYTES * messages.len();
+                tickets.messages(messages, held).map(Ok).collect()
+            }
         }
     }
 

@@ -116,8 +116,6 @@ mod tests {
             packet,
             offset: 9,
             yields: Some(vec![0, 2]),
-            together: Vec::new(),
-            tried: 0,
         });
         let reduce = Work::Reduce(ReduceWork {
             run: "a".into(),

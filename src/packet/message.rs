@@ -7,10 +7,11 @@ use bytes::Bytes;
 use super::Packet;
 use super::codec::Codec;
 use super::wire::{Kind, Wire, missing};
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::core::group::GroupId;
+use crate::core::id::PacketId;
 use crate::core::id::RunId;
-use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
+use crate::core::tree::{self, MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
 const VERSION: u32 = 1;
@@ -29,6 +30,8 @@ pub(crate) struct Message {
 pub(crate) enum Work {
     Map(MapWork),
     Reduce(ReduceWork),
+    /// Never leaves the process: no codec writes or reads it.
+    Bundle(Bundle),
 }
 
 /// A packet for a map stage.
@@ -39,31 +42,45 @@ pub(crate) struct MapWork {
     pub(crate) offset: u64,
     /// Number of values made of each source item, in order; `None` if one each.
     pub(crate) yields: Option<Vec<u32>>,
-    /// Items per packet when this in-process message carries a full group; empty otherwise.
-    pub(crate) together: Vec<u32>,
-    /// Failed attempts already spent as part of a grouped message.
-    pub(crate) tried: u32,
 }
 
 impl MapWork {
-    /// The index of the packet that has this item of the array, in a message that carries a group.
-    pub(crate) fn packet_of(&self, item: u64) -> Option<usize> {
-        let mut end = self.offset;
-        self.together.iter().position(|items| {
-            end += u64::from(*items);
-            item < end
-        })
+    /// Its name within its stage, for records of failures.
+    pub(crate) fn name(&self) -> String {
+        format!("packet {}", self.packet.packet_id.index)
+    }
+}
+
+/// Neighbouring packets in one message: those of a full group, or a single one that has failed as part of such a message.
+/// Only the run that makes bundles works on them and takes them apart.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bundle {
+    /// The items of all packets as one packet, with the id of the first.
+    pub(crate) whole: MapWork,
+    /// Number of items of each packet.
+    pub(crate) sizes: Arc<[u32]>,
+    /// Attempts at these packets that failed in earlier messages.
+    pub(crate) earlier_attempts: u32,
+}
+
+impl Bundle {
+    /// The node of the tree that its packets come to: that of their group, or the packet's own.
+    pub(crate) fn node(&self, fan_in: u32) -> PacketId {
+        let first = self.whole.packet.packet_id;
+        match self.sizes.len() {
+            1 => first,
+            _ => {
+                let (level, index, _) = tree::parent(first.level, first.index, fan_in);
+                PacketId { level, index }
+            }
+        }
     }
 
-    /// Its name within its stage, for records of failures.
-    pub(crate) fn name(&self, fan_in: u32) -> String {
-        let index = self.packet.packet_id.index;
-        match self.together.len() as u64 {
-            0 => format!("packet {index}"),
-            count => {
-                let first = index * u64::from(fan_in);
-                format!("packets {first} to {}", first + count - 1)
-            }
+    fn name(&self) -> String {
+        let first = self.whole.packet.packet_id.index;
+        match self.sizes.len() as u64 {
+            0 | 1 => self.whole.name(),
+            count => format!("packets {first} to {}", first + count - 1),
         }
     }
 }
@@ -94,21 +111,23 @@ impl Message {
     pub(crate) fn size(&self) -> usize {
         match &self.work {
             Work::Map(map) => map.packet.value.size(),
+            Work::Bundle(bundle) => bundle.whole.packet.value.size(),
             Work::Reduce(_) => 0,
         }
     }
 
-    /// Failed attempts already spent as part of a grouped message.
-    pub(crate) fn tried(&self) -> u32 {
+    /// Attempts at its work that failed in earlier messages.
+    pub(crate) fn earlier_attempts(&self) -> u32 {
         match &self.work {
-            Work::Map(map) => map.tried,
-            Work::Reduce(_) => 0,
+            Work::Bundle(bundle) => bundle.earlier_attempts,
+            Work::Map(_) | Work::Reduce(_) => 0,
         }
     }
 
     pub(crate) fn run(&self) -> &RunId {
         match &self.work {
             Work::Map(map) => &map.packet.run,
+            Work::Bundle(bundle) => &bundle.whole.packet.run,
             Work::Reduce(reduce) => &reduce.run,
         }
     }
@@ -116,7 +135,8 @@ impl Message {
     /// The message's name within its stage, for records of failures.
     pub(crate) fn name(&self) -> String {
         match &self.work {
-            Work::Map(map) => map.name(self.fan_in),
+            Work::Map(map) => map.name(),
+            Work::Bundle(bundle) => bundle.name(),
             Work::Reduce(reduce) => format!("group {}/{}", reduce.level, reduce.group),
         }
     }
@@ -135,13 +155,16 @@ impl Message {
                 group: Some(reduce.group),
                 ..Wire::new(reduce.run.clone())
             },
+            Work::Bundle(_) => {
+                return Err(Error::encode("a bundle", "it never leaves the process"));
+            }
         };
         wire.version = Some(VERSION);
         wire.stage = Some(self.stage.as_ref().into());
         wire.fan_in = Some(self.fan_in);
         let value = match &self.work {
             Work::Map(map) => Some(&map.packet.value),
-            Work::Reduce(_) => None,
+            Work::Reduce(_) | Work::Bundle(_) => None,
         };
         wire.write(codec, value)
     }
@@ -179,8 +202,6 @@ impl Message {
                 },
                 offset: wire.packet_offset.unwrap_or_default(),
                 yields: wire.packet_yields.map(|yields| yields.into_owned()),
-                together: Vec::new(),
-                tried: 0,
             }),
             Some(Kind::Reduce) => Work::Reduce(ReduceWork {
                 level: match wire.level.ok_or_else(|| missing("level"))? {
@@ -226,8 +247,6 @@ mod tests {
                 packet: packet(),
                 offset: 9,
                 yields: None,
-                together: Vec::new(),
-                tried: 0,
             }),
         };
         let body = message.encode(Codec::Json).unwrap();

@@ -14,7 +14,7 @@ use crate::packet::{Message, Packet};
 const ROOM: usize = 2 * 1024 * 1024;
 
 /// What a message takes beside its items, about.
-pub(crate) const MESSAGE_BYTES: usize = 512;
+pub(super) const MESSAGE_BYTES: usize = 512;
 
 /// So many messages have room in any case: those of which one takes all of it are still worked on side by side.
 fn few() -> usize {

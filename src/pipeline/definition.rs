@@ -11,7 +11,7 @@ use crate::core::error::{Error, Result};
 use crate::packet::Work;
 use crate::packet::carrier::Carrier;
 use crate::queue::DEAD_LETTER_SUFFIX;
-use crate::stage::{Execution, OnFailure, Place, Stage, StageOptions};
+use crate::stage::{Execution, Place, Stage, StageOptions};
 
 /// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
 const MAX_QUEUE_NAME: usize = 80;
@@ -45,22 +45,6 @@ impl StageDefinition {
         matches!(self.kind, StageKind::Reduce(_))
     }
 
-    /// Whether packets of one group may travel together inside the process, and be reduced on the way: where items that fail
-    /// fail the run, but not at once, and nobody asked for a pace.
-    pub(crate) fn goes_together_into(&self, reduction: &Self) -> bool {
-        let goes_together = match &self.kind {
-            StageKind::Map(map) => map.goes_together(),
-            StageKind::Reduce(_) => false,
-        };
-        let (map, reduce) = (&self.options, &reduction.options);
-        goes_together
-            && map.on_failure == OnFailure::Fail
-            && map.queue.attempts > 1
-            && map.rate_limit.is_none()
-            && reduce.rate_limit.is_none()
-            && reduce.concurrency >= map.concurrency
-    }
-
     /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,
     /// else 1.
     pub(crate) fn weight(&self, carrier: &Carrier, body: &Bytes) -> usize {
@@ -71,7 +55,7 @@ impl StageDefinition {
         let message = carrier.read_message(body);
         match message.as_ref().map(|message| &message.work) {
             Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
-            Ok(Work::Reduce(_)) | Err(_) => 1,
+            Ok(Work::Reduce(_) | Work::Bundle(_)) | Err(_) => 1,
         }
     }
 }

@@ -78,7 +78,7 @@ impl Protocol {
         }
     }
 
-    /// Writes down that an attempt at a packet failed which travelled together with others.
+    /// Writes down a failed attempt at a packet that was part of a bundle.
     pub(super) async fn note_attempt(&self, task: &Task<'_>, name: String, failures: &Failures) {
         let run = task.message.run();
         let attempts = attempts(task, failures);
@@ -99,7 +99,7 @@ impl Protocol {
         let report = FailureReport::new(
             &work.packet.run,
             Arc::clone(&task.stage.name),
-            work.name(task.fan_in),
+            work.name(),
             all_attempts(task, skipped),
             Verdict::Skip,
         );

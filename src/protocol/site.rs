@@ -1,10 +1,10 @@
 //! A definition at its place: under a deployment's name, with its queues and its scratchpad.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::OnceCell;
 
+use super::bundle::Bundling;
 use crate::core::error::{Error, Result};
 use crate::packet::carrier::Carrier;
 use crate::pipeline::definition::{Definition, queue_name};
@@ -18,8 +18,8 @@ pub(crate) struct Site {
     pub(crate) queues: Arc<dyn Queues>,
     pub(crate) scratchpad: Arc<dyn Scratchpad>,
     pub(crate) carrier: Carrier,
-    /// Groups whose packets travelled together and did not stay so, for their submitter.
-    pub(crate) went_apart: AtomicUsize,
+    /// How bundles are made and worked on, in a run that has any.
+    pub(crate) bundling: Option<Arc<dyn Bundling>>,
     /// One for each stage, opened when first used.
     opened: Vec<OnceCell<Arc<dyn Queue>>>,
 }
@@ -31,6 +31,7 @@ impl Site {
         queues: Arc<dyn Queues>,
         scratchpad: Arc<dyn Scratchpad>,
         carrier: Carrier,
+        bundling: Option<Arc<dyn Bundling>>,
     ) -> Self {
         let opened = definition
             .stages()
@@ -43,7 +44,7 @@ impl Site {
             queues,
             scratchpad,
             carrier,
-            went_apart: AtomicUsize::new(0),
+            bundling,
             opened,
         }
     }

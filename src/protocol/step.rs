@@ -52,7 +52,7 @@ impl Protocol {
         match &message.work {
             Work::Reduce(work) if stage.is_reduction() => self.group(task, work).await,
             Work::Reduce(_) => Err(refused("a group came to a stage that works on items")),
-            Work::Map(_) => self.map_step(task),
+            Work::Map(_) | Work::Bundle(_) => self.map_step(task),
         }
     }
 
@@ -69,20 +69,29 @@ impl Protocol {
             _ => Leniency::WhenPermanent,
         };
         let run = message.run().clone();
-        Ok(Some(Step::Map(Input {
+        let input = Input {
             message: message.clone(),
             form: self.seam.shared.carrier.form(),
             context: Context::new(run, Arc::clone(&stage.name), task.attempt),
             leniency,
             of_items: stage.works_on_items,
-        })))
+        };
+        match (&message.work, &self.seam.shared.bundling) {
+            (Work::Bundle(_), Some(bundling)) => {
+                let begun = Arc::clone(bundling).begin(stage, input)?;
+                Ok(Some(Step::Bundle(begun)))
+            }
+            (Work::Bundle(_), None) => Err(refused("this deployment knows no bundles")),
+            _ => Ok(Some(Step::Map(input))),
+        }
     }
 
     /// Whether all that the message causes is durable already, as far as the tree tells. If only the
     /// group's reduction is still to be asked for, asks for it.
     async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
-        let work = match &message.work {
-            Work::Map(work) => work,
+        let (run, node) = match &message.work {
+            Work::Map(work) => (&work.packet.run, work.packet.packet_id),
+            Work::Bundle(bundle) => (message.run(), bundle.node(task.fan_in)),
             Work::Reduce(work) => {
                 let group = GroupId::new(
                     work.run.clone(),
@@ -99,14 +108,9 @@ impl Protocol {
         else {
             return Ok(false);
         };
-        let PacketId { level, index } = work.packet.packet_id;
+        let PacketId { level, index } = node;
         let (level, index, slot) = tree::parent(level, index, task.fan_in);
-        let group = GroupId::new(
-            work.packet.run.clone(),
-            Arc::clone(&reduction.name),
-            level,
-            index,
-        );
+        let group = GroupId::new(run.clone(), Arc::clone(&reduction.name), level, index);
         match self.members(&group).await? {
             Members::Retired => Ok(true),
             Members::Present { state, values } => {

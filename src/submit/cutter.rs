@@ -3,11 +3,11 @@
 //! There are two ways: [`Wire`] encodes each packet as it is cut, into a message that fits its queue; [`Kept`] leaves the
 //! items of a run inside the process as they are, and has the packets of one call share their memory.
 
+mod kept;
 mod wire;
 
 use std::sync::Arc;
 
-use super::together::Kept;
 use crate::core::error::Result;
 use crate::core::id::{PacketId, RunId};
 use crate::packet::codec::{Form, Payload};
@@ -17,8 +17,8 @@ use crate::protocol::site::Site;
 use crate::queue::{Outgoing, Queue};
 use crate::scratchpad::RunRecord;
 use crate::stage::Data;
-pub(super) use wire::encode_items;
-use wire::{Batch, Wire};
+use kept::Kept;
+use wire::{Batch, Wire, encode_items};
 
 /// Messages and bytes per call, for a queue without a batch size of its own.
 pub(super) const BATCH_MESSAGES: usize = 10;
@@ -75,20 +75,21 @@ pub(crate) trait Cutter<T>: Send {
     fn take(&mut self) -> Result<Vec<Outgoing>>;
 }
 
-/// The cutter for a run with this record, from stage `first` to `reduction`.
+/// The cutter for a run with this record, whose items go to stage `first`.
 pub(super) fn choose<T: Data>(
     site: &Arc<Site>,
     queue: &dyn Queue,
     record: &RunRecord,
     first: &StageDefinition,
-    reduction: &StageDefinition,
 ) -> Box<dyn Cutter<T>> {
     let leaves = Leaves::new(record, first);
     let is_kept = local::keep(Vec::<T>::new()).is_ok();
     match site.carrier.form() {
         Form::Local if is_kept => {
-            let goes_together = first.goes_together_into(reduction);
-            Box::new(Kept::new(site, leaves, record.packets, goes_together))
+            let bundling = site.bundling.clone();
+            let packer =
+                bundling.and_then(|bundling| bundling.packer(&site.definition, record.packets));
+            Box::new(Kept::new(&site.carrier, leaves, packer))
         }
         Form::Local | Form::Wire(_) => {
             let batch = Batch::new(queue.batch());
@@ -132,8 +133,6 @@ impl Leaves {
                 },
                 offset: at.offset,
                 yields: None,
-                together: Vec::new(),
-                tried: 0,
             }),
         }
     }

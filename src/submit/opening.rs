@@ -46,7 +46,7 @@ impl<S: Source> Opening<S> {
         let record = new_record(run, first, reduction, queue.as_ref(), source.length());
         make_room(site, first, record.plan);
         let submission = |record: RunRecord| {
-            let cutter = cutter::choose(site, queue.as_ref(), &record, first, reduction);
+            let cutter = cutter::choose(site, queue.as_ref(), &record, first);
             Submission::new(site, record, Arc::clone(&queue), source, cutter)
         };
         let existing = match retrying("begin", || site.scratchpad().begin(&record)).await? {

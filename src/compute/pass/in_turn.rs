@@ -3,24 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::blocking::ready;
-use super::super::together::Ends;
 use super::super::yields::Yields;
 use super::{Mapped, Pass, Round, Trouble};
 use crate::core::panic::panicked;
 use crate::stage::kernel::MapKernel;
 use crate::stage::{Emitter, Items};
 
-/// Items of a packet from which on it pays to begin a loop over them.
-const MANY: usize = 4;
-
 /// How far a round has come that takes one item after the other.
-struct Turn<'a, I, O> {
+struct Turn<I, O> {
     values: std::vec::IntoIter<I>,
     /// How many have been taken of them.
     position: usize,
     outputs: Vec<O>,
     yields: Yields,
-    ends: Ends<'a>,
     failed: Vec<Trouble>,
 }
 
@@ -33,7 +28,6 @@ impl<M: MapKernel> Pass<M> {
             values: values.into_iter(),
             position: 0,
             yields: Yields::new(units),
-            ends: Ends::new(self.together()),
             failed: Vec::new(),
         };
         loop {
@@ -52,24 +46,17 @@ impl<M: MapKernel> Pass<M> {
         let Turn {
             outputs,
             yields,
-            ends,
             failed,
             ..
         } = turn;
-        let mapped = self.settle(round, outputs, yields, failed)?;
-        Ok(Mapped {
-            is_slow: ends.is_slow(),
-            ends: ends.into_outputs(),
-            ..mapped
-        })
+        self.settle(round, outputs, yields, failed)
     }
 
     /// Goes on with what is left.
-    fn map_on(&self, round: &Round, turn: &mut Turn<'_, M::Input, M::Output>) {
+    fn map_on(&self, round: &Round, turn: &mut Turn<M::Input, M::Output>) {
         // One value an item, and all of them: the common case.
         let is_plain = self.yields().is_none() && round.excluded.is_empty();
-        let are_many = turn.values.len() >= MANY * self.together().len();
-        if is_plain && !round.lenient && are_many && self.map_at_once(turn) {
+        if is_plain && !round.lenient && self.map_at_once(turn) {
             return;
         }
         let mut context = self.input.context.clone();
@@ -92,13 +79,7 @@ impl<M: MapKernel> Pass<M> {
                 values: &mut turn.outputs,
             };
             match ready(self.map.map(value, &context, &mut emitter)) {
-                Ok(()) => {
-                    turn.yields.add(unit, turn.outputs.len() - before);
-                    if turn.ends.next() == Some(turn.position) && turn.ends.pass(turn.outputs.len())
-                    {
-                        break;
-                    }
-                }
+                Ok(()) => turn.yields.add(unit, turn.outputs.len() - before),
                 Err(error) => {
                     turn.outputs.truncate(before);
                     turn.failed.push(Trouble::of(Some(unit), &error));
@@ -111,25 +92,18 @@ impl<M: MapKernel> Pass<M> {
     }
 
     /// Maps all values in bulk, if the function allows that; returns whether it does. Nothing may have been begun.
-    fn map_at_once(&self, turn: &mut Turn<'_, M::Input, M::Output>) -> bool {
-        loop {
-            let count = match turn.ends.next() {
-                Some(end) => end - turn.position,
-                None => turn.values.len(),
-            };
-            let items = Items {
-                values: &mut turn.values,
-                left: count,
-                progress: &self.watch.mapping,
-            };
-            if !self.map.map_all(items, &mut turn.outputs) {
-                return false;
-            }
-            turn.position += count;
-            turn.yields.add_each(count);
-            if turn.ends.next().is_none() || turn.ends.pass(turn.outputs.len()) {
-                return true;
-            }
+    fn map_at_once(&self, turn: &mut Turn<M::Input, M::Output>) -> bool {
+        let count = turn.values.len();
+        let items = Items {
+            values: &mut turn.values,
+            left: count,
+            progress: &self.watch.mapping,
+        };
+        if !self.map.map_all(items, &mut turn.outputs) {
+            return false;
         }
+        turn.position += count;
+        turn.yields.add_each(count);
+        true
     }
 }

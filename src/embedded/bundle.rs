@@ -1,0 +1,184 @@
+//! Bundles: the packets of a full group as one message, made, worked on and taken apart here, inside the process only.
+//!
+//! A bundle stands for the node above its packets, `1/g`. Its work folds each packet and combines the partial results as
+//! the group's reduction would, and the outcome goes into the slot of node `1/g`; the group itself never comes to be. That
+//! is sound because a full group is never the root, is complete without having been told its size, and its node has the
+//! same value whoever makes it: the tree has the same shape, and a sum of floats the same bits.
+//!
+//! If the function or the reduction is slow, or something fails, the bundle is unpacked: partial results of packets that
+//! are done go into their slots, the others are sent again one by one, and the group is reduced, or fails, at its own
+//! stage. Only the packet that failed has one attempt less.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::packer::Groups;
+use crate::compute::group::GroupPass;
+use crate::compute::step::{Computation, Failures, Input, ItemFailure};
+use crate::core::id::PacketId;
+use crate::packet::codec::Payload;
+use crate::packet::{Bundle, MapWork, Message, Packet, Work};
+use crate::pipeline::definition::{Definition, StageDefinition, StageKind};
+use crate::protocol::bundle::{Begun, Bundling, Packer, Unpack, Unpacked};
+
+/// The bundles of one run.
+#[derive(Default)]
+pub(super) struct Bundles {
+    /// Groups that were too slow to stay together, for the submitter.
+    split: AtomicUsize,
+}
+
+impl Bundles {
+    pub(super) fn split(&self) -> usize {
+        self.split.load(Ordering::Relaxed)
+    }
+}
+
+impl Bundling for Bundles {
+    fn packer(
+        self: Arc<Self>,
+        definition: &Definition,
+        packets: Option<u64>,
+    ) -> Option<Box<dyn Packer>> {
+        let groups = Groups::new(self, definition, packets)?;
+        Some(Box::new(groups))
+    }
+
+    fn begin(self: Arc<Self>, stage: &StageDefinition, input: Input) -> Result<Begun, Failures> {
+        let refused = |problem| Err(vec![ItemFailure::permanent(problem)]);
+        let (StageKind::Map(map), Work::Bundle(bundle)) = (&stage.kind, &input.message.work) else {
+            return refused("a bundle came to a stage that does not map");
+        };
+        if bundle.sizes.len() == 1 {
+            // It failed as part of a bundle, and is worked on as any other packet.
+            let job = map.job(input);
+            let packets = Box::new(Single);
+            return Ok(Begun { job, packets });
+        }
+        let Some(groups) = map.groups() else {
+            return refused("a bundle came to a stage that works on single packets");
+        };
+        let pass = groups.pass(input.clone(), Arc::clone(&bundle.sizes));
+        let job: Arc<Computation> = Arc::clone(&pass) as _;
+        let packets = Box::new(Group {
+            bundles: self,
+            pass,
+            input,
+            attempts: stage.options.queue.attempts,
+        });
+        Ok(Begun { job, packets })
+    }
+}
+
+/// A packet that failed as part of a bundle.
+struct Single;
+
+impl Unpack for Single {
+    fn unpack(&self, _: &Failures) -> Option<Unpacked> {
+        None
+    }
+}
+
+/// A group's packets at work.
+struct Group {
+    bundles: Arc<Bundles>,
+    pass: Arc<dyn GroupPass>,
+    input: Input,
+    /// Attempts that a message of the stage has.
+    attempts: u32,
+}
+
+impl Unpack for Group {
+    fn unpack(&self, failures: &Failures) -> Option<Unpacked> {
+        let Work::Bundle(bundle) = &self.input.message.work else {
+            return None;
+        };
+        let earlier_attempts = self.input.context.attempt() - 1;
+        if let Some(partials) = self.pass.partials() {
+            self.bundles.split.fetch_add(1, Ordering::Relaxed);
+            return unpack(&self.input.message, bundle, partials, |_| earlier_attempts);
+        }
+        let is_last = self.input.context.attempt() >= self.attempts;
+        if is_last || failures.iter().any(|failure| failure.permanent) {
+            return None;
+        }
+        let item = failures.first().and_then(|failure| failure.item);
+        let failed = item.and_then(|item| packet_of(bundle, item));
+        let attempts = |packet| earlier_attempts + u32::from(failed == Some(packet));
+        let unpacked = unpack(&self.input.message, bundle, Vec::new(), attempts)?;
+        Some(Unpacked {
+            failed: failed.map(|packet| format!("packet {packet}")),
+            ..unpacked
+        })
+    }
+}
+
+/// The packet of a bundle that has this item of the array.
+fn packet_of(bundle: &Bundle, item: u64) -> Option<u64> {
+    let mut end = bundle.whole.offset;
+    let place = bundle.sizes.iter().position(|items| {
+        end += u64::from(*items);
+        item < end
+    })?;
+    Some(bundle.whole.packet.packet_id.index + place as u64)
+}
+
+/// Each packet by itself: the first ones with their partial results, messages for the others. `attempts` says how many
+/// attempts at a packet have failed. `None` if the items are not in this process, as a bundle's always are.
+fn unpack(
+    message: &Message,
+    bundle: &Bundle,
+    partials: Vec<Payload>,
+    attempts: impl Fn(u64) -> u32,
+) -> Option<Unpacked> {
+    let whole = &bundle.whole.packet;
+    let Payload::Part(list, items) = &whole.value else {
+        return None;
+    };
+    let mut partials = partials.into_iter();
+    let (mut done, mut again) = (Vec::new(), Vec::new());
+    let (mut begin, mut offset) = (items.start, bundle.whole.offset);
+    for (index, size) in (whole.packet_id.index..).zip(bundle.sizes.iter()) {
+        let end = begin + *size as usize;
+        let packet = |value| Packet {
+            packet_id: PacketId::leaf(index),
+            contains: u64::from(*size),
+            ..whole.around(value)
+        };
+        match partials.next() {
+            Some(partial) => done.push(packet(partial)),
+            None => {
+                let packet = packet(Payload::Part(Arc::clone(list), begin..end));
+                again.push(Message {
+                    stage: Arc::clone(&message.stage),
+                    fan_in: message.fan_in,
+                    work: single(packet, offset, *size, attempts(index)),
+                });
+            }
+        }
+        (begin, offset) = (end, offset + u64::from(*size));
+    }
+    Some(Unpacked {
+        done,
+        again,
+        failed: None,
+    })
+}
+
+/// A packet by itself. If attempts at it have failed, it is a bundle of one, which remembers them: a queue counts a new
+/// message's deliveries from the start.
+fn single(packet: Packet, offset: u64, size: u32, earlier_attempts: u32) -> Work {
+    let work = MapWork {
+        packet,
+        offset,
+        yields: None,
+    };
+    match earlier_attempts {
+        0 => Work::Map(work),
+        _ => Work::Bundle(Bundle {
+            whole: work,
+            sizes: Arc::new([size]),
+            earlier_attempts,
+        }),
+    }
+}

@@ -1,0 +1,253 @@
+//! Looking up what messages need and running the functions of their stage, for many messages at once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+
+use super::bundle::Begun;
+use super::{Holder, Outcome, Protocol, Step, Task, Then, refused};
+use crate::compute::pool::Ended;
+use crate::compute::step::{Computation, Computed, Failures, Limits, Output};
+use crate::packet::MapWork;
+use crate::packet::codec::Payload;
+use crate::pipeline::definition::{StageDefinition, StageKind};
+use crate::stage::{Context, Execution};
+
+/// Bytes of groups' members that are read before they are combined, one group at least.
+const MEMBERS_AT_ONCE: usize = 4 * 1024 * 1024;
+
+/// Messages with all that their computation needs, and those that need none.
+#[derive(Default)]
+struct Prepared<'a> {
+    ready: Vec<(Task<'a>, Step)>,
+    ended: Vec<(Task<'a>, Outcome)>,
+}
+
+impl<'a> Prepared<'a> {
+    fn add(&mut self, task: Task<'a>, step: Result<Option<Step>, Failures>) {
+        match step {
+            Ok(Some(Step::Reduce(reduction, members))) if members.len() == 1 => {
+                let value = members.into_iter().next().unwrap_or_else(Payload::null);
+                let computed = Ok(Output::plain(value));
+                let outcome = Outcome::Computed(Then::Reduce(reduction), computed);
+                self.ended.push((task, outcome));
+            }
+            Ok(Some(step)) => self.ready.push((task, step)),
+            Ok(None) => self.ended.push((task, Outcome::Done)),
+            Err(failures) => self.ended.push((task, Outcome::Failed(failures))),
+        }
+    }
+}
+
+/// Work that has been begun.
+enum Started {
+    /// It is a job for the threads for CPU-bound work.
+    Job(Then, Arc<Computation>),
+    /// It has ended.
+    Computed(Then, Computed),
+}
+
+/// Jobs and the messages that wait for them, by the same index.
+struct Batch<'a> {
+    jobs: Vec<Arc<Computation>>,
+    waiting: Vec<Option<(Task<'a>, Then)>>,
+}
+
+impl Protocol {
+    /// Looks up what the next messages need for their computation, as many of them as can be computed together. Returns
+    /// those that are ready, and the outcomes of those that need no computation.
+    pub(super) async fn prepare<'a>(
+        &self,
+        tasks: &mut VecDeque<Task<'a>>,
+    ) -> (Vec<(Task<'a>, Step)>, Vec<(Task<'a>, Outcome)>) {
+        let is_reduction = tasks.front().is_some_and(|task| task.stage.is_reduction());
+        let Prepared { ready, ended } = match is_reduction {
+            true => self.prepare_groups(tasks).await,
+            false => self.prepare_packets(std::mem::take(tasks).into()).await,
+        };
+        (ready, ended)
+    }
+
+    async fn prepare_packets<'a>(&self, tasks: Vec<Task<'a>>) -> Prepared<'a> {
+        let steps = self.packets(&tasks).await;
+        let mut prepared = Prepared {
+            ready: Vec::with_capacity(tasks.len()),
+            ended: Vec::new(),
+        };
+        for (task, step) in tasks.into_iter().zip(steps) {
+            prepared.add(task, step);
+        }
+        prepared
+    }
+
+    /// Reads as many groups as fit into [`MEMBERS_AT_ONCE`]. The size of the first one tells how many those may be.
+    async fn prepare_groups<'a>(&self, tasks: &mut VecDeque<Task<'a>>) -> Prepared<'a> {
+        let mut prepared = Prepared::default();
+        let (mut room, mut count) = (MEMBERS_AT_ONCE, 1);
+        while count > 0 {
+            let batch: Vec<Task<'a>> = tasks.drain(..count.min(tasks.len())).collect();
+            let steps = join_all(batch.iter().map(|task| self.step(task))).await;
+            let mut largest = 0;
+            for (task, step) in batch.into_iter().zip(steps) {
+                if let Ok(Some(Step::Reduce(_, members))) = &step
+                    && members.len() != 1
+                {
+                    let size: usize = members.iter().map(Payload::size).sum();
+                    largest = largest.max(size);
+                    room = room.saturating_sub(size);
+                }
+                prepared.add(task, step);
+            }
+            // While their size is unknown, one after the other.
+            count = room.checked_div(largest).unwrap_or(1).min(tasks.len());
+        }
+        prepared
+    }
+
+    /// Computes, and begins to settle what has ended while the rest goes on.
+    pub(super) async fn compute<'a>(
+        &'a self,
+        stage: &'a StageDefinition,
+        ready: Vec<(Task<'a>, Step)>,
+        limits: &Limits,
+        holder: &'a impl Holder,
+        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        let mut batch = Batch {
+            jobs: Vec::with_capacity(ready.len()),
+            waiting: Vec::with_capacity(ready.len()),
+        };
+        let mut unbegun = Vec::new();
+        for (task, step) in ready {
+            keep_pace(stage, &step, limits, holder).await;
+            if holder.is_closing() {
+                unbegun.push((task, Outcome::NotBegun));
+                continue;
+            }
+            match self.begin(stage, &task, step, limits).await {
+                Started::Job(then, job) => {
+                    batch.jobs.push(job);
+                    batch.waiting.push(Some((task, then)));
+                }
+                Started::Computed(then, computed) => {
+                    holder.worked(1);
+                    let outcome = vec![(task, Outcome::Computed(then, computed))];
+                    settling.push(Box::pin(self.settle(outcome, holder)));
+                }
+            }
+        }
+        if holder.is_closing() {
+            // The holder has given back the rest by now, and would begin what is queued after that.
+            let queued = batch.waiting.drain(..).flatten();
+            unbegun.extend(queued.map(|(task, _)| (task, Outcome::NotBegun)));
+            batch.jobs.clear();
+        }
+        if !unbegun.is_empty() {
+            settling.push(Box::pin(self.settle(unbegun, holder)));
+        }
+        self.run_jobs(batch, limits, holder, settling).await;
+    }
+
+    /// Begins the work on a message. An asynchronous function has ended when this returns.
+    async fn begin(
+        &self,
+        stage: &StageDefinition,
+        task: &Task<'_>,
+        step: Step,
+        limits: &Limits,
+    ) -> Started {
+        let is_async = stage.execution == Execution::Async;
+        match (&stage.kind, step) {
+            (_, Step::Bundle(Begun { job, packets })) => Started::Job(Then::Bundle(packets), job),
+            (StageKind::Map(map), Step::Map(input)) => match is_async {
+                true => Started::Computed(Then::Map, map.run(input, limits).await),
+                false => Started::Job(Then::Map, map.job(input)),
+            },
+            (StageKind::Reduce(reduce), Step::Reduce(reduction, members)) => {
+                let run = task.message.run().clone();
+                let context = Context::new(run, Arc::clone(&stage.name), task.attempt);
+                let form = self.seam.shared.carrier.form();
+                let then = Then::Reduce(reduction);
+                match is_async {
+                    true => {
+                        let computed = reduce.run(members, context, form, limits).await;
+                        Started::Computed(then, computed)
+                    }
+                    false => Started::Job(then, reduce.job(members, context, form)),
+                }
+            }
+            (StageKind::Map(_), Step::Reduce(reduction, _)) => {
+                let problem = "a group came to a stage that works on items";
+                Started::Computed(Then::Reduce(reduction), Err(refused(problem)))
+            }
+            (StageKind::Reduce(_), Step::Map(_)) => {
+                let problem = "a packet of items came to a reduction";
+                Started::Computed(Then::Map, Err(refused(problem)))
+            }
+        }
+    }
+
+    /// Waits for jobs, and begins to settle those that have ended.
+    async fn run_jobs<'a>(
+        &'a self,
+        batch: Batch<'a>,
+        limits: &Limits,
+        holder: &'a impl Holder,
+        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        let Batch { jobs, mut waiting } = batch;
+        let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
+        loop {
+            let ended = tokio::select! {
+                biased;
+                ended = running.next() => ended,
+                Some(()) = settling.next() => continue,
+            };
+            if ended.is_empty() {
+                return;
+            }
+            holder.worked(ended.len());
+            let mut outcomes = Vec::with_capacity(ended.len());
+            for (place, ended) in ended {
+                if let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) {
+                    let outcome = match ended {
+                        Ended::Done(computed) => Outcome::Computed(then, computed),
+                        Ended::NotBegun => Outcome::NotBegun,
+                    };
+                    outcomes.push((task, outcome));
+                }
+            }
+            settling.push(Box::pin(self.settle(outcomes, holder)));
+        }
+    }
+}
+
+/// Waits until the stage's rate limit lets the work begin, unless the holder is closing. An asynchronous map stage paces
+/// its items itself, and no stage with a rate limit has bundles.
+async fn keep_pace(stage: &StageDefinition, step: &Step, limits: &Limits, holder: &impl Holder) {
+    let Some(pace) = &limits.pace else {
+        return;
+    };
+    let items = match step {
+        Step::Map(_) if stage.execution == Execution::Async => return,
+        Step::Map(input) => input.work().map_or(1, |work| values(work, stage)),
+        Step::Bundle(_) | Step::Reduce(..) => 1,
+    };
+    tokio::select! {
+        biased;
+        () = pace.wait(items) => {}
+        () = holder.closing() => {}
+    }
+}
+
+/// How many values a packet has for a stage.
+fn values(work: &MapWork, stage: &StageDefinition) -> u64 {
+    match &work.yields {
+        Some(yields) => yields.iter().map(|count| u64::from(*count)).sum(),
+        None if stage.works_on_items => work.packet.contains,
+        None => 1,
+    }
+}

@@ -1,0 +1,270 @@
+//! Deciding what messages cause, by how their work ended.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Effect, Failed, InFlight, Slot};
+use crate::compute::step::{Computed, Failures, Output};
+use crate::core::error::describe;
+use crate::core::id::PacketId;
+use crate::core::tree;
+use crate::packet::codec::Payload;
+use crate::packet::{Bundle, MapWork, Message, Packet, Work};
+use crate::pipeline::definition::StageKind;
+use crate::protocol::bundle::Unpack;
+use crate::protocol::{Answer, Holder, Outcome, Protocol, Reduction, Task, Then, refused, seam};
+use crate::scratchpad::GroupId;
+use crate::stage::OnFailure;
+
+/// Messages, by what is to become of them.
+pub(super) struct Decided<'a> {
+    /// Answers to those that cause nothing.
+    pub(super) answers: Vec<(usize, Answer)>,
+    pub(super) causing: Vec<Caused<'a>>,
+    pub(super) failed: Vec<Failed<'a>>,
+}
+
+/// A message and what it causes.
+pub(super) struct Caused<'a> {
+    pub(super) message: InFlight<'a>,
+    pub(super) effect: Effect,
+}
+
+impl Protocol {
+    /// Decides what messages cause. Those that another worker has by now are left to it.
+    pub(super) async fn decide<'a>(
+        &self,
+        outcomes: Vec<(Task<'a>, Outcome)>,
+        holder: &impl Holder,
+    ) -> Decided<'a> {
+        let mut decided = Decided {
+            answers: Vec::with_capacity(outcomes.len()),
+            causing: Vec::with_capacity(outcomes.len()),
+            failed: Vec::new(),
+        };
+        for (task, outcome) in outcomes {
+            if holder.is_lost(task.place) {
+                continue;
+            }
+            match outcome {
+                Outcome::Done => decided.answers.push((task.place, Answer::Acknowledge)),
+                Outcome::NotBegun => decided.answers.push((task.place, Answer::PutBack)),
+                Outcome::Failed(failures) => decided.failed.push(Failed { task, failures }),
+                Outcome::Computed(then, computed) => {
+                    let effect = self.effect(&task, &then, computed).await;
+                    let message = InFlight { task, then };
+                    match effect {
+                        Ok(effect) => decided.causing.push(Caused { message, effect }),
+                        Err(failures) => decided.failed.push(message.failed(failures)),
+                    }
+                }
+            }
+        }
+        decided
+    }
+
+    async fn effect(
+        &self,
+        task: &Task<'_>,
+        then: &Then,
+        computed: Computed,
+    ) -> Result<Effect, Failures> {
+        let output = match (then, computed) {
+            (_, Ok(output)) => output,
+            (Then::Bundle(packets), Err(failures)) => {
+                return self.unpack(task, packets.as_ref(), failures).await;
+            }
+            (_, Err(failures)) => return Err(failures),
+        };
+        match (then, &task.message.work) {
+            (Then::Map, Work::Map(work)) => self.mapped(task, work, output).await,
+            (Then::Bundle(_), Work::Bundle(bundle)) => self.bundled(task, bundle, output.value),
+            (Then::Reduce(reduction), _) => self.reduced(task, reduction, output.value).await,
+            (Then::Map | Then::Bundle(_), _) => Err(refused("its work is of another kind")),
+        }
+    }
+
+    /// A packet has been mapped.
+    async fn mapped(
+        &self,
+        task: &Task<'_>,
+        work: &MapWork,
+        output: Output,
+    ) -> Result<Effect, Failures> {
+        if !output.skipped.is_empty() {
+            self.skip(task, work, &output.skipped).await?;
+        }
+        // Several values of one item may have failed.
+        let skipped: BTreeSet<_> = output.skipped.iter().map(|failed| failed.item).collect();
+        let skipped = skipped.len() as u64;
+        let packet = Packet {
+            run: work.packet.run.clone(),
+            packet_id: work.packet.packet_id,
+            value: output.value,
+            array_length: work.packet.array_length,
+            contains: work.packet.contains.saturating_sub(skipped),
+            skipped: work.packet.skipped + skipped,
+        };
+        let next = task.index + 1;
+        match self.kind_of(next) {
+            Some(StageKind::Map(_)) => {
+                let work = MapWork {
+                    packet,
+                    offset: work.offset,
+                    yields: output.yields,
+                };
+                self.message(next, task.fan_in, work)
+            }
+            Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
+            None => Ok(Effect::Complete(packet)),
+        }
+    }
+
+    /// A bundle came to a value.
+    fn bundled(
+        &self,
+        task: &Task<'_>,
+        bundle: &Bundle,
+        value: Payload,
+    ) -> Result<Effect, Failures> {
+        let packet = Packet {
+            packet_id: bundle.node(task.fan_in),
+            ..bundle.whole.packet.around(value)
+        };
+        self.arrival(task.index + 1, task.fan_in, packet)
+    }
+
+    /// A bundle came to no value: its packets go on one by one, unless it has failed as any other message.
+    async fn unpack(
+        &self,
+        task: &Task<'_>,
+        packets: &dyn Unpack,
+        failures: Failures,
+    ) -> Result<Effect, Failures> {
+        let Some(unpacked) = packets.unpack(&failures) else {
+            return Err(failures);
+        };
+        if let Some(name) = unpacked.failed {
+            self.note_attempt(task, name, &failures).await;
+        }
+        let next = task.index + 1;
+        let done = unpacked.done.into_iter();
+        let done = done.map(|packet| self.slot(next, task.fan_in, packet));
+        let done: Result<_, Failures> = done.collect();
+        Ok(Effect::Unpack(done?, unpacked.again))
+    }
+
+    /// A group has been reduced.
+    async fn reduced(
+        &self,
+        task: &Task<'_>,
+        reduction: &Reduction,
+        value: Payload,
+    ) -> Result<Effect, Failures> {
+        let packet = reduction.whole.around(value);
+        if !reduction.root {
+            return self.arrival(task.index, task.fan_in, packet);
+        }
+        let packet = self.check_root(task, packet).await?;
+        let StageKind::Reduce(step) = &task.stage.kind else {
+            return Err(refused("a group came to a stage that works on items"));
+        };
+        let next = task.index + 1;
+        if self.kind_of(next).is_none() {
+            return Ok(Effect::Complete(packet));
+        }
+        let list = step.list_of_one(&packet.value);
+        let work = MapWork {
+            packet: Packet {
+                packet_id: PacketId::leaf(0),
+                value: list.map_err(|error| refused(describe(&error)))?,
+                ..packet
+            },
+            offset: 0,
+            yields: None,
+        };
+        self.message(next, task.fan_in, work)
+    }
+
+    /// The last line of defence: the root must stand for the whole array.
+    async fn check_root(&self, task: &Task<'_>, packet: Packet) -> Result<Packet, Failures> {
+        let scratchpad = self.seam.shared.scratchpad();
+        let status = self
+            .seam
+            .scratchpad("status", || scratchpad.status(&packet.run));
+        let Some(snapshot) = status.await.map_err(seam)? else {
+            return Ok(packet);
+        };
+        let Some(array_length) = snapshot.record.array_length else {
+            return Err(refused("the root was sealed before the array was measured"));
+        };
+        if packet.contains.saturating_add(packet.skipped) != array_length {
+            return Err(refused(
+                crate::Error::Integrity {
+                    run: packet.run,
+                    contains: packet.contains,
+                    skipped: packet.skipped,
+                    array_length,
+                }
+                .to_string(),
+            ));
+        }
+        // A share can only be judged now where the input was a stream.
+        let before = self.seam.shared.definition.stages().iter();
+        let before = before.take(task.index);
+        for stage in before.filter(|stage| !stage.is_reduction()) {
+            let policy = stage.options.on_failure;
+            if matches!(policy, OnFailure::TolerateShare(_))
+                && !policy.tolerates(packet.skipped, Some(array_length))
+            {
+                return Err(refused(format!(
+                    "{} of {array_length} items were left out, more than stage `{}` tolerates",
+                    packet.skipped, stage.name
+                )));
+            }
+        }
+        Ok(Packet {
+            array_length: Some(array_length),
+            ..packet
+        })
+    }
+
+    /// A partial result on its way into its slot of the tree.
+    fn arrival(&self, stage: usize, fan_in: u32, packet: Packet) -> Result<Effect, Failures> {
+        let (slot, packet) = self.slot(stage, fan_in, packet)?;
+        Ok(Effect::Arrive(slot, packet))
+    }
+
+    fn slot(&self, stage: usize, fan_in: u32, packet: Packet) -> Result<(Slot, Packet), Failures> {
+        let Some(definition) = self.seam.shared.definition.stage(stage) else {
+            return Err(refused(format!("there is no stage {stage}")));
+        };
+        let PacketId { level, index } = packet.packet_id;
+        let (level, index, slot) = tree::parent(level, index, fan_in);
+        let group = GroupId::new(
+            packet.run.clone(),
+            Arc::clone(&definition.name),
+            level,
+            index,
+        );
+        let slot = Slot {
+            stage,
+            fan_in,
+            group,
+            slot,
+        };
+        Ok((slot, packet))
+    }
+
+    /// A packet on its way to the next stage.
+    fn message(&self, stage: usize, fan_in: u32, work: MapWork) -> Result<Effect, Failures> {
+        let Some(definition) = self.seam.shared.definition.stage(stage) else {
+            return Err(refused(format!("there is no stage {stage}")));
+        };
+        Ok(Effect::Send(Message {
+            stage: Arc::clone(&definition.name),
+            fan_in,
+            work: Work::Map(work),
+        }))
+    }
+}

@@ -1,0 +1,156 @@
+//! Writing what messages cause: one call on the scratchpad or a queue for all that goes there.
+
+use bytes::Bytes;
+
+use super::decide::Caused;
+use super::{Effect, Failed, InFlight, Slot};
+use crate::compute::step::Failures;
+use crate::core::error::Result as OurResult;
+use crate::packet::{Message, Packet};
+use crate::protocol::seam::Partial;
+use crate::protocol::{Protocol, refused, seam};
+use crate::queue::Outgoing;
+use crate::scratchpad::Arrival;
+
+/// A message and whether what it causes is durable.
+type Written<'a> = (InFlight<'a>, Result<(), Failures>);
+
+impl Slot {
+    fn filled(self, value: Bytes) -> Partial {
+        let Self {
+            stage,
+            fan_in,
+            group,
+            slot,
+        } = self;
+        Partial {
+            arrival: Arrival { group, slot, value },
+            stage,
+            fan_in,
+        }
+    }
+}
+
+impl Protocol {
+    /// Makes durable what messages cause. Returns the messages for which that is done, and those for which it failed.
+    pub(super) async fn write<'a>(
+        &self,
+        causing: Vec<Caused<'a>>,
+    ) -> (Vec<InFlight<'a>>, Vec<Failed<'a>>) {
+        let mut written = Vec::with_capacity(causing.len());
+        let mut arriving = Vec::with_capacity(causing.len());
+        let mut sending = Vec::new();
+        for Caused { message, effect } in causing {
+            match effect {
+                Effect::Arrive(slot, packet) => arriving.push((message, slot, packet)),
+                Effect::Send(packet) => sending.push((message, packet)),
+                Effect::Unpack(done, again) => {
+                    let result = self.write_unpacked(message.task.index, done, again).await;
+                    written.push((message, result));
+                }
+                Effect::Complete(packet) => {
+                    let result = self.complete(&packet).await;
+                    written.push((message, result));
+                }
+            }
+        }
+        written.extend(self.arrive(arriving).await);
+        written.extend(self.send(sending).await);
+        let (mut living, mut failed) = (Vec::with_capacity(written.len()), Vec::new());
+        for (message, result) in written {
+            match result {
+                Ok(()) => living.push(message),
+                Err(failures) => failed.push(message.failed(failures)),
+            }
+        }
+        (living, failed)
+    }
+
+    /// Stores partial results in their slots.
+    async fn arrive<'a>(&self, arriving: Vec<(InFlight<'a>, Slot, Packet)>) -> Vec<Written<'a>> {
+        let split = |(message, slot, packet)| ((message, slot), packet);
+        let (arriving, packets): (Vec<_>, Vec<_>) = arriving.into_iter().map(split).unzip();
+        let values = self.seam.shared.carrier.write_packets(packets);
+        let mut written = Vec::with_capacity(arriving.len());
+        let mut living = Vec::with_capacity(arriving.len());
+        let mut partials = Vec::with_capacity(arriving.len());
+        for ((message, slot), value) in arriving.into_iter().zip(values) {
+            match value {
+                Ok(value) => {
+                    living.push(message);
+                    partials.push(slot.filled(value));
+                }
+                Err(error) => written.push((message, Err(refused(error.to_string())))),
+            }
+        }
+        if !partials.is_empty() {
+            let arrived = self.seam.arrive(partials).await.into_iter();
+            let arrived = arrived.map(|result| result.map_err(seam));
+            written.extend(living.into_iter().zip(arrived));
+        }
+        written
+    }
+
+    /// Sends packets to the next stage.
+    async fn send<'a>(&self, sending: Vec<(InFlight<'a>, Message)>) -> Vec<Written<'a>> {
+        let Some(next) = sending.first().map(|(message, _)| message.task.index + 1) else {
+            return Vec::new();
+        };
+        let (sending, messages): (Vec<_>, Vec<_>) = sending.into_iter().unzip();
+        let bodies = self.seam.shared.carrier.write_messages(messages);
+        let mut written = Vec::with_capacity(sending.len());
+        let mut living = Vec::with_capacity(sending.len());
+        let mut outgoing = Vec::with_capacity(sending.len());
+        for (message, body) in sending.into_iter().zip(bodies) {
+            match body {
+                Ok(body) => {
+                    living.push(message);
+                    outgoing.push(Outgoing::new(body));
+                }
+                Err(error) => written.push((message, Err(refused(error.to_string())))),
+            }
+        }
+        if !outgoing.is_empty() {
+            let sent = self.seam.send(next, outgoing).await.into_iter();
+            let sent = sent.map(|result| result.map_err(seam));
+            written.extend(living.into_iter().zip(sent));
+        }
+        written
+    }
+
+    /// Stores the partial results of a bundle's packets that are done, and sends messages for the others to the stage that
+    /// the bundle came to.
+    async fn write_unpacked(
+        &self,
+        stage: usize,
+        done: Vec<(Slot, Packet)>,
+        again: Vec<Message>,
+    ) -> Result<(), Failures> {
+        let refuse = |error: crate::Error| refused(error.to_string());
+        let carrier = &self.seam.shared.carrier;
+        let (slots, packets): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        let values: OurResult<Vec<Bytes>> = carrier.write_packets(packets).into_iter().collect();
+        let partials = slots.into_iter().zip(values.map_err(refuse)?);
+        let partials = partials.map(|(slot, value)| slot.filled(value)).collect();
+        let bodies: OurResult<Vec<Bytes>> = carrier.write_block(again, 0).into_iter().collect();
+        let bodies = bodies.map_err(refuse)?.into_iter();
+        let bodies = bodies.map(Outgoing::new).collect();
+        let mut written = self.seam.arrive(partials).await;
+        written.extend(self.seam.send(stage, bodies).await);
+        let written: Result<(), String> = written.into_iter().collect();
+        written.map_err(seam)
+    }
+
+    async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
+        let result = self.seam.shared.carrier.write_packet(packet.clone());
+        let result = result.map_err(|error| refused(error.to_string()))?;
+        let scratchpad = self.seam.shared.scratchpad();
+        let complete = self.seam.scratchpad("complete", || {
+            scratchpad.complete(&packet.run, result.clone())
+        });
+        if complete.await.map_err(seam)? {
+            tracing::debug!(run = %packet.run, items = packet.contains, "run is done");
+        }
+        Ok(())
+    }
+}
