@@ -218,7 +218,7 @@ impl LambdaFunction {
         let mut work: BoxFuture<'_, ()> = Box::pin(inner.work(&engine, &batch));
         if timeout_at(deadline.cut_off, &mut work).await.is_err() {
             batch.close();
-            engine.limits.cpu.give_back();
+            engine.limits.cpu.cancel_queued();
             if timeout_at(deadline.settled, &mut work).await.is_err() {
                 drop(work);
                 let engine = inner.renew(&engine);

@@ -1,11 +1,11 @@
 //! The steps of a message, once, for every kind of worker. Each step is idempotent, and the answer to
 //! acknowledge comes only after everything that the message causes is durable.
 
+mod answer;
 mod batcher;
 mod cancelled;
 mod failure;
 pub(crate) mod reason;
-pub(crate) mod requeue;
 pub(crate) mod seam;
 mod settle;
 pub(crate) mod site;
@@ -28,45 +28,33 @@ use crate::pipeline::definition::{StageDefinition, StageKind};
 use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
 use crate::stage::{Context, Execution};
-use seam::Seam;
-
+pub(crate) use answer::{Answer, bury, nack};
 use cancelled::Cancelled;
+use seam::Seam;
 
 /// Bytes of groups' members that are read before they are combined, one group at least.
 const MEMBERS_AT_ONCE: usize = 4 * 1024 * 1024;
 
-/// What is to be done with a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// All that it causes is durable.
-    Acknowledge,
-    /// It failed and has attempts left.
-    Release(Duration),
-    /// It is a dead letter, for this reason.
-    Bury(String),
-    /// It was not begun.
-    PutBack,
-}
-
-/// Whoever holds the messages that are handled.
-pub(crate) trait Holder: Sync {
-    /// The user's function is done with so many of them: what is left is reading and writing.
+/// The owner of the messages that are handled: a worker that leased them, or a handler they were pushed to.
+pub(crate) trait Owner: Sync {
+    /// The user's function is done with this many `messages`: what is left is reading and writing.
     fn worked(&self, messages: usize);
 
-    /// Whether a message, by its place, is somebody else's by now.
+    /// Whether the message at this place now belongs to another worker.
     fn is_lost(&self, place: usize) -> bool;
 
-    /// Completes once nothing more is to be begun: what has not been is put back. Never, unless its holder says so.
+    /// Completes once nothing more may begin: messages that have not begun are requeued. Never, by default.
     fn closing(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
+    /// Whether [`closing`](Self::closing) has completed.
     fn is_closing(&self) -> bool {
         false
     }
 
-    /// Does what was answered to messages, by their places.
-    fn put_away(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
+    /// Carries out answers, each for the message at its place.
+    fn answer(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
 }
 
 pub(crate) struct Protocol {
@@ -145,19 +133,18 @@ impl Protocol {
         self.seam.hurry();
     }
 
-    /// Does all of some messages' work, each for itself, and has them put away as they end. Dropped anywhere, it has done
-    /// what a crash there would leave: nothing that redelivery does not mend.
+    /// Does all the work of some messages, each by itself, and has their owner answer them as they end. Dropped anywhere, it has
+    /// done what a crash there would leave: nothing that a redelivery does not repair.
     pub(crate) async fn handle(
         &self,
         index: usize,
         deliveries: &[Delivery],
         limits: &Limits,
-        holder: &impl Holder,
+        owner: &impl Owner,
     ) {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
-            let answers =
-                (0..deliveries.len()).map(|place| (place, Answer::Release(Duration::ZERO)));
-            return holder.put_away(answers.collect()).await;
+            let answers = (0..deliveries.len()).map(|place| (place, Answer::Nack(Duration::ZERO)));
+            return owner.answer(answers.collect()).await;
         };
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         let mut tasks = VecDeque::with_capacity(deliveries.len());
@@ -169,21 +156,21 @@ impl Protocol {
             }
         }
         if !answers.is_empty() {
-            holder.worked(answers.len());
-            settling.push(Box::pin(holder.put_away(answers)));
+            owner.worked(answers.len());
+            settling.push(Box::pin(owner.answer(answers)));
         }
         while !tasks.is_empty() {
-            if holder.is_closing() {
+            if owner.is_closing() {
                 let unbegun = tasks.drain(..).map(|task| (task, Outcome::NotBegun));
-                settling.push(Box::pin(self.settle(unbegun.collect(), holder)));
+                settling.push(Box::pin(self.settle(unbegun.collect(), owner)));
                 break;
             }
             let (ready, ended) = self.prepare(&mut tasks).await;
             if !ended.is_empty() {
-                holder.worked(ended.len());
-                settling.push(Box::pin(self.settle(ended, holder)));
+                owner.worked(ended.len());
+                settling.push(Box::pin(self.settle(ended, owner)));
             }
-            self.compute(stage, ready, limits, holder, &mut settling)
+            self.compute(stage, ready, limits, owner, &mut settling)
                 .await;
         }
         while settling.next().await.is_some() {}
@@ -213,7 +200,7 @@ impl Protocol {
     #[cfg(feature = "lambda")]
     pub(crate) async fn stopped(&self, index: usize, delivery: &Delivery, problem: &str) -> Answer {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
-            return Answer::Release(Duration::ZERO);
+            return Answer::Nack(Duration::ZERO);
         };
         match self.task(index, stage, 0, delivery) {
             Ok(task) => {
@@ -280,7 +267,7 @@ impl Protocol {
         stage: &'a StageDefinition,
         ready: Vec<(Task<'a>, Step)>,
         limits: &Limits,
-        holder: &'a impl Holder,
+        owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
         let form = self.seam.shared.carrier.form();
@@ -307,10 +294,10 @@ impl Protocol {
                 tokio::select! {
                     biased;
                     () = pace.wait(items) => {}
-                    () = holder.closing() => {}
+                    () = owner.closing() => {}
                 }
             }
-            if holder.is_closing() {
+            if owner.is_closing() {
                 unbegun.push((task, Outcome::NotBegun));
                 continue;
             }
@@ -336,19 +323,19 @@ impl Protocol {
                     Err(refused("a packet of items came to a reduction"))
                 }
             };
-            holder.worked(1);
+            owner.worked(1);
             settling.push(Box::pin(
-                self.settle(vec![(task, Outcome::Computed(then, computed))], holder),
+                self.settle(vec![(task, Outcome::Computed(then, computed))], owner),
             ));
         }
-        if holder.is_closing() {
+        if owner.is_closing() {
             // What it has queued meanwhile would be begun after it gave back the rest.
             let queued = waiting.drain(..).flatten();
             unbegun.extend(queued.map(|(task, _)| (task, Outcome::NotBegun)));
             jobs.clear();
         }
         if !unbegun.is_empty() {
-            settling.push(Box::pin(self.settle(unbegun, holder)));
+            settling.push(Box::pin(self.settle(unbegun, owner)));
         }
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
         loop {
@@ -360,7 +347,7 @@ impl Protocol {
             if ended.is_empty() {
                 return;
             }
-            holder.worked(ended.len());
+            owner.worked(ended.len());
             let mut outcomes = Vec::with_capacity(ended.len());
             for (place, ended) in ended {
                 let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) else {
@@ -374,7 +361,7 @@ impl Protocol {
                     },
                 ));
             }
-            settling.push(Box::pin(self.settle(outcomes, holder)));
+            settling.push(Box::pin(self.settle(outcomes, owner)));
         }
     }
 
@@ -397,7 +384,7 @@ fn values(work: &MapWork, stage: &StageDefinition) -> u64 {
 enum Outcome {
     /// There was nothing left to do.
     Done,
-    /// It is to be put back.
+    /// It was not begun, and is requeued.
     NotBegun,
     /// It could not be computed.
     Failed(Failures),

@@ -11,14 +11,14 @@ use tokio::sync::watch;
 
 use super::records::{Record, Records};
 use super::{Engine, Inner};
-use crate::core::error::describe;
-use crate::protocol::requeue::{self, Parting};
-use crate::protocol::{Answer, Holder};
-use crate::queue::{Delivery, Outgoing, Queue};
+use crate::core::error::{Result, describe};
+use crate::protocol::{Answer, Owner, bury, nack};
+use crate::queue::requeue::send_copies;
+use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
 
-/// Calls at once for messages that are parted with one by one.
-const PARTING: usize = 16;
+/// Negative acknowledgements and burials at once.
+const ANSWERED_AT_ONCE: usize = 16;
 
 pub(super) struct Batch {
     queue: Arc<dyn Queue>,
@@ -89,8 +89,8 @@ impl Batch {
         response
     }
 
-    async fn put_away(&self, answers: Vec<(usize, Answer)>) {
-        let (mut unbegun, mut copies) = (Vec::new(), Vec::new());
+    async fn answer(&self, answers: Vec<(usize, Answer)>) {
+        let (mut places, mut unbegun) = (Vec::new(), Vec::new());
         let mut others = Vec::<BoxFuture<'_, ()>>::new();
         for (place, answer) in answers {
             let Some(delivery) = self.deliveries.get(place) else {
@@ -98,49 +98,42 @@ impl Batch {
             };
             match answer {
                 // Whoever takes the answer deletes it: a request saved.
-                Answer::Acknowledge => self.decide([place], Fate::Gone),
-                Answer::PutBack => {
-                    unbegun.push(place);
-                    copies.push(Outgoing::from(delivery));
+                Answer::Ack => self.decide([place], Fate::Gone),
+                Answer::Requeue => {
+                    places.push(place);
+                    unbegun.push(delivery.clone());
                 }
-                Answer::Release(after) => {
-                    others.push(Box::pin(self.part(
-                        place,
-                        delivery,
-                        Parting::Release(after),
-                    )));
-                }
-                Answer::Bury(reason) => {
-                    others.push(Box::pin(self.part(place, delivery, Parting::Bury(reason))));
-                }
+                Answer::Nack(delay) => others.push(Box::pin(async move {
+                    let nacked = nack(self.queue.as_ref(), delivery, delay).await;
+                    self.decide_failed(place, nacked.map(|()| Fate::Back));
+                })),
+                Answer::Bury(reason) => others.push(Box::pin(async move {
+                    let buried = bury(self.queue.as_ref(), delivery, &reason).await;
+                    self.decide_failed(place, buried.map(|()| Fate::Gone));
+                })),
             }
         }
-        let parting = futures::stream::iter(others).buffer_unordered(PARTING);
-        tokio::join!(parting.collect::<()>(), self.put_back(unbegun, copies));
+        let failed = futures::stream::iter(others).buffer_unordered(ANSWERED_AT_ONCE);
+        tokio::join!(failed.collect::<()>(), self.requeue(places, unbegun));
     }
 
-    async fn part(&self, place: usize, delivery: &Delivery, parting: Parting) {
-        let parted = requeue::part(self.queue.as_ref(), delivery, &parting).await;
-        let fate = match (parted, parting) {
-            (Ok(()), Parting::Bury(_)) => Fate::Gone,
-            (Ok(()), Parting::Release(_)) => Fate::Back,
-            (Err(error), _) => {
-                let problem = describe(&error);
-                tracing::error!(stage = %self.stage, problem, "a message could not be put away; it comes back");
-                Fate::Back
-            }
-        };
+    fn decide_failed(&self, place: usize, fate: Result<Fate>) {
+        let fate = fate.unwrap_or_else(|error| {
+            let problem = describe(&error);
+            tracing::error!(stage = %self.stage, problem, "a message could not be answered; it comes back");
+            Fate::Back
+        });
         self.decide([place], fate);
     }
 
-    async fn put_back(&self, places: Vec<usize>, copies: Vec<Outgoing>) {
-        if copies.is_empty() {
+    async fn requeue(&self, places: Vec<usize>, unbegun: Vec<Delivery>) {
+        if unbegun.is_empty() {
             return;
         }
-        let fate = match requeue::copies(self.queue.as_ref(), copies).await {
+        let fate = match send_copies(self.queue.as_ref(), &unbegun).await {
             Ok(()) => Fate::Gone,
             Err(error) => {
-                tracing::warn!(stage = %self.stage, error = %describe(&error), "messages could not be put back; their visibility timeout does it");
+                tracing::warn!(stage = %self.stage, error = %describe(&error), "messages could not be requeued; they come back after their visibility timeout");
                 Fate::Back
             }
         };
@@ -154,7 +147,7 @@ struct Part<'a> {
     first: usize,
 }
 
-impl Holder for Part<'_> {
+impl Owner for Part<'_> {
     fn worked(&self, _messages: usize) {}
 
     /// The queue's visibility timeout outlasts the function.
@@ -173,10 +166,10 @@ impl Holder for Part<'_> {
         *self.batch.closing.borrow()
     }
 
-    async fn put_away(&self, answers: Vec<(usize, Answer)>) {
+    async fn answer(&self, answers: Vec<(usize, Answer)>) {
         let answers = answers.into_iter();
         let answers = answers.map(|(place, answer)| (self.first + place, answer));
-        self.batch.put_away(answers.collect()).await;
+        self.batch.answer(answers.collect()).await;
     }
 }
 
@@ -220,10 +213,10 @@ impl Inner {
                 () = all.closing(), if waiting.peek().is_some() => {
                     let mut unbegun = Vec::new();
                     for (place, _) in waiting.by_ref() {
-                        unbegun.push((place, Answer::PutBack));
+                        unbegun.push((place, Answer::Requeue));
                     }
                     running.push(Box::pin(async move {
-                        batch.put_away(unbegun).await;
+                        batch.answer(unbegun).await;
                         0
                     }));
                 }
@@ -244,7 +237,7 @@ impl Inner {
             };
             stopped.push(Box::pin(async move {
                 let answer = engine.protocol.stopped(self.stage, delivery, problem).await;
-                batch.put_away(vec![(place, answer)]).await;
+                batch.answer(vec![(place, answer)]).await;
             }));
         }
         join_all(stopped).await;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::seam::Partial;
-use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
+use super::{Answer, Outcome, Owner, Protocol, Task, Then, refused, seam};
 use crate::compute::step::{Failures, Output};
 use crate::core::error::describe;
 use crate::core::id::PacketId;
@@ -55,18 +55,18 @@ impl Slot {
 }
 
 impl Protocol {
-    /// Makes durable what messages cause, and has them put away.
-    pub(super) async fn settle(&self, outcomes: Vec<(Task<'_>, Outcome)>, holder: &impl Holder) {
+    /// Makes durable what messages cause, and has their owner answer them.
+    pub(super) async fn settle(&self, outcomes: Vec<(Task<'_>, Outcome)>, owner: &impl Owner) {
         let mut answers = Vec::with_capacity(outcomes.len());
         let mut causing = Vec::with_capacity(outcomes.len());
         let mut failing = Vec::new();
         for (task, outcome) in outcomes {
-            if holder.is_lost(task.place) {
+            if owner.is_lost(task.place) {
                 continue;
             }
             match outcome {
-                Outcome::Done => answers.push((task.place, Answer::Acknowledge)),
-                Outcome::NotBegun => answers.push((task.place, Answer::PutBack)),
+                Outcome::Done => answers.push((task.place, Answer::Ack)),
+                Outcome::NotBegun => answers.push((task.place, Answer::Requeue)),
                 Outcome::Failed(failures) => failing.push((task, failures)),
                 Outcome::Computed(then, Err(failures)) => {
                     match self.part_after(&task, &failures).await {
@@ -154,7 +154,7 @@ impl Protocol {
         let mut retiring = Vec::new();
         for (task, then, result) in results {
             match (result, then) {
-                (Ok(()), Then::Map) => answers.push((task.place, Answer::Acknowledge)),
+                (Ok(()), Then::Map) => answers.push((task.place, Answer::Ack)),
                 (Ok(()), Then::Reduce(reduction)) => {
                     retiring.push(async move { (self.retire(&reduction.group).await, task) });
                 }
@@ -163,7 +163,7 @@ impl Protocol {
         }
         for (result, task) in join_all(retiring).await {
             match result {
-                Ok(()) => answers.push((task.place, Answer::Acknowledge)),
+                Ok(()) => answers.push((task.place, Answer::Ack)),
                 Err(failures) => failing.push((task, failures)),
             }
         }
@@ -174,7 +174,7 @@ impl Protocol {
             });
             answers.extend(join_all(failed).await);
         }
-        holder.put_away(answers).await;
+        owner.answer(answers).await;
     }
 
     /// What is to become of what was computed.
