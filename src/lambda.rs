@@ -213,7 +213,12 @@ impl LambdaFunction {
         let inner = self.inner.as_ref();
         records::check_source(&event, inner)?;
         let records = Records::read(event, &inner.name);
-        let batch = Batch::new(inner.queue(deadline.cut_off).await?, &inner.name, records);
+        let batch = Batch::new(
+            &inner.shared,
+            inner.queue(deadline.cut_off).await?,
+            &inner.name,
+            records,
+        );
         let engine = inner.engine();
         let mut work: BoxFuture<'_, ()> = Box::pin(inner.work(&engine, &batch));
         if timeout_at(deadline.cut_off, &mut work).await.is_err() {

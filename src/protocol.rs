@@ -6,6 +6,7 @@ mod batcher;
 mod cancelled;
 mod failure;
 pub(crate) mod reason;
+mod received;
 pub(crate) mod seam;
 mod settle;
 pub(crate) mod site;
@@ -25,11 +26,12 @@ use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
 use crate::packet::{MapWork, Message, Packet};
 use crate::pipeline::definition::{StageDefinition, StageKind};
-use crate::queue::{Delivery, Receipt};
+use crate::queue::Receipt;
 use crate::scratchpad::GroupId;
 use crate::stage::{Context, Execution};
 pub(crate) use answer::{Answer, bury, nack};
 use cancelled::Cancelled;
+pub(crate) use received::Received;
 use seam::Seam;
 
 /// Bytes of groups' members that are read before they are combined, one group at least.
@@ -138,19 +140,19 @@ impl Protocol {
     pub(crate) async fn handle(
         &self,
         index: usize,
-        deliveries: &[Delivery],
+        messages: &[Received],
         limits: &Limits,
         owner: &impl Owner,
     ) {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
-            let answers = (0..deliveries.len()).map(|place| (place, Answer::Nack(Duration::ZERO)));
+            let answers = (0..messages.len()).map(|place| (place, Answer::Nack(Duration::ZERO)));
             return owner.answer(answers.collect()).await;
         };
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
-        let mut tasks = VecDeque::with_capacity(deliveries.len());
+        let mut tasks = VecDeque::with_capacity(messages.len());
         let mut answers = Vec::new();
-        for (place, delivery) in deliveries.iter().enumerate() {
-            match self.task(index, stage, place, delivery) {
+        for (place, received) in messages.iter().enumerate() {
+            match self.task(index, stage, place, received) {
                 Ok(task) => tasks.push_back(task),
                 Err(answer) => answers.push((place, answer)),
             }
@@ -181,28 +183,29 @@ impl Protocol {
         index: usize,
         stage: &'a StageDefinition,
         place: usize,
-        delivery: &Delivery,
+        received: &Received,
     ) -> Result<Task<'a>, Answer> {
-        match self.seam.shared.carrier.read_message(&delivery.body) {
+        let delivery = &received.delivery;
+        match &received.message {
             Ok(message) => Ok(Task {
                 place,
                 index,
                 stage,
                 fan_in: message.fan_in,
                 attempt: delivery.receive_count.max(1) + message.tried(),
-                message,
+                message: message.clone(),
             }),
-            Err(problem) => Err(self.unreadable(stage, delivery, problem)),
+            Err(problem) => Err(self.unreadable(stage, delivery, problem.to_string())),
         }
     }
 
     /// What becomes of a message whose work was stopped before its end: that was a failed attempt.
     #[cfg(feature = "lambda")]
-    pub(crate) async fn stopped(&self, index: usize, delivery: &Delivery, problem: &str) -> Answer {
+    pub(crate) async fn stopped(&self, index: usize, received: &Received, problem: &str) -> Answer {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
             return Answer::Nack(Duration::ZERO);
         };
-        match self.task(index, stage, 0, delivery) {
+        match self.task(index, stage, 0, received) {
             Ok(task) => {
                 let failures = vec![ItemFailure::whole(problem)];
                 self.failed(&task, &task.message, failures).await

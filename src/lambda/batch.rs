@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::records::{Record, Records};
 use super::{Engine, Inner};
 use crate::core::error::{Result, describe};
-use crate::protocol::{Answer, Owner, bury, nack};
+use crate::protocol::site::Site;
+use crate::protocol::{Answer, Owner, Received, bury, nack};
 use crate::queue::requeue::send_copies;
 use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
@@ -23,7 +24,7 @@ const ANSWERED_AT_ONCE: usize = 16;
 pub(super) struct Batch {
     queue: Arc<dyn Queue>,
     stage: Arc<str>,
-    deliveries: Vec<Delivery>,
+    messages: Vec<Received>,
     records: Vec<Record>,
     fates: Mutex<Vec<Fate>>,
     closing: watch::Sender<bool>,
@@ -40,13 +41,21 @@ enum Fate {
 }
 
 impl Batch {
-    pub(super) fn new(queue: Arc<dyn Queue>, stage: &Arc<str>, records: Records) -> Self {
+    pub(super) fn new(
+        site: &Site,
+        queue: Arc<dyn Queue>,
+        stage: &Arc<str>,
+        records: Records,
+    ) -> Self {
         let Records { deliveries, all } = records;
         Self {
             queue,
             stage: Arc::clone(stage),
             fates: Mutex::new(vec![Fate::Held; deliveries.len()]),
-            deliveries,
+            messages: deliveries
+                .into_iter()
+                .map(|delivery| Received::new(site, delivery))
+                .collect(),
             records: all,
             closing: watch::Sender::new(false),
         }
@@ -93,7 +102,7 @@ impl Batch {
         let (mut places, mut unbegun) = (Vec::new(), Vec::new());
         let mut others = Vec::<BoxFuture<'_, ()>>::new();
         for (place, answer) in answers {
-            let Some(delivery) = self.deliveries.get(place) else {
+            let Some(Received { delivery, .. }) = self.messages.get(place) else {
                 continue;
             };
             match answer {
@@ -182,10 +191,10 @@ impl Inner {
         };
         let Engine { protocol, limits } = engine;
         let is_cpu_bound = stage.execution == Execution::Blocking;
-        let deliveries = batch.deliveries.as_slice();
+        let messages = batch.messages.as_slice();
         if is_cpu_bound && limits.pace.is_none() {
             let part = Part { batch, first: 0 };
-            return protocol.handle(self.stage, deliveries, limits, &part).await;
+            return protocol.handle(self.stage, messages, limits, &part).await;
         }
         let most = match is_cpu_bound {
             true => limits.cpu.runners().min(limits.concurrency),
@@ -194,17 +203,17 @@ impl Inner {
         let all = Part { batch, first: 0 };
         let mut running = FuturesUnordered::<BoxFuture<'_, usize>>::new();
         let mut weight = 0;
-        let mut waiting = deliveries.iter().enumerate().peekable();
+        let mut waiting = messages.iter().enumerate().peekable();
         loop {
             while (weight < most || running.is_empty())
-                && let Some((first, delivery)) = waiting.next()
+                && let Some((first, message)) = waiting.next()
             {
-                let own = stage.weight(&self.shared.carrier, &delivery.body);
+                let own = message.weight(stage);
                 weight += own;
                 running.push(Box::pin(async move {
                     let part = Part { batch, first };
-                    let delivery = std::slice::from_ref(delivery);
-                    protocol.handle(self.stage, delivery, limits, &part).await;
+                    let message = std::slice::from_ref(message);
+                    protocol.handle(self.stage, message, limits, &part).await;
                     own
                 }));
             }
@@ -232,11 +241,11 @@ impl Inner {
         tracing::warn!(stage = %self.name, messages = held.len(), problem, "the function's deadline is near: unfinished messages are handed back");
         let mut stopped = Vec::<BoxFuture<'_, ()>>::with_capacity(held.len());
         for place in held {
-            let Some(delivery) = batch.deliveries.get(place) else {
+            let Some(message) = batch.messages.get(place) else {
                 continue;
             };
             stopped.push(Box::pin(async move {
-                let answer = engine.protocol.stopped(self.stage, delivery, problem).await;
+                let answer = engine.protocol.stopped(self.stage, message, problem).await;
                 batch.answer(vec![(place, answer)]).await;
             }));
         }

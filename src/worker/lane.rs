@@ -16,6 +16,7 @@ use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
 use crate::pipeline::definition::StageDefinition;
+use crate::protocol::Received;
 use crate::protocol::site::Site;
 use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
@@ -62,7 +63,7 @@ pub(super) struct Lane {
 
 /// A received message that has not been begun.
 pub(super) struct Leased {
-    pub(super) delivery: Delivery,
+    pub(super) message: Received,
     pub(super) lease: OneOf<Lease>,
     /// What it counts for: its items where an asynchronous function works on those, else 1.
     pub(super) weight: usize,
@@ -166,17 +167,18 @@ impl Lane {
         self.begun -= messages;
     }
 
+    /// Leases and decodes messages that were received; they wait until there is room for them.
     pub(super) fn accept(&mut self, shared: &Site, deliveries: Vec<Delivery>) {
         self.receiving = false;
         let definition = shared.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         let leases = self.heartbeat.lease(receipts);
         for (delivery, lease) in deliveries.into_iter().zip(leases) {
-            let weight =
-                definition.map_or(1, |stage| stage.weight(&shared.carrier, &delivery.body));
+            let message = Received::new(shared, delivery);
+            let weight = definition.map_or(1, |stage| message.weight(stage));
             self.last_weight = weight;
             self.waiting.push_back(Leased {
-                delivery,
+                message,
                 lease,
                 weight,
             });
@@ -206,7 +208,7 @@ impl Lane {
     /// Takes everything that has not been begun, and ends its leases.
     pub(super) fn take_waiting(&mut self) -> Vec<Delivery> {
         let waiting = self.waiting.drain(..);
-        let deliveries: Vec<Delivery> = waiting.map(|leased| leased.delivery).collect();
+        let deliveries: Vec<Delivery> = waiting.map(|leased| leased.message.delivery).collect();
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         self.heartbeat.end(receipts);
         deliveries

@@ -11,9 +11,9 @@ use super::lane::{Lane, Leased};
 use crate::compute::step::Limits;
 use crate::core::error::describe;
 use crate::core::one_of::OneOf;
-use crate::protocol::{Answer, Owner, Protocol, bury, nack};
+use crate::protocol::{Answer, Owner, Protocol, Received, bury, nack};
+use crate::queue::Queue;
 use crate::queue::requeue::requeue;
-use crate::queue::{Delivery, Queue};
 
 /// One leased message. Heartbeats extend it until its lease is ended or lost.
 #[derive(Default)]
@@ -65,7 +65,7 @@ pub(super) struct LeasedBatch {
     heartbeat: Arc<Heartbeat>,
     protocol: Arc<Protocol>,
     limits: Arc<Limits>,
-    deliveries: Vec<Delivery>,
+    messages: Vec<Received>,
     leases: Vec<OneOf<Lease>>,
     /// Of all of them; a message weighs more than 1 only if it is alone.
     weight: usize,
@@ -87,13 +87,9 @@ impl LeasedBatch {
     ) -> Self {
         let count = taken.len();
         let weight = taken.iter().map(|leased| leased.weight).sum();
-        let (deliveries, leases) = taken
+        let (messages, leases) = taken
             .into_iter()
-            .map(
-                |Leased {
-                     delivery, lease, ..
-                 }| (delivery, lease),
-            )
+            .map(|Leased { message, lease, .. }| (message, lease))
             .unzip();
         Self {
             stage: lane.stage,
@@ -102,7 +98,7 @@ impl LeasedBatch {
             heartbeat: Arc::clone(&lane.heartbeat),
             protocol: Arc::clone(protocol),
             limits: Arc::clone(&lane.limits),
-            deliveries,
+            messages,
             leases,
             weight,
             working: AtomicUsize::new(count),
@@ -123,12 +119,12 @@ impl LeasedBatch {
     pub(super) async fn work(self) {
         let protocol = &self.protocol;
         protocol
-            .handle(self.stage, &self.deliveries, &self.limits, &self)
+            .handle(self.stage, &self.messages, &self.limits, &self)
             .await;
     }
 
     fn free(&self, worked: usize, ended: usize) {
-        let weight = if self.deliveries.len() == 1 {
+        let weight = if self.messages.len() == 1 {
             self.weight * worked
         } else {
             worked
@@ -165,7 +161,7 @@ impl Owner for LeasedBatch {
             );
         };
         for (place, answer) in answers {
-            let Some(delivery) = self.deliveries.get(place) else {
+            let Some(Received { delivery, .. }) = self.messages.get(place) else {
                 continue;
             };
             receipts.push(&delivery.receipt);
@@ -201,9 +197,9 @@ impl Drop for LeasedBatch {
     fn drop(&mut self) {
         let unanswered = self.unanswered.load(Ordering::Relaxed);
         if unanswered > 0 {
-            let deliveries = self.deliveries.iter();
+            let messages = self.messages.iter();
             self.heartbeat
-                .end(deliveries.map(|delivery| &delivery.receipt));
+                .end(messages.map(|message| &message.delivery.receipt));
         }
         let working = self.working.load(Ordering::Relaxed);
         self.protocol.expect_no_longer(self.stage, working);
