@@ -103,9 +103,9 @@ impl Protocol {
         }
     }
 
-    /// The same with another way to the backend, and what it knows of runs.
-    #[cfg(feature = "lambda")]
-    pub(crate) fn over(&self, seam: Seam) -> Self {
+    /// Replaces the way to the backend, for a push handler whose calls are stuck in the old one. What is known of runs is
+    /// kept.
+    pub(crate) fn with_seam(&self, seam: Seam) -> Self {
         Self {
             seam,
             cancelled: Arc::clone(&self.cancelled),
@@ -199,9 +199,8 @@ impl Protocol {
         }
     }
 
-    /// What becomes of a message whose work was stopped before its end: that was a failed attempt.
-    #[cfg(feature = "lambda")]
-    pub(crate) async fn stopped(&self, index: usize, received: &Received, problem: &str) -> Answer {
+    /// What becomes of a message whose work was stopped before its end: a failed attempt, with this `problem`.
+    pub(crate) async fn cut_off(&self, index: usize, received: &Received, problem: &str) -> Answer {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
             return Answer::Nack(Duration::ZERO);
         };
@@ -341,10 +340,16 @@ impl Protocol {
             settling.push(Box::pin(self.settle(unbegun, owner)));
         }
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
+        let mut is_closed = false;
         loop {
             let ended = tokio::select! {
                 biased;
                 ended = running.next() => ended,
+                () = owner.closing(), if !is_closed => {
+                    is_closed = true;
+                    running.cancel_queued();
+                    continue;
+                }
                 Some(()) = settling.next() => continue,
             };
             if ended.is_empty() {

@@ -5,6 +5,7 @@ mod heartbeat;
 mod lane;
 mod lease;
 mod prefetch;
+mod push;
 mod shift;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
 use crate::protocol::site::Site;
 use crew::Drive;
+
+pub use push::{Fate, Handler};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);

@@ -377,6 +377,15 @@ impl<T: Send + 'static> Running<T> {
         self.cpu.enqueue(self.stage, tickets);
     }
 
+    /// Cancels the jobs that have not begun, of these alone. [`next`](Self::next) reports them as not begun.
+    pub(crate) fn cancel_queued(&self) {
+        for batch in &self.batches {
+            for index in 0..batch.slots.len() {
+                batch.cancel(index);
+            }
+        }
+    }
+
     /// The jobs that have ended since the last call, by their places: at least one, or none when all have been told.
     /// A job that does not move for as long as the timeout is given up. Its thread cannot be stopped; what it makes
     /// then is dropped. Cancelled, it has taken nothing.
