@@ -19,7 +19,7 @@ use crate::pipeline::definition::{Definition, queue_name};
 use crate::protocol::bundle::Bundling;
 use crate::protocol::site::Site;
 use crate::stage::Data;
-use crate::worker::Worker;
+use crate::worker::{Handler, Worker};
 use dead_letter::DeadLetter;
 use run::Run;
 
@@ -102,11 +102,6 @@ impl<I, R> Deployment<I, R> {
         &self.shared.name
     }
 
-    #[cfg(feature = "lambda")]
-    pub(crate) fn shared(&self) -> &Arc<Site> {
-        &self.shared
-    }
-
     /// The requests that this deployment's [backend](Backend::requests) has made of a service, in this process.
     pub fn requests(&self) -> Requests {
         self.backend.requests()
@@ -184,6 +179,14 @@ impl<I, R> Deployment<I, R> {
     /// A worker for this deployment's stages, with its options to set.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.shared))
+    }
+
+    /// One stage as a handler for messages that a service pushes: the counterpart of a [worker](Self::worker), which pulls.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the deployment has no such stage; the error lists those it has.
+    pub fn handler(&self, stage: &str) -> Result<Handler> {
+        Handler::new(&self.shared, stage)
     }
 
     /// Every dead letter of this deployment, of all runs: what to look at when something failed.

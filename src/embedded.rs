@@ -62,7 +62,7 @@ where
         return tokio::select! {
             biased;
             result = result => result,
-            Err(error) = worker(&deployment).here() => Err(error),
+            Err(error) = worker(&deployment).run_inline() => Err(error),
         };
     }
     let worker = worker(&deployment).start();

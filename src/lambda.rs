@@ -1,34 +1,22 @@
-//! Stages as AWS Lambda functions: event → protocol → which records must come back.
+//! Stages as AWS Lambda functions: an event's records go to the push handler, and the answer names those that must come
+//! back.
 
-mod batch;
-mod deadline;
 mod records;
 mod runtime;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ffi::OsString;
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use futures::future::BoxFuture;
-use tokio::time::{Instant, timeout_at};
 
-use crate::compute::step::Limits;
-use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
 use crate::deployment::Deployment;
-use crate::pipeline::definition::queue_name;
-use crate::protocol::Protocol;
-use crate::protocol::seam::Seam;
-use crate::protocol::site::Site;
-use crate::queue::Queue;
+use crate::worker::Handler;
 
-use batch::Batch;
-use deadline::Deadline;
 use records::Records;
 
 /// Names the stage that a function serves.
 const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
-const CANCEL_CHECK: Duration = Duration::from_secs(2);
 
 /// One stage of a deployment as an AWS Lambda function behind an SQS event source mapping, from
 /// [`Deployment::lambda`](crate::Deployment::lambda) or [`lambda_from_env`](crate::Deployment::lambda_from_env).
@@ -85,119 +73,94 @@ const CANCEL_CHECK: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 #[must_use = "a function does nothing until it is run, or given an event"]
 pub struct LambdaFunction {
-    inner: Arc<Inner>,
-    margin: Option<Duration>,
-}
-
-struct Inner {
-    shared: Arc<Site>,
-    /// The stage's place in the pipeline.
-    stage: usize,
-    name: Arc<str>,
-    queue_name: String,
-    engine: Mutex<Arc<Engine>>,
-}
-
-/// What serves one invocation after the other.
-struct Engine {
-    protocol: Protocol,
-    limits: Limits,
+    handler: Handler,
 }
 
 impl std::fmt::Debug for LambdaFunction {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("LambdaFunction")
-            .field("stage", &self.inner.name)
-            .field("queue", &self.inner.queue_name)
-            .field("margin", &self.margin)
-            .finish_non_exhaustive()
+            .field("handler", &self.handler)
+            .finish()
     }
 }
 
 impl<I, R> Deployment<I, R> {
-    /// One stage as an AWS Lambda function behind an SQS event source mapping: what a worker does with a message, done with the
-    /// records of an event.
+    /// One stage as an AWS Lambda function behind an SQS event source mapping: a [handler](Self::handler) for the records of its
+    /// events.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
+    /// [`Error::InvalidArgument`] if the deployment has no such stage; the error lists those it has.
     pub fn lambda(&self, stage: &str) -> Result<LambdaFunction> {
-        LambdaFunction::new(self.shared(), stage)
+        if !self.stages().any(|known| known == stage) {
+            let problem = format!(
+                "a Lambda function is to serve stage `{stage}`, but deployment `{}` has the stages {}",
+                self.name(),
+                known_stages(self)
+            );
+            return Err(Error::InvalidArgument { problem });
+        }
+        let handler = self.handler(stage)?;
+        Ok(LambdaFunction {
+            handler: handler.deadline_named(
+                "the Lambda function's deadline",
+                "raise the function's timeout",
+            ),
+        })
     }
 
     /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
     /// for every function of a deployment.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
+    /// [`Error::InvalidArgument`] if the variable is not set or names no stage of the deployment; the error lists those it has.
     pub fn lambda_from_env(&self) -> Result<LambdaFunction> {
-        LambdaFunction::from_env(self.shared())
+        from_variable(self, std::env::var_os(STAGE_VARIABLE))
+    }
+}
+
+fn known_stages<I, R>(deployment: &Deployment<I, R>) -> String {
+    deployment.stages().collect::<Vec<_>>().join(", ")
+}
+
+fn from_variable<I, R>(
+    deployment: &Deployment<I, R>,
+    value: Option<OsString>,
+) -> Result<LambdaFunction> {
+    let unusable = |problem: &str| Error::InvalidArgument {
+        problem: format!(
+            "the environment variable {STAGE_VARIABLE} {problem}: set it to the stage that this function serves, one of {}",
+            known_stages(deployment)
+        ),
+    };
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Err(unusable("is not set"));
+    };
+    match value.to_str() {
+        Some(stage) if deployment.stages().any(|known| known == stage) => deployment.lambda(stage),
+        _ => Err(unusable(&format!(
+            "is {value:?}, which is no stage of deployment `{}`",
+            deployment.name()
+        ))),
     }
 }
 
 impl LambdaFunction {
-    pub(crate) fn new(shared: &Arc<Site>, stage: &str) -> Result<Self> {
-        let place = shared.position("a Lambda function", stage)?;
-        let definition = &shared.definition;
-        let Some(current) = definition.stage(place) else {
-            return Err(shared.no_stage(place));
-        };
-        let engine = Engine {
-            protocol: Protocol::new(Seam::new(Arc::clone(shared), &[]), CANCEL_CHECK),
-            limits: Limits::new(place, &current.options, definition.cpu(cores(), false)),
-        };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                shared: Arc::clone(shared),
-                stage: place,
-                name: Arc::clone(&current.name),
-                queue_name: queue_name(&shared.name, &current.name),
-                engine: Mutex::new(Arc::new(engine)),
-            }),
-            margin: None,
-        })
-    }
-
-    pub(crate) fn from_env(shared: &Arc<Site>) -> Result<Self> {
-        Self::from_variable(shared, std::env::var_os(STAGE_VARIABLE))
-    }
-
-    fn from_variable(shared: &Arc<Site>, value: Option<std::ffi::OsString>) -> Result<Self> {
-        let stages = shared.definition.stages().iter();
-        let known: Vec<&str> = stages.map(|stage| &*stage.name).collect();
-        let known = known.join(", ");
-        let unusable = |problem: &str| Error::InvalidArgument {
-            problem: format!(
-                "the environment variable {STAGE_VARIABLE} {problem}: set it to the stage that this function serves, one of {known}"
-            ),
-        };
-        let Some(value) = value.filter(|value| !value.is_empty()) else {
-            return Err(unusable("is not set"));
-        };
-        match value.to_str() {
-            Some(stage) if shared.definition.position(stage).is_some() => Self::new(shared, stage),
-            _ => Err(unusable(&format!(
-                "is {value:?}, which is no stage of deployment `{}`",
-                shared.name
-            ))),
-        }
-    }
-
     /// How long before the function's deadline work must end, so that what is left can be handed back (default: a tenth of
     /// the time the invocation has, at least a second, at most ten). Never more than half of that time is kept free.
     pub fn margin(mut self, margin: Duration) -> Self {
-        self.margin = Some(margin);
+        self.handler = self.handler.margin(margin);
         self
     }
 
     /// The stage it serves.
     pub fn stage(&self) -> &str {
-        &self.inner.name
+        self.handler.stage()
     }
 
     /// The queue whose messages it is for, `{deployment}-{stage}`: what the event source mapping must read.
     pub fn queue_name(&self) -> &str {
-        &self.inner.queue_name
+        self.handler.queue_name()
     }
 
     /// Works on an event's records, and answers with those that must come back, well before `remaining` is over: for
@@ -206,70 +169,14 @@ impl LambdaFunction {
     /// The same event may come twice, and one record several times: nothing counts twice.
     ///
     /// # Errors
-    /// Nothing has been done then, and all records come back: [`Error::InvalidArgument`] where a record comes from another stage's queue, since the mapping is
-    /// not this function's; [`Error::NotProvisioned`] and [`Error::Backend`] where the queue cannot be opened.
+    /// Nothing has been done then, and all records come back: [`Error::InvalidArgument`] if a record comes from another
+    /// stage's queue, since the mapping is not this function's; [`Error::NotProvisioned`] and [`Error::Backend`] if the queue
+    /// cannot be opened.
     pub async fn handle(&self, event: SqsEvent, remaining: Duration) -> Result<SqsBatchResponse> {
-        let deadline = Deadline::new(Instant::now(), remaining, self.margin);
-        let inner = self.inner.as_ref();
-        records::check_source(&event, inner)?;
-        let records = Records::read(event, &inner.name);
-        let batch = Batch::new(inner.queue(deadline.cut_off).await?, &inner.name, records);
-        let engine = inner.engine();
-        let mut work: BoxFuture<'_, ()> = Box::pin(inner.work(&engine, &batch));
-        if timeout_at(deadline.cut_off, &mut work).await.is_err() {
-            batch.close();
-            engine.limits.cpu.give_back();
-            if timeout_at(deadline.settled, &mut work).await.is_err() {
-                drop(work);
-                let engine = inner.renew(&engine);
-                let problem = deadline.problem();
-                let stop = inner.stop(&engine, &batch, &problem);
-                if timeout_at(deadline.stopped, stop).await.is_err() {
-                    tracing::warn!(stage = %inner.name, "handing back took too long; the visibility timeout does it");
-                }
-            }
-        }
-        Ok(batch.response())
-    }
-}
-
-impl Inner {
-    fn engine(&self) -> Arc<Engine> {
-        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&engine)
-    }
-
-    /// Another engine for what comes next: calls that are under way would be in its way, and threads that are stuck in
-    /// a function would be missing.
-    fn renew(&self, old: &Engine) -> Arc<Engine> {
-        let seam = Seam::new(Arc::clone(&self.shared), &[]);
-        let limits = match self.shared.definition.stage(self.stage) {
-            Some(stage) => Limits::new(
-                self.stage,
-                &stage.options,
-                self.shared.definition.cpu(cores(), false),
-            ),
-            None => return self.engine(),
-        };
-        let engine = Arc::new(Engine {
-            protocol: old.protocol.over(seam),
-            limits,
-        });
-        let mut current = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::clone(&engine);
-        engine
-    }
-
-    async fn queue(&self, until: Instant) -> Result<Arc<dyn Queue>> {
-        match timeout_at(until, self.shared.queue(self.stage)).await {
-            Ok(queue) => queue.cloned(),
-            Err(elapsed) => Err(Error::Backend {
-                service: "the queue",
-                operation: format!("opening `{}` before the deadline", self.queue_name),
-                retryable: true,
-                source: elapsed.into(),
-            }),
-        }
+        records::check_source(&event, self)?;
+        let Records { deliveries, all } = Records::read(event, self.stage());
+        let fates = self.handler.try_handle(deliveries, remaining).await?;
+        Ok(records::response(&all, &fates))
     }
 }
 
@@ -287,9 +194,7 @@ mod tests {
             .reduce(|| 0, |a, b| a + b)
             .with(Stage::named("sum"));
         let adder = adder.deploy("adder", Backend::memory()).unwrap();
-        let of = |value: Option<&str>| {
-            LambdaFunction::from_variable(adder.shared(), value.map(Into::into))
-        };
+        let of = |value: Option<&str>| from_variable(&adder, value.map(Into::into));
         let function = of(Some("sum")).unwrap();
         assert_eq!(
             (function.stage(), function.queue_name()),

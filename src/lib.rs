@@ -173,4 +173,4 @@ pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};
-pub use worker::{RunningWorker, Worker};
+pub use worker::{Fate, Handler, RunningWorker, Worker};

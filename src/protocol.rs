@@ -1,13 +1,14 @@
 //! The steps of a message, once, for every kind of worker. Each step is idempotent, and the answer to
 //! acknowledge comes only after everything that the message causes is durable.
 
+mod answer;
 mod batcher;
 pub(crate) mod bundle;
 mod cancelled;
 mod compute;
 mod failure;
 pub(crate) mod reason;
-pub(crate) mod requeue;
+mod received;
 pub(crate) mod seam;
 mod settle;
 pub(crate) mod site;
@@ -26,45 +27,34 @@ use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
 use crate::packet::{Message, Packet};
 use crate::pipeline::definition::{StageDefinition, StageKind};
-use crate::queue::{Delivery, Receipt};
+use crate::queue::Receipt;
 use crate::scratchpad::GroupId;
+pub(crate) use answer::{Answer, bury, nack};
 use bundle::{Begun, Unpack};
+use cancelled::Cancelled;
+pub(crate) use received::Received;
 use seam::Seam;
 
-use cancelled::Cancelled;
-
-/// What is to be done with a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// All that it causes is durable.
-    Acknowledge,
-    /// It failed and has attempts left.
-    Release(Duration),
-    /// It is a dead letter, for this reason.
-    Bury(String),
-    /// It was not begun.
-    PutBack,
-}
-
-/// Whoever holds the messages that are handled.
-pub(crate) trait Holder: Sync {
-    /// The user's function is done with so many of them: what is left is reading and writing.
+/// The owner of the messages that are handled: a worker that leased them, or a handler they were pushed to.
+pub(crate) trait Owner: Sync {
+    /// The user's function is done with this many `messages`: what is left is reading and writing.
     fn worked(&self, messages: usize);
 
-    /// Whether a message, by its place, is somebody else's by now.
+    /// Whether the message at this place now belongs to another worker.
     fn is_lost(&self, place: usize) -> bool;
 
-    /// Completes once nothing more is to be begun: what has not been is put back. Never, unless its holder says so.
+    /// Completes once nothing more may begin: messages that have not begun are requeued. Never, by default.
     fn closing(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
+    /// Whether [`closing`](Self::closing) has completed.
     fn is_closing(&self) -> bool {
         false
     }
 
-    /// Does what was answered to messages, by their places.
-    fn put_away(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
+    /// Carries out answers, each for the message at its place.
+    fn answer(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
 }
 
 pub(crate) struct Protocol {
@@ -113,9 +103,9 @@ impl Protocol {
         }
     }
 
-    /// The same with another way to the backend, and what it knows of runs.
-    #[cfg(feature = "lambda")]
-    pub(crate) fn over(&self, seam: Seam) -> Self {
+    /// Replaces the way to the backend, for a push handler whose calls are stuck in the old one. What is known of runs is
+    /// kept.
+    pub(crate) fn with_seam(&self, seam: Seam) -> Self {
         Self {
             seam,
             cancelled: Arc::clone(&self.cancelled),
@@ -145,45 +135,44 @@ impl Protocol {
         self.seam.hurry();
     }
 
-    /// Does all of some messages' work, each for itself, and has them put away as they end. Dropped anywhere, it has done
-    /// what a crash there would leave: nothing that redelivery does not mend.
+    /// Does all the work of some messages, each by itself, and has their owner answer them as they end. Dropped anywhere, it has
+    /// done what a crash there would leave: nothing that a redelivery does not repair.
     pub(crate) async fn handle(
         &self,
         index: usize,
-        deliveries: &[Delivery],
+        messages: &[Received],
         limits: &Limits,
-        holder: &impl Holder,
+        owner: &impl Owner,
     ) {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
-            let answers =
-                (0..deliveries.len()).map(|place| (place, Answer::Release(Duration::ZERO)));
-            return holder.put_away(answers.collect()).await;
+            let answers = (0..messages.len()).map(|place| (place, Answer::Nack(Duration::ZERO)));
+            return owner.answer(answers.collect()).await;
         };
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
-        let mut tasks = VecDeque::with_capacity(deliveries.len());
+        let mut tasks = VecDeque::with_capacity(messages.len());
         let mut answers = Vec::new();
-        for (place, delivery) in deliveries.iter().enumerate() {
-            match self.task(index, stage, place, delivery) {
+        for (place, received) in messages.iter().enumerate() {
+            match self.task(index, stage, place, received) {
                 Ok(task) => tasks.push_back(task),
                 Err(answer) => answers.push((place, answer)),
             }
         }
         if !answers.is_empty() {
-            holder.worked(answers.len());
-            settling.push(Box::pin(holder.put_away(answers)));
+            owner.worked(answers.len());
+            settling.push(Box::pin(owner.answer(answers)));
         }
         while !tasks.is_empty() {
-            if holder.is_closing() {
+            if owner.is_closing() {
                 let unbegun = tasks.drain(..).map(|task| (task, Outcome::NotBegun));
-                settling.push(Box::pin(self.settle(unbegun.collect(), holder)));
+                settling.push(Box::pin(self.settle(unbegun.collect(), owner)));
                 break;
             }
             let (ready, ended) = self.prepare(&mut tasks).await;
             if !ended.is_empty() {
-                holder.worked(ended.len());
-                settling.push(Box::pin(self.settle(ended, holder)));
+                owner.worked(ended.len());
+                settling.push(Box::pin(self.settle(ended, owner)));
             }
-            self.compute(stage, ready, limits, holder, &mut settling)
+            self.compute(stage, ready, limits, owner, &mut settling)
                 .await;
         }
         while settling.next().await.is_some() {}
@@ -194,28 +183,28 @@ impl Protocol {
         index: usize,
         stage: &'a StageDefinition,
         place: usize,
-        delivery: &Delivery,
+        received: &Received,
     ) -> Result<Task<'a>, Answer> {
-        match self.seam.shared.carrier.read_message(&delivery.body) {
+        let delivery = &received.delivery;
+        match &received.message {
             Ok(message) => Ok(Task {
                 place,
                 index,
                 stage,
                 fan_in: message.fan_in,
                 attempt: delivery.receive_count.max(1) + message.earlier_attempts(),
-                message,
+                message: message.clone(),
             }),
-            Err(problem) => Err(self.unreadable(stage, delivery, problem)),
+            Err(problem) => Err(self.unreadable(stage, delivery, problem.to_string())),
         }
     }
 
-    /// What becomes of a message whose work was stopped before its end: that was a failed attempt.
-    #[cfg(feature = "lambda")]
-    pub(crate) async fn stopped(&self, index: usize, delivery: &Delivery, problem: &str) -> Answer {
+    /// What becomes of a message whose work was stopped before its end: a failed attempt, with this `problem`.
+    pub(crate) async fn cut_off(&self, index: usize, received: &Received, problem: &str) -> Answer {
         let Some(stage) = self.seam.shared.definition.stage(index) else {
-            return Answer::Release(Duration::ZERO);
+            return Answer::Nack(Duration::ZERO);
         };
-        match self.task(index, stage, 0, delivery) {
+        match self.task(index, stage, 0, received) {
             Ok(task) => {
                 let failures = vec![ItemFailure::whole(problem)];
                 self.failed(&task, &task.message, failures).await
@@ -234,7 +223,7 @@ impl Protocol {
 enum Outcome {
     /// There was nothing left to do.
     Done,
-    /// It is to be put back.
+    /// It was not begun, and is requeued.
     NotBegun,
     /// It could not be computed.
     Failed(Failures),

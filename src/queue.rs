@@ -1,5 +1,7 @@
 //! The contract of a queue: at-least-once delivery of bytes and their attributes, nothing of users' types.
 
+pub(crate) mod requeue;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

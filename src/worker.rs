@@ -3,7 +3,9 @@
 mod crew;
 mod heartbeat;
 mod lane;
+mod lease;
 mod prefetch;
+mod push;
 mod shift;
 
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use tokio::task::JoinHandle;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
 use crate::protocol::site::Site;
+use crew::Drive;
+
+pub use push::{Fate, Handler};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
@@ -50,7 +55,8 @@ struct Options {
     prefetch: Option<usize>,
     grace_period: Duration,
     cancel_check: Duration,
-    here: bool,
+    /// How CPU-bound work is driven.
+    drive: Drive,
 }
 
 impl std::fmt::Debug for Worker {
@@ -73,7 +79,7 @@ impl Worker {
                 prefetch: None,
                 grace_period: DEFAULT_GRACE,
                 cancel_check: DEFAULT_CANCEL_CHECK,
-                here: false,
+                drive: Drive::Spawned,
             },
         }
     }
@@ -129,11 +135,14 @@ impl Worker {
         }
     }
 
-    /// Works for as long as it is polled, in the task that polls it: all but asynchronous functions, which are tasks, and
-    /// CPU-bound ones, which have their threads. Ends only where it cannot begin.
-    pub(crate) async fn here(mut self) -> Result<()> {
-        self.options.here = true;
-        // Nobody tells it to end.
+    /// Works for as long as it is polled, in the task that polls it. Only asynchronous functions are tasks of their own, and
+    /// only CPU-bound ones run on other threads.
+    ///
+    /// # Errors
+    /// As [`run_until`](Self::run_until): it ends only if it cannot begin.
+    pub(crate) async fn run_inline(mut self) -> Result<()> {
+        self.options.drive = Drive::Inline;
+        // It never gets the signal to end.
         let (_shutdown, signal) = watch::channel(false);
         shift::run(self.shared, self.options, signal).await
     }

@@ -101,8 +101,8 @@ type Ticket = (Arc<dyn Runs>, usize);
 trait Runs: Send + Sync {
     /// Runs a job. Returns false where it was given up meanwhile, and its runner has been replaced.
     fn run(&self, place: usize) -> bool;
-    /// Gives a job back that has not been begun. Returns false where it is one that is to be done all the same.
-    fn give_back(&self, place: usize) -> bool;
+    /// Cancels a job that has not begun. Returns false if it is part of something begun, and must be done.
+    fn cancel(&self, place: usize) -> bool;
 }
 
 impl Cpu {
@@ -148,7 +148,7 @@ impl Cpu {
         self.begin(stage, jobs, timeout, false)
     }
 
-    /// As [`run`](Self::run), for a job that is part of something begun: it is not given back.
+    /// As [`run`](Self::run), for a job that is part of something begun: it is not cancelled.
     pub(crate) fn finish<T: Send + 'static>(
         self: &Arc<Self>,
         stage: usize,
@@ -271,12 +271,10 @@ impl Cpu {
         self.start(more);
     }
 
-    /// Gives back every job that has not been begun.
-    pub(crate) fn give_back(&self) {
+    /// Cancels every job that has not begun.
+    pub(crate) fn cancel_queued(&self) {
         for stage in &mut self.lock().stages {
-            stage
-                .queued
-                .retain(|(batch, place)| !batch.give_back(*place));
+            stage.queued.retain(|(batch, place)| !batch.cancel(*place));
         }
     }
 }
@@ -310,7 +308,7 @@ impl<T> Slot<T> {
 struct Batch<T> {
     slots: Vec<Slot<T>>,
     reports: Arc<Reports<T>>,
-    /// It is not given back when the worker is about to end.
+    /// Its jobs are not cancelled when the worker is about to end.
     kept: bool,
 }
 
@@ -331,7 +329,7 @@ impl<T: Send> Runs for Batch<T> {
         ours
     }
 
-    fn give_back(&self, index: usize) -> bool {
+    fn cancel(&self, index: usize) -> bool {
         if self.kept {
             return false;
         }
@@ -377,6 +375,15 @@ impl<T: Send + 'static> Running<T> {
         let batch: Arc<dyn Runs> = batch;
         let tickets = (0..count).map(|index| (Arc::clone(&batch), index));
         self.cpu.enqueue(self.stage, tickets);
+    }
+
+    /// Cancels the jobs that have not begun, of these alone. [`next`](Self::next) reports them as not begun.
+    pub(crate) fn cancel_queued(&self) {
+        for batch in &self.batches {
+            for index in 0..batch.slots.len() {
+                batch.cancel(index);
+            }
+        }
     }
 
     /// The jobs that have ended since the last call, by their places: at least one, or none when all have been told.

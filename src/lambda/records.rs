@@ -1,11 +1,14 @@
-//! What an event has for this function.
+//! What an event has for this function, and what is reported of it.
 
-use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use std::collections::HashSet;
 
-use super::Inner;
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+
+use super::LambdaFunction;
 use crate::backends::sqs;
 use crate::core::error::{Error, Result};
 use crate::queue::Delivery;
+use crate::worker::Fate;
 
 /// What Lambda passes on with each record, and the library's attempts are counted by.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
@@ -68,12 +71,24 @@ fn delivery(record: SqsMessage) -> Result<Delivery, &'static str> {
     Ok(delivery)
 }
 
+/// Reports the records that must come back, `fates` being those of the deliveries.
+pub(super) fn response(records: &[Record], fates: &[Fate]) -> SqsBatchResponse {
+    let is_done = |place: usize| fates.get(place) == Some(&Fate::Acknowledge);
+    let mut response = SqsBatchResponse::default();
+    let mut reported = HashSet::new();
+    for Record { id, place } in records {
+        if !place.is_some_and(is_done) && reported.insert(id.as_str()) {
+            // One without an id makes the mapping keep the whole batch: doing the others again changes nothing.
+            response.add_failure(id.as_str());
+        }
+    }
+    response
+}
+
 /// Whether the records come from this function's queue. Another stage's messages would all be buried, one after the
 /// other, as none of this stage's.
-pub(super) fn check_source(event: &SqsEvent, function: &Inner) -> Result<()> {
-    let Inner {
-        name, queue_name, ..
-    } = function;
+pub(super) fn check_source(event: &SqsEvent, function: &LambdaFunction) -> Result<()> {
+    let (stage, queue_name) = (function.stage(), function.queue_name());
     let sources = event.records.iter();
     let mut sources = sources.filter_map(|record| record.event_source_arn.as_deref());
     // arn:aws:sqs:{region}:{account}:{queue}
@@ -82,7 +97,7 @@ pub(super) fn check_source(event: &SqsEvent, function: &Inner) -> Result<()> {
         return Ok(());
     };
     let problem = format!(
-        "this function serves stage `{name}`, whose queue is `{queue_name}`, but its event source mapping reads `{arn}`: give the mapping the queue `{queue_name}`, or set {} to the stage of that queue",
+        "this function serves stage `{stage}`, whose queue is `{queue_name}`, but its event source mapping reads `{arn}`: give the mapping the queue `{queue_name}`, or set {} to the stage of that queue",
         super::STAGE_VARIABLE
     );
     tracing::error!(

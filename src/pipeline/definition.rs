@@ -3,13 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::compute::pool::Cpu;
 use crate::compute::step::{CombineStep, MapStep};
 use crate::core::error::{Error, Result};
-use crate::packet::Work;
-use crate::packet::carrier::Carrier;
+use crate::packet::{Message, Work};
 use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{Execution, Place, Stage, StageOptions};
 
@@ -47,15 +44,13 @@ impl StageDefinition {
 
     /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,
     /// else 1.
-    pub(crate) fn weight(&self, carrier: &Carrier, body: &Bytes) -> usize {
+    pub(crate) fn weight(&self, message: &Message) -> usize {
         if self.execution != Execution::Async || !self.works_on_items {
             return 1;
         }
-        // One that cannot be read fails soon enough.
-        let message = carrier.read_message(body);
-        match message.as_ref().map(|message| &message.work) {
-            Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
-            Ok(Work::Reduce(_) | Work::Bundle(_)) | Err(_) => 1,
+        match &message.work {
+            Work::Map(map) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
+            Work::Reduce(_) | Work::Bundle(_) => 1,
         }
     }
 }

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
 use super::bundle::Begun;
-use super::{Holder, Outcome, Protocol, Step, Task, Then, refused};
+use super::{Outcome, Owner, Protocol, Step, Task, Then, refused};
 use crate::compute::pool::Ended;
 use crate::compute::step::{Computation, Computed, Failures, Limits, Output};
 use crate::packet::MapWork;
@@ -113,7 +113,7 @@ impl Protocol {
         stage: &'a StageDefinition,
         ready: Vec<(Task<'a>, Step)>,
         limits: &Limits,
-        holder: &'a impl Holder,
+        owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
         let mut batch = Batch {
@@ -122,8 +122,8 @@ impl Protocol {
         };
         let mut unbegun = Vec::new();
         for (task, step) in ready {
-            keep_pace(stage, &step, limits, holder).await;
-            if holder.is_closing() {
+            keep_pace(stage, &step, limits, owner).await;
+            if owner.is_closing() {
                 unbegun.push((task, Outcome::NotBegun));
                 continue;
             }
@@ -133,22 +133,22 @@ impl Protocol {
                     batch.waiting.push(Some((task, then)));
                 }
                 Started::Computed(then, computed) => {
-                    holder.worked(1);
+                    owner.worked(1);
                     let outcome = vec![(task, Outcome::Computed(then, computed))];
-                    settling.push(Box::pin(self.settle(outcome, holder)));
+                    settling.push(Box::pin(self.settle(outcome, owner)));
                 }
             }
         }
-        if holder.is_closing() {
-            // The holder has given back the rest by now, and would begin what is queued after that.
+        if owner.is_closing() {
+            // The owner has given back the rest by now, and would begin what is queued after that.
             let queued = batch.waiting.drain(..).flatten();
             unbegun.extend(queued.map(|(task, _)| (task, Outcome::NotBegun)));
             batch.jobs.clear();
         }
         if !unbegun.is_empty() {
-            settling.push(Box::pin(self.settle(unbegun, holder)));
+            settling.push(Box::pin(self.settle(unbegun, owner)));
         }
-        self.run_jobs(batch, limits, holder, settling).await;
+        self.run_jobs(batch, limits, owner, settling).await;
     }
 
     /// Begins the work on a message. An asynchronous function has ended when this returns.
@@ -195,21 +195,27 @@ impl Protocol {
         &'a self,
         batch: Batch<'a>,
         limits: &Limits,
-        holder: &'a impl Holder,
+        owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
         let Batch { jobs, mut waiting } = batch;
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
+        let mut is_closed = false;
         loop {
             let ended = tokio::select! {
                 biased;
                 ended = running.next() => ended,
+                () = owner.closing(), if !is_closed => {
+                    is_closed = true;
+                    running.cancel_queued();
+                    continue;
+                }
                 Some(()) = settling.next() => continue,
             };
             if ended.is_empty() {
                 return;
             }
-            holder.worked(ended.len());
+            owner.worked(ended.len());
             let mut outcomes = Vec::with_capacity(ended.len());
             for (place, ended) in ended {
                 if let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) {
@@ -220,14 +226,14 @@ impl Protocol {
                     outcomes.push((task, outcome));
                 }
             }
-            settling.push(Box::pin(self.settle(outcomes, holder)));
+            settling.push(Box::pin(self.settle(outcomes, owner)));
         }
     }
 }
 
-/// Waits until the stage's rate limit lets the work begin, unless the holder is closing. An asynchronous map stage paces
+/// Waits until the stage's rate limit lets the work begin, unless the owner is closing. An asynchronous map stage paces
 /// its items itself, and no stage with a rate limit has bundles.
-async fn keep_pace(stage: &StageDefinition, step: &Step, limits: &Limits, holder: &impl Holder) {
+async fn keep_pace(stage: &StageDefinition, step: &Step, limits: &Limits, owner: &impl Owner) {
     let Some(pace) = &limits.pace else {
         return;
     };
@@ -239,7 +245,7 @@ async fn keep_pace(stage: &StageDefinition, step: &Step, limits: &Limits, holder
     tokio::select! {
         biased;
         () = pace.wait(items) => {}
-        () = holder.closing() => {}
+        () = owner.closing() => {}
     }
 }
 

@@ -74,7 +74,7 @@ impl Protocol {
         } else {
             let wait = task.stage.options.backoff.draw(task.attempt);
             tracing::warn!(%run, %stage, work = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
-            Answer::Release(wait)
+            Answer::Nack(wait)
         }
     }
 

@@ -6,7 +6,7 @@ mod decide;
 mod retire;
 mod write;
 
-use super::{Holder, Outcome, Protocol, Task, Then};
+use super::{Outcome, Owner, Protocol, Task, Then};
 use crate::compute::step::Failures;
 use crate::packet::{Message, Packet};
 use crate::scratchpad::GroupId;
@@ -51,9 +51,9 @@ struct Slot {
 }
 
 impl Protocol {
-    /// Makes durable what messages cause, and has them put away.
-    pub(super) async fn settle(&self, outcomes: Vec<(Task<'_>, Outcome)>, holder: &impl Holder) {
-        let decided = self.decide(outcomes, holder).await;
+    /// Makes durable what messages cause, and has their owner answer them.
+    pub(super) async fn settle(&self, outcomes: Vec<(Task<'_>, Outcome)>, owner: &impl Owner) {
+        let decided = self.decide(outcomes, owner).await;
         let (mut answers, mut failed) = (decided.answers, decided.failed);
         let (written, unwritten) = self.write(decided.causing).await;
         let (done, unretired) = self.retire(written).await;
@@ -61,6 +61,6 @@ impl Protocol {
         failed.extend(unwritten);
         failed.extend(unretired);
         answers.extend(self.give_up(failed).await);
-        holder.put_away(answers).await;
+        owner.answer(answers).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a worker has under way: tasks of the runtime, or futures that its own task polls, where a task's wake-ups would
+//! A worker's pieces of work: tasks of the runtime, or futures that its own task polls, if a task's wake-ups would
 //! cost more than they bring.
 
 use std::any::Any;
@@ -12,25 +12,34 @@ use tokio::task::JoinSet;
 
 use crate::core::panic::panicked;
 
+/// What polls a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drive {
+    /// A task of its own.
+    Spawned,
+    /// The worker's own task.
+    Inline,
+}
+
 #[derive(Default)]
 pub(super) struct Crew {
     spawned: JoinSet<()>,
-    here: FuturesUnordered<BoxFuture<'static, Result<(), Panic>>>,
+    inline: FuturesUnordered<BoxFuture<'static, Result<(), Panic>>>,
 }
 
 type Panic = Box<dyn Any + Send>;
 
 /// Stops a piece of work.
-pub(crate) enum Stop {
+pub(super) enum Stop {
     Spawned(tokio::task::AbortHandle),
-    Here(AbortHandle),
+    Inline(AbortHandle),
 }
 
 impl Stop {
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         match self {
             Self::Spawned(task) => task.abort(),
-            Self::Here(future) => future.abort(),
+            Self::Inline(future) => future.abort(),
         }
     }
 }
@@ -40,23 +49,23 @@ impl Crew {
     pub(super) fn begin(
         &mut self,
         work: impl Future<Output = ()> + Send + 'static,
-        here: bool,
+        drive: Drive,
     ) -> Stop {
-        if !here {
+        if drive == Drive::Spawned {
             return Stop::Spawned(self.spawned.spawn(work));
         }
         let (work, stop) = abortable(work);
         let work = AssertUnwindSafe(work).catch_unwind();
-        // One that was stopped has ended.
-        self.here.push(work.map(|ended| ended.map(drop)).boxed());
-        Stop::Here(stop)
+        // Work that was stopped has ended, too.
+        self.inline.push(work.map(|ended| ended.map(drop)).boxed());
+        Stop::Inline(stop)
     }
 
-    /// Waits until some work has ended; `None` where nothing is under way. Cancelled, it has missed nothing.
+    /// Waits until a piece of work has ended; `None` if there is none. Cancelled, it has missed nothing.
     pub(super) async fn ended(&mut self) -> Option<()> {
         let panic = tokio::select! {
             biased;
-            Some(ended) = self.here.next() => ended.err(),
+            Some(ended) = self.inline.next() => ended.err(),
             Some(ended) = self.spawned.join_next() => ended
                 .err()
                 .and_then(|error| error.try_into_panic().ok()),
@@ -71,12 +80,12 @@ impl Crew {
 
     pub(super) fn stop(&mut self) {
         self.spawned.abort_all();
-        self.here.clear();
+        self.inline.clear();
     }
 
     /// Stops everything, and waits until nothing runs any more.
     pub(super) async fn shutdown(&mut self) {
-        self.here.clear();
+        self.inline.clear();
         self.spawned.shutdown().await;
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::heartbeat::{Heartbeat, Hold};
+use super::heartbeat::Heartbeat;
+use super::lease::Lease;
 use super::prefetch::Prefetch;
 use crate::compute::pool::Cpu;
 use crate::compute::step::Limits;
@@ -15,6 +16,7 @@ use crate::core::backoff::Backoff;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
 use crate::pipeline::definition::StageDefinition;
+use crate::protocol::Received;
 use crate::protocol::site::Site;
 use crate::queue::{Delivery, Queue};
 use crate::stage::Execution;
@@ -47,22 +49,22 @@ pub(super) struct Lane {
     runners: usize,
     concurrency: usize,
     prefetch: Prefetch,
-    waiting: VecDeque<Held>,
-    /// Messages that waited until they were somebody else's.
+    waiting: VecDeque<Leased>,
+    /// Messages whose lease was lost while they waited.
     lost: usize,
     receiving: bool,
     /// Messages that the user's function works on, and the weight they have.
     running: usize,
     weight: usize,
     last_weight: usize,
-    /// Messages that have been begun and not put away.
+    /// Messages that have been begun and not answered.
     begun: usize,
 }
 
 /// A received message that has not been begun.
-pub(super) struct Held {
-    pub(super) delivery: Delivery,
-    pub(super) hold: OneOf<Hold>,
+pub(super) struct Leased {
+    pub(super) message: Received,
+    pub(super) lease: OneOf<Lease>,
     /// What it counts for: its items where an asynchronous function works on those, else 1.
     pub(super) weight: usize,
 }
@@ -113,21 +115,21 @@ impl Lane {
 
     /// The next messages to work on together, as far as the stage has room for them: all there are for a CPU-bound
     /// function, which takes them one after the other, and one for an asynchronous one.
-    pub(super) fn take(&mut self) -> Vec<Held> {
+    pub(super) fn take(&mut self) -> Vec<Leased> {
         let mut taken = Vec::new();
         let most = if self.takes_all() { usize::MAX } else { 1 };
         while taken.len() < most && self.has_room_for_more() {
-            let Some(held) = self.waiting.pop_front() else {
+            let Some(next) = self.waiting.pop_front() else {
                 break;
             };
-            if held.hold.is_lost() {
+            if next.lease.is_lost() {
                 self.lost += 1;
             } else {
                 self.may_begin = self.may_begin.saturating_sub(1);
                 self.running += 1;
                 self.begun += 1;
-                self.weight += held.weight;
-                taken.push(held);
+                self.weight += next.weight;
+                taken.push(next);
             }
         }
         if !taken.is_empty() {
@@ -147,7 +149,7 @@ impl Lane {
             true => !self.takes_all() && self.running >= self.runners,
             false => self.running > 0 && self.weight >= self.concurrency,
         };
-        // A message may be put away before its place is seen to be free.
+        // A message may be answered before its place is seen to be free.
         let is_settling = self.begun.saturating_sub(self.running) >= SETTLING;
         let is_blocked = self.next.is_some() && self.may_begin == 0;
         !is_busy && !is_settling && !is_blocked
@@ -160,23 +162,24 @@ impl Lane {
         self.prefetch.worked(messages, self.running > 0);
     }
 
-    /// Messages have been put away, or their work was stopped.
+    /// Messages have been answered, or their work was stopped.
     pub(super) fn ended(&mut self, messages: usize) {
         self.begun -= messages;
     }
 
+    /// Leases and decodes messages that were received; they wait until there is room for them.
     pub(super) fn accept(&mut self, shared: &Site, deliveries: Vec<Delivery>) {
         self.receiving = false;
         let definition = shared.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
-        let holds = self.heartbeat.hold(receipts);
-        for (delivery, hold) in deliveries.into_iter().zip(holds) {
-            let weight =
-                definition.map_or(1, |stage| stage.weight(&shared.carrier, &delivery.body));
+        let leases = self.heartbeat.lease(receipts);
+        for (delivery, lease) in deliveries.into_iter().zip(leases) {
+            let message = Received::new(shared, delivery);
+            let weight = definition.map_or(1, |stage| message.weight(stage));
             self.last_weight = weight;
-            self.waiting.push_back(Held {
-                delivery,
-                hold,
+            self.waiting.push_back(Leased {
+                message,
+                lease,
                 weight,
             });
         }
@@ -202,9 +205,13 @@ impl Lane {
         std::mem::take(&mut self.lost)
     }
 
-    /// Everything that has not been begun.
-    pub(super) fn give_up_waiting(&mut self) -> impl Iterator<Item = Held> + '_ {
-        self.waiting.drain(..)
+    /// Takes everything that has not been begun, and ends its leases.
+    pub(super) fn take_waiting(&mut self) -> Vec<Delivery> {
+        let waiting = self.waiting.drain(..);
+        let deliveries: Vec<Delivery> = waiting.map(|leased| leased.message.delivery).collect();
+        let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
+        self.heartbeat.end(receipts);
+        deliveries
     }
 
     /// A receive to wait for, where one is due: one at a time, and only for what there is room for.

@@ -1,7 +1,6 @@
 //! A worker's one loop: what to receive, what to begin, when to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,21 +11,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Options;
-use super::crew::Crew;
-use super::heartbeat::{Heartbeat, Hold};
-use super::lane::{Held, Lane};
+use super::crew::{Crew, Drive};
+use super::lane::Lane;
+use super::lease::{Freed, LeasedBatch};
 use crate::compute::pool::Cpu;
-use crate::compute::step::Limits;
 use crate::core::error::{Result, describe};
-use crate::core::one_of::OneOf;
 use crate::core::retry::{persist, retry};
-use crate::protocol::requeue::{self, ATTEMPTS, Parting};
+use crate::protocol::Protocol;
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
-use crate::protocol::{Answer, Holder, Protocol};
-use crate::queue::{Delivery, Outgoing, Queue, Receipt};
+use crate::queue::requeue::{ATTEMPTS, requeue};
+use crate::queue::{Delivery, Queue, Receipt};
 
-/// How long handing back may take at the end: the visibility timeout does it otherwise.
+/// The most time for requeueing, and for negative acknowledgements, at the end: whatever takes longer comes back after its
+/// visibility timeout.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 struct Shift {
@@ -34,22 +32,10 @@ struct Shift {
     protocol: Arc<Protocol>,
     cpu: Arc<Cpu>,
     work: Crew,
-    /// Whether CPU-bound work is looked after by the worker's own task.
-    here: bool,
-    /// Where places that have become free are told.
+    /// How CPU-bound work is driven.
+    drive: Drive,
+    /// Gets the places that have become free.
     freed: UnboundedSender<Freed>,
-}
-
-/// Places in a lane that have become free.
-#[derive(Default)]
-struct Freed {
-    lane: usize,
-    /// Messages that the user's function is done with, and what they weighed: others may be begun while their outcome
-    /// is being written.
-    worked: usize,
-    weight: usize,
-    /// Messages that have been put away.
-    ended: usize,
 }
 
 /// Works until the signal comes. Dropped, it stops on the spot.
@@ -71,7 +57,7 @@ pub(super) async fn run(
     };
     let beats = lanes.iter().map(|lane| Arc::clone(&lane.heartbeat).beat());
     let mut beats: FuturesUnordered<_> = beats.collect();
-    // First, so that they are heard however much there is to do.
+    // Polled first, so that load cannot starve heartbeats.
     tokio::select! {
         biased;
         Some(()) = beats.next() => {}
@@ -88,23 +74,15 @@ async fn work(
     lanes: Vec<Lane>,
     cpu: Arc<Cpu>,
 ) {
-    let served = Arc::clone(&shared);
-    let mut batches = vec![None; shared.definition.stages().len()];
-    for lane in &lanes {
-        for (stage, queue) in lane.queues() {
-            if let Some(batch) = batches.get_mut(stage) {
-                *batch = queue.batch();
-            }
-        }
-    }
-    let protocol = Protocol::new(Seam::new(shared, &batches), options.cancel_check);
+    let seam = Seam::new(Arc::clone(&shared), &batches(&shared, &lanes));
+    let protocol = Protocol::new(seam, options.cancel_check);
     let (freed, mut places) = unbounded_channel();
     let mut shift = Shift {
         lanes,
         protocol: Arc::new(protocol),
         cpu,
         work: Crew::default(),
-        here: options.here,
+        drive: options.drive,
         freed,
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
@@ -140,7 +118,7 @@ async fn work(
             Some((index, deliveries)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
                     shift.protocol.expect(lane.stage, deliveries.len());
-                    lane.accept(&served, deliveries);
+                    lane.accept(&shared, deliveries);
                 }
             }
         }
@@ -150,6 +128,18 @@ async fn work(
     shift.end(options.grace_period).await;
 }
 
+/// For each stage, how many messages a request of its queue takes, as far as the lanes know its queue.
+fn batches(shared: &Site, lanes: &[Lane]) -> Vec<Option<usize>> {
+    let mut batches = vec![None; shared.definition.stages().len()];
+    for (stage, queue) in lanes.iter().flat_map(Lane::queues) {
+        if let Some(batch) = batches.get_mut(stage) {
+            *batch = queue.batch();
+        }
+    }
+    batches
+}
+
+/// Opens a lane for each stage that is served, and the threads that their CPU-bound work shares.
 async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
     let definition = &shared.definition;
     let served: Vec<usize> = match &options.stages {
@@ -164,7 +154,7 @@ async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>,
             places
         }
     };
-    let cpu = definition.cpu(options.concurrency, options.here);
+    let cpu = definition.cpu(options.concurrency, options.drive == Drive::Inline);
     let mut lanes = Vec::with_capacity(served.len());
     for stage in served {
         let Some(current) = definition.stage(stage) else {
@@ -199,38 +189,16 @@ impl Shift {
                 if taken.is_empty() {
                     break;
                 }
-                let weight = taken.iter().map(|held| held.weight).sum();
-                let count = taken.len();
-                let (deliveries, holds): (Vec<_>, Vec<_>) = taken
-                    .into_iter()
-                    .map(|Held { delivery, hold, .. }| (delivery, hold))
-                    .unzip();
-                // Work that can be stopped is, when its message is lost.
-                let stopped = match holds.as_slice() {
-                    [only] => Some(only.clone()),
-                    _ => None,
+                let batch = LeasedBatch::new(lane, index, taken, &self.protocol, &self.freed);
+                let lease = batch.only_lease();
+                let drive = if lane.cpu_bound {
+                    self.drive
+                } else {
+                    Drive::Spawned
                 };
-                let task = Task {
-                    stage: lane.stage,
-                    limits: Arc::clone(&lane.limits),
-                    protocol: Arc::clone(&self.protocol),
-                    hands: Hands {
-                        stage: lane.stage,
-                        lane: index,
-                        queue: Arc::clone(&lane.queue),
-                        heartbeat: Arc::clone(&lane.heartbeat),
-                        protocol: Arc::clone(&self.protocol),
-                        deliveries,
-                        holds,
-                        weight,
-                        working: AtomicUsize::new(count),
-                        held: AtomicUsize::new(count),
-                        freed: self.freed.clone(),
-                    },
-                };
-                let stop = self.work.begin(task.run(), self.here && lane.cpu_bound);
-                if let Some(hold) = stopped {
-                    hold.begin(stop);
+                let stop = self.work.begin(batch.work(), drive);
+                if let Some(lease) = lease {
+                    lease.stop_if_lost(stop);
                 }
             }
         }
@@ -243,28 +211,25 @@ impl Shift {
         }
     }
 
-    /// Hands back what waits, lets what runs finish within the grace period, hands back the rest.
+    /// Requeues the messages that wait, lets those that run finish within the grace period, and releases the rest.
     async fn end(mut self, grace: Duration) {
         // A period too long for the clock is one without end.
         let deadline = Instant::now().checked_add(grace);
         let mut unbegun = Vec::new();
         for lane in &mut self.lanes {
             let queue = Arc::clone(&lane.queue);
-            let heartbeat = Arc::clone(&lane.heartbeat);
-            let mut deliveries = Vec::new();
-            for held in lane.give_up_waiting() {
-                heartbeat.let_go(std::iter::once(&held.delivery.receipt));
-                deliveries.push(held.delivery);
-            }
-            unbegun.push(put_back(queue, deliveries));
+            let deliveries = lane.take_waiting();
+            unbegun.push(async move { requeue(queue.as_ref(), &deliveries).await });
         }
-        self.cpu.give_back();
+        self.cpu.cancel_queued();
         self.protocol.hurry();
         if tokio::time::timeout(RELEASE_TIMEOUT, join_all(unbegun))
             .await
             .is_err()
         {
-            tracing::warn!("handing back took too long; the visibility timeout does it");
+            tracing::warn!(
+                "requeueing took too long; the rest comes back after its visibility timeout"
+            );
         }
         loop {
             let next = self.work.ended();
@@ -285,175 +250,31 @@ impl Shift {
         }
         tracing::warn!(
             messages = unfinished.len(),
-            "the grace period is over; unfinished messages are handed back"
+            "the grace period is over; unfinished messages are released"
         );
         self.work.shutdown().await;
-        release_all(unfinished).await;
+        nack_all(unfinished).await;
     }
 }
 
 impl Drop for Shift {
-    /// What has not been begun never is.
+    /// Work that has not begun never does.
     fn drop(&mut self) {
         self.work.stop();
-        self.cpu.give_back();
+        self.cpu.cancel_queued();
     }
 }
 
-/// Puts messages that were not begun back as they were, by fresh copies: their delivery was no attempt at them, and a
-/// fleet may be restarted as often as it likes. A crash in between leaves two of a message, which is nothing new.
-async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
-    if deliveries.is_empty() {
-        return;
-    }
-    let (copies, receipts): (Vec<Outgoing>, Vec<Receipt>) = deliveries
-        .into_iter()
-        .map(|delivery| (Outgoing::from(&delivery), delivery.receipt))
-        .unzip();
-    let put_back = match requeue::copies(queue.as_ref(), copies).await {
-        Ok(()) => {
-            retry("acknowledge", Some(ATTEMPTS), || {
-                queue.acknowledge(receipts.clone())
-            })
-            .await
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = put_back {
-        tracing::warn!(error = %describe(&error), "messages could not be handed back; their visibility timeout does it");
-    }
-}
-
-/// Makes messages visible again at once. What cannot be released comes back after its visibility timeout.
-async fn release_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
+/// Makes messages visible again at once. Those that cannot be released come back after their visibility timeout.
+async fn nack_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
     let release = async |(queue, receipt): (Arc<dyn Queue>, Receipt)| {
         let mut call = async || queue.release(receipt.clone(), Duration::ZERO).await;
         if let Err(error) = retry("release", Some(ATTEMPTS), &mut call).await {
-            tracing::warn!(error = %describe(&error), "a message could not be handed back");
+            tracing::warn!(error = %describe(&error), "a message could not be released; it comes back after its visibility timeout");
         }
     };
     let all = futures::stream::iter(messages).for_each_concurrent(16, release);
     if tokio::time::timeout(RELEASE_TIMEOUT, all).await.is_err() {
-        tracing::warn!("handing back took too long; the visibility timeout does it");
-    }
-}
-
-/// Messages of one stage at work.
-struct Task {
-    stage: usize,
-    limits: Arc<Limits>,
-    protocol: Arc<Protocol>,
-    hands: Hands,
-}
-
-impl Task {
-    async fn run(self) {
-        let Self {
-            stage,
-            limits,
-            protocol,
-            hands,
-        } = self;
-        let deliveries = &hands.deliveries;
-        protocol.handle(stage, deliveries, &limits, &hands).await;
-    }
-}
-
-/// Holds messages while they are worked on: their heartbeats and their places in the lane end with it, however it ends.
-struct Hands {
-    stage: usize,
-    lane: usize,
-    queue: Arc<dyn Queue>,
-    heartbeat: Arc<Heartbeat>,
-    protocol: Arc<Protocol>,
-    deliveries: Vec<Delivery>,
-    holds: Vec<OneOf<Hold>>,
-    /// Of all of them; only one message at a time weighs more than 1.
-    weight: usize,
-    /// How many the user's function is not done with.
-    working: AtomicUsize,
-    /// How many have not been put away.
-    held: AtomicUsize,
-    freed: UnboundedSender<Freed>,
-}
-
-impl Hands {
-    fn free(&self, worked: usize, ended: usize) {
-        let weight = if self.deliveries.len() == 1 {
-            self.weight * worked
-        } else {
-            worked
-        };
-        // Nobody listens any more once the worker ends.
-        drop(self.freed.send(Freed {
-            lane: self.lane,
-            worked,
-            weight,
-            ended,
-        }));
-    }
-}
-
-impl Holder for Hands {
-    fn worked(&self, messages: usize) {
-        self.working.fetch_sub(messages, Ordering::Relaxed);
-        self.protocol.expect_no_longer(self.stage, messages);
-        self.free(messages, 0);
-    }
-
-    fn is_lost(&self, place: usize) -> bool {
-        self.holds.get(place).is_some_and(|hold| hold.is_lost())
-    }
-
-    async fn put_away(&self, answers: Vec<(usize, Answer)>) {
-        let (mut done, mut unbegun, mut others) =
-            (Vec::with_capacity(answers.len()), Vec::new(), Vec::new());
-        let mut receipts = Vec::with_capacity(answers.len());
-        for (place, answer) in answers {
-            let Some(delivery) = self.deliveries.get(place) else {
-                continue;
-            };
-            receipts.push(&delivery.receipt);
-            match answer {
-                Answer::Acknowledge => done.push(delivery.receipt.clone()),
-                Answer::PutBack => unbegun.push(delivery.clone()),
-                Answer::Release(after) => others.push((delivery, Parting::Release(after))),
-                Answer::Bury(reason) => others.push((delivery, Parting::Bury(reason))),
-            }
-        }
-        let count = receipts.len();
-        let problem = |problem: String| {
-            tracing::error!(
-                stage = self.stage,
-                problem,
-                "a message could not be put away; it comes back"
-            );
-        };
-        for (delivery, parting) in others {
-            let outcome = requeue::part(self.queue.as_ref(), delivery, &parting).await;
-            outcome.unwrap_or_else(|error| problem(describe(&error)));
-        }
-        put_back(Arc::clone(&self.queue), unbegun).await;
-        if !done.is_empty()
-            && let Err(error) = self.protocol.acknowledge(self.stage, done).await
-        {
-            problem(error);
-        }
-        self.heartbeat.let_go(receipts.into_iter());
-        self.held.fetch_sub(count, Ordering::Relaxed);
-        self.free(0, count);
-    }
-}
-
-impl Drop for Hands {
-    fn drop(&mut self) {
-        let held = self.held.load(Ordering::Relaxed);
-        if held > 0 {
-            self.heartbeat
-                .let_go(self.deliveries.iter().map(|delivery| &delivery.receipt));
-        }
-        let working = self.working.load(Ordering::Relaxed);
-        self.protocol.expect_no_longer(self.stage, working);
-        self.free(working, held);
+        tracing::warn!("releasing took too long; the rest comes back after its visibility timeout");
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::Instant;
 
-use super::{Named, SERVICE, attributes};
+use super::{Named, SERVICE, SqsQueue, attributes};
 use crate::backends::aws;
-use crate::core::error::{Result, describe};
-use crate::queue::{Delivery, Outgoing, Receipt};
+use crate::core::error::Result;
+use crate::queue::requeue::requeue;
+use crate::queue::{Delivery, Receipt};
 
 /// Messages a request.
 const MOST_MESSAGES: usize = 10;
@@ -20,8 +21,8 @@ const MOST_MESSAGES: usize = 10;
 const BRIEF: i32 = 5;
 
 /// Receives messages. Dropped while it waits, the poll goes on by itself until it ends: a request that is cut off
-/// could still be answered with messages, which nobody would see before their visibility timeout is over. What
-/// comes for one who has gone is handed back at once.
+/// could still be answered with messages, which nobody would see before their visibility timeout is over. Messages
+/// that arrive for a receiver that has gone are requeued at once.
 pub(super) async fn receive(
     queue: &Arc<Named>,
     max: usize,
@@ -72,20 +73,13 @@ impl Drop for Unclaimed {
             tracing::debug!(
                 queue = queue.name,
                 messages = deliveries.len(),
-                "nobody waits for these messages any more: they are handed back"
+                "the receiver of these messages has gone: they are requeued"
             );
-            let (copies, receipts): (Vec<Outgoing>, Vec<Receipt>) = deliveries
-                .into_iter()
-                .map(|delivery| (Outgoing::from(&delivery), delivery.receipt))
-                .unzip();
-            // By fresh copies: this delivery was no attempt at them, and must not count as one.
-            let handed_back = async {
-                queue.send(&copies).await?;
-                queue.delete(&receipts).await
+            let queue = SqsQueue {
+                main: queue,
+                dead: OnceCell::new(),
             };
-            if let Err(error) = handed_back.await {
-                tracing::warn!(error = %describe(&error), "messages could not be handed back; their visibility timeout does it");
-            }
+            requeue(&queue, &deliveries).await;
         });
     }
 }

@@ -12,7 +12,7 @@ use crate::packet::codec::Payload;
 use crate::packet::{Bundle, MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
 use crate::protocol::bundle::Unpack;
-use crate::protocol::{Answer, Holder, Outcome, Protocol, Reduction, Task, Then, refused, seam};
+use crate::protocol::{Answer, Outcome, Owner, Protocol, Reduction, Task, Then, refused, seam};
 use crate::scratchpad::GroupId;
 use crate::stage::OnFailure;
 
@@ -35,7 +35,7 @@ impl Protocol {
     pub(super) async fn decide<'a>(
         &self,
         outcomes: Vec<(Task<'a>, Outcome)>,
-        holder: &impl Holder,
+        owner: &impl Owner,
     ) -> Decided<'a> {
         let mut decided = Decided {
             answers: Vec::with_capacity(outcomes.len()),
@@ -43,12 +43,12 @@ impl Protocol {
             failed: Vec::new(),
         };
         for (task, outcome) in outcomes {
-            if holder.is_lost(task.place) {
+            if owner.is_lost(task.place) {
                 continue;
             }
             match outcome {
-                Outcome::Done => decided.answers.push((task.place, Answer::Acknowledge)),
-                Outcome::NotBegun => decided.answers.push((task.place, Answer::PutBack)),
+                Outcome::Done => decided.answers.push((task.place, Answer::Ack)),
+                Outcome::NotBegun => decided.answers.push((task.place, Answer::Requeue)),
                 Outcome::Failed(failures) => decided.failed.push(Failed { task, failures }),
                 Outcome::Computed(then, computed) => {
                     let effect = self.effect(&task, &then, computed).await;

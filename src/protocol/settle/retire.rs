@@ -18,7 +18,7 @@ impl Protocol {
         let mut retiring = Vec::new();
         for InFlight { task, then } in written {
             match then {
-                Then::Map | Then::Bundle(_) => answers.push((task.place, Answer::Acknowledge)),
+                Then::Map | Then::Bundle(_) => answers.push((task.place, Answer::Ack)),
                 Then::Reduce(reduction) => {
                     retiring.push(async move { (self.retire_group(&reduction.group).await, task) });
                 }
@@ -27,7 +27,7 @@ impl Protocol {
         let mut failed = Vec::new();
         for (retired, task) in join_all(retiring).await {
             match retired {
-                Ok(()) => answers.push((task.place, Answer::Acknowledge)),
+                Ok(()) => answers.push((task.place, Answer::Ack)),
                 Err(failures) => failed.push(Failed { task, failures }),
             }
         }

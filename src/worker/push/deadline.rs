@@ -1,4 +1,4 @@
-//! When an invocation must be done with what.
+//! The times by which a call of the handler must have begun, ended and answered its work.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::core::clock::after;
 const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(10);
 
-/// The times of an invocation. The last quarter of the margin is for the answer's way.
+/// The times of one call. The last quarter of the margin is left for the answer's way back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
     /// How long the work may take.
     work: Duration,
-    /// Nothing more is begun from here on, and what has not been begun is put back.
+    /// Nothing more begins from here on, and messages that have not begun are requeued.
     pub(super) cut_off: Instant,
-    /// What is still at work here is stopped.
+    /// Work that still runs here is stopped.
     pub(super) settled: Instant,
-    /// It must have been handed back by then.
+    /// Stopped messages must have been answered by then.
     pub(super) stopped: Instant,
 }
 
 impl Deadline {
     pub(super) fn new(now: Instant, remaining: Duration, margin: Option<Duration>) -> Self {
         let margin = margin.unwrap_or_else(|| (remaining / 10).clamp(LEAST, MOST));
-        // Nothing would ever be begun, and nobody would notice, where the margin is all there is.
+        // A margin of all the time would let nothing begin, ever, and nothing would tell why.
         let margin = margin.min(remaining / 2);
         let work = remaining - margin;
         let cut_off = after(now, work);
@@ -37,12 +37,29 @@ impl Deadline {
         }
     }
 
-    /// Why a record's attempt has failed that was at work when the time was over.
-    pub(super) fn problem(&self) -> String {
+    /// The error of an attempt that was still at work when its time was over.
+    pub(super) fn problem(&self, cause: &Cause) -> String {
+        let Cause { name, remedy } = cause;
         format!(
-            "cut off after {:?} by the Lambda function's deadline: raise the function's timeout, or let each message have less to do (packet_size, fan_in)",
+            "cut off after {:?} by {name}: {remedy}, or let each message have less to do (packet_size, fan_in)",
             self.work
         )
+    }
+}
+
+/// What a deadline is called in errors, and what to do if it is too short.
+#[derive(Clone, Debug)]
+pub(super) struct Cause {
+    pub(super) name: String,
+    pub(super) remedy: String,
+}
+
+impl Default for Cause {
+    fn default() -> Self {
+        Self {
+            name: "the handler's deadline".to_owned(),
+            remedy: "give the handler more time".to_owned(),
+        }
     }
 }
 

@@ -1,0 +1,31 @@
+//! What becomes of a message, and the calls on a queue for one that failed.
+
+use std::time::Duration;
+
+use crate::core::error::Result;
+use crate::core::retry::persist;
+use crate::queue::{Delivery, Queue};
+
+/// What is to be done with a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Acknowledge it: everything it causes is durable.
+    Ack,
+    /// It failed and has attempts left: it comes back after this delay.
+    Nack(Duration),
+    /// It was not begun: put it back without counting an attempt.
+    Requeue,
+    /// It is a dead letter, for this reason.
+    Bury(String),
+}
+
+/// Negatively acknowledges a message, trying for as long as the error is retryable.
+pub(crate) async fn nack(queue: &dyn Queue, delivery: &Delivery, delay: Duration) -> Result<()> {
+    let receipt = &delivery.receipt;
+    persist("release", || queue.release(receipt.clone(), delay)).await
+}
+
+/// Moves a message to the dead-letter queue, trying for as long as the error is retryable.
+pub(crate) async fn bury(queue: &dyn Queue, delivery: &Delivery, reason: &str) -> Result<()> {
+    persist("bury", || queue.bury(delivery.clone(), reason)).await
+}

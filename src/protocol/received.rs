@@ -1,0 +1,30 @@
+//! A delivery together with the message that was decoded from it.
+
+use super::site::Site;
+use crate::core::one_of::OneOf;
+use crate::packet::Message;
+use crate::pipeline::definition::StageDefinition;
+use crate::queue::Delivery;
+
+/// A received message. It is decoded once, when it is accepted: its weight is needed before it begins, and its content when
+/// it does.
+pub(crate) struct Received {
+    pub(crate) delivery: Delivery,
+    /// The decoded message, or why the bytes are not one.
+    pub(crate) message: Result<OneOf<Message>, String>,
+}
+
+impl Received {
+    pub(crate) fn new(site: &Site, delivery: Delivery) -> Self {
+        Self {
+            message: site.carrier.read_message(&delivery.body),
+            delivery,
+        }
+    }
+
+    /// What it counts for in the concurrency of its stage. One that cannot be read fails soon enough.
+    pub(crate) fn weight(&self, stage: &StageDefinition) -> usize {
+        let message = self.message.as_ref();
+        message.map_or(1, |message| stage.weight(message))
+    }
+}

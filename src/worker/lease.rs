@@ -1,0 +1,208 @@
+//! Messages that a worker has leased, from their receipt to their answer.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::crew::Stop;
+use super::heartbeat::Heartbeat;
+use super::lane::{Lane, Leased};
+use crate::compute::step::Limits;
+use crate::core::error::describe;
+use crate::core::one_of::OneOf;
+use crate::protocol::{Answer, Owner, Protocol, Received, bury, nack};
+use crate::queue::Queue;
+use crate::queue::requeue::requeue;
+
+/// One leased message. Heartbeats extend it until its lease is ended or lost.
+#[derive(Default)]
+pub(super) struct Lease {
+    lost: AtomicBool,
+    work: OnceLock<Stop>,
+}
+
+impl Lease {
+    /// Whether the message now belongs to another worker.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Sets the work to stop when the lease is lost.
+    pub(super) fn stop_if_lost(&self, work: Stop) {
+        let work = self.work.get_or_init(|| work);
+        if self.is_lost() {
+            work.stop();
+        }
+    }
+
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+        if let Some(work) = self.work.get() {
+            work.stop();
+        }
+    }
+}
+
+/// Places in a lane that have become free.
+#[derive(Default)]
+pub(super) struct Freed {
+    pub(super) lane: usize,
+    /// Messages that the user's function is done with, and their weight: others may begin while their outcome is being
+    /// written.
+    pub(super) worked: usize,
+    pub(super) weight: usize,
+    /// Messages that have been answered.
+    pub(super) ended: usize,
+}
+
+/// Messages of one stage that are worked on together. Their leases and their places in the lane end with it, however it
+/// ends.
+pub(super) struct LeasedBatch {
+    stage: usize,
+    lane: usize,
+    queue: Arc<dyn Queue>,
+    heartbeat: Arc<Heartbeat>,
+    protocol: Arc<Protocol>,
+    limits: Arc<Limits>,
+    messages: Vec<Received>,
+    leases: Vec<OneOf<Lease>>,
+    /// Of all of them; a message weighs more than 1 only if it is alone.
+    weight: usize,
+    /// Messages that the user's function is not done with.
+    working: AtomicUsize,
+    /// Messages that have not been answered.
+    unanswered: AtomicUsize,
+    freed: UnboundedSender<Freed>,
+}
+
+impl LeasedBatch {
+    /// What was taken from `lane`, which has this `index`. Places that become free are sent to `freed`.
+    pub(super) fn new(
+        lane: &Lane,
+        index: usize,
+        taken: Vec<Leased>,
+        protocol: &Arc<Protocol>,
+        freed: &UnboundedSender<Freed>,
+    ) -> Self {
+        let count = taken.len();
+        let weight = taken.iter().map(|leased| leased.weight).sum();
+        let (messages, leases) = taken
+            .into_iter()
+            .map(|Leased { message, lease, .. }| (message, lease))
+            .unzip();
+        Self {
+            stage: lane.stage,
+            lane: index,
+            queue: Arc::clone(&lane.queue),
+            heartbeat: Arc::clone(&lane.heartbeat),
+            protocol: Arc::clone(protocol),
+            limits: Arc::clone(&lane.limits),
+            messages,
+            leases,
+            weight,
+            working: AtomicUsize::new(count),
+            unanswered: AtomicUsize::new(count),
+            freed: freed.clone(),
+        }
+    }
+
+    /// The lease whose loss makes the work useless: that of a message on its own. Of several, the others go on.
+    pub(super) fn only_lease(&self) -> Option<OneOf<Lease>> {
+        match self.leases.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    }
+
+    /// Does all the work of the messages.
+    pub(super) async fn work(self) {
+        let protocol = &self.protocol;
+        protocol
+            .handle(self.stage, &self.messages, &self.limits, &self)
+            .await;
+    }
+
+    fn free(&self, worked: usize, ended: usize) {
+        let weight = if self.messages.len() == 1 {
+            self.weight * worked
+        } else {
+            worked
+        };
+        // The receiver has gone once the worker ends.
+        drop(self.freed.send(Freed {
+            lane: self.lane,
+            worked,
+            weight,
+            ended,
+        }));
+    }
+}
+
+impl Owner for LeasedBatch {
+    fn worked(&self, messages: usize) {
+        self.working.fetch_sub(messages, Ordering::Relaxed);
+        self.protocol.expect_no_longer(self.stage, messages);
+        self.free(messages, 0);
+    }
+
+    fn is_lost(&self, place: usize) -> bool {
+        self.leases.get(place).is_some_and(|lease| lease.is_lost())
+    }
+
+    async fn answer(&self, answers: Vec<(usize, Answer)>) {
+        let (mut done, mut unbegun) = (Vec::with_capacity(answers.len()), Vec::new());
+        let mut receipts = Vec::with_capacity(answers.len());
+        let problem = |problem: String| {
+            tracing::error!(
+                stage = self.stage,
+                problem,
+                "a message could not be answered; it comes back"
+            );
+        };
+        for (place, answer) in answers {
+            let Some(Received { delivery, .. }) = self.messages.get(place) else {
+                continue;
+            };
+            receipts.push(&delivery.receipt);
+            let queue = self.queue.as_ref();
+            let answered = match answer {
+                Answer::Ack => {
+                    done.push(delivery.receipt.clone());
+                    continue;
+                }
+                Answer::Requeue => {
+                    unbegun.push(delivery.clone());
+                    continue;
+                }
+                Answer::Nack(delay) => nack(queue, delivery, delay).await,
+                Answer::Bury(reason) => bury(queue, delivery, &reason).await,
+            };
+            answered.unwrap_or_else(|error| problem(describe(&error)));
+        }
+        requeue(self.queue.as_ref(), &unbegun).await;
+        if !done.is_empty()
+            && let Err(error) = self.protocol.acknowledge(self.stage, done).await
+        {
+            problem(error);
+        }
+        let count = receipts.len();
+        self.heartbeat.end(receipts.into_iter());
+        self.unanswered.fetch_sub(count, Ordering::Relaxed);
+        self.free(0, count);
+    }
+}
+
+impl Drop for LeasedBatch {
+    fn drop(&mut self) {
+        let unanswered = self.unanswered.load(Ordering::Relaxed);
+        if unanswered > 0 {
+            let messages = self.messages.iter();
+            self.heartbeat
+                .end(messages.map(|message| &message.delivery.receipt));
+        }
+        let working = self.working.load(Ordering::Relaxed);
+        self.protocol.expect_no_longer(self.stage, working);
+        self.free(working, unanswered);
+    }
+}

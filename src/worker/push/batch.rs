@@ -1,0 +1,227 @@
+//! Holds the messages of one call while they are worked on, and remembers the fate of each.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use super::{Engine, Fate, Inner};
+use crate::core::error::{Result, describe};
+use crate::pipeline::definition::StageDefinition;
+use crate::protocol::{Answer, Owner, Received, bury, nack};
+use crate::queue::requeue::send_copies;
+use crate::queue::{Delivery, Queue};
+use crate::stage::Execution;
+
+/// Negative acknowledgements and burials at once.
+const ANSWERED_AT_ONCE: usize = 16;
+
+pub(super) struct Batch {
+    queue: Arc<dyn Queue>,
+    stage: Arc<str>,
+    messages: Vec<Received>,
+    /// `None` as long as nothing is decided.
+    fates: Mutex<Vec<Option<Fate>>>,
+    closing: watch::Sender<bool>,
+}
+
+impl Batch {
+    pub(super) fn new(queue: Arc<dyn Queue>, stage: &Arc<str>, messages: Vec<Received>) -> Self {
+        Self {
+            queue,
+            stage: Arc::clone(stage),
+            fates: Mutex::new(vec![None; messages.len()]),
+            messages,
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    /// Nothing more begins from here on.
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    fn decide(&self, places: impl IntoIterator<Item = usize>, fate: Fate) {
+        let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in places {
+            if let Some(undecided) = fates.get_mut(place) {
+                *undecided = Some(fate.clone());
+            }
+        }
+    }
+
+    /// The places of messages whose fate is not decided.
+    fn undecided(&self) -> Vec<usize> {
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = fates.iter().enumerate();
+        let undecided = places.filter(|(_, fate)| fate.is_none());
+        undecided.map(|(place, _)| place).collect()
+    }
+
+    /// The fate of each message.
+    pub(super) fn fates(&self) -> Vec<Fate> {
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        let decided = |fate: &Option<Fate>| fate.clone().unwrap_or(Fate::Leave { delay: None });
+        fates.iter().map(decided).collect()
+    }
+
+    async fn answer(&self, answers: Vec<(usize, Answer)>) {
+        let (mut places, mut unbegun) = (Vec::new(), Vec::new());
+        let mut failed = Vec::<BoxFuture<'_, ()>>::new();
+        for (place, answer) in answers {
+            let Some(Received { delivery, .. }) = self.messages.get(place) else {
+                continue;
+            };
+            match answer {
+                // The caller's service acknowledges it: a request saved.
+                Answer::Ack => self.decide([place], Fate::Acknowledge),
+                Answer::Requeue => {
+                    places.push(place);
+                    unbegun.push(delivery.clone());
+                }
+                Answer::Nack(delay) => failed.push(Box::pin(async move {
+                    let nacked = nack(self.queue.as_ref(), delivery, delay).await;
+                    let delay = Some(delay);
+                    self.decide_failed(place, nacked.map(|()| Fate::Leave { delay }));
+                })),
+                Answer::Bury(reason) => failed.push(Box::pin(async move {
+                    let buried = bury(self.queue.as_ref(), delivery, &reason).await;
+                    self.decide_failed(place, buried.map(|()| Fate::Acknowledge));
+                })),
+            }
+        }
+        let failed = futures::stream::iter(failed).buffer_unordered(ANSWERED_AT_ONCE);
+        tokio::join!(failed.collect::<()>(), self.requeue(places, unbegun));
+    }
+
+    fn decide_failed(&self, place: usize, fate: Result<Fate>) {
+        let fate = fate.unwrap_or_else(|error| {
+            let problem = describe(&error);
+            tracing::error!(stage = %self.stage, problem, "a message could not be answered; it comes back");
+            Fate::Leave { delay: None }
+        });
+        self.decide([place], fate);
+    }
+
+    /// Requeues messages, their originals being acknowledged by the caller.
+    async fn requeue(&self, places: Vec<usize>, unbegun: Vec<Delivery>) {
+        if unbegun.is_empty() {
+            return;
+        }
+        let fate = match send_copies(self.queue.as_ref(), &unbegun).await {
+            Ok(()) => Fate::Acknowledge,
+            Err(error) => {
+                tracing::warn!(stage = %self.stage, error = %describe(&error), "messages could not be requeued; they come back after their visibility timeout");
+                Fate::Leave { delay: None }
+            }
+        };
+        self.decide(places, fate);
+    }
+}
+
+/// A batch's messages from one on.
+struct Part<'a> {
+    batch: &'a Batch,
+    first: usize,
+}
+
+impl Owner for Part<'_> {
+    fn worked(&self, _messages: usize) {}
+
+    /// The queue's visibility timeout is longer than the call.
+    fn is_lost(&self, _place: usize) -> bool {
+        false
+    }
+
+    async fn closing(&self) {
+        let mut closing = self.batch.closing.subscribe();
+        if closing.wait_for(|closing| *closing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.batch.closing.borrow()
+    }
+
+    async fn answer(&self, answers: Vec<(usize, Answer)>) {
+        let answers = answers.into_iter();
+        let answers = answers.map(|(place, answer)| (self.first + place, answer));
+        self.batch.answer(answers.collect()).await;
+    }
+}
+
+impl Inner {
+    /// Works on all of a batch: together if a CPU-bound function takes one after the other, otherwise each by itself, as
+    /// many at once as the stage may.
+    pub(super) async fn work(&self, engine: &Engine, batch: &Batch) {
+        let Some(stage) = self.shared.definition.stage(self.stage) else {
+            return;
+        };
+        let Engine { protocol, limits } = engine;
+        if stage.execution == Execution::Blocking && limits.pace.is_none() {
+            let all = Part { batch, first: 0 };
+            let messages = batch.messages.as_slice();
+            return protocol.handle(self.stage, messages, limits, &all).await;
+        }
+        self.work_on_each(engine, batch, stage).await;
+    }
+
+    async fn work_on_each(&self, engine: &Engine, batch: &Batch, stage: &StageDefinition) {
+        let Engine { protocol, limits } = engine;
+        let most = match stage.execution {
+            Execution::Blocking => limits.cpu.runners().min(limits.concurrency),
+            Execution::Async => limits.concurrency,
+        };
+        let all = Part { batch, first: 0 };
+        let mut running = FuturesUnordered::<BoxFuture<'_, usize>>::new();
+        let mut weight = 0;
+        let mut waiting = batch.messages.iter().enumerate().peekable();
+        loop {
+            while (weight < most || running.is_empty())
+                && let Some((first, message)) = waiting.next()
+            {
+                let own = message.weight(stage);
+                weight += own;
+                running.push(Box::pin(async move {
+                    let part = Part { batch, first };
+                    let message = std::slice::from_ref(message);
+                    protocol.handle(self.stage, message, limits, &part).await;
+                    own
+                }));
+            }
+            tokio::select! {
+                biased;
+                () = all.closing(), if waiting.peek().is_some() => {
+                    let unbegun = waiting.by_ref();
+                    let unbegun = unbegun.map(|(place, _)| (place, Answer::Requeue)).collect();
+                    running.push(Box::pin(async move {
+                        batch.answer(unbegun).await;
+                        0
+                    }));
+                }
+                Some(own) = running.next() => weight -= own,
+                else => return,
+            }
+        }
+    }
+
+    /// Answers the messages that have begun and not ended: their attempt failed.
+    pub(super) async fn stop(&self, engine: &Engine, batch: &Batch, problem: &str) {
+        let undecided = batch.undecided();
+        tracing::warn!(stage = %self.name, messages = undecided.len(), problem, "the deadline is near: unfinished messages are stopped");
+        let mut stopped = Vec::<BoxFuture<'_, ()>>::with_capacity(undecided.len());
+        for place in undecided {
+            let Some(message) = batch.messages.get(place) else {
+                continue;
+            };
+            stopped.push(Box::pin(async move {
+                let answer = engine.protocol.cut_off(self.stage, message, problem).await;
+                batch.answer(vec![(place, answer)]).await;
+            }));
+        }
+        join_all(stopped).await;
+    }
+}
