@@ -122,7 +122,7 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
     pub fn lambda(&self, stage: &str) -> Result<LambdaFunction> {
-        LambdaFunction::new(self.shared(), stage)
+        LambdaFunction::new(&self.shared, stage)
     }
 
     /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
@@ -131,7 +131,7 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
     pub fn lambda_from_env(&self) -> Result<LambdaFunction> {
-        LambdaFunction::from_env(self.shared())
+        LambdaFunction::from_env(&self.shared)
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
             .with(Stage::named("sum"));
         let adder = adder.deploy("adder", Backend::memory()).unwrap();
         let of = |value: Option<&str>| {
-            LambdaFunction::from_variable(adder.shared(), value.map(Into::into))
+            LambdaFunction::from_variable(&adder.shared, value.map(Into::into))
         };
         let function = of(Some("sum")).unwrap();
         assert_eq!(

@@ -457,12 +457,6 @@ pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
     async fn deprovision(&self, _name: &str) -> Result<Vec<Change>> {
         Ok(Vec::new())
     }
-
-    /// Itself, where this crate's templates are to know how its queues are set.
-    #[doc(hidden)]
-    fn as_any(&self) -> Option<&dyn std::any::Any> {
-        None
-    }
 }
 
 /// An at-least-once queue: whatever is received and not acknowledged becomes visible again after

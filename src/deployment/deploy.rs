@@ -14,8 +14,12 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
     /// queue accepts, options out of their range.
-    pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        self.carried(name, backend, Carrier::Wire(self.codec))
+    pub fn deploy(
+        &self,
+        name: &str,
+        backend: impl Into<Backend>,
+    ) -> Result<Deployment<I, S::Value>> {
+        self.carried(name, backend.into(), Carrier::Wire(self.codec))
     }
 
     pub(crate) fn carried(
