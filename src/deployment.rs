@@ -4,6 +4,7 @@ mod backend;
 pub(crate) mod dead_letter;
 mod deploy;
 pub(crate) mod run;
+mod share;
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::share::Share;
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 use crate::backends::aws::AwsBackend;
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
@@ -24,17 +25,26 @@ impl Backend {
     /// Queues and scratchpad in this process's memory, for as long as the backend or a deployment over it
     /// lives. They behave as the services do: visibility timeouts, redelivery, dead letters.
     pub fn memory() -> Self {
-        Self::new(
-            Arc::new(MemoryQueues::new()),
-            Arc::new(MemoryScratchpad::new()),
-        )
+        Self::new(MemoryQueues::new(), MemoryScratchpad::new())
     }
 
-    /// A backend from any [`Queues`] and [`Scratchpad`].
-    pub fn new(queues: Arc<dyn Queues>, scratchpad: Arc<dyn Scratchpad>) -> Self {
+    /// A backend from any [`Queues`] and [`Scratchpad`]: each by value, or in an [`Arc`] if the caller keeps using it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use catchment::Backend;
+    /// use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
+    ///
+    /// let backend = Backend::new(MemoryQueues::new(), MemoryScratchpad::new());
+    /// let queues = Arc::new(MemoryQueues::new());
+    /// let other = Backend::new(Arc::clone(&queues), MemoryScratchpad::new());
+    /// assert!(format!("{backend:?}").contains("MemoryQueues"));
+    /// # drop(other);
+    /// ```
+    pub fn new(queues: impl Share<dyn Queues>, scratchpad: impl Share<dyn Scratchpad>) -> Self {
         Self {
-            queues,
-            scratchpad,
+            queues: queues.share(),
+            scratchpad: scratchpad.share(),
             requests: Requests::new(),
             #[cfg(all(feature = "sqs", feature = "dynamodb"))]
             aws: None,
