@@ -37,7 +37,8 @@ impl<I, R> Deployment<I, R> {
     ///
     /// ```
     /// use catchment::backends::aws::AwsBackend;
-    /// use catchment::{Pipeline, Stage, Template};
+    /// use catchment::template::Template;
+    /// use catchment::{Pipeline, Stage};
     ///
     /// # fn main() -> Result<(), catchment::Error> {
     /// let adder = Pipeline::new()

@@ -9,7 +9,7 @@ pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
     use std::io::Write;
 
     use catchment::backends::aws::AwsBackend;
-    use catchment::{Template, TemplateOptions};
+    use catchment::template::{Template, TemplateOptions};
 
     let template = match format {
         Format::Sam => Template::Sam,

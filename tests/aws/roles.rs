@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
 use catchment::backends::aws::AwsBackend;
-use catchment::{
-    Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, Stage, Template, permanent,
-};
+use catchment::template::Template;
+use catchment::{Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, Stage, permanent};
 use serde_json::{Value, json};
 
 use crate::common::{Tables, config, ministack, unique};

@@ -4,10 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use catchment::backends::aws::AwsBackend;
-use catchment::{
-    Architecture, Backend, Deployment, FunctionOptions, OnFailure, Pipeline, Stage, Template,
-    TemplateOptions, permanent,
-};
+use catchment::template::{Architecture, FunctionOptions, Template, TemplateOptions};
+use catchment::{Backend, Deployment, OnFailure, Pipeline, Stage, permanent};
 use serde_json::{Value, json};
 
 pub(crate) fn parsed(text: &str) -> Value {
