@@ -25,7 +25,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use catchment::{Backend, Failure, OnFailure, One, Outcome, Permanent, Pipeline, Stage, permanent};
+use catchment::pipeline::One;
+use catchment::{Backend, Failure, OnFailure, Outcome, Permanent, Pipeline, Stage, permanent};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;

@@ -1,7 +1,7 @@
 //! The queues and scratchpads that come with the crate. Any queue goes with any scratchpad.
 
 #[cfg(any(feature = "sqs", feature = "dynamodb"))]
-mod aws;
+pub mod aws;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod memory;

@@ -4,6 +4,7 @@ mod backend;
 pub(crate) mod dead_letter;
 mod deploy;
 pub(crate) mod run;
+mod share;
 mod submit;
 
 use std::marker::PhantomData;
@@ -42,8 +43,8 @@ pub use backend::Backend;
 /// # Ok(()) }
 /// ```
 pub struct Deployment<I, R> {
-    shared: Arc<Site>,
-    backend: Backend,
+    pub(crate) shared: Arc<Site>,
+    pub(crate) backend: Backend,
     extract: Extract<R>,
     types: PhantomData<fn(I)>,
 }
@@ -65,6 +66,7 @@ impl<I, R> std::fmt::Debug for Deployment<I, R> {
             .debug_struct("Deployment")
             .field("name", &self.name())
             .field("stages", &self.stages().collect::<Vec<_>>())
+            .field("backend", &self.backend)
             .finish_non_exhaustive()
     }
 }
@@ -105,16 +107,6 @@ impl<I, R> Deployment<I, R> {
     /// The requests that this deployment's [backend](Backend::requests) has made of a service, in this process.
     pub fn requests(&self) -> Requests {
         self.backend.requests()
-    }
-
-    #[cfg(all(feature = "lambda", feature = "dynamodb"))]
-    pub(crate) fn definition(&self) -> &Definition {
-        &self.shared.definition
-    }
-
-    #[cfg(all(feature = "lambda", feature = "dynamodb"))]
-    pub(crate) fn backend(&self) -> &Backend {
-        &self.backend
     }
 
     /// The stages' names, in order.

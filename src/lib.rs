@@ -131,7 +131,7 @@ pub mod scratchpad;
 // Building a pipeline, and running its functions.
 mod compute;
 mod packet;
-mod pipeline;
+pub mod pipeline;
 mod stage;
 
 // The engine: from a submission to its result.
@@ -147,7 +147,7 @@ pub mod http;
 #[cfg(feature = "lambda")]
 mod lambda;
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
-mod template;
+pub mod template;
 
 // The suites that all of it is held to.
 #[cfg(test)]
@@ -157,11 +157,15 @@ mod pages;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// What provisioning and deprovisioning did to queues and tables.
+pub mod provision {
+    pub use crate::core::provision::{Action, Change};
+}
+
 pub use crate::core::backoff::Backoff;
 pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
 pub use crate::core::id::RunId;
-pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::DeadLetter;
 pub use deployment::run::{Outcome, Run, RunState, Status};
@@ -169,8 +173,7 @@ pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::codec::Codec;
-pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
+#[doc(inline)]
+pub use pipeline::Pipeline;
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
-#[cfg(all(feature = "lambda", feature = "dynamodb"))]
-pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};
 pub use worker::{Fate, Handler, RunningWorker, Worker};

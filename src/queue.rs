@@ -305,14 +305,15 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A delivery of `body` without attributes, id or time. `receive_count` includes this delivery:
-    /// 1 the first time.
-    pub fn new(body: impl Into<Bytes>, receipt: Receipt, receive_count: u32) -> Self {
+    /// A delivery of `message`, which is an [`Outgoing`] or a body without attributes; it has no id or time yet. `receive_count`
+    /// includes this delivery: 1 the first time.
+    pub fn new(message: impl Into<Outgoing>, receipt: Receipt, receive_count: u32) -> Self {
+        let Outgoing { body, attributes } = message.into();
         Self {
-            body: body.into(),
+            body,
             receipt,
             receive_count,
-            attributes: Attributes::new(),
+            attributes,
             message_id: None,
             sent_at: None,
         }
@@ -363,11 +364,12 @@ pub struct BuriedMessage {
 }
 
 impl BuriedMessage {
-    /// A dead letter with `body` and no attributes, buried for `reason`.
-    pub fn new(body: impl Into<Bytes>, reason: impl Into<String>, receipt: Receipt) -> Self {
+    /// `message`, which is an [`Outgoing`] or a body without attributes, buried for `reason`.
+    pub fn new(message: impl Into<Outgoing>, reason: impl Into<String>, receipt: Receipt) -> Self {
+        let Outgoing { body, attributes } = message.into();
         Self {
-            body: body.into(),
-            attributes: Attributes::new(),
+            body,
+            attributes,
             reason: reason.into(),
             receipt,
         }
@@ -459,12 +461,6 @@ pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
     async fn deprovision(&self, _name: &str) -> Result<Vec<Change>> {
         Ok(Vec::new())
     }
-
-    /// Itself, where this crate's templates are to know how its queues are set.
-    #[doc(hidden)]
-    fn as_any(&self) -> Option<&dyn std::any::Any> {
-        None
-    }
 }
 
 /// An at-least-once queue: whatever is received and not acknowledged becomes visible again after
@@ -514,7 +510,14 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// Puts buried messages back on the queue, with their attributes and a fresh receive count, then removes them from
     /// the dead-letter queue. Cancelled in between, a message is in both. One that is no longer
     /// in the dead-letter queue is passed over where the service can tell.
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()>;
+    ///
+    /// The default sends the messages and then discards the dead letters. It delivers a message once more that is no longer in
+    /// the dead-letter queue, as at-least-once allows: a service that can tell overrides it.
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+        self.send(messages.iter().map(Outgoing::from).collect())
+            .await?;
+        self.discard(messages).await
+    }
 
     /// Removes buried messages for good. Idempotent.
     async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()>;

@@ -51,10 +51,4 @@ pub trait Scratchpad: Runs + Groups + Failures + Debug + 'static {
     async fn deprovision(&self) -> Result<Vec<Change>> {
         Ok(Vec::new())
     }
-
-    /// Itself, where this crate's templates are to know how its tables are set.
-    #[doc(hidden)]
-    fn as_any(&self) -> Option<&dyn std::any::Any> {
-        None
-    }
 }

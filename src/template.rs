@@ -14,8 +14,8 @@ use self::options::invalid;
 pub use self::options::{Architecture, FunctionOptions, Template, TemplateOptions};
 use self::plan::Plan;
 use self::resources::Ids;
-use crate::backends::dynamodb::{DynamoDbScratchpad, Tables, tables};
-use crate::backends::sqs::{MAX_PAYLOAD, SqsQueues};
+use crate::backends::aws::AwsBackend;
+use crate::backends::dynamodb::provision::tables;
 use crate::core::error::{Error, Result};
 use crate::deployment::Deployment;
 
@@ -28,28 +28,31 @@ impl<I, R> Deployment<I, R> {
     /// function's logs, and a role that allows what the stage's code does and no more; the two tables; and an HTTP API with
     /// a function behind it.
     ///
-    /// Queues and tables are those of [`provision`](Self::provision), which finds nothing to change in them. Every function is the
+    /// Queues and tables are those of [`provision`](Self::provision) with the deployment's [`AwsBackend`], which finds nothing to change in
+    /// them. A template is made without an account over [`AwsBackend::offline`]. Every function is the
     /// same program: the variable `CATCHMENT_STAGE` names the stage it serves (`api` for the API's), and
     /// `CATCHMENT_DEPLOYMENT` the deployment. Nothing is asked of AWS, and the same deployment gives the same text each time.
     ///
     /// **The HTTP API is open to everybody who knows its address**: put an authorizer before it, or leave it out.
     ///
     /// ```
-    /// use catchment::{Backend, Pipeline, Stage, Template};
+    /// use catchment::backends::aws::AwsBackend;
+    /// use catchment::template::Template;
+    /// use catchment::{Pipeline, Stage};
     ///
     /// # fn main() -> Result<(), catchment::Error> {
     /// let adder = Pipeline::new()
     ///     .map(|n: i64| n * 2).with(Stage::named("times_two"))
     ///     .reduce(|| 0, |a, b| a + b).with(Stage::named("sum"));
-    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let adder = adder.deploy("adder", AwsBackend::offline())?;
     /// let template = adder.template(Template::Sam)?;
     /// assert!(template.contains("QueueName: adder-times_two\n"));
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where a stage's options and Lambda's limits do not go together: it names the
-    /// stage, the numbers, and what to set.
+    /// [`Error::InvalidArgument`] if the deployment's backend was not made of an [`AwsBackend`], or if a stage's options and Lambda's limits
+    /// do not go together: it names the stage, the numbers, and what to set.
     pub fn template(&self, template: Template) -> Result<String> {
         self.template_with(template, &TemplateOptions::default())
     }
@@ -60,7 +63,7 @@ impl<I, R> Deployment<I, R> {
     /// As [`template`](Self::template), and for options that Lambda does not take.
     pub fn template_with(&self, template: Template, options: &TemplateOptions) -> Result<String> {
         let name = self.name();
-        let definition = self.definition();
+        let definition = &self.shared.definition;
         if let Some(unknown) = options
             .named_stages()
             .find(|stage| definition.position(stage).is_none())
@@ -71,14 +74,10 @@ impl<I, R> Deployment<I, R> {
                 known.join(", ")
             )));
         }
-        let queues = self.backend().queues.as_any();
-        let max_payload = queues
-            .and_then(|queues| queues.downcast_ref::<SqsQueues>())
-            .map_or(MAX_PAYLOAD, SqsQueues::most_payload);
-        let scratchpad = self.backend().scratchpad.as_any();
-        let names = scratchpad
-            .and_then(|scratchpad| scratchpad.downcast_ref::<DynamoDbScratchpad>())
-            .map_or_else(|| Tables::of(name), |own| own.names().clone());
+        let AwsBackend {
+            queues, scratchpad, ..
+        } = self.aws()?;
+        let names = scratchpad.tables_of(name);
         let path = options.api_path(name)?;
         let days = options.log_days()?;
         let ids = Ids::of(definition);
@@ -94,7 +93,8 @@ impl<I, R> Deployment<I, R> {
                     functions::API
                 )));
             }
-            let plan = Plan::of(stage, max_payload, &options.of_stage(&stage.name))?;
+            let queue = queues.settings(&stage.options.queue);
+            let plan = Plan::of(stage, queue, &options.of_stage(&stage.name))?;
             let function = Function {
                 deployment: name,
                 stage: &stage.name,
@@ -124,6 +124,15 @@ impl<I, R> Deployment<I, R> {
         let text = text.map_err(|error| Error::encode("the template", error))?;
         let header = header(template, name, options, path.as_deref())?;
         Ok(header + &text)
+    }
+
+    fn aws(&self) -> Result<&AwsBackend> {
+        self.backend.as_aws().ok_or_else(|| {
+            invalid(format!(
+                "a template describes queues and tables on AWS, and deployment `{}` is over another backend: deploy the pipeline over `AwsBackend` or `Backend::aws`; `AwsBackend::offline()` needs no account",
+                self.name()
+            ))
+        })
     }
 }
 

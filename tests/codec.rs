@@ -84,7 +84,7 @@ mod postcard {
     use super::*;
     use catchment::Codec;
 
-    fn lengths(codec: Codec) -> Pipeline<String, Vec<u64>, catchment::One> {
+    fn lengths(codec: Codec) -> Pipeline<String, Vec<u64>, catchment::pipeline::One> {
         Pipeline::new()
             .flat_map(|line: String| {
                 line.split_whitespace()

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use catchment::{Backend, BoxError, Change, DeadLetter, Deployment, Run, Status};
+use catchment::provision::Change;
+use catchment::{Backend, BoxError, DeadLetter, Deployment, Run, Status};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 

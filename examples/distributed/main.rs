@@ -27,7 +27,8 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use catchment::{BoxError, One, Pipeline, Stage};
+use catchment::pipeline::One;
+use catchment::{BoxError, Pipeline, Stage};
 use clap::Parser;
 
 use arguments::{Arguments, Command, Tuning, Usage};

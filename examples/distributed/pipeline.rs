@@ -1,6 +1,7 @@
 //! What the adder does, wherever its parts run.
 
-use catchment::{One, Pipeline, Stage, permanent};
+use catchment::pipeline::One;
+use catchment::{Pipeline, Stage, permanent};
 
 /// The numbers go in, their doubled sum comes out. `limit` is the largest number that can be done here, if there is one.
 pub(crate) fn adder(times_two: Stage, sum: Stage, limit: Option<i64>) -> Pipeline<i64, i64, One> {

@@ -8,14 +8,15 @@ use crate::arguments::{Format, Options};
 pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
     use std::io::Write;
 
-    use catchment::{Backend, Template, TemplateOptions};
+    use catchment::backends::aws::AwsBackend;
+    use catchment::template::{Template, TemplateOptions};
 
     let template = match format {
         Format::Sam => Template::Sam,
         Format::CloudFormation => Template::CloudFormation,
     };
-    // Only its definition is asked for.
-    let adder = crate::pipeline(&options.tuning, None).deploy(&options.name, Backend::memory())?;
+    let pipeline = crate::pipeline(&options.tuning, None);
+    let adder = pipeline.deploy(&options.name, AwsBackend::offline())?;
     // One program, and one path of its API, under whatever name.
     let options = TemplateOptions::new()
         .binary("adder_lambda")

@@ -1,5 +1,9 @@
-//! What the two AWS backends share: how their clients are set up, how requests are counted, and
-//! what an error of theirs means.
+//! Amazon SQS and DynamoDB as one backend (with both features, `sqs` and `dynamodb`).
+
+// Below is what the two services share: how their clients are set up, how requests are counted, and what their errors mean.
+
+#[cfg(all(feature = "sqs", feature = "dynamodb"))]
+mod backend;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,6 +24,9 @@ use aws_types::service_config::ServiceConfigKey;
 
 use crate::core::error::{BoxError, Error, describe};
 use crate::core::requests::Requests;
+
+#[cfg(all(feature = "sqs", feature = "dynamodb"))]
+pub use self::backend::AwsBackend;
 
 /// How long one attempt at a request may take where the application has not said. Longer than a long poll.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,10 +1,10 @@
 //! A scratchpad over Amazon DynamoDB.
 
 mod failures;
-mod groups;
+pub(crate) mod groups;
 mod item;
-mod provision;
-mod runs;
+pub(crate) mod provision;
+pub(crate) mod runs;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,12 +19,6 @@ use aws_types::SdkConfig;
 use bytes::Bytes;
 
 use self::item::{Item, Terms};
-#[cfg(feature = "lambda")]
-pub(crate) use self::{
-    groups::EXPIRES,
-    provision::{Table, tables},
-    runs::FAILURE_MARK,
-};
 use super::aws::{self, CountRequests};
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
@@ -64,13 +58,13 @@ const SIDE_BY_SIDE: usize = 16;
 ///
 /// Requests are strongly consistent wherever the protocol reads what another has written. A partial result or a result
 /// of more than about 396 KiB is refused with [`Error::TooLarge`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DynamoDbScratchpad {
     client: Client,
     requests: Requests,
     place: String,
-    /// The names of the scratchpad's table and of the results', where they were given.
-    named: Option<(String, String)>,
+    /// Whether the tables' names were given, rather than following from the deployment's.
+    is_named: bool,
     tables: Arc<Tables>,
     retention: Duration,
 }
@@ -83,11 +77,22 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn of(deployment: &str) -> Self {
+    fn of(deployment: &str) -> Self {
         Self {
             scratchpad: format!("{deployment}-scratchpad"),
             results: format!("{deployment}-results"),
         }
+    }
+}
+
+impl std::fmt::Debug for DynamoDbScratchpad {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("DynamoDbScratchpad")
+            .field("place", &self.place)
+            .field("tables", &self.tables)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,7 +112,7 @@ impl DynamoDbScratchpad {
             client: Client::from_conf(settings),
             requests,
             place: aws::place(config, "DynamoDB"),
-            named: None,
+            is_named: false,
             tables: Arc::new(Tables::of("catchment")),
             retention: RETENTION,
         }
@@ -117,11 +122,10 @@ impl DynamoDbScratchpad {
     /// tables: their runs would be taken for one another's.
     #[must_use]
     pub fn tables(mut self, scratchpad: impl Into<String>, results: impl Into<String>) -> Self {
-        let (scratchpad, results) = (scratchpad.into(), results.into());
-        self.named = Some((scratchpad.clone(), results.clone()));
+        self.is_named = true;
         self.tables = Arc::new(Tables {
-            scratchpad,
-            results,
+            scratchpad: scratchpad.into(),
+            results: results.into(),
         });
         self
     }
@@ -139,10 +143,12 @@ impl DynamoDbScratchpad {
         self.requests.clone()
     }
 
-    /// Where it keeps what it knows.
-    #[cfg(feature = "lambda")]
-    pub(crate) fn names(&self) -> &Tables {
-        &self.tables
+    /// The tables of a deployment: those that were named, or its own.
+    pub(crate) fn tables_of(&self, deployment: &str) -> Arc<Tables> {
+        match self.is_named {
+            true => Arc::clone(&self.tables),
+            false => Arc::new(Tables::of(deployment)),
+        }
     }
 
     /// When what is written to the scratchpad's table now expires, as the service wants it: in seconds since 1970.
@@ -235,11 +241,11 @@ fn check_size(what: impl FnOnce() -> String, value: &Bytes) -> Result<()> {
 #[async_trait]
 impl Scratchpad for DynamoDbScratchpad {
     fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
-        if self.named.is_some() {
+        if self.is_named {
             return None;
         }
         Some(Arc::new(Self {
-            tables: Arc::new(Tables::of(deployment)),
+            tables: self.tables_of(deployment),
             ..self.clone()
         }))
     }
@@ -250,9 +256,5 @@ impl Scratchpad for DynamoDbScratchpad {
 
     async fn deprovision(&self) -> Result<Vec<Change>> {
         provision::deprovision(self).await
-    }
-
-    fn as_any(&self) -> Option<&dyn std::any::Any> {
-        Some(self)
     }
 }

@@ -1,11 +1,11 @@
 //! Queues over Amazon SQS.
 
-mod attributes;
+pub(crate) mod attributes;
 mod batch;
 mod body;
 mod dead_letters;
 mod poll;
-mod provision;
+pub(crate) mod provision;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,11 +18,8 @@ use aws_types::SdkConfig;
 use tokio::sync::OnceCell;
 
 use self::attributes::MAX_ATTRIBUTES;
-#[cfg(feature = "lambda")]
-pub(crate) use self::attributes::decode as decode_attributes;
 use self::batch::{Entry, Operation, Refusal};
-#[cfg(all(feature = "lambda", feature = "dynamodb"))]
-pub(crate) use self::provision::{QueueSettings, settings};
+use self::provision::QueueSettings;
 use super::aws::{self, CountRequests};
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
@@ -137,10 +134,9 @@ impl SqsQueues {
         self.service.requests.clone()
     }
 
-    /// Bytes of a message that its queues take.
-    #[cfg(all(feature = "lambda", feature = "dynamodb"))]
-    pub(crate) fn most_payload(&self) -> usize {
-        self.service.max_payload
+    /// The settings of a stage's queue, for `provision` and for templates.
+    pub(crate) fn settings(&self, options: &QueueOptions) -> QueueSettings {
+        QueueSettings::new(self.service.max_payload, options)
     }
 }
 
@@ -221,15 +217,11 @@ impl Queues for SqsQueues {
     }
 
     async fn provision(&self, name: &str, options: &QueueOptions) -> Result<Vec<Change>> {
-        provision::provision(&self.service, name, options).await
+        provision::provision(&self.service, name, self.settings(options)).await
     }
 
     async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
         provision::deprovision(&self.service, name).await
-    }
-
-    fn as_any(&self) -> Option<&dyn std::any::Any> {
-        Some(self)
     }
 }
 

@@ -34,7 +34,7 @@ impl Limits {
     /// What the options of the stage at this place say.
     pub(crate) fn new(stage: usize, options: &StageOptions, cpu: Arc<Cpu>) -> Self {
         Self {
-            timeout: options.timeout,
+            timeout: options.timeout(),
             items: Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)),
             concurrency: options.concurrency,
             pace: options.rate_limit.map(Pace::new),

@@ -2,40 +2,57 @@
 
 use std::sync::Arc;
 
+use super::share::Share;
+#[cfg(all(feature = "sqs", feature = "dynamodb"))]
+use crate::backends::aws::AwsBackend;
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
 use crate::core::requests::Requests;
 use crate::queue::Queues;
 use crate::scratchpad::Scratchpad;
 
-/// Queues and a scratchpad: any queue goes with any scratchpad. Cloning it gives the same backend.
+/// Queues and a scratchpad: any queue goes with any scratchpad. Cloning it gives the same backend. Its `Debug` names both parts.
 #[derive(Clone)]
 pub struct Backend {
     pub(crate) queues: Arc<dyn Queues>,
     pub(crate) scratchpad: Arc<dyn Scratchpad>,
     requests: Requests,
+    /// The settings it was made of, for templates.
+    #[cfg(all(feature = "sqs", feature = "dynamodb"))]
+    aws: Option<AwsBackend>,
 }
 
 impl Backend {
     /// Queues and scratchpad in this process's memory, for as long as the backend or a deployment over it
     /// lives. They behave as the services do: visibility timeouts, redelivery, dead letters.
     pub fn memory() -> Self {
-        Self::new(
-            Arc::new(MemoryQueues::new()),
-            Arc::new(MemoryScratchpad::new()),
-        )
+        Self::new(MemoryQueues::new(), MemoryScratchpad::new())
     }
 
-    /// Somebody else's queues or scratchpad.
-    pub fn new(queues: Arc<dyn Queues>, scratchpad: Arc<dyn Scratchpad>) -> Self {
+    /// A backend from any [`Queues`] and [`Scratchpad`]: each by value, or in an [`Arc`] if the caller keeps using it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use catchment::Backend;
+    /// use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
+    ///
+    /// let backend = Backend::new(MemoryQueues::new(), MemoryScratchpad::new());
+    /// let queues = Arc::new(MemoryQueues::new());
+    /// let other = Backend::new(Arc::clone(&queues), MemoryScratchpad::new());
+    /// assert!(format!("{backend:?}").contains("MemoryQueues"));
+    /// # drop(other);
+    /// ```
+    pub fn new(queues: impl Share<dyn Queues>, scratchpad: impl Share<dyn Scratchpad>) -> Self {
         Self {
-            queues,
-            scratchpad,
+            queues: queues.share(),
+            scratchpad: scratchpad.share(),
             requests: Requests::new(),
+            #[cfg(all(feature = "sqs", feature = "dynamodb"))]
+            aws: None,
         }
     }
 
-    /// Amazon SQS and DynamoDB, in the account and region of this configuration: one client each, whose
-    /// connections are used again. Make one such backend a process, and clone it.
+    /// Amazon SQS and DynamoDB in the account and region of `config`. Create one per process and clone it: clones share the
+    /// clients' connection pools. For settings of your own, see [`AwsBackend`].
     ///
     /// ```no_run
     /// use catchment::{Backend, Pipeline};
@@ -49,13 +66,7 @@ impl Backend {
     /// ```
     #[cfg(feature = "aws")]
     pub fn aws(config: &aws_config::SdkConfig) -> Self {
-        use crate::backends::{dynamodb::DynamoDbScratchpad, sqs::SqsQueues};
-        let requests = Requests::new();
-        Self {
-            queues: Arc::new(SqsQueues::counting(config, requests.clone())),
-            scratchpad: Arc::new(DynamoDbScratchpad::counting(config, requests.clone())),
-            requests,
-        }
+        AwsBackend::new(config).into()
     }
 
     /// [`aws`](Self::aws), configured as every AWS tool is: environment (`AWS_REGION`, `AWS_PROFILE`,
@@ -65,10 +76,29 @@ impl Backend {
         Self::aws(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
     }
 
+    /// The [`AwsBackend`] it was made of; `None` for any other backend, such as one that [`new`](Self::new) made of SQS queues and a
+    /// scratchpad.
+    #[cfg(all(feature = "sqs", feature = "dynamodb"))]
+    pub fn as_aws(&self) -> Option<&AwsBackend> {
+        self.aws.as_ref()
+    }
+
     /// The requests this backend has made of a service, in this process: what is billed. None for one in memory, nor
     /// for one of [`new`](Self::new), whose parts count their own.
     pub fn requests(&self) -> Requests {
         self.requests.clone()
+    }
+}
+
+#[cfg(all(feature = "sqs", feature = "dynamodb"))]
+impl From<AwsBackend> for Backend {
+    fn from(aws: AwsBackend) -> Self {
+        Self {
+            queues: Arc::new(aws.queues.clone()),
+            scratchpad: Arc::new(aws.scratchpad.clone()),
+            requests: aws.requests(),
+            aws: Some(aws),
+        }
     }
 }
 

@@ -14,11 +14,27 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// same definition deployed under the same name in many processes is one deployment. Nothing is asked
     /// of the backend yet.
     ///
+    /// ```
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let worker = adder.worker().start();
+    /// assert_eq!(adder.submit(1..=5).await?.result().await?, 30);
+    /// worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
     /// queue accepts, options out of their range.
-    pub fn deploy(&self, name: &str, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        self.carried(name, backend, Carrier::Wire(self.codec), None)
+    pub fn deploy(
+        &self,
+        name: &str,
+        backend: impl Into<Backend>,
+    ) -> Result<Deployment<I, S::Value>> {
+        self.carried(name, backend.into(), Carrier::Wire(self.codec), None)
     }
 
     pub(crate) fn carried(

@@ -123,11 +123,37 @@ impl<R> Run<R> {
     }
 
     /// The run's id, by which any process can [attach](crate::Deployment::attach).
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// # let adder = adder.deploy("adder", Backend::memory())?;
+    /// let worker = adder.worker().start();
+    /// let id = adder.submit(1..=5).await?.id().clone();
+    /// assert_eq!(adder.attach(id).result().await?, 30);
+    /// # worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     pub fn id(&self) -> &RunId {
         &self.run
     }
 
     /// Waits for the result.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// # let adder = adder.deploy("adder", Backend::memory())?;
+    /// let worker = adder.worker().start();
+    /// let run = adder.submit(1..=5).await?;
+    /// assert_eq!(run.result().await?, 30);
+    /// # worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// At once where the run has failed ([`Error::Failed`], with the first failure) or was cancelled;
@@ -137,6 +163,23 @@ impl<R> Run<R> {
     }
 
     /// Waits for the result, and says what it stands for.
+    ///
+    /// ```
+    /// use catchment::{Backend, OnFailure, Pipeline, Stage, permanent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let numbers = Pipeline::new()
+    ///     .try_map(|text: String| text.parse::<u64>().map_err(permanent))
+    ///     .with(Stage::named("parse").on_failure(OnFailure::Skip))
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// let numbers = numbers.deploy("numbers", Backend::memory())?;
+    /// let worker = numbers.worker().start();
+    /// let run = numbers.submit(["1", "two", "3"].map(String::from)).await?;
+    /// let outcome = run.outcome().await?;
+    /// assert_eq!((outcome.value, outcome.contains, outcome.skipped), (4, 2, 1));
+    /// # worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`result`](Self::result).
@@ -213,6 +256,23 @@ impl<R> Run<R> {
     /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns its status
     /// then.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use catchment::{Backend, Pipeline, RunState};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// # let adder = adder.deploy("adder", Backend::memory())?;
+    /// let run = adder.submit(1..=5).await?;
+    /// let status = run.wait(Duration::ZERO).await?; // nobody works yet
+    /// assert_eq!(status.state, RunState::Running);
+    /// let worker = adder.worker().start();
+    /// let status = run.wait(Duration::from_secs(60)).await?;
+    /// assert_eq!(status.state, RunState::Done);
+    /// # worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoSuchRun`] where nobody knows the run.
     pub async fn wait(&self, timeout: Duration) -> Result<Status> {
@@ -232,6 +292,18 @@ impl<R> Run<R> {
     }
 
     /// How far the run is.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, RunState};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// # let adder = adder.deploy("adder", Backend::memory())?;
+    /// let run = adder.submit(1..=5).await?;
+    /// let status = run.status().await?;
+    /// assert_eq!((status.state, status.items, status.items_done), (RunState::Running, Some(5), 0));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoSuchRun`] where nobody knows the run.
@@ -327,6 +399,18 @@ impl<R> Run<R> {
     /// Cancels the run: waiting for its result ends at once, and workers drop its messages within seconds. A
     /// finished run stays finished. Returns whether the run is cancelled now.
     ///
+    /// ```
+    /// use catchment::{Backend, Error, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// # let adder = adder.deploy("adder", Backend::memory())?;
+    /// let run = adder.submit(1..=5).await?;
+    /// assert!(run.cancel().await?);
+    /// assert!(matches!(run.result().await, Err(Error::Cancelled { .. })));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn cancel(&self) -> Result<bool> {
@@ -336,6 +420,24 @@ impl<R> Run<R> {
 
     /// Failures on record: messages that became dead letters, and items that were left out, by stage and
     /// item; at most 10,000.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, Stage, permanent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let numbers = Pipeline::new()
+    ///     .try_map(|text: String| text.parse::<u64>().map_err(permanent))
+    ///     .with(Stage::named("parse"))
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// let numbers = numbers.deploy("numbers", Backend::memory())?;
+    /// let worker = numbers.worker().start();
+    /// let run = numbers.submit(["1", "two"].map(String::from)).await?;
+    /// assert!(run.result().await.is_err());
+    /// let failures = run.failures().await?;
+    /// assert_eq!((&*failures[0].stage, failures[0].item), ("parse", Some(1)));
+    /// # worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Backend`] where the scratchpad cannot be reached.
@@ -353,6 +455,24 @@ impl<R> Run<R> {
 
     /// This run's dead letters.
     ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, Stage, permanent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let numbers = Pipeline::new()
+    ///     .try_map(|text: String| text.parse::<u64>().map_err(permanent))
+    ///     .with(Stage::named("parse"))
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// let numbers = numbers.deploy("numbers", Backend::memory())?;
+    /// let worker = numbers.worker().start();
+    /// let run = numbers.submit(["1", "two"].map(String::from)).await?;
+    /// assert!(run.result().await.is_err());
+    /// worker.shutdown().await; // the message has been buried then
+    /// let letters = run.dead_letters().await?;
+    /// assert_eq!((letters.len(), &*letters[0].stage), (1, "parse"));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Backend`] where a queue cannot be read.
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
@@ -368,6 +488,31 @@ impl<R> Run<R> {
 
     /// Puts this run's dead letters back on their queues with all their attempts, after their cause was mended. What was
     /// done stays done: the run goes on from where it stopped. Returns how many messages went back.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    /// use catchment::{Backend, Pipeline, permanent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let fixed = Arc::new(AtomicBool::new(false));
+    /// let is_fixed = Arc::clone(&fixed);
+    /// let sum = Pipeline::new()
+    ///     .try_map(move |n: u64| match is_fixed.load(SeqCst) {
+    ///         true => Ok(n),
+    ///         false => Err(permanent("the price list is missing")),
+    ///     })
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// let sum = sum.deploy("sum", Backend::memory())?;
+    /// let worker = sum.worker().start();
+    /// let run = sum.submit([1, 2]).await?;
+    /// assert!(run.result().await.is_err());
+    /// fixed.store(true, SeqCst);
+    /// assert!(run.redrive().await? > 0);
+    /// assert_eq!(run.result().await?, 3);
+    /// # worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call does the rest.

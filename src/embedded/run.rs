@@ -19,6 +19,18 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     ///
     /// Dropping the future stops the run.
     ///
+    /// ```
+    /// use catchment::Pipeline;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// assert_eq!(adder.run(1..=5).await?, 30);
+    /// // Without a reduction, the number of items processed.
+    /// let printer = Pipeline::new().map(|n: i64| println!("{n}"));
+    /// assert_eq!(printer.run(1..=5).await?, 5);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline), as [`deploy`](Self::deploy); [`Error::Failed`](crate::Error::Failed), at once, when an item
     /// cannot be processed.
@@ -30,6 +42,15 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     }
 
     /// As [`run`](Self::run), for input that comes as a stream.
+    ///
+    /// ```
+    /// use catchment::Pipeline;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// assert_eq!(adder.run_stream(futures::stream::iter(1..=5)).await?, 30);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`run`](Self::run).

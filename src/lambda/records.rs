@@ -66,7 +66,7 @@ fn delivery(record: SqsMessage) -> Result<Delivery, &'static str> {
     let mut delivery = sqs::delivery(body, receipt, told(RECEIVE_COUNT), told(SENT_TIMESTAMP));
     let attributes = record.message_attributes.into_iter();
     let attributes = attributes.map(|(name, value)| (name, value.string_value));
-    delivery.attributes = sqs::decode_attributes(attributes);
+    delivery.attributes = sqs::attributes::decode(attributes);
     delivery.message_id = record.message_id;
     Ok(delivery)
 }

@@ -153,8 +153,7 @@ impl Stage {
         let fan_in = self.fan_in.unwrap_or(DEFAULT_FAN_IN);
         let options = StageOptions {
             concurrency,
-            timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
-            has_timeout: self.timeout.is_some(),
+            own_timeout: self.timeout,
             backoff: self.backoff.unwrap_or_default(),
             rate_limit: self.rate_limit,
             packet_size: self.packet_size,
@@ -200,7 +199,7 @@ impl Stage {
                 "every message would be a dead letter at once; use at least 1",
             );
         }
-        if options.timeout.is_zero() {
+        if options.timeout().is_zero() {
             return zero("timeout", "every call would fail; use a positive duration");
         }
         if options.queue.visibility_timeout.is_zero() {
@@ -253,19 +252,20 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct StageOptions {
     pub(crate) concurrency: usize,
-    pub(crate) timeout: Duration,
-    /// Whether the timeout was asked for, rather than being the default.
-    #[cfg_attr(
-        not(all(feature = "lambda", feature = "dynamodb")),
-        allow(dead_code, reason = "for templates")
-    )]
-    pub(crate) has_timeout: bool,
+    /// The timeout that was asked for, rather than the default.
+    pub(crate) own_timeout: Option<Duration>,
     pub(crate) backoff: Backoff,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) packet_size: Option<u32>,
     pub(crate) fan_in: u32,
     pub(crate) on_failure: OnFailure,
     pub(crate) queue: QueueOptions,
+}
+
+impl StageOptions {
+    pub(crate) fn timeout(&self) -> Duration {
+        self.own_timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

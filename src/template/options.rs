@@ -187,7 +187,7 @@ pub(super) struct Resolved {
 /// keeps its default.
 ///
 /// ```
-/// use catchment::{Architecture, FunctionOptions, TemplateOptions};
+/// use catchment::template::{Architecture, FunctionOptions, TemplateOptions};
 ///
 /// let options = TemplateOptions::new()
 ///     .binary("invoices")                                       // the program that serves every function

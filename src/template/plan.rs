@@ -1,7 +1,7 @@
 //! The numbers of a stage's function, checked against its queue's.
 
 use super::options::{FunctionOptions, LONGEST_FUNCTION, Resolved, invalid, whole_seconds};
-use crate::backends::sqs::{QueueSettings, settings};
+use crate::backends::sqs::provision::QueueSettings;
 use crate::core::error::Result;
 use crate::pipeline::definition::StageDefinition;
 
@@ -21,12 +21,11 @@ impl Plan {
     /// The queue is as `provision` makes it, so the function's timeout follows from it.
     pub(super) fn of(
         stage: &StageDefinition,
-        max_payload: usize,
+        queue: QueueSettings,
         options: &FunctionOptions,
     ) -> Result<Self> {
         let whose = format!("stage `{}`", stage.name);
         let function = options.resolve(&whose)?;
-        let queue = settings(max_payload, &stage.options.queue);
         let visibility = u64::from(queue.visibility.unsigned_abs());
         let window = function.window;
         let gathering = match window {
@@ -48,8 +47,8 @@ impl Plan {
                 rule(timeout)
             )));
         }
-        if stage.options.has_timeout {
-            let needed = whole_seconds(stage.options.timeout);
+        if let Some(own) = stage.options.own_timeout {
+            let needed = whole_seconds(own);
             if needed > LONGEST_FUNCTION {
                 return Err(invalid(format!(
                     "{whose}: it may take {needed} s for one item or group, and a Lambda function ends after {LONGEST_FUNCTION} s: set Stage::timeout to at most that, or serve this stage with a worker"

@@ -6,7 +6,8 @@ use aws_sdk_dynamodb::types::BillingMode;
 
 use super::node::{Node, arn, list, map, resource};
 use super::plan::Plan;
-use crate::backends::dynamodb::{EXPIRES, Table};
+use crate::backends::dynamodb::groups::EXPIRES;
+use crate::backends::dynamodb::provision::Table;
 use crate::backends::sqs::dead_name;
 use crate::pipeline::definition::{Definition, queue_name};
 

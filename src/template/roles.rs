@@ -3,9 +3,13 @@
 
 use super::node::{Node, arn, list, map};
 use super::resources::Ids;
-use crate::backends::dynamodb::FAILURE_MARK;
+use crate::backends::dynamodb::groups::EXPIRES;
+use crate::backends::dynamodb::runs::{ARRAY, FAILURES};
 use crate::pipeline::definition::{Definition, StageDefinition};
 use crate::stage::OnFailure;
+
+/// The attributes written to note that a run has failures on record. Most stages write nothing else to the table of results.
+const FAILURE_MARK: [&str; 3] = [ARRAY, EXPIRES, FAILURES];
 
 /// The queue's functions, which Lambda's event source mapping does in the name of the function's role.
 const RECEIVE: [&str; 3] = [

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "http")]
 mod adder_http;
+mod backend;
 mod codec;
 mod common;
 mod conformance;

@@ -1,16 +1,13 @@
 //! The roles of a template, held against every request that stages and submitters make.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
-use catchment::backends::dynamodb::DynamoDbScratchpad;
-use catchment::backends::sqs::SqsQueues;
-use catchment::{
-    Backend, Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, Stage, Template,
-    permanent,
-};
+use catchment::backends::aws::AwsBackend;
+use catchment::template::Template;
+use catchment::{Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, Stage, permanent};
 use serde_json::{Value, json};
 
 use crate::common::{Tables, config, ministack, unique};
@@ -40,8 +37,7 @@ fn check(stage: &str, text: &str) -> Result<(), BoxError> {
 
 pub(crate) fn words(name: &str, endpoint: &str) -> Words {
     let config = config(endpoint);
-    let queues = Arc::new(SqsQueues::new(&config));
-    let backend = Backend::new(queues, Arc::new(DynamoDbScratchpad::new(&config)));
+    let backend = AwsBackend::new(&config);
     let stage = |name| {
         let stage = Stage::named(name).visibility_timeout(Duration::from_secs(6));
         stage.attempts(2).backoff(Backoff::none())

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use catchment::{
-    Architecture, Backend, Deployment, FunctionOptions, OnFailure, Pipeline, Stage, Template,
-    TemplateOptions, permanent,
-};
+use catchment::backends::aws::AwsBackend;
+use catchment::template::{Architecture, FunctionOptions, Template, TemplateOptions};
+use catchment::{Backend, Deployment, OnFailure, Pipeline, Stage, permanent};
 use serde_json::{Value, json};
 
 pub(crate) fn parsed(text: &str) -> Value {
@@ -32,7 +31,7 @@ fn invoices(visibility: u64) -> Deployment<String, u64> {
         .with(patient("spread"))
         .reduce(|| 0, |a, b| a + b)
         .with(patient("again"))
-        .deploy("invoices", Backend::memory())
+        .deploy("invoices", AwsBackend::offline())
         .unwrap()
 }
 
@@ -46,7 +45,7 @@ fn named(name: &str, stage: Stage) -> Deployment<i64, i64> {
         .with(stage)
         .reduce(|| 0, |a, b| a + b)
         .with(Stage::named("sum"))
-        .deploy(name, Backend::memory())
+        .deploy(name, AwsBackend::offline())
         .unwrap()
 }
 
@@ -190,6 +189,49 @@ fn functions_are_set_up_as_asked() {
     let queue = &resources["ParseLineQueue"]["Properties"];
     assert_eq!(queue["QueueName"], "invoices-parse-line");
     assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 30);
+}
+
+#[test]
+fn queues_and_tables_are_those_of_the_backend() {
+    let of = |backend: AwsBackend| {
+        let adder = Pipeline::new()
+            .map(|n: i64| n * 2)
+            .with(Stage::named("double"));
+        let adder = adder.deploy("adder", backend).unwrap();
+        parsed(&adder.template(Template::CloudFormation).unwrap())
+    };
+    let name =
+        |template: &Value, id: &str| template["Resources"][id]["Properties"]["TableName"].clone();
+    let usual = of(AwsBackend::offline());
+    assert_eq!(name(&usual, "ScratchpadTable"), "adder-scratchpad");
+    assert_eq!(name(&usual, "ResultsTable"), "adder-results");
+    let own = AwsBackend::offline().max_payload(256 * 1024);
+    let own = of(own.tables("pad", "answers"));
+    assert_eq!(name(&own, "ScratchpadTable"), "pad");
+    assert_eq!(name(&own, "ResultsTable"), "answers");
+    let largest = |template: &Value| {
+        template["Resources"]["DoubleQueue"]["Properties"]["MaximumMessageSize"].clone()
+    };
+    assert_eq!(
+        (largest(&usual), largest(&own)),
+        (json!(1024 * 1024), json!(256 * 1024))
+    );
+}
+
+#[test]
+fn a_template_over_another_backend_is_refused_with_what_to_do() {
+    let adder = Pipeline::new()
+        .map(|n: i64| n * 2)
+        .reduce(|| 0, |a, b| a + b);
+    let adder = adder.deploy("adder", Backend::memory()).unwrap();
+    let text = refusal(&adder, &TemplateOptions::new());
+    for part in [
+        "deployment `adder`",
+        "`AwsBackend`",
+        "`AwsBackend::offline()`",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
 }
 
 #[test]

@@ -67,7 +67,7 @@ const STAGES: [&str; 5] = ["keep", "twice", "careful", "strict", "all"];
 
 /// It leaves out items in two ways, makes two values of others, fails for good and for once, and its partial results do not fit
 /// into their group's item.
-fn pipeline() -> Pipeline<u64, Vec<String>, catchment::One> {
+fn pipeline() -> Pipeline<u64, Vec<String>, catchment::pipeline::One> {
     Pipeline::new()
         .filter(|n: &u64| !n.is_multiple_of(3))
         .with(Stage::named("keep").packet_size(4))

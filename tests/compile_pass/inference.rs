@@ -112,7 +112,7 @@ fn types_can_be_named() -> Result<(), Error> {
     struct Service {
         adder: Deployment<i64, i64>,
     }
-    let adder: Pipeline<i64, i64, catchment::One> =
+    let adder: Pipeline<i64, i64, catchment::pipeline::One> =
         Pipeline::new().map(|n: i64| n).reduce(|| 0, |a, b| a + b);
     let backend = catchment::Backend::memory();
     let adder = adder.deploy("adder", backend)?;

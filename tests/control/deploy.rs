@@ -12,6 +12,19 @@ use super::*;
 use crate::common::*;
 
 #[test]
+fn debug_names_the_parts_and_nothing_that_they_store() {
+    let backend = Backend::memory();
+    let sum = Pipeline::new().map(|n: u64| n).reduce(|| 0, |a, b| a + b);
+    let sum = sum.deploy("sums", backend.clone()).unwrap();
+    for text in [format!("{backend:?}"), format!("{sum:?}")] {
+        assert!(text.contains("MemoryQueues {"), "{text}");
+        assert!(text.contains("MemoryScratchpad {"), "{text}");
+        assert!(!text.contains("store"), "{text}");
+    }
+    assert!(format!("{sum:?}").contains("\"sums\""), "{sum:?}");
+}
+
+#[test]
 fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
     let map = || Pipeline::new().map(|n: u64| n);
     let reduce = || map().reduce(|| 0, |a, b| a + b);

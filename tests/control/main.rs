@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use catchment::{One, Pipeline, Stage};
+use catchment::pipeline::One;
+use catchment::{Pipeline, Stage};
 use tokio::time::sleep;
 
 use common::*;

@@ -19,8 +19,9 @@ mod skip;
 
 use std::time::Duration;
 
+use catchment::pipeline::One;
 use catchment::scratchpad::Failure;
-use catchment::{Error, One, Pipeline, Stage};
+use catchment::{Error, Pipeline, Stage};
 
 const SECOND: Duration = Duration::from_secs(1);
 

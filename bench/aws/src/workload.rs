@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use catchment::{Backend, One, Pipeline, Stage};
+use catchment::pipeline::One;
+use catchment::{Backend, Pipeline, Stage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

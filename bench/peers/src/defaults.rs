@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use catchment::{Backend, One, Pipeline, Stage};
+use catchment::pipeline::One;
+use catchment::{Backend, Pipeline, Stage};
 
 use crate::figures::{duration, figures, median, thousands};
 use crate::peers;

@@ -20,7 +20,7 @@ use crate::core::id::RunId;
 use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
 
 /// The table's key.
-pub(super) const ARRAY: &str = "arrayId";
+pub(crate) const ARRAY: &str = "arrayId";
 const RECORD: &str = "record";
 const LENGTH: &str = "arrayLength";
 const PACKETS: &str = "packets";
@@ -30,11 +30,7 @@ const SUBMITTED: &str = "submitted";
 const CANCELLED: &str = "cancelled";
 const RESULT: &str = "result";
 /// That failures are on record, which are to be looked up in the scratchpad's table.
-const FAILURES: &str = "failures";
-/// All that [`mark_failures`](DynamoDbScratchpad::mark_failures) touches: a template lets most stages write nothing else
-/// to this table.
-#[cfg(feature = "lambda")]
-pub(crate) const FAILURE_MARK: [&str; 3] = [ARRAY, EXPIRES, FAILURES];
+pub(crate) const FAILURES: &str = "failures";
 /// The sort key of the mark that a run is over.
 const OVER: &str = "over";
 
@@ -257,7 +253,8 @@ impl DynamoDbScratchpad {
         }
     }
 
-    /// Notes that failures are on record. False for an unknown run.
+    /// Notes that failures are on record. False for an unknown run. Most roles of a template allow writing only the attributes
+    /// that are written here (`FAILURE_MARK` in `template/roles.rs`).
     pub(super) async fn mark_failures(&self, run: &RunId) -> Result<bool> {
         let written = self.set(run, OnRefusal::None, |terms| {
             let failures = terms.equal(FAILURES, AttributeValue::Bool(true));

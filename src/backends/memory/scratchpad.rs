@@ -36,7 +36,7 @@ const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 /// - for a run that has not ended, one day after the last write.
 ///
 /// Runs whose time is up are removed when the next one begins.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryScratchpad {
     store: Arc<Store>,
     /// A store for each deployment, so that two may give their runs the same ids.
@@ -51,6 +51,16 @@ struct Store {
     shards: [Mutex<HashMap<RunId, Run>>; SHARDS],
     /// When to look at which run's age. A run has one entry that counts, at its `due` time.
     due: Mutex<BinaryHeap<Reverse<(Instant, RunId)>>>,
+}
+
+/// Without what it stores, which is the application's own.
+impl std::fmt::Debug for MemoryScratchpad {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("MemoryScratchpad")
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for MemoryScratchpad {

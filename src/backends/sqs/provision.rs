@@ -38,26 +38,26 @@ pub(crate) struct QueueSettings {
     pub(crate) deliveries: u32,
 }
 
-/// The one place that says how queues are set, for `provision` and for templates.
-pub(crate) fn settings(max_payload: usize, options: &QueueOptions) -> QueueSettings {
-    QueueSettings {
-        visibility: whole_seconds(options.visibility_timeout),
-        retention: RETENTION_DAYS * 24 * 60 * 60,
-        max_message: max_payload,
-        deliveries: options
-            .attempts
-            .saturating_mul(SAFETY_NET)
-            .clamp(1, MOST_DELIVERIES),
+impl QueueSettings {
+    pub(super) fn new(max_payload: usize, options: &QueueOptions) -> Self {
+        Self {
+            visibility: whole_seconds(options.visibility_timeout),
+            retention: RETENTION_DAYS * 24 * 60 * 60,
+            max_message: max_payload,
+            deliveries: options
+                .attempts
+                .saturating_mul(SAFETY_NET)
+                .clamp(1, MOST_DELIVERIES),
+        }
     }
 }
 
 pub(super) async fn provision(
     service: &Service,
     name: &str,
-    options: &QueueOptions,
+    settings: QueueSettings,
 ) -> Result<Vec<Change>> {
     let dead = dead_name(name);
-    let settings = settings(service.max_payload, options);
     let shared = [
         (Name::VisibilityTimeout, settings.visibility.to_string()),
         (Name::MessageRetentionPeriod, settings.retention.to_string()),

@@ -5,7 +5,8 @@
 use std::convert::Infallible;
 
 use anyhow::Result;
-use catchment::{Backend, Data, Deployment, One, Pipeline, RunningWorker, Stage};
+use catchment::pipeline::One;
+use catchment::{Backend, Data, Deployment, Pipeline, RunningWorker, Stage};
 use futures::stream;
 
 use super::{IN_FLIGHT, Run, runtime, with_task};

@@ -1,0 +1,82 @@
+//! What a pipeline carries at a point of its chain, and so what it answers with.
+
+use std::sync::Arc;
+
+use super::closures::Tally;
+use super::definition::{DraftStage, StageKind};
+use super::{Extract, Pipeline};
+use crate::compute::sink::{Discard, Fold, Only};
+use crate::packet::Packet;
+use crate::packet::codec;
+use crate::stage::{Data, Execution, Stage};
+
+/// The state of a [`Pipeline`] that carries items, before a reduction.
+#[derive(Debug)]
+pub enum Many {}
+
+/// The state of a [`Pipeline`] that carries one value, after a reduction.
+#[derive(Debug)]
+pub enum One {}
+
+/// A state in which there are items to filter or to reduce: [`Many`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a reduction has left one value here: there is nothing to filter or to reduce",
+    label = "this needs items",
+    note = "`map` finishes the one value; `flat_map` makes items of it again"
+)]
+pub trait Unreduced: private::Sealed {}
+impl Unreduced for Many {}
+
+/// The result type of a pipeline: the value for [`One`], the number of items processed for [`Many`]. Sealed.
+pub trait Answer<O>: private::Sealed {
+    /// The answer's type.
+    type Value: Send + 'static;
+    #[doc(hidden)]
+    fn close<I: Data>(pipeline: Pipeline<I, O, Self>) -> private::Closed<Self::Value>
+    where
+        Self: Sized;
+}
+
+mod private {
+    use super::{DraftStage, Extract};
+
+    pub trait Sealed {}
+    impl Sealed for super::Many {}
+    impl Sealed for super::One {}
+
+    /// A pipeline with its types erased, and the function that reads its result.
+    pub struct Closed<R> {
+        pub(crate) stages: Vec<DraftStage>,
+        pub(crate) extract: Extract<R>,
+    }
+}
+
+impl<O: Data> Answer<O> for Many {
+    type Value = u64;
+
+    fn close<I: Data>(mut pipeline: Pipeline<I, O, Many>) -> private::Closed<u64> {
+        pipeline.close_with_identity(|| Arc::new(Discard));
+        let step = Fold(Arc::new(Tally));
+        pipeline.stages.push(DraftStage {
+            options: Stage::new(),
+            kind: StageKind::Reduce(Arc::new(step)),
+            execution: Execution::Async,
+        });
+        private::Closed {
+            stages: pipeline.stages,
+            extract: |packet: &Packet| Ok(packet.contains),
+        }
+    }
+}
+
+impl<O: Data> Answer<O> for One {
+    type Value = O;
+
+    fn close<I: Data>(mut pipeline: Pipeline<I, O, One>) -> private::Closed<O> {
+        pipeline.close(|| Arc::new(Only));
+        private::Closed {
+            stages: pipeline.stages,
+            extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
+        }
+    }
+}
