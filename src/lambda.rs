@@ -1,5 +1,5 @@
-//! Stages as AWS Lambda functions: an event's records go to the push handler, and the answer names those that must come
-//! back.
+//! Stages as AWS Lambda functions: an event's records go to the push handler, and the answer names
+//! those that must come back.
 
 mod records;
 mod runtime;
@@ -19,8 +19,9 @@ use records::Records;
 const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 
 /// One stage of a deployment as an AWS Lambda function behind an SQS event source mapping, from
-/// [`Deployment::lambda`](crate::Deployment::lambda) or [`lambda_from_env`](crate::Deployment::lambda_from_env).
-/// Make it once a container, outside of the handler; cloning it is cheap and gives the same function.
+/// [`Deployment::lambda`](crate::Deployment::lambda) or
+/// [`lambda_from_env`](crate::Deployment::lambda_from_env). Make it once a container, outside of
+/// the handler; cloning it is cheap and gives the same function.
 ///
 /// ```no_run
 /// use catchment::{Backend, BoxError, Pipeline, Stage};
@@ -37,8 +38,8 @@ const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 /// }
 /// ```
 ///
-/// It does with each record what a [worker](crate::Worker) does with a message, by the same code, and answers with
-/// `batchItemFailures` for exactly the records that must come back:
+/// It does with each record what a [worker](crate::Worker) does with a message, by the same code,
+/// and answers with `batchItemFailures` for exactly the records that must come back:
 ///
 /// | a record that | is | reported |
 /// | --- | --- | --- |
@@ -49,27 +50,32 @@ const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 /// | was begun, and cut off by the deadline | as one that failed: a failed attempt | yes |
 /// | has no body or no receipt handle | left alone: it comes back after the visibility timeout | yes |
 ///
-/// Attempts are counted by the records' `ApproximateReceiveCount`, as they are for workers: both may serve one queue.
+/// Attempts are counted by the records' `ApproximateReceiveCount`, as they are for workers: both
+/// may serve one queue.
 ///
-/// **The mapping** must have `ReportBatchItemFailures` among its `FunctionResponseTypes`: without it Lambda takes an answer
-/// that lists failures for a success, and deletes all records, those that failed included. It leaves the
-/// visibility of reported records as it is, so that the backoff set here stands. The queue's visibility timeout
-/// ([`Stage::visibility_timeout`](crate::Stage::visibility_timeout)) must be longer than the function's timeout; AWS advises six times as long. There are no
-/// heartbeats here.
+/// **The mapping** must have `ReportBatchItemFailures` among its `FunctionResponseTypes`: without
+/// it Lambda takes an answer that lists failures for a success, and deletes all records, those that
+/// failed included. It leaves the visibility of reported records as it is, so that the backoff set
+/// here stands. The queue's visibility timeout
+/// ([`Stage::visibility_timeout`](crate::Stage::visibility_timeout)) must be longer than the
+/// function's timeout; AWS advises six times as long. There are no heartbeats here.
 ///
-/// **The deadline.** Work must end a [margin](Self::margin) before the function's deadline. What is left then is handed back in that time, so that
-/// an answer is always given, and one slow record does not cost the others. An asynchronous function is dropped; a CPU-bound one cannot be
-/// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. An outage of the backend that lasts
-/// until then costs an attempt, too.
+/// **The deadline.** Work must end a [margin](Self::margin) before the function's deadline. Unfinished
+/// records are answered in that time, so that an answer is always given, and one slow record
+/// does not cost the others. An asynchronous function is dropped; a CPU-bound one cannot be
+/// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. An
+/// outage of the backend that lasts until then costs an attempt, too.
 ///
-/// **A panic** is its record's failure only where panics unwind, as they do by default. `cargo lambda build --release` aborts instead,
-/// and the whole batch comes back, unless `Cargo.toml` has `panic = "unwind"` under `[profile.release]`: put it there.
-/// [`run`](Self::run) warns of it.
+/// **A panic** is its record's failure only where panics unwind, as they do by default. `cargo
+/// lambda build --release` aborts instead, and the whole batch comes back, unless `Cargo.toml` has
+/// `panic = "unwind"` under `[profile.release]`: put it there. [`run`](Self::run) warns of it.
 ///
-/// **A frozen container** has nothing to finish: what an answer says has happened before it is given, and acknowledgements
-/// do not wait for each other.
+/// **A frozen container** has nothing to finish: what an answer says has happened before it is
+/// given, and acknowledgements do not wait for each other.
 ///
-/// A stage's [`concurrency`](crate::Stage::concurrency) and [`rate_limit`](crate::Stage::rate_limit) hold for each container; the mapping's maximum concurrency limits those.
+/// A stage's [`concurrency`](crate::Stage::concurrency) and
+/// [`rate_limit`](crate::Stage::rate_limit) hold for each container; the mapping's maximum
+/// concurrency limits those.
 #[derive(Clone)]
 #[must_use = "a function does nothing until it is run, or given an event"]
 pub struct LambdaFunction {
@@ -86,11 +92,12 @@ impl std::fmt::Debug for LambdaFunction {
 }
 
 impl<I, R> Deployment<I, R> {
-    /// One stage as an AWS Lambda function behind an SQS event source mapping: a [handler](Self::handler) for the records of its
-    /// events.
+    /// One stage as an AWS Lambda function behind an SQS event source mapping: a
+    /// [handler](Self::handler) for the records of its events.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the deployment has no such stage; the error lists those it has.
+    /// [`Error::InvalidArgument`] if the deployment has no such stage; the error lists those it
+    /// has.
     pub fn lambda(&self, stage: &str) -> Result<LambdaFunction> {
         if !self.stages().any(|known| known == stage) {
             let problem = format!(
@@ -109,11 +116,12 @@ impl<I, R> Deployment<I, R> {
         })
     }
 
-    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE` names: one program serves
-    /// for every function of a deployment.
+    /// [`lambda`](Self::lambda), of the stage that the environment variable `CATCHMENT_STAGE`
+    /// names: one program serves for every function of a deployment.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the variable is not set or names no stage of the deployment; the error lists those it has.
+    /// [`Error::InvalidArgument`] if the variable is not set or names no stage of the deployment;
+    /// the error lists those it has.
     pub fn lambda_from_env(&self) -> Result<LambdaFunction> {
         from_variable(self, std::env::var_os(STAGE_VARIABLE))
     }
@@ -146,8 +154,9 @@ fn from_variable<I, R>(
 }
 
 impl LambdaFunction {
-    /// How long before the function's deadline work must end, so that what is left can be handed back (default: a tenth of
-    /// the time the invocation has, at least a second, at most ten). Never more than half of that time is kept free.
+    /// How long before the function's deadline work must end, so that unfinished records can be
+    /// answered (default: a tenth of the time the invocation has, at least a second, at most ten).
+    /// Never more than half of that time is kept free.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.handler = self.handler.margin(margin);
         self
@@ -158,20 +167,22 @@ impl LambdaFunction {
         self.handler.stage()
     }
 
-    /// The queue whose messages it is for, `{deployment}-{stage}`: what the event source mapping must read.
+    /// The queue whose messages it is for, `{deployment}-{stage}`: what the event source mapping
+    /// must read.
     pub fn queue_name(&self) -> &str {
         self.handler.queue_name()
     }
 
-    /// Works on an event's records, and answers with those that must come back, well before `remaining` is over: for
-    /// tests, and for runtimes other than [`run`](Self::run)'s. `remaining` is counted on tokio's clock from now.
+    /// Works on an event's records, and answers with those that must come back, well before
+    /// `remaining` is over: for tests, and for runtimes other than [`run`](Self::run)'s.
+    /// `remaining` is counted on tokio's clock from now.
     ///
     /// The same event may come twice, and one record several times: nothing counts twice.
     ///
     /// # Errors
-    /// Nothing has been done then, and all records come back: [`Error::InvalidArgument`] if a record comes from another
-    /// stage's queue, since the mapping is not this function's; [`Error::NotProvisioned`] and [`Error::Backend`] if the queue
-    /// cannot be opened.
+    /// Nothing has been done then, and all records come back: [`Error::InvalidArgument`] if a
+    /// record comes from another stage's queue, since the mapping is not this function's;
+    /// [`Error::NotProvisioned`] and [`Error::Backend`] if the queue cannot be opened.
     pub async fn handle(&self, event: SqsEvent, remaining: Duration) -> Result<SqsBatchResponse> {
         records::check_source(&event, self)?;
         let Records { deliveries, all } = Records::read(event, self.stage());

@@ -175,8 +175,8 @@ pub struct RunningWorker {
 }
 
 impl RunningWorker {
-    /// Stops receiving, hands back at once what it has not begun, lets running work finish within the grace
-    /// period, and hands back the rest.
+    /// Stops receiving, requeues at once the messages that have not begun, lets running work finish
+    /// within the grace period, and releases the rest.
     pub async fn shutdown(mut self) {
         self.shutdown.send_replace(true);
         if let Err(error) = self.finished().await {

@@ -78,15 +78,16 @@ pub(super) fn response(records: &[Record], fates: &[Fate]) -> SqsBatchResponse {
     let mut reported = HashSet::new();
     for Record { id, place } in records {
         if !place.is_some_and(is_done) && reported.insert(id.as_str()) {
-            // One without an id makes the mapping keep the whole batch: doing the others again changes nothing.
+            // One without an id makes the mapping keep the whole batch: doing the others again
+            // changes nothing.
             response.add_failure(id.as_str());
         }
     }
     response
 }
 
-/// Whether the records come from this function's queue. Another stage's messages would all be buried, one after the
-/// other, as none of this stage's.
+/// Whether the records come from this function's queue. Another stage's messages would all be
+/// buried, one after the other, as none of this stage's.
 pub(super) fn check_source(event: &SqsEvent, function: &LambdaFunction) -> Result<()> {
     let (stage, queue_name) = (function.stage(), function.queue_name());
     let sources = event.records.iter();

@@ -6,8 +6,8 @@ use crate::packet::Message;
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 
-/// A received message. It is decoded once, when it is accepted: its weight is needed before it begins, and its content when
-/// it does.
+/// A received message. It is decoded once, when it is accepted: its weight is needed before it
+/// begins, and its content when it does.
 pub(crate) struct Received {
     pub(crate) delivery: Delivery,
     /// The decoded message, or why the bytes are not one.
@@ -22,7 +22,8 @@ impl Received {
         }
     }
 
-    /// What it counts for in the concurrency of its stage. One that cannot be read fails soon enough.
+    /// What it counts for in the concurrency of its stage. One that cannot be read fails soon
+    /// enough.
     pub(crate) fn weight(&self, stage: &StageDefinition) -> usize {
         let message = self.message.as_ref();
         message.map_or(1, |message| stage.weight(message))

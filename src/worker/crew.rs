@@ -1,5 +1,5 @@
-//! A worker's pieces of work: tasks of the runtime, or futures that its own task polls, if a task's wake-ups would
-//! cost more than they bring.
+//! A worker's pieces of work: tasks of the runtime, or futures that its own task polls, if a task's
+//! wake-ups would cost more than they bring.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -61,7 +61,8 @@ impl Crew {
         Stop::Inline(stop)
     }
 
-    /// Waits until a piece of work has ended; `None` if there is none. Cancelled, it has missed nothing.
+    /// Waits until a piece of work has ended; `None` if there is none. Cancelled, it has missed
+    /// nothing.
     pub(super) async fn ended(&mut self) -> Option<()> {
         let panic = tokio::select! {
             biased;

@@ -48,16 +48,16 @@ impl Lease {
 #[derive(Default)]
 pub(super) struct Freed {
     pub(super) lane: usize,
-    /// Messages that the user's function is done with, and their weight: others may begin while their outcome is being
-    /// written.
+    /// Messages that the user's function is done with, and their weight: others may begin while
+    /// their outcome is being written.
     pub(super) worked: usize,
     pub(super) weight: usize,
     /// Messages that have been answered.
     pub(super) ended: usize,
 }
 
-/// Messages of one stage that are worked on together. Their leases and their places in the lane end with it, however it
-/// ends.
+/// Messages of one stage that are worked on together. Their leases and their places in the lane end
+/// with it, however it ends.
 pub(super) struct LeasedBatch {
     stage: usize,
     lane: usize,
@@ -77,7 +77,8 @@ pub(super) struct LeasedBatch {
 }
 
 impl LeasedBatch {
-    /// What was taken from `lane`, which has this `index`. Places that become free are sent to `freed`.
+    /// What was taken from `lane`, which has this `index`. Places that become free are sent to
+    /// `freed`.
     pub(super) fn new(
         lane: &Lane,
         index: usize,
@@ -107,7 +108,8 @@ impl LeasedBatch {
         }
     }
 
-    /// The lease whose loss makes the work useless: that of a message on its own. Of several, the others go on.
+    /// The lease whose loss makes the work useless: that of a message on its own. Of several, the
+    /// others go on.
     pub(super) fn only_lease(&self) -> Option<OneOf<Lease>> {
         match self.leases.as_slice() {
             [only] => Some(only.clone()),

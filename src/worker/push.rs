@@ -1,4 +1,5 @@
-//! The twin of the worker that pulls: messages are pushed by a service, which is told what to do with each.
+//! The twin of the worker that pulls: messages are pushed by a service, which is told what to do
+//! with each.
 
 mod batch;
 mod deadline;
@@ -25,31 +26,33 @@ const CANCEL_CHECK: Duration = Duration::from_secs(2);
 
 /// What to tell the service that pushed a delivery, from [`Handler::handle`].
 ///
-/// Dead letters are the handler's part: a message that failed for good, used up its attempts or cannot be read has been
-/// moved to the stage's dead-letter queue with its error, and is [`Acknowledge`](Self::Acknowledge) like one that succeeded.
+/// Dead letters are the handler's part: a message that failed for good, used up its attempts or
+/// cannot be read has been moved to the stage's dead-letter queue with its error, and is
+/// [`Acknowledge`](Self::Acknowledge) like one that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fate {
-    /// Acknowledge it: the message is done with. Everything it causes is durable, or it is in the dead-letter queue, or it had
-    /// not begun and a fresh copy of it is on its queue. If the acknowledgement gets lost, the message comes back and nothing
-    /// counts twice.
+    /// Acknowledge it: the message is done with. Everything it causes is durable, or it is in the
+    /// dead-letter queue, or it had not begun and a fresh copy of it is on its queue. If the
+    /// acknowledgement gets lost, the message comes back and nothing counts twice.
     Acknowledge,
     /// Do not acknowledge it: it must come back.
     Leave {
-        /// The delay of a failed attempt's backoff, with which the handler has [released](crate::queue::Queue::release) the
-        /// message. Pass it on only if the service takes delays with the answer. `None`: the message could not be
-        /// answered in time, and comes back after its visibility timeout.
+        /// The delay of a failed attempt's backoff, with which the handler has
+        /// [released](crate::queue::Queue::release) the message. Pass it on only if the service
+        /// takes delays with the answer. `None`: the message could not be answered in time, and
+        /// comes back after its visibility timeout.
         delay: Option<Duration>,
     },
 }
 
-/// One stage of a deployment, for messages that a service pushes: AWS Lambda's event source mappings, a push subscription,
-/// a test. From [`Deployment::handler`](crate::Deployment::handler).
+/// One stage of a deployment, for messages that a service pushes: AWS Lambda's event source
+/// mappings, a push subscription, a test. From [`Deployment::handler`](crate::Deployment::handler).
 ///
-/// It does with a delivery what a [worker](crate::Worker) does with a message, by the same code. Handlers and workers may
-/// serve the same queue. Make one per process: calls may overlap, and the stage's
-/// [`concurrency`](crate::Stage::concurrency) and [`rate_limit`](crate::Stage::rate_limit) hold for all of them together.
-/// Cloning it is cheap and gives the same handler.
+/// It does with a delivery what a [worker](crate::Worker) does with a message, by the same code.
+/// Handlers and workers may serve the same queue. Make one per process: calls may overlap, and the
+/// stage's [`concurrency`](crate::Stage::concurrency) and [`rate_limit`](crate::Stage::rate_limit)
+/// hold for all of them together. Cloning it is cheap and gives the same handler.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -84,8 +87,9 @@ pub enum Fate {
 /// # Ok(()) }
 /// ```
 ///
-/// There are no heartbeats: the queue's [visibility timeout](crate::Stage::visibility_timeout) must be longer than the time
-/// each call has. Attempts are counted by each delivery's [`receive_count`](Delivery::receive_count), as for workers.
+/// There are no heartbeats: the queue's [visibility timeout](crate::Stage::visibility_timeout) must
+/// be longer than the time each call has. Attempts are counted by each delivery's
+/// [`receive_count`](Delivery::receive_count), as for workers.
 #[derive(Clone)]
 #[must_use = "a handler does nothing until it is given deliveries"]
 pub struct Handler {
@@ -143,15 +147,17 @@ impl Handler {
         })
     }
 
-    /// Sets how long before the deadline work must end, so that unfinished messages can be answered (default: a tenth of the
-    /// time the call has, at least a second, at most ten). Never more than half of that time is kept free.
+    /// Sets how long before the deadline work must end, so that unfinished messages can be answered
+    /// (default: a tenth of the time the call has, at least a second, at most ten). Never more than
+    /// half of that time is kept free.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.margin = Some(margin);
         self
     }
 
-    /// Sets what the error of an attempt that was cut off says: what the deadline is called, and the `remedy` if it is too short
-    /// (default: "the handler's deadline", "give the handler more time").
+    /// Sets what the error of an attempt that was cut off says: what the deadline is called, and
+    /// the `remedy` if it is too short (default: "the handler's deadline", "give the handler more
+    /// time").
     pub fn deadline_named(mut self, name: impl Into<String>, remedy: impl Into<String>) -> Self {
         self.cause = Cause {
             name: name.into(),
@@ -170,8 +176,9 @@ impl Handler {
         &self.inner.queue_name
     }
 
-    /// Works on deliveries, and answers with the fate of each, in the order given, before the deadline: `remaining` after
-    /// the first poll, on tokio's clock. [`Duration::MAX`] is no deadline.
+    /// Works on deliveries, and answers with the fate of each, in the order given, before the
+    /// deadline: `remaining` after the first poll, on tokio's clock. [`Duration::MAX`] is no
+    /// deadline.
     ///
     /// When the [margin](Self::margin) before the deadline begins, nothing more begins:
     ///
@@ -184,15 +191,16 @@ impl Handler {
     /// | had begun, and did not end within the margin | stopped: a failed attempt | as one that failed |
     /// | could not be answered in time, or only with an error | left alone | `Leave` without a delay |
     ///
-    /// An asynchronous function is dropped when it is stopped. A CPU-bound one cannot be stopped: its thread goes on, and its
-    /// outcome is ignored. An outage of the backend that lasts until then costs an attempt, too.
+    /// An asynchronous function is dropped when it is stopped. A CPU-bound one cannot be stopped:
+    /// its thread goes on, and its outcome is ignored. An outage of the backend that lasts until
+    /// then costs an attempt, too.
     ///
-    /// Nothing goes on after it returns, except for such threads: a process may be frozen then. Dropping the future loses
-    /// nothing: messages that were not acknowledged come back, and nothing counts twice. The same delivery may be given any
-    /// number of times.
+    /// Nothing goes on after it returns, except for such threads: a process may be frozen then.
+    /// Dropping the future loses nothing: messages that were not acknowledged come back, and
+    /// nothing counts twice. The same delivery may be given any number of times.
     ///
-    /// If the stage's queue cannot be opened, every fate is `Leave` without a delay, and the error is logged;
-    /// [`try_handle`](Self::try_handle) returns it.
+    /// If the stage's queue cannot be opened, every fate is `Leave` without a delay, and the error
+    /// is logged; [`try_handle`](Self::try_handle) returns it.
     pub async fn handle(&self, deliveries: Vec<Delivery>, remaining: Duration) -> Vec<Fate> {
         let count = deliveries.len();
         let fates = self.try_handle(deliveries, remaining).await;
@@ -202,12 +210,12 @@ impl Handler {
         })
     }
 
-    /// As [`handle`](Self::handle), with an error if the stage's queue cannot be opened. Nothing has been done then: leave
-    /// every delivery, so that it comes back.
+    /// As [`handle`](Self::handle), with an error if the stage's queue cannot be opened. Nothing
+    /// has been done then: leave every delivery, so that it comes back.
     ///
     /// # Errors
-    /// [`Error::NotProvisioned`] if the queue does not exist, and [`Error::Backend`] if the service could not be reached before
-    /// the margin began.
+    /// [`Error::NotProvisioned`] if the queue does not exist, and [`Error::Backend`] if the service
+    /// could not be reached before the margin began.
     pub async fn try_handle(
         &self,
         deliveries: Vec<Delivery>,
@@ -253,8 +261,8 @@ impl Inner {
         Arc::clone(&engine)
     }
 
-    /// Replaces the engine for the calls that follow: calls on the backend that are stuck would hold up theirs, and threads
-    /// that are stuck in a function would be missing.
+    /// Replaces the engine for the calls that follow: calls on the backend that are stuck would
+    /// hold up theirs, and threads that are stuck in a function would be missing.
     fn renew(&self, old: &Engine) -> Arc<Engine> {
         let Some(definition) = self.shared.definition.stage(self.stage) else {
             return self.engine();

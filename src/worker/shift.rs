@@ -23,8 +23,8 @@ use crate::protocol::site::Site;
 use crate::queue::requeue::{ATTEMPTS, requeue};
 use crate::queue::{Delivery, Queue, Receipt};
 
-/// The most time for requeueing, and for negative acknowledgements, at the end: whatever takes longer comes back after its
-/// visibility timeout.
+/// The most time for requeueing, and for negative acknowledgements, at the end: whatever takes
+/// longer comes back after its visibility timeout.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 struct Shift {
@@ -128,7 +128,8 @@ async fn work(
     shift.end(options.grace_period).await;
 }
 
-/// For each stage, how many messages a request of its queue takes, as far as the lanes know its queue.
+/// For each stage, how many messages a request of its queue takes, as far as the lanes know its
+/// queue.
 fn batches(shared: &Site, lanes: &[Lane]) -> Vec<Option<usize>> {
     let mut batches = vec![None; shared.definition.stages().len()];
     for (stage, queue) in lanes.iter().flat_map(Lane::queues) {
@@ -162,7 +163,8 @@ async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>,
         };
         let open = async |stage| persist("open", async || shared.queue(stage).await.cloned()).await;
         let queue = open(stage).await?;
-        // What a stage sends to a reduction are small messages about groups: no need to wait for those.
+        // What a stage sends to a reduction are small messages about groups: no need to wait for
+        // those.
         let next = match definition.stage(stage + 1) {
             Some(next) if !next.is_reduction() => Some(open(stage + 1).await?),
             _ => None,
@@ -211,7 +213,8 @@ impl Shift {
         }
     }
 
-    /// Requeues the messages that wait, lets those that run finish within the grace period, and releases the rest.
+    /// Requeues the messages that wait, lets those that run finish within the grace period, and
+    /// releases the rest.
     async fn end(mut self, grace: Duration) {
         // A period too long for the clock is one without end.
         let deadline = Instant::now().checked_add(grace);
@@ -265,7 +268,8 @@ impl Drop for Shift {
     }
 }
 
-/// Makes messages visible again at once. Those that cannot be released come back after their visibility timeout.
+/// Makes messages visible again at once. Those that cannot be released come back after their
+/// visibility timeout.
 async fn nack_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
     let release = async |(queue, receipt): (Arc<dyn Queue>, Receipt)| {
         let mut call = async || queue.release(receipt.clone(), Duration::ZERO).await;
