@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use catchment::backends::memory::MemoryQueues;
@@ -91,34 +92,45 @@ async fn a_submission_that_broke_off_as_a_stream_is_completed_by_a_list() {
     }
 }
 
-/// A list whose length is known is sealed before it is sent: the tree is there, and most packets are not.
+/// Begins to submit 400 items, and drops the submission in its sixth call of `send`: while the queue does not answer.
+async fn break_off(store: &Store, input: Input) {
+    let sends = AtomicUsize::new(0);
+    let hook = On(move |call: &Call<'_>| match call {
+        Call::Send(..) if sends.fetch_add(1, SeqCst) >= 5 => Act::Late(Duration::from_secs(3_600)),
+        _ => Act::Go,
+    });
+    let doomed = deploy(Shape::Reduce, 4, store.hooked(Arc::new(hook)));
+    let submission = submit(&doomed, 400, input);
+    let dropped = tokio::time::timeout(Duration::from_secs(60), submission).await;
+    assert!(dropped.is_err(), "it was to break off");
+    assert_eq!(store.depth(&doomed).await.ready, 50, "{input:?}");
+    let status = doomed.attach("run").status().await.unwrap();
+    assert_eq!(status.state, RunState::Open, "{input:?}");
+}
+
+/// The tree of a list is sealed before most of its packets are sent, that of a stream is not.
 #[tokio::test(start_paused = true)]
-async fn a_submission_dropped_while_the_queue_is_full_is_completed_by_the_next() {
-    for input in [Input::List, Input::Stream] {
-        let store = Store::with_queues(MemoryQueues::with_capacity(50, usize::MAX));
-        let deployment = deploy(Shape::Reduce, 4, store.backend());
-        let dropped = submit(&deployment, 400, input);
-        let dropped = tokio::time::timeout(Duration::from_secs(5), dropped).await;
-        assert!(dropped.is_err(), "the queue has no room for all of it");
-        let sent = store.depth(&deployment).await.ready;
-        assert!((50..100).contains(&sent), "{input:?}: {sent}");
-        let status = deployment.attach("run").status().await.unwrap();
-        assert_eq!(status.state, RunState::Open, "{input:?}");
-        let worker = deployment.worker().start();
-        soon(submit(&deployment, 400, input)).await.unwrap();
-        settles(&store, &deployment, 400, &format!("dropped {input:?}")).await;
-        drop(worker);
+async fn a_submission_dropped_in_the_middle_is_completed_by_the_next() {
+    for first in [Input::List, Input::Stream] {
+        for second in [Input::List, Input::Stream] {
+            let store = Store::new();
+            break_off(&store, first).await;
+            let deployment = deploy(Shape::Reduce, 4, store.backend());
+            let worker = deployment.worker().start();
+            soon(submit(&deployment, 400, second)).await.unwrap();
+            let what = format!("{first:?}, then {second:?}");
+            settles(&store, &deployment, 400, &what).await;
+            drop(worker);
+        }
     }
 }
 
 /// The length on record holds for a stream too. A refused submission leaves the run open, for the right one.
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_another_length_does_not_complete_a_list_that_broke_off() {
-    let store = Store::with_queues(MemoryQueues::with_capacity(50, usize::MAX));
+    let store = Store::new();
+    break_off(&store, Input::List).await;
     let deployment = deploy(Shape::Reduce, 4, store.backend());
-    let broken = submit(&deployment, 400, Input::List);
-    let broken = tokio::time::timeout(Duration::from_secs(5), broken).await;
-    assert!(broken.is_err(), "it was to break off");
     let worker = deployment.worker().start();
     for (length, came) in [(399, "399 came"), (401, "more came")] {
         let error = soon(submit(&deployment, length, Input::Stream)).await;
