@@ -205,7 +205,7 @@ impl Protocol {
                 attempt: delivery.receive_count.max(1) + message.tried(),
                 message,
             }),
-            Err(problem) => Err(self.unreadable(stage, delivery, problem)),
+            Err(malformed) => Err(self.unreadable(stage, delivery, &malformed)),
         }
     }
 

@@ -6,7 +6,8 @@ use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
-use crate::packet::{MapWork, Message};
+use crate::core::error::describe;
+use crate::packet::{Malformed, MapWork, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureLog, FailureReport, Verdict};
@@ -17,13 +18,14 @@ const LONGEST_ERROR: usize = 2_000;
 const MOST_ITEMS: usize = 100;
 
 impl Protocol {
-    /// Bytes that are no message: nobody can tell whose they were.
+    /// Buries bytes that are not a message: without one, there is no run whose failures could be recorded.
     pub(super) fn unreadable(
         &self,
         stage: &StageDefinition,
         delivery: &Delivery,
-        problem: String,
+        malformed: &Malformed,
     ) -> Answer {
+        let problem = describe(malformed);
         tracing::error!(stage = %stage.name, bytes = delivery.body.len(), problem, "a message cannot be read, and becomes a dead letter");
         let reason = Reason {
             id: None,
