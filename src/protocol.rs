@@ -21,6 +21,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::compute::pool::Ended;
 use crate::compute::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output};
+use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
 use crate::packet::{MapWork, Message, Packet};
@@ -126,7 +127,7 @@ impl Protocol {
         &self,
         stage: usize,
         receipts: Vec<Receipt>,
-    ) -> Result<(), String> {
+    ) -> crate::core::error::Result<()> {
         self.seam.acknowledge(stage, receipts).await
     }
 
@@ -405,12 +406,8 @@ enum Outcome {
     Computed(Then, Computed),
 }
 
-/// What repeating cannot mend.
-fn refused(problem: impl Into<String>) -> Failures {
-    vec![ItemFailure::permanent(problem)]
-}
-
-/// The backend will not have it: what may pass has been retried already.
-fn seam(problem: String) -> Failures {
-    refused(problem)
+/// A failure that another attempt cannot change. An error of the backend is one: if it was retryable, the call has been
+/// repeated already.
+fn refused(error: impl Into<BoxError>) -> Failures {
+    vec![ItemFailure::permanent(error)]
 }

@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use super::batcher::{Batcher, Linger};
 use super::site::Site;
-use crate::core::error::{Error, Result, describe};
+use crate::core::error::Result;
 use crate::core::retry::persist;
 use crate::packet::Message;
 use crate::queue::{Outgoing, Receipt};
@@ -81,34 +81,26 @@ impl Seam {
 
     /// Stores partial results in their slots. Where one completes its group, the group's reduction has been asked for
     /// when this returns. One answer for each.
-    pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<(), String>> {
+    pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<()>> {
         self.arrivals.submit(partials).await
     }
 
     /// Puts messages on a stage's queue. One answer for each.
-    pub(crate) async fn send(
-        &self,
-        stage: usize,
-        messages: Vec<Outgoing>,
-    ) -> Vec<Result<(), String>> {
+    pub(crate) async fn send(&self, stage: usize, messages: Vec<Outgoing>) -> Vec<Result<()>> {
         match self.sends.get(stage) {
             Some(batcher) => batcher.submit(messages).await,
             None => messages
                 .iter()
-                .map(|_| Err(format!("there is no stage {stage}")))
+                .map(|_| Err(self.shared.no_stage(stage)))
                 .collect(),
         }
     }
 
     /// Takes messages off a stage's queue.
-    pub(crate) async fn acknowledge(
-        &self,
-        stage: usize,
-        receipts: Vec<Receipt>,
-    ) -> Result<(), String> {
+    pub(crate) async fn acknowledge(&self, stage: usize, receipts: Vec<Receipt>) -> Result<()> {
         match self.acknowledgements.get(stage) {
             Some(batcher) => batcher.submit(receipts).await.into_iter().collect(),
-            None => Err(format!("there is no stage {stage}")),
+            None => Err(self.shared.no_stage(stage)),
         }
     }
 
@@ -151,15 +143,11 @@ impl Seam {
     }
 
     /// A call on the scratchpad, repeated while its error may pass.
-    pub(crate) async fn scratchpad<T, F>(
-        &self,
-        what: &str,
-        call: impl FnMut() -> F,
-    ) -> Result<T, String>
+    pub(crate) async fn scratchpad<T, F>(&self, what: &str, call: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        persist(what, call).await.map_err(|error| describe(&error))
+        persist(what, call).await
     }
 }
 
@@ -203,20 +191,8 @@ async fn ask_for_reduction(
     let Some(batcher) = sends.get(partial.stage) else {
         return Err(shared.no_stage(partial.stage));
     };
-    let sent: Result<(), String> = batcher
-        .submit(vec![body.into()])
-        .await
-        .into_iter()
-        .collect();
-    sent.map_err(|problem| Error::Backend {
-        service: "the queue",
-        operation: format!(
-            "asking for the reduction of group {}",
-            partial.arrival.group
-        ),
-        retryable: false,
-        source: problem.into(),
-    })
+    let sent = batcher.submit(vec![body.into()]).await;
+    sent.into_iter().collect()
 }
 
 fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {

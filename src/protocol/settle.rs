@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::seam::Partial;
-use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused, seam};
+use super::{Answer, Holder, Outcome, Protocol, Task, Then, refused};
 use crate::compute::step::{Failures, Output};
-use crate::core::error::describe;
+use crate::core::error::{Error, Result as OurResult};
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::packet::codec::Payload;
@@ -121,7 +121,7 @@ impl Protocol {
                     partials.push(slot.filled(value));
                     tasks.push((task, then));
                 }
-                Err(error) => failing.push((task, refused(error.to_string()))),
+                Err(error) => failing.push((task, refused(error))),
             }
         }
         let arrived = self.seam.arrive(partials).await;
@@ -129,7 +129,7 @@ impl Protocol {
             tasks
                 .into_iter()
                 .zip(arrived)
-                .map(|((task, then), result)| (task, then, result.map_err(seam))),
+                .map(|((task, then), result)| (task, then, result.map_err(refused))),
         );
         let (mut sending, mut bodies) = (Vec::new(), Vec::new());
         let written = carrier.write_messages(messages);
@@ -139,7 +139,7 @@ impl Protocol {
                     sending.push((task, then));
                     bodies.push(Outgoing::new(body));
                 }
-                Err(error) => failing.push((task, refused(error.to_string()))),
+                Err(error) => failing.push((task, refused(error))),
             }
         }
         if let Some(next) = sending.first().map(|(task, _)| task.index + 1) {
@@ -148,7 +148,7 @@ impl Protocol {
                 sending
                     .into_iter()
                     .zip(sent)
-                    .map(|((task, then), result)| (task, then, result.map_err(seam))),
+                    .map(|((task, then), result)| (task, then, result.map_err(refused))),
             );
         }
         let mut retiring = Vec::new();
@@ -238,7 +238,7 @@ impl Protocol {
                         let list = step.list_of_one(&packet.value);
                         let packet = Packet {
                             packet_id: PacketId::leaf(0),
-                            value: list.map_err(|error| refused(describe(&error)))?,
+                            value: list.map_err(refused)?,
                             ..packet
                         };
                         let work = MapWork {
@@ -342,17 +342,16 @@ impl Protocol {
         let values = carrier.write_packets(packets).into_iter();
         let partials = slots.into_iter().zip(values);
         let partials = partials.map(|(slot, value)| Ok(slot.filled(value?)));
-        let partials: crate::core::error::Result<Vec<Partial>> = partials.collect();
+        let partials: OurResult<Vec<Partial>> = partials.collect();
         let held = MESSAGE_BYTES * messages.len();
         let bodies = carrier.write_block(messages, held).into_iter();
-        let bodies: crate::core::error::Result<Vec<Outgoing>> =
-            bodies.map(|body| body.map(Outgoing::new)).collect();
-        let partials = partials.map_err(|error| refused(error.to_string()))?;
-        let bodies = bodies.map_err(|error| refused(error.to_string()))?;
+        let bodies: OurResult<Vec<Outgoing>> = bodies.map(|body| body.map(Outgoing::new)).collect();
+        let partials = partials.map_err(refused)?;
+        let bodies = bodies.map_err(refused)?;
         let mut done = self.seam.arrive(partials).await;
         done.extend(self.seam.send(stage, bodies).await);
-        let done: Result<(), String> = done.into_iter().collect();
-        done.map_err(seam)
+        let done: OurResult<()> = done.into_iter().collect();
+        done.map_err(refused)
     }
 
     async fn retire(&self, group: &GroupId) -> Result<(), Failures> {
@@ -360,7 +359,7 @@ impl Protocol {
         self.seam
             .scratchpad("retire", || scratchpad.retire(group))
             .await
-            .map_err(seam)
+            .map_err(refused)
     }
 
     /// The last line of defence: the root must stand for the whole array.
@@ -369,22 +368,19 @@ impl Protocol {
         let status = self
             .seam
             .scratchpad("status", || scratchpad.status(&packet.run));
-        let Some(snapshot) = status.await.map_err(seam)? else {
+        let Some(snapshot) = status.await.map_err(refused)? else {
             return Ok(packet);
         };
         let Some(array_length) = snapshot.record.array_length else {
             return Err(refused("the root was sealed before the array was measured"));
         };
         if packet.contains.saturating_add(packet.skipped) != array_length {
-            return Err(refused(
-                crate::Error::Integrity {
-                    run: packet.run,
-                    contains: packet.contains,
-                    skipped: packet.skipped,
-                    array_length,
-                }
-                .to_string(),
-            ));
+            return Err(refused(Error::Integrity {
+                run: packet.run,
+                contains: packet.contains,
+                skipped: packet.skipped,
+                array_length,
+            }));
         }
         // A share can only be judged now where the input was a stream.
         let before = self.seam.shared.definition.stages().iter();
@@ -447,12 +443,12 @@ impl Protocol {
 
     async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
         let result = self.seam.shared.carrier.write_packet(packet.clone());
-        let result = result.map_err(|error| refused(error.to_string()))?;
+        let result = result.map_err(refused)?;
         let scratchpad = self.seam.shared.scratchpad();
         let complete = self.seam.scratchpad("complete", || {
             scratchpad.complete(&packet.run, result.clone())
         });
-        if complete.await.map_err(seam)? {
+        if complete.await.map_err(refused)? {
             tracing::debug!(run = %packet.run, items = packet.contains, "run is done");
         }
         Ok(())

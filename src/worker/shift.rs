@@ -437,7 +437,7 @@ impl Holder for Hands {
         if !done.is_empty()
             && let Err(error) = self.protocol.acknowledge(self.stage, done).await
         {
-            problem(error);
+            problem(describe(&error));
         }
         self.heartbeat.let_go(receipts.into_iter());
         self.held.fetch_sub(count, Ordering::Relaxed);
