@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
 use crate::core::id::RunId;
-use crate::core::retry::retry;
+use crate::core::retry::{Policy, retry};
 use crate::core::tree::Tree;
 use crate::packet::Message;
 use crate::packet::codec::Form;
@@ -34,8 +34,8 @@ const BATCH_MESSAGES: usize = 10;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Full requests per call, for a queue whose service has a maximum of messages per request.
 const REQUESTS_AT_ONCE: usize = 8;
-/// Attempts at a call whose error is transient; with the backoff between them about two minutes.
-const ATTEMPTS: u32 = 12;
+/// With the backoff between the attempts about two minutes.
+const RETRY: Policy = Policy::times(12);
 /// How long packets wait for others while input is slow; and the same if requests are billed.
 const LINGER: Duration = Duration::from_millis(2);
 const BILLED_LINGER: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl<S: Source> Submission<S> {
         }
         let may_go_together = is_kept && is_local && first.goes_together_into(reduction);
         let cuts = Cuts::new(packets, reduction.options.fan_in, may_go_together);
-        let begun = patiently("begin", || shared.scratchpad().begin(&record)).await?;
+        let begun = retry("begin", RETRY, || shared.scratchpad().begin(&record)).await?;
         let mut submission = Self {
             shared: Arc::clone(shared),
             queue,
@@ -189,7 +189,7 @@ impl<S: Source> Submission<S> {
         match self.send_all().await {
             Ok(()) if self.failed_before => {
                 let Self { shared, record, .. } = &self;
-                patiently("clear_failure", || {
+                retry("clear_failure", RETRY, || {
                     let scratchpad = shared.scratchpad();
                     let (run, stage) = (&record.run, &record.first_stage);
                     scratchpad.clear(run, stage, SUBMISSION, DeadLetterId::UNQUEUED)
@@ -243,13 +243,16 @@ impl<S: Source> Submission<S> {
         } = self;
         let scratchpad = shared.scratchpad();
         let run = &record.run;
-        patiently("measure", || scratchpad.measure(run, *offset, *packets)).await?;
+        retry("measure", RETRY, || {
+            scratchpad.measure(run, *offset, *packets)
+        })
+        .await?;
         if record.packets.is_none() {
             seal(shared, record, Some(*packets)).await?;
         }
         let scratchpad = self.shared.scratchpad();
         let run = &self.record.run;
-        patiently("submitted", || scratchpad.submitted(run)).await
+        retry("submitted", RETRY, || scratchpad.submitted(run)).await
     }
 
     /// Pulls the next packet's items. Packets that are ready do not wait for a slow stream. Returns `false` if the
@@ -365,7 +368,7 @@ impl<S: Source> Submission<S> {
         self.queue_was_full = {
             let mut room = pin!(async {
                 shared.carrier.room().await;
-                patiently("ask for room", || queue.room()).await
+                retry("ask for room", RETRY, || queue.room()).await
             });
             match futures::poll!(room.as_mut()) {
                 Poll::Ready(asked) => asked.map(|()| false)?,
@@ -374,7 +377,7 @@ impl<S: Source> Submission<S> {
         };
         let messages = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        patiently("send", || queue.send(messages.clone())).await
+        retry("send", RETRY, || queue.send(messages.clone())).await
     }
 
     /// Checks, at most once per [`CANCEL_CHECK`], whether the run was cancelled.
@@ -385,7 +388,7 @@ impl<S: Source> Submission<S> {
         self.checked = self.now;
         let scratchpad = self.shared.scratchpad();
         let run = &self.record.run;
-        let status = patiently("status", || scratchpad.status(run)).await?;
+        let status = retry("status", RETRY, || scratchpad.status(run)).await?;
         Ok(status.is_none_or(|run| run.cancelled))
     }
 }
@@ -407,7 +410,7 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
                 edge.index,
             );
             let scratchpad = shared.scratchpad();
-            let state = patiently("expect", || {
+            let state = retry("expect", RETRY, || {
                 scratchpad.expect(&group, edge.expected, edge.root)
             })
             .await?;
@@ -418,7 +421,7 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
                     continue;
                 };
                 let queue = open(shared, place).await?;
-                patiently("send", || queue.send(vec![body.clone().into()])).await?;
+                retry("send", RETRY, || queue.send(vec![body.clone().into()])).await?;
             }
         }
     }
@@ -426,13 +429,8 @@ async fn seal(shared: &Site, record: &RunRecord, packets: Option<u64>) -> Result
 }
 
 async fn open(shared: &Site, stage: usize) -> Result<Arc<dyn Queue>> {
-    patiently("open", || async { shared.queue(stage).await.cloned() }).await
-}
-
-/// Retries a call up to [`ATTEMPTS`] times.
-async fn patiently<T, F>(what: &str, call: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    retry(what, Some(ATTEMPTS), call).await
+    retry("open", RETRY, || async {
+        shared.queue(stage).await.cloned()
+    })
+    .await
 }

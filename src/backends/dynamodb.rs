@@ -30,6 +30,7 @@ use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
+use crate::core::retry::Policy;
 use crate::scratchpad::Scratchpad;
 
 const SERVICE: &str = "DynamoDB";
@@ -45,6 +46,7 @@ const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
 /// Between tries of what the service could not do at the moment.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+const RETRY: Policy = Policy::FOREVER.with_backoff(BACKOFF);
 /// Requests under way at once for one call.
 const SIDE_BY_SIDE: usize = 16;
 

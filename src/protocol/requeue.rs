@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::error::Result;
-use crate::core::retry::{persist, retry};
+use crate::core::retry::{Policy, retry};
 use crate::queue::{Delivery, Outgoing, Queue};
 
 /// How often handing back is tried where there is not much time: the visibility timeout does it otherwise.
@@ -22,14 +22,25 @@ pub(crate) async fn part(queue: &dyn Queue, delivery: &Delivery, parting: &Parti
     match parting {
         Parting::Release(after) => {
             let receipt = &delivery.receipt;
-            persist("release", || queue.release(receipt.clone(), *after)).await
+            retry("release", Policy::FOREVER, || {
+                queue.release(receipt.clone(), *after)
+            })
+            .await
         }
-        Parting::Bury(reason) => persist("bury", || queue.bury(delivery.clone(), reason)).await,
+        Parting::Bury(reason) => {
+            retry("bury", Policy::FOREVER, || {
+                queue.bury(delivery.clone(), reason)
+            })
+            .await
+        }
     }
 }
 
 /// Sends messages that were not begun once more: a fresh copy has not been delivered yet, so that nothing counts as an
 /// attempt. The originals are to be acknowledged then. A crash in between leaves two of a message, which is nothing new.
 pub(crate) async fn copies(queue: &dyn Queue, messages: Vec<Outgoing>) -> Result<()> {
-    retry("send", Some(ATTEMPTS), || queue.send(messages.clone())).await
+    retry("send", Policy::times(ATTEMPTS), || {
+        queue.send(messages.clone())
+    })
+    .await
 }

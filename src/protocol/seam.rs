@@ -9,7 +9,7 @@ use futures::FutureExt;
 use super::batcher::{Batcher, Linger};
 use super::site::Site;
 use crate::core::error::Result;
-use crate::core::retry::persist;
+use crate::core::retry::{Policy, retry};
 use crate::packet::Message;
 use crate::queue::{Outgoing, Receipt};
 use crate::scratchpad::{Arrival, GroupId};
@@ -147,7 +147,7 @@ impl Seam {
     where
         F: Future<Output = Result<T>>,
     {
-        persist(what, call).await
+        retry(what, Policy::FOREVER, call).await
     }
 }
 
@@ -159,7 +159,7 @@ fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batche
         let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
         async move {
             let arrivals = || partials.iter().map(|partial| partial.arrival.clone());
-            let states = persist("arrive", || {
+            let states = retry("arrive", Policy::FOREVER, || {
                 shared.scratchpad().arrive(arrivals().collect())
             });
             let states = states.await?;
@@ -200,7 +200,7 @@ fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
     Batcher::new(move |messages: Arc<Vec<Outgoing>>| {
         let shared = Arc::clone(&shared);
         async move {
-            persist("send", || async {
+            retry("send", Policy::FOREVER, || async {
                 shared.queue(stage).await?.send(messages.to_vec()).await
             })
             .await?;
@@ -215,7 +215,7 @@ fn acknowledge_on(shared: &Arc<Site>, stage: usize) -> Batcher<Receipt, ()> {
     Batcher::new(move |receipts: Arc<Vec<Receipt>>| {
         let shared = Arc::clone(&shared);
         async move {
-            persist("acknowledge", || async {
+            retry("acknowledge", Policy::FOREVER, || async {
                 let queue = shared.queue(stage).await?;
                 queue.acknowledge(receipts.to_vec()).await
             })

@@ -19,7 +19,7 @@ use crate::compute::pool::Cpu;
 use crate::compute::step::Limits;
 use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
-use crate::core::retry::{persist, retry};
+use crate::core::retry::{Policy, retry};
 use crate::protocol::requeue::{self, ATTEMPTS, Parting};
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
@@ -170,7 +170,12 @@ async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>,
         let Some(current) = definition.stage(stage) else {
             continue;
         };
-        let open = async |stage| persist("open", async || shared.queue(stage).await.cloned()).await;
+        let open = async |stage| {
+            retry("open", Policy::FOREVER, async || {
+                shared.queue(stage).await.cloned()
+            })
+            .await
+        };
         let queue = open(stage).await?;
         // What a stage sends to a reduction are small messages about groups: no need to wait for those.
         let next = match definition.stage(stage + 1) {
@@ -312,7 +317,7 @@ async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
         .unzip();
     let put_back = match requeue::copies(queue.as_ref(), copies).await {
         Ok(()) => {
-            retry("acknowledge", Some(ATTEMPTS), || {
+            retry("acknowledge", Policy::times(ATTEMPTS), || {
                 queue.acknowledge(receipts.clone())
             })
             .await
@@ -328,7 +333,7 @@ async fn put_back(queue: Arc<dyn Queue>, deliveries: Vec<Delivery>) {
 async fn release_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
     let release = async |(queue, receipt): (Arc<dyn Queue>, Receipt)| {
         let mut call = async || queue.release(receipt.clone(), Duration::ZERO).await;
-        if let Err(error) = retry("release", Some(ATTEMPTS), &mut call).await {
+        if let Err(error) = retry("release", Policy::times(ATTEMPTS), &mut call).await {
             tracing::warn!(error = %describe(&error), "a message could not be handed back");
         }
     };
