@@ -120,7 +120,7 @@ impl<I, R> Deployment<I, R> {
     /// records of an event.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where `stage` is none of them.
+    /// [`Error::InvalidArgument`] (`stage`) if there is no such stage; it names those that there are.
     pub fn lambda(&self, stage: &str) -> Result<LambdaFunction> {
         LambdaFunction::new(self.shared(), stage)
     }
@@ -129,7 +129,7 @@ impl<I, R> Deployment<I, R> {
     /// for every function of a deployment.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names the stages there are, where the variable is not set or names none of them.
+    /// [`Error::InvalidArgument`] (`CATCHMENT_STAGE`) if the variable is not set or does not name a stage; it names those that there are.
     pub fn lambda_from_env(&self) -> Result<LambdaFunction> {
         LambdaFunction::from_env(self.shared())
     }
@@ -166,10 +166,13 @@ impl LambdaFunction {
         let stages = shared.definition.stages().iter();
         let known: Vec<&str> = stages.map(|stage| &*stage.name).collect();
         let known = known.join(", ");
-        let unusable = |problem: &str| Error::InvalidArgument {
-            problem: format!(
-                "the environment variable {STAGE_VARIABLE} {problem}: set it to the stage that this function serves, one of {known}"
-            ),
+        let unusable = |problem: &str| {
+            Error::invalid_argument(
+                STAGE_VARIABLE,
+                format!(
+                    "the environment variable {STAGE_VARIABLE} {problem}: set it to the stage that this function serves, one of {known}"
+                ),
+            )
         };
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return Err(unusable("is not set"));
@@ -206,7 +209,7 @@ impl LambdaFunction {
     /// The same event may come twice, and one record several times: nothing counts twice.
     ///
     /// # Errors
-    /// Nothing has been done then, and all records come back: [`Error::InvalidArgument`] where a record comes from another stage's queue, since the mapping is
+    /// Nothing has been done then, and all records come back: [`Error::InvalidArgument`] (`event`) if a record comes from another stage's queue, since the mapping is
     /// not this function's; [`Error::NotProvisioned`] and [`Error::Backend`] where the queue cannot be opened.
     pub async fn handle(&self, event: SqsEvent, remaining: Duration) -> Result<SqsBatchResponse> {
         let deadline = Deadline::new(Instant::now(), remaining, self.margin);

@@ -158,7 +158,7 @@ mod pages;
 pub mod testing;
 
 pub use crate::core::backoff::Backoff;
-pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
+pub use crate::core::error::{BoxError, Error, Oversized, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
 pub use crate::core::id::RunId;
 pub use crate::core::provision::{Action, Change};

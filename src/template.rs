@@ -48,7 +48,7 @@ impl<I, R> Deployment<I, R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where a stage's options and Lambda's limits do not go together: it names the
+    /// [`Error::InvalidArgument`] (`options`) if a stage's options and Lambda's limits do not go together: it names the
     /// stage, the numbers, and what to set.
     pub fn template(&self, template: Template) -> Result<String> {
         self.template_with(template, &TemplateOptions::default())

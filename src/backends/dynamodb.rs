@@ -27,7 +27,7 @@ pub(crate) use self::{
 };
 use super::aws::{self, CountRequests};
 use crate::core::backoff::Backoff;
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Oversized, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::core::retry::Policy;
@@ -226,12 +226,12 @@ fn check_size(what: impl FnOnce() -> String, value: &Bytes) -> Result<()> {
     if value.len() <= MAX_VALUE {
         return Ok(());
     }
-    Err(Error::TooLarge {
-        what: what(),
-        size: value.len(),
-        limit: MAX_VALUE,
-        advice: "DynamoDB keeps 400 KB an item: let the stage make smaller partial results, or references to data stored elsewhere",
-    })
+    Err(Error::too_large(
+        Oversized::Value,
+        what(),
+        value.len(),
+        MAX_VALUE,
+    ))
 }
 
 #[async_trait]

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use super::{Source, Submission};
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Oversized, Result};
 use crate::core::id::PacketId;
 use crate::packet::codec::{self, Codec, Form, Payload};
 use crate::packet::{MapWork, Message, Packet, Work};
 use crate::stage::Data;
-
-const ADVICE: &str = "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
 
 impl<S: Source> Submission<S> {
     /// Builds the next packet and advances past it. Halves the packet until the message fits the queue's limit.
@@ -46,12 +44,8 @@ impl<S: Source> Submission<S> {
                 return Ok(());
             }
             if count == 1 {
-                return Err(Error::TooLarge {
-                    what: name_packet(self.packets, self.offset, count),
-                    size: body.len(),
-                    limit,
-                    advice: ADVICE,
-                });
+                let what = name_packet(self.packets, self.offset, count);
+                return Err(Error::too_large(Oversized::Item, what, body.len(), limit));
             }
             count /= 2;
         }
