@@ -143,15 +143,16 @@ impl<I, R> Deployment<I, R> {
     /// results and dead letters. Asks for the deployment's name, so that nobody does it by accident.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where `name` is not this deployment's, and [`Error::Backend`] with the service's reason.
+    /// [`Error::InvalidArgument`] (`name`) if that is not this deployment's name, and [`Error::Backend`] with the service's reason.
     pub async fn deprovision(&self, name: &str) -> Result<Vec<Change>> {
         if name != self.name() {
-            return Err(Error::InvalidArgument {
-                problem: format!(
+            return Err(Error::invalid_argument(
+                "name",
+                format!(
                     "deprovisioning removes everything of deployment `{}`: it asks for that name, and was given `{name}`",
                     self.name()
                 ),
-            });
+            ));
         }
         let Site {
             definition,

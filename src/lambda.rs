@@ -105,7 +105,7 @@ impl<I, R> Deployment<I, R> {
                 self.name(),
                 known_stages(self)
             );
-            return Err(Error::InvalidArgument { problem });
+            return Err(Error::invalid_argument("stage", problem));
         }
         let handler = self.handler(stage)?;
         Ok(LambdaFunction {
@@ -135,11 +135,14 @@ fn from_variable<I, R>(
     deployment: &Deployment<I, R>,
     value: Option<OsString>,
 ) -> Result<LambdaFunction> {
-    let unusable = |problem: &str| Error::InvalidArgument {
-        problem: format!(
-            "the environment variable {STAGE_VARIABLE} {problem}: set it to the stage that this function serves, one of {}",
-            known_stages(deployment)
-        ),
+    let unusable = |problem: &str| {
+        Error::invalid_argument(
+            STAGE_VARIABLE,
+            format!(
+                "the environment variable {STAGE_VARIABLE} {problem}: set it to the stage that this function serves, one of {}",
+                known_stages(deployment)
+            ),
+        )
     };
     let Some(value) = value.filter(|value| !value.is_empty()) else {
         return Err(unusable("is not set"));

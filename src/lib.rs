@@ -163,7 +163,7 @@ pub mod provision {
 }
 
 pub use crate::core::backoff::Backoff;
-pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
+pub use crate::core::error::{BoxError, Error, Oversized, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
 pub use crate::core::id::RunId;
 pub use crate::core::requests::Requests;

@@ -6,6 +6,7 @@ pub(crate) mod codec;
 mod compact;
 mod json;
 pub(crate) mod local;
+mod malformed;
 mod message;
 pub(crate) mod tickets;
 mod wire;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 use codec::{Codec, Payload};
+pub(crate) use malformed::Malformed;
 pub(crate) use message::{Bundle, MapWork, Message, ReduceWork, Work, unit_of};
 use wire::Wire;
 
@@ -54,7 +56,7 @@ impl Packet {
     pub(crate) fn read(bytes: &Bytes) -> Result<Self> {
         Wire::parse(bytes)
             .and_then(|(wire, value)| wire.packet(value))
-            .map_err(|problem| Error::decode("a stored packet", problem))
+            .map_err(|malformed| Error::decode("a stored packet", malformed))
     }
 }
 

@@ -23,6 +23,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
 use crate::compute::step::{Computed, Failures, Input, ItemFailure, Limits};
+use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
 use crate::packet::{Message, Packet};
@@ -116,7 +117,7 @@ impl Protocol {
         &self,
         stage: usize,
         receipts: Vec<Receipt>,
-    ) -> Result<(), String> {
+    ) -> crate::core::error::Result<()> {
         self.seam.acknowledge(stage, receipts).await
     }
 
@@ -195,7 +196,7 @@ impl Protocol {
                 attempt: delivery.receive_count.max(1) + message.earlier_attempts(),
                 message: message.clone(),
             }),
-            Err(problem) => Err(self.unreadable(stage, delivery, problem.to_string())),
+            Err(malformed) => Err(self.unreadable(stage, delivery, malformed)),
         }
     }
 
@@ -231,12 +232,8 @@ enum Outcome {
     Computed(Then, Computed),
 }
 
-/// What repeating cannot mend.
-fn refused(problem: impl Into<String>) -> Failures {
-    vec![ItemFailure::permanent(problem)]
-}
-
-/// The backend will not have it: what may pass has been retried already.
-fn seam(problem: String) -> Failures {
-    refused(problem)
+/// A failure that another attempt cannot change. An error of the backend is one: if it was retryable, the call has been
+/// repeated already.
+fn refused(error: impl Into<BoxError>) -> Failures {
+    vec![ItemFailure::permanent(error)]
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod kernel;
 mod options;
+mod problem;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -20,22 +20,14 @@ pub(crate) use opening::Opening;
 pub(crate) use source::{IterSource, Source, StreamSource};
 
 use crate::core::error::Result;
-use crate::core::retry::retry;
+use crate::core::retry::{Policy, retry};
 use crate::protocol::site::Site;
 use crate::queue::Queue;
 
-/// Attempts at a call whose error is transient; with the backoff between them about two minutes.
-const ATTEMPTS: u32 = 12;
+/// With the backoff between the attempts about two minutes.
+const RETRY: Policy = Policy::times(12);
 
 /// Opens the queue of the stage at this index.
 async fn open(site: &Site, stage: usize) -> Result<Arc<dyn Queue>> {
-    retrying("open", || async { site.queue(stage).await.cloned() }).await
-}
-
-/// Retries a call up to [`ATTEMPTS`] times.
-async fn retrying<T, F>(what: &str, call: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    retry(what, Some(ATTEMPTS), call).await
+    retry("open", RETRY, || async { site.queue(stage).await.cloned() }).await
 }

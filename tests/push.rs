@@ -344,10 +344,7 @@ async fn without_its_queue_everything_is_left() {
         sum.deploy("missing", backend).unwrap()
     };
     let missing = On(|call: &Call<'_>| match call {
-        Call::Open => Act::Fail(Error::NotProvisioned {
-            resource: "queue `missing-same`".to_owned(),
-            place: "the test".to_owned(),
-        }),
+        Call::Open => Act::Fail(Error::not_provisioned("queue `missing-same`", "the test")),
         _ => Act::Go,
     });
     let sum = build(store.backend());

@@ -21,9 +21,10 @@ use bytes::Bytes;
 use self::item::{Item, Terms};
 use super::aws::{self, CountRequests};
 use crate::core::backoff::Backoff;
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Oversized, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
+use crate::core::retry::Policy;
 use crate::scratchpad::Scratchpad;
 
 const SERVICE: &str = "DynamoDB";
@@ -39,6 +40,7 @@ const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
 /// Between tries of what the service could not do at the moment.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
+const RETRY: Policy = Policy::FOREVER.with_backoff(BACKOFF);
 /// Requests under way at once for one call.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -230,12 +232,12 @@ fn check_size(what: impl FnOnce() -> String, value: &Bytes) -> Result<()> {
     if value.len() <= MAX_VALUE {
         return Ok(());
     }
-    Err(Error::TooLarge {
-        what: what(),
-        size: value.len(),
-        limit: MAX_VALUE,
-        advice: "DynamoDB keeps 400 KB an item: let the stage make smaller partial results, or references to data stored elsewhere",
-    })
+    Err(Error::too_large(
+        Oversized::Value,
+        what(),
+        value.len(),
+        MAX_VALUE,
+    ))
 }
 
 #[async_trait]

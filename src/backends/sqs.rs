@@ -21,7 +21,7 @@ use self::attributes::MAX_ATTRIBUTES;
 use self::batch::{Entry, Operation, Refusal};
 use self::provision::QueueSettings;
 use super::aws::{self, CountRequests};
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Oversized, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
@@ -488,12 +488,8 @@ impl Refusal {
 }
 
 fn too_large(queue: &str, size: usize, limit: usize) -> Error {
-    Error::TooLarge {
-        what: format!("a message for SQS queue `{queue}`"),
-        size,
-        limit,
-        advice: "let the stages pass references to large data on, such as the key of a stored object, or use a smaller packet_size",
-    }
+    let what = format!("a message for SQS queue `{queue}`");
+    Error::too_large(Oversized::Message, what, size, limit)
 }
 
 /// The service refuses a request that has one message twice.

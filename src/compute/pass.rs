@@ -303,8 +303,8 @@ impl<M: MapKernel> Pass<M> {
     fn named(&self, trouble: Trouble) -> ItemFailure {
         ItemFailure {
             item: trouble.unit.and_then(|unit| self.item(unit)),
-            error: trouble.error,
             permanent: trouble.permanent,
+            ..ItemFailure::whole(trouble.error)
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a worker calls: functions with their types erased, bytes → bytes.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::group::GroupStep;
 use super::pool::{Cpu, Job};
 use super::rate::Pace;
 use super::sink::Sink;
+use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::{Form, Payload};
 use crate::packet::{MapWork, Message, Work};
@@ -102,23 +104,24 @@ pub(crate) type Failures = Vec<ItemFailure>;
 pub(crate) type Computed = Result<Output, Failures>;
 
 /// One item that failed, or, without an item, a packet or group as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ItemFailure {
     pub(crate) item: Option<u64>,
-    pub(crate) error: String,
+    /// With its sources. It becomes text when the failure is recorded.
+    pub(crate) error: Arc<dyn StdError + Send + Sync>,
     pub(crate) permanent: bool,
 }
 
 impl ItemFailure {
-    pub(crate) fn whole(error: impl Into<String>) -> Self {
+    pub(crate) fn whole(error: impl Into<BoxError>) -> Self {
         Self {
             item: None,
-            error: error.into(),
+            error: error.into().into(),
             permanent: false,
         }
     }
 
-    pub(crate) fn permanent(error: impl Into<String>) -> Self {
+    pub(crate) fn permanent(error: impl Into<BoxError>) -> Self {
         Self {
             permanent: true,
             ..Self::whole(error)

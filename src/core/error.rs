@@ -11,27 +11,50 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong. [`is_retryable`](Error::is_retryable) tells "try again" from "never".
+///
+/// Match a variant with `..`, because a variant can get more fields. A backend of your own makes the errors that the contracts
+/// ask for with the functions below, such as [`Error::unavailable`].
+///
+/// ```
+/// use catchment::Error;
+///
+/// fn advice(error: &Error) -> &str {
+///     match error {
+///         Error::TooLarge { limit, .. } if *limit < 1_000_000 => "use a queue for larger messages",
+///         Error::InvalidArgument { argument: "stage", .. } => "name a stage of the pipeline",
+///         error if error.is_retryable() => "try again",
+///         _ => "look into it",
+///     }
+/// }
+/// let error = Error::unavailable("sqs", "SendMessageBatch on queue `adder-sum`", "the connection was reset");
+/// assert_eq!(advice(&error), "try again");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The pipeline cannot be deployed as it is written.
     #[error("pipeline cannot be deployed: {problem}")]
+    #[non_exhaustive]
     InvalidPipeline {
         /// What is wrong, where, and what to do about it.
         problem: String,
     },
 
-    /// A call on a deployment was given something it does not know.
+    /// A call was given something that it cannot use.
     #[error("{problem}")]
+    #[non_exhaustive]
     InvalidArgument {
+        /// The name of the parameter, or of the environment variable. Each function that returns this error lists its names.
+        argument: &'static str,
         /// What is wrong, and what to give instead.
         problem: String,
     },
 
     /// The id of a run has a form that not every backend could keep.
     #[error("run id {id:?} cannot be used: {problem}")]
+    #[non_exhaustive]
     InvalidRunId {
-        /// The id as it was given.
+        /// The id as it was given, up to 128 characters of it.
         id: String,
         /// What is wrong with it.
         problem: &'static str,
@@ -41,6 +64,7 @@ pub enum Error {
     #[error(
         "no run {run}: it was not submitted to this deployment, or was kept for its time and removed"
     )]
+    #[non_exhaustive]
     NoSuchRun {
         /// The id that was asked for.
         run: RunId,
@@ -48,6 +72,7 @@ pub enum Error {
 
     /// The input does not fit what is already known of the run.
     #[error("cannot submit run {run}: {problem}")]
+    #[non_exhaustive]
     Submission {
         /// The run.
         run: RunId,
@@ -56,8 +81,9 @@ pub enum Error {
     },
 
     /// The run failed: some work used up its attempts, or failed with a permanent error.
-    /// After the cause is mended, [`Run::redrive`](crate::Run::redrive) completes it.
+    /// After the cause is fixed, [`Run::redrive`](crate::Run::redrive) completes it.
     #[error("run {run} failed: {failure}")]
+    #[non_exhaustive]
     Failed {
         /// The run.
         run: RunId,
@@ -67,6 +93,7 @@ pub enum Error {
 
     /// The run was cancelled.
     #[error("run {run} was cancelled")]
+    #[non_exhaustive]
     Cancelled {
         /// The run.
         run: RunId,
@@ -77,6 +104,7 @@ pub enum Error {
     #[error(
         "run {run}: the result stands for {contains} items and {skipped} were skipped, but the array has {array_length}"
     )]
+    #[non_exhaustive]
     Integrity {
         /// The run.
         run: RunId,
@@ -90,6 +118,7 @@ pub enum Error {
 
     /// A value could not be written in the wire format.
     #[error("cannot encode {what}")]
+    #[non_exhaustive]
     Encode {
         /// Which value.
         what: String,
@@ -100,6 +129,7 @@ pub enum Error {
 
     /// Bytes from a queue or a store could not be read.
     #[error("cannot decode {what}")]
+    #[non_exhaustive]
     Decode {
         /// Which bytes.
         what: String,
@@ -109,37 +139,40 @@ pub enum Error {
     },
 
     /// A message or a stored value is larger than the backend takes.
-    #[error("{what} has {size} bytes, the limit is {limit}: {advice}")]
+    #[error("{what} has {size} bytes, the limit is {limit}: {}", .kind.advice())]
+    #[non_exhaustive]
     TooLarge {
-        /// Which packet.
+        /// The kind of data.
+        kind: Oversized,
+        /// Which item, message or value.
         what: String,
         /// Its size, in bytes.
         size: usize,
         /// The backend's limit, in bytes.
         limit: usize,
-        /// What to do about it.
-        advice: &'static str,
     },
 
     /// A queue or a table that the deployment needs does not exist.
     #[error(
         "{resource} does not exist in {place}: make it with `Deployment::provision()`, or check the deployment's name and the region"
     )]
+    #[non_exhaustive]
     NotProvisioned {
         /// Which queue or table.
         resource: String,
-        /// Where it was looked for: the region, and the endpoint where one was set.
+        /// Where it was looked for: the region, and the endpoint if one was set.
         place: String,
     },
 
-    /// A service behind the backend refused or could not be reached.
+    /// A service that the backend uses refused a call or could not be reached.
     #[error("{service}: {operation} failed")]
+    #[non_exhaustive]
     Backend {
         /// Which service.
         service: &'static str,
         /// What was asked of it, and of which queue or table.
         operation: String,
-        /// Whether the same call may work later.
+        /// Whether the same call may succeed later.
         retryable: bool,
         /// The service's or its client's own error.
         #[source]
@@ -147,14 +180,42 @@ pub enum Error {
     },
 }
 
+/// What is larger than a backend's limit, in [`Error::TooLarge`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Oversized {
+    /// An item that was submitted: a packet of this item alone is over the limit of the queue.
+    Item,
+    /// A message to a queue, with its attributes.
+    Message,
+    /// A value for a scratchpad: a partial result, or a run's result.
+    Value,
+}
+
+impl Oversized {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Item => {
+                "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size"
+            }
+            Self::Message => {
+                "let the stages pass references to large data on, such as the key of a stored object, or use a smaller packet_size"
+            }
+            Self::Value => {
+                "let the stage make smaller partial results, or references to data stored elsewhere"
+            }
+        }
+    }
+}
+
 impl Error {
-    /// True where the same call may succeed later: an outage, throttling, a conflict.
-    /// False where repeating it would give the same answer for ever.
+    /// Returns true if the same call may succeed later: after an outage, throttling, a conflict.
+    /// False if repeating it would give the same answer for ever.
     ///
     /// ```
     /// # use catchment::Error;
-    /// let error = Error::InvalidPipeline { problem: "two stages are named `parse`".into() };
-    /// assert!(!error.is_retryable());
+    /// assert!(Error::unavailable("sqs", "ReceiveMessage", "timed out").is_retryable());
+    /// assert!(!Error::refused("sqs", "ReceiveMessage", "access denied").is_retryable());
     /// ```
     pub fn is_retryable(&self) -> bool {
         matches!(
@@ -166,14 +227,93 @@ impl Error {
         )
     }
 
-    pub(crate) fn decode(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+    /// An [`Error::Backend`] that is retryable: the service was busy or could not be reached.
+    pub fn unavailable(
+        service: &'static str,
+        operation: impl Into<String>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::backend(service, operation, true, source)
+    }
+
+    /// An [`Error::Backend`] that is not retryable: the service refused the call, and would again.
+    pub fn refused(
+        service: &'static str,
+        operation: impl Into<String>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::backend(service, operation, false, source)
+    }
+
+    pub(crate) fn backend(
+        service: &'static str,
+        operation: impl Into<String>,
+        retryable: bool,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::Backend {
+            service,
+            operation: operation.into(),
+            retryable,
+            source: source.into(),
+        }
+    }
+
+    /// An [`Error::NotProvisioned`]: `resource` is the queue or table, `place` where it was looked for.
+    pub fn not_provisioned(resource: impl Into<String>, place: impl Into<String>) -> Self {
+        Self::NotProvisioned {
+            resource: resource.into(),
+            place: place.into(),
+        }
+    }
+
+    /// An [`Error::TooLarge`] with the size and the limit in bytes. `what` names the message or the value.
+    ///
+    /// ```
+    /// use catchment::{Error, Oversized};
+    /// let error = Error::too_large(Oversized::Message, "a message for queue `a`", 300_000, 262_144);
+    /// let text = error.to_string();
+    /// assert!(text.starts_with("a message for queue `a` has 300000 bytes, the limit is 262144: "));
+    /// ```
+    pub fn too_large(kind: Oversized, what: impl Into<String>, size: usize, limit: usize) -> Self {
+        Self::TooLarge {
+            kind,
+            what: what.into(),
+            size,
+            limit,
+        }
+    }
+
+    /// An [`Error::NoSuchRun`], for a store that has no record of this run.
+    pub fn no_such_run(run: impl Into<RunId>) -> Self {
+        Self::NoSuchRun { run: run.into() }
+    }
+
+    /// An [`Error::Submission`]: `problem` says what does not fit the run's record.
+    pub fn submission(run: impl Into<RunId>, problem: impl Into<String>) -> Self {
+        Self::Submission {
+            run: run.into(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn invalid_argument(argument: &'static str, problem: impl Into<String>) -> Self {
+        Self::InvalidArgument {
+            argument,
+            problem: problem.into(),
+        }
+    }
+
+    /// An [`Error::Decode`]: `what` names the bytes that cannot be read.
+    pub fn decode(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::Decode {
             what: what.into(),
             source: source.into(),
         }
     }
 
-    pub(crate) fn encode(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+    /// An [`Error::Encode`]: `what` names the value that cannot be written.
+    pub fn encode(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::Encode {
             what: what.into(),
             source: source.into(),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,15 +10,24 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 
-/// The id of a run: a random UUID, or a key of the caller's. Written `arrayId` in messages, stored records and HTTP answers.
+/// The id of a run: a random UUID, or a key of the caller's. `From` takes any text; the first call that uses an id no backend
+/// could keep returns [`Error::InvalidRunId`]. `parse` returns that error at once.
 ///
 /// A key has 1 to 128 characters, each an ASCII letter or digit or one of `- _ . : / @ = + ,`, so
-/// that every backend can use it in a key of its own. Submitting the same key twice is one run.
+/// that every backend can use it in a key of its own. Submitting the same key twice is one run. The id is written
+/// `arrayId` in messages, stored records and HTTP answers.
 ///
 /// ```
-/// use catchment::RunId;
+/// use catchment::{Error, RunId};
 /// let id = RunId::from("invoices/2026-11-21");
 /// assert_eq!(id.as_str(), "invoices/2026-11-21");
+///
+/// let refused = "invoices of November".parse::<RunId>();
+/// assert!(matches!(&refused, Err(Error::InvalidRunId { id, .. }) if id == "invoices of November"));
+/// assert_eq!(
+///     refused.unwrap_err().to_string(),
+///     "run id \"invoices of November\" cannot be used: only ASCII letters, digits and - _ . : / @ = + , are allowed"
+/// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(Arc<str>);
@@ -87,6 +97,20 @@ impl From<String> for RunId {
 impl From<&String> for RunId {
     fn from(id: &String) -> Self {
         Self(id.as_str().into())
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    /// Checks the text, unlike `From`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRunId`] if it is empty, longer than 128 characters, or has a character that is not allowed.
+    fn from_str(id: &str) -> Result<Self> {
+        let id = Self::from(id);
+        id.validate()?;
+        Ok(id)
     }
 }
 

@@ -11,7 +11,7 @@ use super::dead_letter::DeadLetter;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::one_of::OneOf;
-use crate::core::retry::persist;
+use crate::core::retry::{Policy, retry};
 use crate::core::tree::Tree;
 use crate::packet::Packet;
 use crate::pipeline::Extract;
@@ -219,7 +219,7 @@ impl<R> Run<R> {
             .get_or_try_init(|| async {
                 loop {
                     // Who waits for hours does not lose the result to an answer that got lost.
-                    let snapshot = persist("wait", || self.snapshot(WAIT)).await?;
+                    let snapshot = retry("wait", Policy::FOREVER, || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
                         let packet = self.shared.carrier.read_packet(result)?;
                         if let Err(error) = self.shared.scratchpad().forget(&self.run).await {

@@ -211,6 +211,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Oversized;
 
     fn kind(error: Error) -> Kind {
         Answer::from(error).kind
@@ -238,12 +239,7 @@ mod tests {
         assert_eq!(kind(Error::Cancelled { run: id() }), Kind::Cancelled);
         assert_eq!(kind(Error::decode("a result", source())), Kind::Error);
         assert_eq!(kind(Error::encode("item 3", source())), Kind::Invalid);
-        let too_large = Error::TooLarge {
-            what: "packet 0".into(),
-            size: 2,
-            limit: 1,
-            advice: "smaller",
-        };
+        let too_large = Error::too_large(Oversized::Item, "packet 0", 2, 1);
         assert_eq!(kind(too_large), Kind::TooLarge);
         let missing = Error::NotProvisioned {
             resource: "queue `a`".into(),

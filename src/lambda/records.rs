@@ -106,5 +106,5 @@ pub(super) fn check_source(event: &SqsEvent, function: &LambdaFunction) -> Resul
         records = event.records.len(),
         "a wrong event source mapping; the records come back"
     );
-    Err(Error::InvalidArgument { problem })
+    Err(Error::invalid_argument("event", problem))
 }

@@ -26,19 +26,20 @@ impl LambdaFunction {
     /// around it, give it to `lambda_runtime::run`: it is a `Service<LambdaEvent<SqsEvent>>`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where the process was not started by Lambda or something that plays it, and
+    /// [`Error::InvalidArgument`], with the name of the missing environment variable, if the process was not started by Lambda or something that plays it, and
     /// [`Error::Backend`] where the runtime's interface cannot be reached.
     pub async fn run(self) -> Result<()> {
         let missing = VARIABLES
             .iter()
             .find(|name| std::env::var_os(name).is_none());
         if let Some(name) = missing {
-            return Err(Error::InvalidArgument {
-                problem: format!(
+            return Err(Error::invalid_argument(
+                name,
+                format!(
                     "stage `{}` was started as a Lambda function, but {name} is not set, as it is in Lambda: deploy the program, or run it under `cargo lambda watch`",
                     self.stage()
                 ),
-            });
+            ));
         }
         if cfg!(panic = "abort") {
             tracing::warn!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Malformed;
 use super::codec::{Codec, Form};
 use super::tickets::{MESSAGE_BYTES, Tickets};
 use crate::core::error::{Error, Result};
@@ -77,11 +78,10 @@ impl Carrier {
         }
     }
 
-    /// The error is a sentence.
-    pub(crate) fn read_message(&self, body: &Bytes) -> Result<OneOf<Message>, String> {
+    pub(crate) fn read_message(&self, body: &Bytes) -> Result<OneOf<Message>, Malformed> {
         match self {
             Self::Wire(_) => Message::decode(body).map(OneOf::from),
-            Self::Local(tickets) => tickets.read_message(body).ok_or_else(unknown),
+            Self::Local(tickets) => tickets.read_message(body).ok_or(Malformed::UnknownTicket),
         }
     }
 
@@ -105,7 +105,7 @@ impl Carrier {
             Self::Wire(_) => Packet::read(bytes).map(OneOf::from),
             Self::Local(tickets) => tickets
                 .read_packet(bytes)
-                .ok_or_else(|| Error::decode("a stored packet", unknown())),
+                .ok_or_else(|| Error::decode("a stored packet", Malformed::UnknownTicket)),
         }
     }
 }
@@ -133,8 +133,4 @@ fn blocks<T>(all: Vec<T>, size: impl Fn(&T) -> usize) -> impl Iterator<Item = (V
 fn only(written: Vec<Result<Bytes>>) -> Result<Bytes> {
     let nothing = || Error::encode("a packet", "nothing came of it");
     written.into_iter().next().unwrap_or_else(|| Err(nothing()))
-}
-
-fn unknown() -> String {
-    "it is no ticket of this run".to_owned()
 }

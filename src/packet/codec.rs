@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::local;
+use super::{Malformed, local};
 use crate::core::error::{Error, Result};
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
@@ -148,7 +148,7 @@ where
 }
 
 fn of_another_type(what: &str) -> Error {
-    Error::decode(what, "it is of another type")
+    Error::decode(what, Malformed::OtherType)
 }
 
 fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
@@ -157,10 +157,7 @@ fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T
         #[cfg(feature = "postcard")]
         Codec::Postcard => match postcard::take_from_bytes(bytes) {
             Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => {
-                let problem = format!("{} bytes are left over behind it", rest.len());
-                Err(Error::decode(what, problem))
-            }
+            Ok((_, rest)) => Err(Error::decode(what, Malformed::LeftOver(rest.len()))),
             Err(source) => Err(Error::decode(what, source)),
         },
     }

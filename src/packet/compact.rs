@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Malformed;
 use super::codec::{Codec, Payload};
 use super::wire::{Kind, Wire};
 use crate::core::error::{Error, Result};
@@ -58,15 +59,14 @@ pub(super) fn write(wire: &Wire<'_>, value: Option<&Bytes>) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// The error is a sentence.
-pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String> {
+/// Reads the fields, and the value if there is one.
+pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), Malformed> {
     let fields = bytes.get(1..).unwrap_or_default();
-    let (fields, rest) =
-        postcard::take_from_bytes::<Fields<'_>>(fields).map_err(|error| error.to_string())?;
+    let (fields, rest) = postcard::take_from_bytes::<Fields<'_>>(fields)?;
     let value = match (fields.has_value, rest) {
         (true, value) => Some(Payload::Encoded(Codec::Postcard, bytes.slice_ref(value))),
         (false, []) => None,
-        (false, _) => return Err(format!("{} bytes are left over after it", rest.len())),
+        (false, _) => return Err(Malformed::LeftOver(rest.len())),
     };
     let wire = Wire {
         version: fields.version,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::Malformed;
 use super::codec::Payload;
 use super::wire::Wire;
 use crate::core::error::{Error, Result};
@@ -22,12 +23,12 @@ pub(super) fn splice(wire: &Wire<'_>, value: &[u8]) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Reads the fields, and the value if there is one. The error is a sentence.
-pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), String> {
+/// Reads the fields, and the value if there is one.
+pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), Malformed> {
     if let Some(read) = parse_numbers(bytes) {
         return Ok(read);
     }
-    let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let wire: Wire<'_> = serde_json::from_slice(bytes)?;
     let value = wire
         .packet_value
         .map(|value| Payload::json(bytes.slice_ref(value.get().as_bytes())));

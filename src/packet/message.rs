@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Packet;
 use super::codec::Codec;
-use super::wire::{Kind, Wire, missing};
+use super::wire::{Kind, Wire};
+use super::{Malformed, Packet};
 use crate::core::error::{Error, Result};
 use crate::core::group::GroupId;
 use crate::core::id::PacketId;
@@ -14,7 +14,7 @@ use crate::core::id::RunId;
 use crate::core::tree::{self, MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// A message on a stage's queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,49 +169,38 @@ impl Message {
         wire.write(codec, value)
     }
 
-    /// Reads a message. A packet's value is a slice of `body`, not a copy. The error is a sentence.
-    pub(crate) fn decode(body: &Bytes) -> Result<Self, String> {
+    /// Reads a message. A packet's value is a slice of `body`, not a copy.
+    pub(crate) fn decode(body: &Bytes) -> Result<Self, Malformed> {
         let (wire, value) = Wire::parse(body)?;
         match wire.version {
             Some(VERSION) => {}
-            Some(other) => {
-                return Err(format!(
-                    "version {other} of the wire format, but this library reads version {VERSION}"
-                ));
-            }
-            None => return Err(missing("version")),
+            Some(other) => return Err(Malformed::Version(other)),
+            None => return Err(Malformed::MissingField("version")),
         }
-        let fan_in = wire.fan_in.ok_or_else(|| missing("fanIn"))?;
+        let fan_in = wire.fan_in.ok_or(Malformed::MissingField("fanIn"))?;
         if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
-            return Err(format!(
-                "fanIn {fan_in} is not in {MIN_FAN_IN}..={MAX_FAN_IN}"
-            ));
+            return Err(Malformed::FanIn(fan_in));
         }
-        let stage = wire.stage.as_deref().ok_or_else(|| missing("stage"))?;
-        let stage = Arc::from(stage);
+        let stage = wire.stage.as_deref();
+        let stage = Arc::from(stage.ok_or(Malformed::MissingField("stage"))?);
         let work = match wire.kind {
             Some(Kind::Map) => Work::Map(MapWork {
                 packet: match wire.packet(value)? {
                     leaf if leaf.packet_id.level == 0 => leaf,
-                    other => {
-                        return Err(format!(
-                            "packetId {} is not a leaf, as a packet of items must be",
-                            other.packet_id
-                        ));
-                    }
+                    other => return Err(Malformed::NotALeaf(other.packet_id)),
                 },
                 offset: wire.packet_offset.unwrap_or_default(),
                 yields: wire.packet_yields.map(|yields| yields.into_owned()),
             }),
             Some(Kind::Reduce) => Work::Reduce(ReduceWork {
-                level: match wire.level.ok_or_else(|| missing("level"))? {
+                level: match wire.level.ok_or(Malformed::MissingField("level"))? {
                     level @ 1..=MAX_LEVEL => level,
-                    other => return Err(format!("level {other} is not in 1..={MAX_LEVEL}")),
+                    other => return Err(Malformed::Level(other)),
                 },
-                group: wire.group.ok_or_else(|| missing("group"))?,
+                group: wire.group.ok_or(Malformed::MissingField("group"))?,
                 run: wire.run,
             }),
-            None => return Err(missing("kind")),
+            None => return Err(Malformed::MissingField("kind")),
         };
         Ok(Self {
             stage,
@@ -276,7 +265,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_bad_bytes_is_named() {
-        let problem = |body: &str| Message::decode(&Bytes::from(body.to_owned())).unwrap_err();
+        let decode = |body: &str| Message::decode(&Bytes::from(body.to_owned())).unwrap_err();
+        let problem = |body: &str| decode(body).to_string();
+        assert!(matches!(
+            decode(r#"{"arrayId":"a"}"#),
+            Malformed::MissingField("version")
+        ));
         assert!(problem("not json").contains("line 1"));
         assert!(problem(r#"{"arrayId":"a"}"#).contains("version"));
         assert!(problem(r#"{"arrayId":"a","version":2}"#).contains("version 2"));

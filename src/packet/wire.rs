@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::codec::{Codec, Payload};
 #[cfg(feature = "postcard")]
 use super::compact;
-use super::{Packet, json};
+use super::{Malformed, Packet, json};
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 
@@ -67,10 +67,6 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-pub(super) fn missing(field: &str) -> String {
-    format!("the field `{field}` is missing")
-}
-
 impl<'a> Wire<'a> {
     pub(super) fn new(run: RunId) -> Self {
         Self {
@@ -101,8 +97,8 @@ impl<'a> Wire<'a> {
         }
     }
 
-    /// Reads the fields, and the value if there is one. The error is a sentence.
-    pub(super) fn parse(bytes: &'a Bytes) -> Result<(Self, Option<Payload>), String> {
+    /// Reads the fields, and the value if there is one.
+    pub(super) fn parse(bytes: &'a Bytes) -> Result<(Self, Option<Payload>), Malformed> {
         #[cfg(feature = "postcard")]
         if bytes.first() == Some(&compact::MARK) {
             return compact::parse(bytes);
@@ -155,15 +151,14 @@ impl<'a> Wire<'a> {
     }
 
     /// The packet that these fields and `value` make.
-    pub(super) fn packet(&self, value: Option<Payload>) -> Result<Packet, String> {
+    pub(super) fn packet(&self, value: Option<Payload>) -> Result<Packet, Malformed> {
+        use Malformed::MissingField;
         Ok(Packet {
             run: self.run.clone(),
-            packet_id: self.packet_id.ok_or_else(|| missing("packetId"))?,
-            value: value.ok_or_else(|| missing("packetValue"))?,
+            packet_id: self.packet_id.ok_or(MissingField("packetId"))?,
+            value: value.ok_or(MissingField("packetValue"))?,
             array_length: self.array_length,
-            contains: self
-                .packet_contains
-                .ok_or_else(|| missing("packetContains"))?,
+            contains: self.packet_contains.ok_or(MissingField("packetContains"))?,
             skipped: self.packet_skipped,
         })
     }

@@ -62,8 +62,7 @@ pub(crate) struct Definition {
 
 impl Definition {
     pub(crate) fn check(deployment: &str, drafts: Vec<DraftStage>) -> Result<Self> {
-        let invalid = |problem: String| Error::InvalidPipeline { problem };
-        check_name("deployment", deployment).map_err(invalid)?;
+        check_name("deployment", deployment)?;
         let mut names = HashSet::new();
         let mut stages = Vec::with_capacity(drafts.len());
         let mut reduced = false;
@@ -74,7 +73,7 @@ impl Definition {
                 None if reduction => format!("reduce-{index}"),
                 None => format!("map-{index}"),
             };
-            check_name("stage", &name).map_err(invalid)?;
+            check_name("stage", &name)?;
             if name.ends_with(DEAD_LETTER_SUFFIX) {
                 return Err(invalid(format!(
                     "stage `{name}`: names that end in `{DEAD_LETTER_SUFFIX}` are those of dead-letter queues"
@@ -144,16 +143,20 @@ pub(crate) fn queue_name(deployment: &str, stage: &str) -> String {
     format!("{deployment}-{stage}")
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+fn invalid(problem: String) -> Error {
+    Error::InvalidPipeline { problem }
+}
+
+fn check_name(what: &str, name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() {
-        return Err(format!("a {what} has an empty name"));
+        return Err(invalid(format!("a {what} has an empty name")));
     }
     match name.chars().find(|c| !allowed(*c)) {
         None => Ok(()),
-        Some(c) => Err(format!(
+        Some(c) => Err(invalid(format!(
             "{what} `{}`: the character {c:?} cannot stand in a queue's name; use ASCII letters, digits, `-` and `_`",
             name.chars().take(MAX_QUEUE_NAME).collect::<String>()
-        )),
+        ))),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::error::Result;
-use crate::core::retry::persist;
+use crate::core::retry::{Policy, retry};
 use crate::queue::{Delivery, Queue};
 
 /// What is to be done with a message.
@@ -22,10 +22,16 @@ pub(crate) enum Answer {
 /// Negatively acknowledges a message, trying for as long as the error is retryable.
 pub(crate) async fn nack(queue: &dyn Queue, delivery: &Delivery, delay: Duration) -> Result<()> {
     let receipt = &delivery.receipt;
-    persist("release", || queue.release(receipt.clone(), delay)).await
+    retry("release", Policy::FOREVER, || {
+        queue.release(receipt.clone(), delay)
+    })
+    .await
 }
 
 /// Moves a message to the dead-letter queue, trying for as long as the error is retryable.
 pub(crate) async fn bury(queue: &dyn Queue, delivery: &Delivery, reason: &str) -> Result<()> {
-    persist("bury", || queue.bury(delivery.clone(), reason)).await
+    retry("bury", Policy::FOREVER, || {
+        queue.bury(delivery.clone(), reason)
+    })
+    .await
 }

@@ -13,14 +13,35 @@ use futures::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 
 /// The most entries that wait for each other. Backends split further to their services' limits.
 const MAX_BATCH: usize = 256;
 
 type Call<T, R> = Box<dyn Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
-/// What became of the entries of one submission, in their order. An error is a sentence.
-type Answers<R> = Vec<Result<R, String>>;
+/// What became of the entries of one submission, in their order.
+type Answers<R> = Vec<Result<R>>;
+
+/// Why an entry has no answer, although its call did not report an error.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("the call was given up")]
+    GivenUp,
+    #[error("the call did not answer")]
+    Missing,
+}
+
+impl From<Unanswered> for Error {
+    /// The entry may have been sent or not: sending it again is allowed.
+    fn from(reason: Unanswered) -> Self {
+        Self::Backend {
+            service: "the backend",
+            operation: "a call for several entries".to_owned(),
+            retryable: true,
+            source: reason.into(),
+        }
+    }
+}
 
 /// How long a batch that is not full waits for more entries.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +164,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
         match answers.await {
             Ok(answers) => answers,
             Err(_) => (0..count)
-                .map(|_| Err("the call was given up".into()))
+                .map(|_| Err(Unanswered::GivenUp.into()))
                 .collect(),
         }
     }
@@ -252,22 +273,21 @@ impl<T> ConcatOrOnly<T> for Vec<Vec<T>> {
 }
 
 /// The answer of a call with one entry.
-fn only<R>(answer: Result<Vec<R>>) -> Result<R, String> {
-    match answer {
-        Ok(answers) => answers
-            .into_iter()
-            .next()
-            .ok_or_else(|| "the call did not answer".to_owned()),
-        Err(error) => Err(crate::core::error::describe(&error)),
-    }
+fn only<R>(answer: Result<Vec<R>>) -> Result<R> {
+    let first = answer?.into_iter().next();
+    first.ok_or_else(|| Unanswered::Missing.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::error::Error;
+    use crate::core::error::describe;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn values(answers: Answers<u32>) -> Vec<u32> {
+        answers.into_iter().map(Result::unwrap).collect()
+    }
 
     /// Doubles after a second, and notes when it was called with how many.
     fn doubling(calls: &Arc<Mutex<Vec<(u64, usize)>>>) -> Batcher<u32, u32> {
@@ -292,11 +312,12 @@ mod tests {
         let rest = async {
             tokio::task::yield_now().await;
             let rest = (1..300).map(|n| batcher.submit(vec![n]));
-            futures::future::join_all(rest).await.concat()
+            let rest = futures::future::join_all(rest).await;
+            rest.into_iter().flat_map(values).collect::<Vec<_>>()
         };
         let (first, rest) = futures::join!(first, rest);
-        assert_eq!(first, [Ok(0)]);
-        assert_eq!(rest, (1..300).map(|n| Ok(n * 2)).collect::<Vec<_>>());
+        assert_eq!(values(first), [0]);
+        assert_eq!(rest, (1..300).map(|n| n * 2).collect::<Vec<_>>());
         assert_eq!(*calls.lock().unwrap(), [(0, 1), (1, 256), (2, 43)]);
     }
 
@@ -311,7 +332,7 @@ mod tests {
         let batcher = doubling(&calls).lingering(Some(linger));
         // Three wait for five seconds; twelve go at once; what comes when there is no time left, too.
         let few = batcher.submit(vec![1, 2, 3]).await;
-        assert_eq!(few, [Ok(2), Ok(4), Ok(6)]);
+        assert_eq!(values(few), [2, 4, 6]);
         let many = (0..12).map(|n| batcher.submit(vec![n]));
         futures::future::join_all(many).await;
         batcher.hurry();
@@ -349,12 +370,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_entry_fails_alone() {
+    async fn a_bad_entry_fails_alone_with_its_own_error() {
         let batcher = Batcher::new(|entries: Arc<Vec<u32>>| {
             let bad = entries.contains(&3);
             async move {
                 match bad {
-                    true => Err(Error::encode("three", "too odd")),
+                    true => Err(Error::Backend {
+                        service: "the store",
+                        operation: "Put".to_owned(),
+                        retryable: true,
+                        source: "too odd".into(),
+                    }),
                     false => Ok(entries.to_vec()),
                 }
             }
@@ -363,9 +389,31 @@ mod tests {
         let answers = batcher.submit((0..6).collect()).await;
         for (n, answer) in answers.into_iter().enumerate() {
             match n {
-                3 => assert!(answer.unwrap_err().contains("too odd")),
-                n => assert_eq!(answer, Ok(n as u32)),
+                3 => {
+                    let error = answer.unwrap_err();
+                    assert!(error.is_retryable());
+                    assert_eq!(describe(&error), "the store: Put failed: too odd");
+                }
+                n => assert_eq!(answer.unwrap(), n as u32),
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_given_up_for_each_of_its_entries() {
+        let batcher = Batcher::<u32, ()>::new(|_| {
+            async {
+                tokio::task::yield_now().await;
+                panic!("a fault of the backend")
+            }
+            .boxed()
+        });
+        let answers = batcher.submit(vec![1, 2]).await;
+        assert_eq!(answers.len(), 2);
+        for answer in answers {
+            let error = answer.unwrap_err();
+            assert!(error.is_retryable());
+            assert!(describe(&error).ends_with("the call was given up"));
         }
     }
 }

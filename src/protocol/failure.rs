@@ -6,7 +6,8 @@ use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
-use crate::packet::{MapWork, Message};
+use crate::core::error::{Result as OurResult, describe};
+use crate::packet::{Malformed, MapWork, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureLog, FailureReport, Verdict};
@@ -17,13 +18,14 @@ const LONGEST_ERROR: usize = 2_000;
 const MOST_ITEMS: usize = 100;
 
 impl Protocol {
-    /// Bytes that are no message: nobody can tell whose they were.
+    /// Buries bytes that are not a message: without one, there is no run whose failures could be recorded.
     pub(super) fn unreadable(
         &self,
         stage: &StageDefinition,
         delivery: &Delivery,
-        problem: String,
+        malformed: &Malformed,
     ) -> Answer {
+        let problem = describe(malformed);
         tracing::error!(stage = %stage.name, bytes = delivery.body.len(), problem, "a message cannot be read, and becomes a dead letter");
         let reason = Reason {
             id: None,
@@ -57,8 +59,8 @@ impl Protocol {
         let name = message.name();
         let stage = Arc::clone(&task.stage.name);
         let report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
-        let log = self.record(&report).await.unwrap_or_else(|problem| {
-            tracing::error!(%run, work = name, problem, "a failure could not be written down");
+        let log = self.record(&report).await.unwrap_or_else(|error| {
+            tracing::error!(%run, work = name, error = %describe(&error), "a failure could not be written down");
             FailureLog::new(report.attempts.clone(), 0)
         });
         let stage = &task.stage.name;
@@ -84,8 +86,8 @@ impl Protocol {
         let attempts = attempts(task, failures);
         let stage = Arc::clone(&task.stage.name);
         let report = FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
-        if let Err(problem) = self.record(&report).await {
-            tracing::error!(%run, work = name, problem, "a failure could not be written down");
+        if let Err(error) = self.record(&report).await {
+            tracing::error!(%run, work = name, error = %describe(&error), "a failure could not be written down");
         }
     }
 
@@ -109,18 +111,17 @@ impl Protocol {
             return Ok(());
         }
         let first = skipped.first();
+        let error = first.map_or_else(String::new, |failure| describe(&failure.error));
         Err(vec![ItemFailure {
             item: first.and_then(|failure| failure.item),
-            error: format!(
-                "{} (with it {} items would be left out, more than are tolerated)",
-                first.map_or("", |failure| &failure.error),
+            ..ItemFailure::permanent(format!(
+                "{error} (with it {} items would be left out, more than are tolerated)",
                 log.skipped
-            ),
-            permanent: true,
+            ))
         }])
     }
 
-    async fn record(&self, report: &FailureReport) -> Result<FailureLog, String> {
+    async fn record(&self, report: &FailureReport) -> OurResult<FailureLog> {
         let scratchpad = self.seam.shared.scratchpad();
         self.seam
             .scratchpad("record_failure", || scratchpad.record(report))
@@ -136,7 +137,7 @@ fn attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
 fn all_attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
     let at = now();
     let entry = |failure: &ItemFailure| {
-        let mut attempt = Attempt::new(task.attempt, at, shorten(&failure.error));
+        let mut attempt = Attempt::new(task.attempt, at, shorten(&describe(&failure.error)));
         attempt.item = failure.item;
         attempt
     };

@@ -2,7 +2,7 @@
 
 use super::site::Site;
 use crate::core::one_of::OneOf;
-use crate::packet::Message;
+use crate::packet::{Malformed, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 
@@ -11,7 +11,7 @@ use crate::queue::Delivery;
 pub(crate) struct Received {
     pub(crate) delivery: Delivery,
     /// The decoded message, or why the bytes are not one.
-    pub(crate) message: Result<OneOf<Message>, String>,
+    pub(crate) message: Result<OneOf<Message>, Malformed>,
 }
 
 impl Received {

@@ -8,8 +8,8 @@ use futures::FutureExt;
 
 use super::batcher::{Batcher, Linger};
 use super::site::Site;
-use crate::core::error::{Error, Result, describe};
-use crate::core::retry::persist;
+use crate::core::error::Result;
+use crate::core::retry::{Policy, retry};
 use crate::packet::Message;
 use crate::queue::{Outgoing, Receipt};
 use crate::scratchpad::{Arrival, GroupId};
@@ -81,34 +81,26 @@ impl Seam {
 
     /// Stores partial results in their slots. Where one completes its group, the group's reduction has been asked for
     /// when this returns. One answer for each.
-    pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<(), String>> {
+    pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<()>> {
         self.arrivals.submit(partials).await
     }
 
     /// Puts messages on a stage's queue. One answer for each.
-    pub(crate) async fn send(
-        &self,
-        stage: usize,
-        messages: Vec<Outgoing>,
-    ) -> Vec<Result<(), String>> {
+    pub(crate) async fn send(&self, stage: usize, messages: Vec<Outgoing>) -> Vec<Result<()>> {
         match self.sends.get(stage) {
             Some(batcher) => batcher.submit(messages).await,
             None => messages
                 .iter()
-                .map(|_| Err(format!("there is no stage {stage}")))
+                .map(|_| Err(self.shared.no_stage(stage)))
                 .collect(),
         }
     }
 
     /// Takes messages off a stage's queue.
-    pub(crate) async fn acknowledge(
-        &self,
-        stage: usize,
-        receipts: Vec<Receipt>,
-    ) -> Result<(), String> {
+    pub(crate) async fn acknowledge(&self, stage: usize, receipts: Vec<Receipt>) -> Result<()> {
         match self.acknowledgements.get(stage) {
             Some(batcher) => batcher.submit(receipts).await.into_iter().collect(),
-            None => Err(format!("there is no stage {stage}")),
+            None => Err(self.shared.no_stage(stage)),
         }
     }
 
@@ -151,15 +143,11 @@ impl Seam {
     }
 
     /// A call on the scratchpad, repeated while its error may pass.
-    pub(crate) async fn scratchpad<T, F>(
-        &self,
-        what: &str,
-        call: impl FnMut() -> F,
-    ) -> Result<T, String>
+    pub(crate) async fn scratchpad<T, F>(&self, what: &str, call: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        persist(what, call).await.map_err(|error| describe(&error))
+        retry(what, Policy::FOREVER, call).await
     }
 }
 
@@ -171,7 +159,7 @@ fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batche
         let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
         async move {
             let arrivals = || partials.iter().map(|partial| partial.arrival.clone());
-            let states = persist("arrive", || {
+            let states = retry("arrive", Policy::FOREVER, || {
                 shared.scratchpad().arrive(arrivals().collect())
             });
             let states = states.await?;
@@ -203,20 +191,8 @@ async fn ask_for_reduction(
     let Some(batcher) = sends.get(partial.stage) else {
         return Err(shared.no_stage(partial.stage));
     };
-    let sent: Result<(), String> = batcher
-        .submit(vec![body.into()])
-        .await
-        .into_iter()
-        .collect();
-    sent.map_err(|problem| Error::Backend {
-        service: "the queue",
-        operation: format!(
-            "asking for the reduction of group {}",
-            partial.arrival.group
-        ),
-        retryable: false,
-        source: problem.into(),
-    })
+    let sent = batcher.submit(vec![body.into()]).await;
+    sent.into_iter().collect()
 }
 
 fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
@@ -224,7 +200,7 @@ fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
     Batcher::new(move |messages: Arc<Vec<Outgoing>>| {
         let shared = Arc::clone(&shared);
         async move {
-            persist("send", || async {
+            retry("send", Policy::FOREVER, || async {
                 shared.queue(stage).await?.send(messages.to_vec()).await
             })
             .await?;
@@ -239,7 +215,7 @@ fn acknowledge_on(shared: &Arc<Site>, stage: usize) -> Batcher<Receipt, ()> {
     Batcher::new(move |receipts: Arc<Vec<Receipt>>| {
         let shared = Arc::clone(&shared);
         async move {
-            persist("acknowledge", || async {
+            retry("acknowledge", Policy::FOREVER, || async {
                 let queue = shared.queue(stage).await?;
                 queue.acknowledge(receipts.to_vec()).await
             })

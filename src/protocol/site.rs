@@ -71,13 +71,14 @@ impl Site {
                 .iter()
                 .map(|stage| &*stage.name)
                 .collect();
-            Error::InvalidArgument {
-                problem: format!(
+            Error::invalid_argument(
+                "stage",
+                format!(
                     "{who} is to serve stage `{stage}`, but deployment `{}` has the stages {}",
                     self.name,
                     known.join(", ")
                 ),
-            }
+            )
         })
     }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Protocol, Reduction, Step, Task, refused, seam};
+use super::{Protocol, Reduction, Step, Task, refused};
 use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
+use crate::core::error::{Error, Result as OurResult};
 use crate::core::id::{PacketId, RunId};
 use crate::core::tree;
 use crate::packet::codec::Payload;
@@ -128,7 +129,7 @@ impl Protocol {
         self.seam
             .scratchpad("members", || scratchpad.members(group))
             .await
-            .map_err(seam)
+            .map_err(refused)
     }
 
     async fn ask_for_reduction(
@@ -139,14 +140,14 @@ impl Protocol {
     ) -> Result<(), Failures> {
         let message = Message::reduce(group, fan_in);
         let body = self.seam.shared.carrier.write_message(message);
-        let body = body.map_err(|error| refused(error.to_string()))?;
-        let sent: Result<(), String> = self
+        let body = body.map_err(refused)?;
+        let sent: OurResult<()> = self
             .seam
             .send(stage, vec![body.into()])
             .await
             .into_iter()
             .collect();
-        sent.map_err(seam)
+        sent.map_err(refused)
     }
 
     /// Reads a group.
@@ -193,7 +194,12 @@ impl Protocol {
                 .shared
                 .carrier
                 .read_packet(bytes)
-                .map_err(|error| refused(format!("group {group}, slot {slot}: {error:?}")))?;
+                .map_err(|error| {
+                    refused(Error::decode(
+                        format!("slot {slot} of group {group}"),
+                        error,
+                    ))
+                })?;
             whole.array_length = whole.array_length.or(packet.array_length);
             whole.contains = whole.contains.saturating_add(packet.contains);
             whole.skipped = whole.skipped.saturating_add(packet.skipped);

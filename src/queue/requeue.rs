@@ -2,7 +2,7 @@
 
 use super::{Delivery, Outgoing, Queue, Receipt};
 use crate::core::error::{Result, describe};
-use crate::core::retry::retry;
+use crate::core::retry::{Policy, retry};
 
 /// How often a call is tried. Requeueing happens when there is little time left; the visibility
 /// timeout brings back whatever could not be requeued.
@@ -23,7 +23,7 @@ pub(crate) async fn requeue(queue: &dyn Queue, deliveries: &[Delivery]) {
     let requeued = async {
         send_copies(queue, deliveries).await?;
         let acknowledge = || queue.acknowledge(receipts());
-        retry("acknowledge", Some(ATTEMPTS), acknowledge).await
+        retry("acknowledge", Policy::times(ATTEMPTS), acknowledge).await
     };
     if let Err(error) = requeued.await {
         tracing::warn!(?queue, error = %describe(&error), "messages could not be requeued; they come back after their visibility timeout");
@@ -37,5 +37,5 @@ pub(crate) async fn requeue(queue: &dyn Queue, deliveries: &[Delivery]) {
 /// The queue's, after a few attempts. Some of the copies may be on the queue then.
 pub(crate) async fn send_copies(queue: &dyn Queue, deliveries: &[Delivery]) -> Result<()> {
     let copies = || deliveries.iter().map(Outgoing::from).collect();
-    retry("send", Some(ATTEMPTS), || queue.send(copies())).await
+    retry("send", Policy::times(ATTEMPTS), || queue.send(copies())).await
 }

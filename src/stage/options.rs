@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::problem::OptionProblem;
 use crate::core::backoff::Backoff;
 use crate::core::cores::cores;
 use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
@@ -10,7 +11,7 @@ use crate::queue::{DEFAULT_ATTEMPTS, DEFAULT_VISIBILITY_TIMEOUT, QueueOptions};
 const DEFAULT_FAN_IN: u32 = 32;
 const DEFAULT_IN_FLIGHT: usize = 64;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-const MAX_PACKET_SIZE: u32 = 1_000_000;
+pub(super) const MAX_PACKET_SIZE: u32 = 1_000_000;
 
 /// Options of the stage that was just added, given to [`Pipeline::with`](crate::Pipeline::with).
 /// What is not set keeps its default.
@@ -144,20 +145,54 @@ impl Stage {
         }
     }
 
-    /// Defaults filled in, values checked. The error is a sentence without the stage's name.
-    pub(crate) fn resolve(&self, place: Place) -> Result<StageOptions, String> {
+    /// Checks these options for a stage in this place, and fills in the defaults.
+    pub(crate) fn resolve(&self, place: Place) -> Result<StageOptions, OptionProblem> {
+        self.check_place(place)?;
+        let options = self.or_defaults(place);
+        options.check_zeros()?;
+        options.check_ranges()?;
+        Ok(options)
+    }
+
+    /// Each option must mean something for a stage in this place.
+    fn check_place(&self, place: Place) -> Result<(), OptionProblem> {
+        let skips = |policy| policy != OnFailure::Fail;
+        let rules = [
+            (
+                self.packet_size.is_some() && !place.first,
+                "packet_size",
+                "the pipeline's first stage",
+            ),
+            (
+                self.fan_in.is_some() && !place.reduction,
+                "fan_in",
+                "a reduction",
+            ),
+            (
+                self.on_failure.is_some_and(skips) && !place.items,
+                "leaving out items with on_failure",
+                "a stage that works on items, before the reduction",
+            ),
+        ];
+        let misplaced = rules.into_iter().find(|(is_misplaced, ..)| *is_misplaced);
+        match misplaced {
+            Some((_, option, owner)) => Err(OptionProblem::Misplaced { option, owner }),
+            None => Ok(()),
+        }
+    }
+
+    fn or_defaults(&self, place: Place) -> StageOptions {
         let concurrency = self.concurrency.unwrap_or(match place.asynchronous {
             true => DEFAULT_IN_FLIGHT,
             false => cores(),
         });
-        let fan_in = self.fan_in.unwrap_or(DEFAULT_FAN_IN);
-        let options = StageOptions {
+        StageOptions {
             concurrency,
             own_timeout: self.timeout,
             backoff: self.backoff.unwrap_or_default(),
             rate_limit: self.rate_limit,
             packet_size: self.packet_size,
-            fan_in,
+            fan_in: self.fan_in.unwrap_or(DEFAULT_FAN_IN),
             on_failure: self.on_failure.unwrap_or_default(),
             queue: QueueOptions {
                 visibility_timeout: self
@@ -165,72 +200,7 @@ impl Stage {
                     .unwrap_or(DEFAULT_VISIBILITY_TIMEOUT),
                 attempts: self.attempts.unwrap_or(DEFAULT_ATTEMPTS),
             },
-        };
-        let only = |set: bool, allowed: bool, what: &str, whose: &str| match set && !allowed {
-            true => Err(format!("{what} is an option of {whose}, not of this one")),
-            false => Ok(()),
-        };
-        only(
-            self.packet_size.is_some(),
-            place.first,
-            "packet_size",
-            "the pipeline's first stage",
-        )?;
-        only(
-            self.fan_in.is_some(),
-            place.reduction,
-            "fan_in",
-            "a reduction",
-        )?;
-        only(
-            self.on_failure
-                .is_some_and(|policy| policy != OnFailure::Fail),
-            place.items,
-            "leaving out items with on_failure",
-            "a stage that works on items, before the reduction",
-        )?;
-        let zero = |what: &str, advice: &str| Err(format!("{what} is 0: {advice}"));
-        if options.concurrency == 0 {
-            return zero("concurrency", "nothing would ever run; use at least 1");
         }
-        if options.queue.attempts == 0 {
-            return zero(
-                "attempts",
-                "every message would be a dead letter at once; use at least 1",
-            );
-        }
-        if options.timeout().is_zero() {
-            return zero("timeout", "every call would fail; use a positive duration");
-        }
-        if options.queue.visibility_timeout.is_zero() {
-            return zero(
-                "visibility_timeout",
-                "every message would be delivered without end; use a positive duration",
-            );
-        }
-        if options.rate_limit.is_some_and(|rate| rate.items == 0) {
-            return zero("rate_limit", "nothing would ever run; use at least 1 item");
-        }
-        if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
-            return Err(format!(
-                "fan_in is {fan_in}: a group has at least {MIN_FAN_IN} members, or the tree would not shrink, and at most {MAX_FAN_IN}"
-            ));
-        }
-        if let Some(size) = self.packet_size
-            && !(1..=MAX_PACKET_SIZE).contains(&size)
-        {
-            return Err(format!(
-                "packet_size is {size}: a packet has at least 1 item and at most {MAX_PACKET_SIZE}"
-            ));
-        }
-        if let OnFailure::TolerateShare(share) = options.on_failure
-            && !(0.0..=100.0).contains(&share)
-        {
-            return Err(format!(
-                "on_failure tolerates {share} per cent: use a number from 0 to 100"
-            ));
-        }
-        Ok(options)
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
@@ -272,6 +242,59 @@ impl StageOptions {
 pub(crate) struct RateLimit {
     pub(crate) items: u32,
     pub(crate) per: Duration,
+}
+
+impl StageOptions {
+    fn check_zeros(&self) -> Result<(), OptionProblem> {
+        let rules = [
+            (
+                self.concurrency == 0,
+                "concurrency",
+                "nothing would ever run; use at least 1",
+            ),
+            (
+                self.queue.attempts == 0,
+                "attempts",
+                "every message would be a dead letter at once; use at least 1",
+            ),
+            (
+                self.timeout().is_zero(),
+                "timeout",
+                "every call would fail; use a positive duration",
+            ),
+            (
+                self.queue.visibility_timeout.is_zero(),
+                "visibility_timeout",
+                "every message would be delivered without end; use a positive duration",
+            ),
+            (
+                self.rate_limit.is_some_and(|rate| rate.items == 0),
+                "rate_limit",
+                "nothing would ever run; use at least 1 item",
+            ),
+        ];
+        match rules.into_iter().find(|(is_zero, ..)| *is_zero) {
+            Some((_, option, advice)) => Err(OptionProblem::Zero { option, advice }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_ranges(&self) -> Result<(), OptionProblem> {
+        if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&self.fan_in) {
+            return Err(OptionProblem::FanIn(self.fan_in));
+        }
+        if let Some(size) = self.packet_size
+            && !(1..=MAX_PACKET_SIZE).contains(&size)
+        {
+            return Err(OptionProblem::PacketSize(size));
+        }
+        match self.on_failure {
+            OnFailure::TolerateShare(share) if !(0.0..=100.0).contains(&share) => {
+                Err(OptionProblem::Share(share))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What happens to an item that has used up its attempts, or failed with a
@@ -321,7 +344,7 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_with_a_reason() {
-        let problem = |stage: Stage| stage.resolve(ANY).unwrap_err();
+        let problem = |stage: Stage| stage.resolve(ANY).unwrap_err().to_string();
         assert!(problem(Stage::new().fan_in(1)).contains("fan_in is 1"));
         assert!(problem(Stage::new().attempts(0)).contains("attempts is 0"));
         assert!(problem(Stage::new().concurrency(0)).contains("concurrency is 0"));
@@ -345,7 +368,8 @@ mod tests {
             Stage::new().packet_size(3),
             Stage::new().on_failure(OnFailure::Skip),
         ] {
-            assert!(stage.resolve(map).unwrap_err().contains("is an option of"));
+            let problem = stage.resolve(map).unwrap_err();
+            assert!(matches!(problem, OptionProblem::Misplaced { .. }));
         }
         assert_eq!(Stage::new().resolve(map).unwrap().concurrency, 64);
     }

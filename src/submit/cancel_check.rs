@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::retrying;
+use super::RETRY;
 use crate::core::error::Result;
 use crate::core::id::RunId;
+use crate::core::retry::retry;
 use crate::protocol::site::Site;
 
 /// Checks at most once per [`INTERVAL`](Self::INTERVAL) whether a run was cancelled.
@@ -32,7 +33,7 @@ impl CancelCheck {
         }
         self.last = now;
         let scratchpad = site.scratchpad();
-        let status = retrying("status", || scratchpad.status(run)).await?;
+        let status = retry("status", RETRY, || scratchpad.status(run)).await?;
         Ok(status.is_none_or(|run| run.cancelled))
     }
 }

@@ -1,8 +1,9 @@
 //! The failure of a submission, on the run's record.
 
-use super::retrying;
+use super::RETRY;
 use crate::core::clock::now;
 use crate::core::error::{Error, Result, describe};
+use crate::core::retry::retry;
 use crate::protocol::site::Site;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureReport, RunRecord, RunSnapshot, Verdict};
 
@@ -35,7 +36,7 @@ pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
 pub(super) async fn clear(site: &Site, record: &RunRecord) -> Result<()> {
     let scratchpad = site.scratchpad();
     let (run, stage) = (&record.run, &record.first_stage);
-    retrying("clear_failure", || {
+    retry("clear_failure", RETRY, || {
         scratchpad.clear(run, stage, SUBMISSION, DeadLetterId::UNQUEUED)
     })
     .await

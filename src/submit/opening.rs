@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::submission::Submission;
-use super::{Source, cutter, failure, open, retrying};
+use super::{RETRY, Source, cutter, failure, open};
 use crate::core::clock::now;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
+use crate::core::retry::retry;
 use crate::packet::codec::Form;
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::site::Site;
@@ -49,7 +50,7 @@ impl<S: Source> Opening<S> {
             let cutter = cutter::choose(site, queue.as_ref(), &record, first);
             Submission::new(site, record, Arc::clone(&queue), source, cutter)
         };
-        let existing = match retrying("begin", || site.scratchpad().begin(&record)).await? {
+        let existing = match retry("begin", RETRY, || site.scratchpad().begin(&record)).await? {
             Begun::New => return Ok(Self::New(submission(record))),
             Begun::Existing(existing) => *existing,
         };

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{open, retrying};
+use super::{RETRY, open};
 use crate::core::error::Result;
+use crate::core::retry::retry;
 use crate::core::tree::Tree;
 use crate::packet::Message;
 use crate::protocol::site::Site;
@@ -27,7 +28,7 @@ pub(super) async fn seal(site: &Site, record: &RunRecord, packets: Option<u64>) 
                 edge.index,
             );
             let scratchpad = site.scratchpad();
-            let state = retrying("expect", || {
+            let state = retry("expect", RETRY, || {
                 scratchpad.expect(&group, edge.expected, edge.root)
             })
             .await?;
@@ -46,5 +47,5 @@ async fn send_reduction(site: &Site, record: &RunRecord, group: &GroupId) -> Res
         return Ok(());
     };
     let queue = open(site, stage).await?;
-    retrying("send", || queue.send(vec![body.clone().into()])).await
+    retry("send", RETRY, || queue.send(vec![body.clone().into()])).await
 }

@@ -8,8 +8,9 @@ use super::cancel_check::CancelCheck;
 use super::cutter::{Cutter, Position};
 use super::linger::Linger;
 use super::seal::seal;
-use super::{Source, retrying};
+use super::{RETRY, Source};
 use crate::core::error::{Error, Result};
+use crate::core::retry::retry;
 use crate::packet::codec::Form;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
@@ -99,11 +100,11 @@ impl<S: Source> Submission<S> {
         } = self;
         let (scratchpad, run) = (site.scratchpad(), &record.run);
         let Position { packet, offset } = *next;
-        retrying("measure", || scratchpad.measure(run, offset, packet)).await?;
+        retry("measure", RETRY, || scratchpad.measure(run, offset, packet)).await?;
         if record.packets.is_none() {
             seal(site, record, Some(packet)).await?;
         }
-        retrying("submitted", || scratchpad.submitted(run)).await
+        retry("submitted", RETRY, || scratchpad.submitted(run)).await
     }
 
     /// Pulls the next packet's items. Packets that are ready do not wait for a slow stream.
@@ -196,13 +197,13 @@ impl<S: Source> Submission<S> {
         self.queue_was_full = {
             let mut room = pin!(async {
                 site.carrier.room().await;
-                retrying("ask for room", || queue.room()).await
+                retry("ask for room", RETRY, || queue.room()).await
             });
             match futures::poll!(room.as_mut()) {
                 Poll::Ready(asked) => asked.map(|()| false)?,
                 Poll::Pending => room.await.map(|()| true)?,
             }
         };
-        retrying("send", || queue.send(messages.clone())).await
+        retry("send", RETRY, || queue.send(messages.clone())).await
     }
 }

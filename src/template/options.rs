@@ -354,7 +354,7 @@ impl TemplateOptions {
 }
 
 pub(super) fn invalid(problem: String) -> Error {
-    Error::InvalidArgument { problem }
+    Error::invalid_argument("options", problem)
 }
 
 fn outside(

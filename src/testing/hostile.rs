@@ -23,10 +23,11 @@ use crate::scratchpad::RunRecord;
 /// # Errors
 /// A sentence that names the problem.
 pub fn message(bytes: &[u8]) -> Result<(), String> {
-    let message = Message::decode(&Bytes::copy_from_slice(bytes))?;
+    let read = |bytes: &Bytes| Message::decode(bytes).map_err(|malformed| describe(&malformed));
+    let message = read(&Bytes::copy_from_slice(bytes))?;
     let codec = Codec::default();
     let again = message.encode(codec).map_err(|error| describe(&error))?;
-    assert_eq!(Message::decode(&again)?, message, "it comes back");
+    assert_eq!(read(&again)?, message, "it comes back");
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use super::prefetch::Prefetch;
 use crate::compute::pool::Cpu;
 use crate::compute::step::Limits;
 use crate::core::backoff::Backoff;
-use crate::core::error::{Result, describe};
 use crate::core::one_of::OneOf;
+use crate::core::retry::{Policy, retry};
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::Received;
 use crate::protocol::site::Site;
@@ -23,8 +23,14 @@ use crate::stage::Execution;
 
 /// How long one receive waits for a message: what Amazon SQS allows at most.
 const LONG_POLL: Duration = Duration::from_secs(20);
-const RECEIVE_BACKOFF: Backoff =
-    Backoff::exponential(Duration::from_millis(500), Duration::from_secs(30));
+/// Without its queues a worker has nothing to do, so it repeats these calls whatever the error is: a queue that does not exist
+/// may be made.
+const RETRY: Policy = Policy::FOREVER
+    .whatever_the_error()
+    .with_backoff(Backoff::exponential(
+        Duration::from_millis(500),
+        Duration::from_secs(30),
+    ));
 
 /// Messages whose work is done while their outcome is being written and they are acknowledged. Others are worked on
 /// meanwhile, and the more outcomes come together, the fewer requests they take.
@@ -228,7 +234,11 @@ impl Lane {
         let room = self.prefetch.wanted(waiting, self.idle())?;
         self.receiving = true;
         let queue = Arc::clone(&self.queue);
-        let receive = async move { insist("receive", || queue.receive(room, LONG_POLL)).await };
+        let receive = async move {
+            let received = retry("receive", RETRY, || queue.receive(room, LONG_POLL)).await;
+            // Never an error, under that policy.
+            received.unwrap_or_default()
+        };
         Some(receive.boxed())
     }
 
@@ -241,30 +251,16 @@ impl Lane {
         }
         self.asking = true;
         let next = Arc::clone(next);
-        Some(async move { insist("ask for room", || next.room()).await }.boxed())
+        let ask = async move {
+            let room = retry("ask for room", RETRY, || next.room()).await;
+            // Never an error, under that policy.
+            room.unwrap_or_default();
+        };
+        Some(ask.boxed())
     }
 
     pub(super) fn has_room(&mut self) {
         self.asking = false;
         self.may_begin = BEGUN_AT_ONCE;
-    }
-}
-
-/// Repeats a call until it succeeds: a worker has nothing better to do than to wait for its queues.
-async fn insist<T, F>(what: &str, mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut attempt = 0;
-    loop {
-        match call().await {
-            Ok(value) => return value,
-            Err(error) => {
-                attempt += 1;
-                let wait = RECEIVE_BACKOFF.draw(attempt);
-                tracing::warn!(what, attempt, ?wait, error = %describe(&error), "a call on a queue failed");
-                tokio::time::sleep(wait).await;
-            }
-        }
     }
 }

@@ -186,7 +186,7 @@ impl Owner for LeasedBatch {
         if !done.is_empty()
             && let Err(error) = self.protocol.acknowledge(self.stage, done).await
         {
-            problem(error);
+            problem(describe(&error));
         }
         let count = receipts.len();
         self.heartbeat.end(receipts.into_iter());

@@ -16,7 +16,7 @@ use super::lane::Lane;
 use super::lease::{Freed, LeasedBatch};
 use crate::compute::pool::Cpu;
 use crate::core::error::{Result, describe};
-use crate::core::retry::{persist, retry};
+use crate::core::retry::{Policy, retry};
 use crate::protocol::Protocol;
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
@@ -161,7 +161,12 @@ async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>,
         let Some(current) = definition.stage(stage) else {
             continue;
         };
-        let open = async |stage| persist("open", async || shared.queue(stage).await.cloned()).await;
+        let open = async |stage| {
+            retry("open", Policy::FOREVER, async || {
+                shared.queue(stage).await.cloned()
+            })
+            .await
+        };
         let queue = open(stage).await?;
         // What a stage sends to a reduction are small messages about groups: no need to wait for
         // those.
@@ -273,7 +278,7 @@ impl Drop for Shift {
 async fn nack_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
     let release = async |(queue, receipt): (Arc<dyn Queue>, Receipt)| {
         let mut call = async || queue.release(receipt.clone(), Duration::ZERO).await;
-        if let Err(error) = retry("release", Some(ATTEMPTS), &mut call).await {
+        if let Err(error) = retry("release", Policy::times(ATTEMPTS), &mut call).await {
             tracing::warn!(error = %describe(&error), "a message could not be released; it comes back after its visibility timeout");
         }
     };

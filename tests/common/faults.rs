@@ -57,14 +57,9 @@ impl Hook for Record {
     }
 }
 
-/// An outage: an error that may pass.
+/// An outage: a retryable error.
 pub(crate) fn outage() -> Error {
-    Error::Backend {
-        service: "test",
-        operation: "an outage".to_owned(),
-        retryable: true,
-        source: "unplugged".into(),
-    }
+    Error::unavailable("test", "an outage", "unplugged")
 }
 
 /// A hook that is a function of the call.

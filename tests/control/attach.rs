@@ -84,7 +84,7 @@ async fn an_unknown_run_is_an_error_and_not_a_wait() {
     let deployment = quick().deploy("unknown", Backend::memory()).unwrap();
     let run = deployment.attach("nobody");
     let unknown = |error: Error| {
-        assert!(matches!(&error, Error::NoSuchRun { run } if run.as_str() == "nobody"));
+        assert!(matches!(&error, Error::NoSuchRun { run, .. } if run.as_str() == "nobody"));
         assert!(error.to_string().contains("nobody") && !error.is_retryable());
     };
     let begin = Instant::now();

@@ -23,7 +23,7 @@ async fn a_run_cancelled_before_its_work_is_dropped_by_workers_within_seconds() 
     let worker = deployment.worker().start();
     let error = soon(run.result()).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Cancelled { run: id } if id == run.id()),
+        matches!(&error, Error::Cancelled { run: id, .. } if id == run.id()),
         "{error}"
     );
     sleep(20 * SECOND).await;

@@ -101,11 +101,10 @@ async fn a_submission_that_fails_is_withdrawn_or_can_be_completed() {
 async fn every_status_is_given_with_its_code() {
     let refuses = |retryable| {
         let hook = On(move |_: &Call<'_>| {
-            Act::Fail(Error::Backend {
-                service: "test",
-                operation: "a call".into(),
-                retryable,
-                source: "made up for a test".into(),
+            let source = "made up for a test";
+            Act::Fail(match retryable {
+                true => Error::unavailable("test", "a call", source),
+                false => Error::refused("test", "a call", source),
             })
         });
         Client::new(adder(Store::new().hooked(Arc::new(hook))).0.router())

@@ -129,12 +129,7 @@ async fn a_panic_fails_its_record_on_threads_and_in_tasks() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_buried_is_reported() {
     let store = Store::new();
-    let broken = || Error::Backend {
-        service: "test",
-        operation: "burying".to_owned(),
-        retryable: false,
-        source: "forbidden".into(),
-    };
+    let broken = || Error::refused("test", "burying", "forbidden");
     let hook = On(move |call: &Call<'_>| match call {
         Call::Bury(..) => Act::Fail(broken()),
         _ => Act::Go,

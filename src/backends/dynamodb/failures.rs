@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
-use super::{BACKOFF, DynamoDbScratchpad, is_condition, is_size};
+use super::{DynamoDbScratchpad, RETRY, is_condition, is_size};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
@@ -206,7 +206,8 @@ impl DynamoDbScratchpad {
         let table = &self.tables.scratchpad;
         let new = fit(&report.attempts, MOST_ATTEMPTS, MOST_BYTES);
         let key = Kind::Attempts.key(&report.run, message_key(&report.stage, &report.message));
-        for round in 1.. {
+        let mut delays = RETRY.delays();
+        loop {
             let mut terms = Terms::default();
             let (name, list) = (terms.name(ATTEMPTS), terms.value(write_attempts(new)));
             let none = terms.value(AttributeValue::L(Vec::new()));
@@ -230,12 +231,11 @@ impl DynamoDbScratchpad {
                     if let Some(attempts) = self.replace_attempts(&key, new).await? {
                         return Ok(attempts);
                     }
-                    tokio::time::sleep(BACKOFF.draw(round)).await;
+                    delays.wait().await;
                 }
                 Err(error) => return Err(self.failed("UpdateItem", table, error)),
             }
         }
-        Ok(Vec::new())
     }
 
     /// Makes room in the attempts at a message, and adds to them. `None` where somebody else came in between.
@@ -343,7 +343,7 @@ impl DynamoDbScratchpad {
     /// Writes items in batches, again and again those that the service leaves unprocessed.
     async fn write_all(&self, mut pending: Vec<WriteRequest>) -> Result<()> {
         let table = &self.tables.scratchpad;
-        let mut fruitless = 0;
+        let mut delays = RETRY.delays();
         while !pending.is_empty() {
             let rest = pending.split_off(pending.len().min(MOST_WRITES));
             let count = pending.len();
@@ -353,12 +353,10 @@ impl DynamoDbScratchpad {
             let unprocessed = answer.unprocessed_items.unwrap_or_default();
             pending = unprocessed.into_values().flatten().collect();
             if !pending.is_empty() {
-                fruitless = if pending.len() < count {
-                    1
-                } else {
-                    fruitless + 1
-                };
-                tokio::time::sleep(BACKOFF.draw(fruitless)).await;
+                if pending.len() < count {
+                    delays.restart();
+                }
+                delays.wait().await;
             }
             pending.extend(rest);
         }

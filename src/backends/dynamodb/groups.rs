@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::item::{self, Item, Terms};
-use super::{BACKOFF, DynamoDbScratchpad, SIDE_BY_SIDE, check_size, is_condition};
+use super::{DynamoDbScratchpad, RETRY, SIDE_BY_SIDE, check_size, is_condition};
 use crate::core::error::Result;
 use crate::scratchpad::{Arrival, GroupId, GroupState, Groups, Members};
 
@@ -174,7 +174,7 @@ impl Groups for DynamoDbScratchpad {
         let wanted = groups.iter().filter(|group| seen.insert(*group));
         let mut pending: Vec<Item> = wanted.map(|group| key(group, STATE)).collect();
         let mut found: HashMap<String, Vec<u32>> = HashMap::new();
-        let mut fruitless = 0;
+        let mut delays = RETRY.delays();
         while !pending.is_empty() {
             let rest = pending.split_off(pending.len().min(MOST_KEYS));
             let mut terms = Terms::default();
@@ -192,7 +192,9 @@ impl Groups for DynamoDbScratchpad {
             let answer = answer.map_err(|error| self.failed("BatchGetItem", table, error))?;
             let items = answer.responses.unwrap_or_default().remove(table.as_str());
             let items = items.unwrap_or_default();
-            fruitless = if items.is_empty() { fruitless + 1 } else { 0 };
+            if !items.is_empty() {
+                delays.restart();
+            }
             for item in items {
                 if let Some(group) = item::get_text(&item, GROUP) {
                     let mut slots: Vec<u32> = arrived(&item).collect();
@@ -206,7 +208,7 @@ impl Groups for DynamoDbScratchpad {
                 .remove(table.as_str());
             pending = unprocessed.map(|keys| keys.keys).unwrap_or_default();
             if !pending.is_empty() {
-                tokio::time::sleep(BACKOFF.draw(fruitless + 1)).await;
+                delays.wait().await;
             }
             pending.extend(rest);
         }

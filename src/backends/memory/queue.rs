@@ -16,7 +16,7 @@ use self::state::State;
 use super::lock;
 use crate::core::clock::after;
 use crate::core::cores::cores;
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Oversized, Result};
 use crate::core::provision::Change;
 use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
@@ -296,12 +296,13 @@ impl Queue for MemoryQueue {
         if let Some(limit) = self.shared.max_body
             && let Some(large) = messages.iter().find(|message| message.size() > limit)
         {
-            return Err(Error::TooLarge {
-                what: format!("a message for queue `{}`", self.shared.name),
-                size: large.size(),
+            let what = format!("a message for queue `{}`", self.shared.name);
+            return Err(Error::too_large(
+                Oversized::Message,
+                what,
+                large.size(),
                 limit,
-                advice: "send smaller packets, or references to where the data is",
-            });
+            ));
         }
         if !messages.is_empty() {
             self.shared.change(|state, _| state.push(messages));

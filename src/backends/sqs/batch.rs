@@ -15,6 +15,7 @@ use super::{Named, SERVICE};
 use crate::backends::aws;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
+use crate::core::retry::Policy;
 
 /// Messages a request.
 pub(super) const MOST_ENTRIES: usize = 10;
@@ -22,7 +23,10 @@ pub(super) const MOST_ENTRIES: usize = 10;
 const SIDE_BY_SIDE: usize = 8;
 /// Tries of a message that the service could not take at the moment.
 const ROUNDS: u32 = 5;
-const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
+const RETRY: Policy = Policy::times(ROUNDS).with_backoff(Backoff::exponential(
+    Duration::from_millis(100),
+    Duration::from_secs(5),
+));
 
 /// What is asked for each message of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -149,10 +153,12 @@ impl Named {
     ) -> Result<Vec<(usize, Refusal)>> {
         let mut refused = Vec::new();
         let mut pending: Places = (0..entries.len()).collect();
-        for round in 1.. {
+        let mut delays = RETRY.delays();
+        loop {
+            let is_last = delays.is_last();
             let requests: Vec<BoxFuture<'_, _>> = split(entries, pending, self.service.max_payload)
                 .into_iter()
-                .map(|places| self.attempt(operation, entries, places, round).boxed())
+                .map(|places| self.attempt(operation, entries, places, is_last).boxed())
                 .collect();
             let answers: Vec<(Places, Vec<(usize, Refusal)>)> = futures::stream::iter(requests)
                 .buffer_unordered(SIDE_BY_SIDE)
@@ -171,9 +177,9 @@ impl Named {
                 }
             }
             if again.is_empty() {
-                break;
+                return Ok(refused);
             }
-            if round >= ROUNDS {
+            if is_last {
                 let left = again.len();
                 let reason = last.map_or_else(
                     || "the answer did not mention them".to_owned(),
@@ -188,9 +194,8 @@ impl Named {
             }
             again.sort_unstable();
             pending = again;
-            tokio::time::sleep(BACKOFF.draw(round)).await;
+            delays.wait().await;
         }
-        Ok(refused)
     }
 
     /// One request; the places that it leaves unanswered, and those that failed. An error that may pass, before the
@@ -201,14 +206,14 @@ impl Named {
         operation: Operation,
         entries: &[Entry],
         places: Places,
-        round: u32,
+        is_last: bool,
     ) -> Result<(Places, Vec<(usize, Refusal)>)> {
         let own = places
             .iter()
             .filter_map(|place| entries.get(*place).cloned());
         match self.request(operation, own.collect()).await {
             Ok((done, failed)) => Ok(sort_out(places, &done, failed)),
-            Err(error) if error.is_retryable() && round < ROUNDS => {
+            Err(error) if error.is_retryable() && !is_last => {
                 tracing::debug!(?operation, queue = self.name, %error, "will try again");
                 Ok((places, Vec::new()))
             }

@@ -10,6 +10,7 @@ use super::{SERVICE, Service, dead_name, whole_seconds};
 use crate::backends::aws;
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
+use crate::core::retry::Policy;
 use crate::queue::QueueOptions;
 
 /// How long messages are kept: what the service allows at most.
@@ -19,9 +20,8 @@ const RETENTION_DAYS: u32 = 14;
 const SAFETY_NET: u32 = 10;
 /// The most deliveries that the service's own policy counts.
 const MOST_DELIVERIES: u32 = 1_000;
-/// A queue of the same name that was deleted a moment ago: the service asks for a minute in between.
-const DELETED_PATIENCE: u32 = 14;
-const DELETED_WAIT: Duration = Duration::from_secs(5);
+/// After a queue of the same name was deleted: the service asks for a minute in between.
+const DELETED_RECENTLY: Policy = Policy::times(14).every(Duration::from_secs(5));
 
 type Attributes = HashMap<Name, String>;
 
@@ -133,7 +133,7 @@ async fn ensure(service: &Service, queue: &str, wanted: &Attributes) -> Result<C
 
 /// Makes a queue. False where one of this name, made meanwhile by somebody else, has other attributes.
 async fn create(service: &Service, queue: &str, wanted: &Attributes) -> Result<bool> {
-    let mut attempt = 1;
+    let mut delays = DELETED_RECENTLY.delays();
     loop {
         let request = service.client.create_queue().queue_name(queue);
         let created = request.set_attributes(Some(wanted.clone())).send().await;
@@ -141,14 +141,13 @@ async fn create(service: &Service, queue: &str, wanted: &Attributes) -> Result<b
         match aws::code(&error) {
             Some("QueueNameExists" | "QueueAlreadyExists") => return Ok(false),
             Some("QueueDeletedRecently" | "AWS.SimpleQueueService.QueueDeletedRecently")
-                if attempt < DELETED_PATIENCE =>
+                if !delays.is_last() =>
             {
                 tracing::info!(
                     queue,
                     "a queue of this name was deleted a moment ago: waiting until it may be made again"
                 );
-                tokio::time::sleep(DELETED_WAIT).await;
-                attempt += 1;
+                delays.wait().await;
             }
             _ => return Err(service.failed("CreateQueue", queue, error)),
         }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use super::{Effect, Failed, InFlight, Slot};
 use crate::compute::step::{Computed, Failures, Output};
-use crate::core::error::describe;
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::packet::codec::Payload;
 use crate::packet::{Bundle, MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
 use crate::protocol::bundle::Unpack;
-use crate::protocol::{Answer, Outcome, Owner, Protocol, Reduction, Task, Then, refused, seam};
+use crate::protocol::{Answer, Outcome, Owner, Protocol, Reduction, Task, Then, refused};
 use crate::scratchpad::GroupId;
 use crate::stage::OnFailure;
 
@@ -177,7 +176,7 @@ impl Protocol {
         let work = MapWork {
             packet: Packet {
                 packet_id: PacketId::leaf(0),
-                value: list.map_err(|error| refused(describe(&error)))?,
+                value: list.map_err(refused)?,
                 ..packet
             },
             offset: 0,
@@ -192,22 +191,19 @@ impl Protocol {
         let status = self
             .seam
             .scratchpad("status", || scratchpad.status(&packet.run));
-        let Some(snapshot) = status.await.map_err(seam)? else {
+        let Some(snapshot) = status.await.map_err(refused)? else {
             return Ok(packet);
         };
         let Some(array_length) = snapshot.record.array_length else {
             return Err(refused("the root was sealed before the array was measured"));
         };
         if packet.contains.saturating_add(packet.skipped) != array_length {
-            return Err(refused(
-                crate::Error::Integrity {
-                    run: packet.run,
-                    contains: packet.contains,
-                    skipped: packet.skipped,
-                    array_length,
-                }
-                .to_string(),
-            ));
+            return Err(refused(crate::Error::Integrity {
+                run: packet.run,
+                contains: packet.contains,
+                skipped: packet.skipped,
+                array_length,
+            }));
         }
         // A share can only be judged now where the input was a stream.
         let before = self.seam.shared.definition.stages().iter();

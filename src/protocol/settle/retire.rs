@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::{Failed, InFlight};
 use crate::compute::step::Failures;
-use crate::protocol::{Answer, Protocol, Then, seam};
+use crate::protocol::{Answer, Protocol, Then, refused};
 use crate::scratchpad::GroupId;
 
 impl Protocol {
@@ -39,7 +39,7 @@ impl Protocol {
         self.seam
             .scratchpad("retire", || scratchpad.retire(group))
             .await
-            .map_err(seam)
+            .map_err(refused)
     }
 
     /// Records the failures. Returns the answers to their messages.

@@ -8,7 +8,7 @@ use crate::compute::step::Failures;
 use crate::core::error::Result as OurResult;
 use crate::packet::{Message, Packet};
 use crate::protocol::seam::Partial;
-use crate::protocol::{Protocol, refused, seam};
+use crate::protocol::{Protocol, refused};
 use crate::queue::Outgoing;
 use crate::scratchpad::Arrival;
 
@@ -80,12 +80,12 @@ impl Protocol {
                     living.push(message);
                     partials.push(slot.filled(value));
                 }
-                Err(error) => written.push((message, Err(refused(error.to_string())))),
+                Err(error) => written.push((message, Err(refused(error)))),
             }
         }
         if !partials.is_empty() {
             let arrived = self.seam.arrive(partials).await.into_iter();
-            let arrived = arrived.map(|result| result.map_err(seam));
+            let arrived = arrived.map(|result| result.map_err(refused));
             written.extend(living.into_iter().zip(arrived));
         }
         written
@@ -107,12 +107,12 @@ impl Protocol {
                     living.push(message);
                     outgoing.push(Outgoing::new(body));
                 }
-                Err(error) => written.push((message, Err(refused(error.to_string())))),
+                Err(error) => written.push((message, Err(refused(error)))),
             }
         }
         if !outgoing.is_empty() {
             let sent = self.seam.send(next, outgoing).await.into_iter();
-            let sent = sent.map(|result| result.map_err(seam));
+            let sent = sent.map(|result| result.map_err(refused));
             written.extend(living.into_iter().zip(sent));
         }
         written
@@ -126,29 +126,28 @@ impl Protocol {
         done: Vec<(Slot, Packet)>,
         again: Vec<Message>,
     ) -> Result<(), Failures> {
-        let refuse = |error: crate::Error| refused(error.to_string());
         let carrier = &self.seam.shared.carrier;
         let (slots, packets): (Vec<_>, Vec<_>) = done.into_iter().unzip();
         let values: OurResult<Vec<Bytes>> = carrier.write_packets(packets).into_iter().collect();
-        let partials = slots.into_iter().zip(values.map_err(refuse)?);
+        let partials = slots.into_iter().zip(values.map_err(refused)?);
         let partials = partials.map(|(slot, value)| slot.filled(value)).collect();
         let bodies: OurResult<Vec<Bytes>> = carrier.write_block(again, 0).into_iter().collect();
-        let bodies = bodies.map_err(refuse)?.into_iter();
+        let bodies = bodies.map_err(refused)?.into_iter();
         let bodies = bodies.map(Outgoing::new).collect();
         let mut written = self.seam.arrive(partials).await;
         written.extend(self.seam.send(stage, bodies).await);
-        let written: Result<(), String> = written.into_iter().collect();
-        written.map_err(seam)
+        let written: OurResult<()> = written.into_iter().collect();
+        written.map_err(refused)
     }
 
     async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
         let result = self.seam.shared.carrier.write_packet(packet.clone());
-        let result = result.map_err(|error| refused(error.to_string()))?;
+        let result = result.map_err(refused)?;
         let scratchpad = self.seam.shared.scratchpad();
         let complete = self.seam.scratchpad("complete", || {
             scratchpad.complete(&packet.run, result.clone())
         });
-        if complete.await.map_err(seam)? {
+        if complete.await.map_err(refused)? {
             tracing::debug!(run = %packet.run, items = packet.contains, "run is done");
         }
         Ok(())

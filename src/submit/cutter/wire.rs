@@ -1,7 +1,7 @@
 //! Packets that are encoded: each becomes a message that fits its queue.
 
 use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Oversized, Result};
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::{self, Codec, Form, Payload};
 use crate::queue::Outgoing;
@@ -9,8 +9,6 @@ use crate::stage::Data;
 
 /// Full requests per call, for a queue whose service has a maximum of messages per request.
 const REQUESTS_AT_ONCE: usize = 8;
-
-const ADVICE: &str = "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size";
 
 /// When there are enough messages for a call.
 #[derive(Clone, Copy, Debug)]
@@ -105,12 +103,13 @@ impl<T: Data> Cutter<T> for Wire<T> {
                 return Ok(count);
             }
             if count <= 1 {
-                return Err(Error::TooLarge {
-                    what: name_packet(at, count),
-                    size: body.len(),
-                    limit: self.limit,
-                    advice: ADVICE,
-                });
+                let what = name_packet(at, count);
+                return Err(Error::too_large(
+                    Oversized::Item,
+                    what,
+                    body.len(),
+                    self.limit,
+                ));
             }
             count /= 2;
         }

@@ -1,0 +1,34 @@
+//! Why bytes cannot be read as a message or as a stored packet.
+
+use super::message::VERSION;
+use crate::core::id::PacketId;
+use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
+
+/// What is wrong with bytes from a queue or a scratchpad. Reading them again gives the same answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[cfg(feature = "postcard")]
+    #[error(transparent)]
+    Postcard(#[from] postcard::Error),
+    #[cfg(feature = "postcard")]
+    #[error("{0} bytes are left over after it")]
+    LeftOver(usize),
+    #[error("the field `{0}` is missing")]
+    MissingField(&'static str),
+    #[error("version {0} of the wire format, but this library reads version {VERSION}")]
+    Version(u32),
+    #[error("fanIn {0} is not in {MIN_FAN_IN}..={MAX_FAN_IN}")]
+    FanIn(u32),
+    #[error("level {0} is not in 1..={MAX_LEVEL}")]
+    Level(u32),
+    #[error("packetId {0} is not a leaf, as a packet of items must be")]
+    NotALeaf(PacketId),
+    /// The value was kept in this process, and has another type than the stage that reads it expects.
+    #[error("it is of another type")]
+    OtherType,
+    /// The bytes stand for a message or a packet that this run does not keep.
+    #[error("it is no ticket of this run")]
+    UnknownTicket,
+}
