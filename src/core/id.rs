@@ -1,4 +1,4 @@
-//! Ids: of a run, and of a packet in it.
+//! The ids of runs and packets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 
-/// The id of a run: a random UUID, or a key of the caller's. Written `arrayId` in messages, stored records and HTTP answers.
+/// The id of a run: a random UUID, or a key of the caller's. Written `arrayId` in messages, stored
+/// records and HTTP answers.
 ///
 /// A key has 1 to 128 characters, each an ASCII letter or digit or one of `- _ . : / @ = + ,`, so
 /// that every backend can use it in a key of its own. Submitting the same key twice is one run.
@@ -35,7 +36,7 @@ impl RunId {
         &self.0
     }
 
-    /// Whether every backend could keep it.
+    /// Checks that every backend can store it.
     pub(crate) fn validate(&self) -> Result<()> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/@=+,".contains(c);
         let problem = if self.0.is_empty() {
