@@ -41,8 +41,9 @@ impl Unreduced for Many {}
 /// A map/reduce pipeline that turns items of type `I` into values of type `O`. `S` is
 /// [`Many`] before a reduction and [`One`] after it.
 ///
-/// Each call adds a stage with a queue of its own. Closures may run on any worker, concurrently, and more than once
-/// for the same item: they are `Fn + Send + Sync + 'static`, and share state as threads do.
+/// Each call adds a stage with a queue of its own. Closures may run on any worker, concurrently,
+/// and more than once for the same item: they are `Fn + Send + Sync + 'static`, and share state as
+/// threads do.
 ///
 /// ```
 /// use catchment::{Pipeline, Stage};
@@ -134,8 +135,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.map_by(MapFn::new(function))
     }
 
-    /// Like [`map`](Self::map), for a function that may fail. An error fails the attempt, and the packet
-    /// is tried again unless the error is marked by [`permanent`](crate::permanent).
+    /// Like [`map`](Self::map), for a function that may fail. An error fails the attempt, and the
+    /// packet is tried again unless the error is marked by [`permanent`](crate::permanent).
     ///
     /// Accepts any error that `?` converts into `Box<dyn Error>`: error types, `String`, `&str`.
     pub fn try_map<U, E, F>(self, function: F) -> Pipeline<I, U, S>
@@ -157,8 +158,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.map_by(TryMapFn::new(function))
     }
 
-    /// Adds an asynchronous, I/O-bound function. The items of one packet run concurrently, up to the
-    /// stage's [`concurrency`](Stage::concurrency). It may fail like that of [`try_map`](Self::try_map).
+    /// Adds an asynchronous, I/O-bound function. The items of one packet run concurrently, up to
+    /// the stage's [`concurrency`](Stage::concurrency). It may fail like that of
+    /// [`try_map`](Self::try_map).
     ///
     /// ```
     /// use catchment::Pipeline;
@@ -188,8 +190,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.map_by(Async::new(function))
     }
 
-    /// Yields any number of values per item, like [`Iterator::flat_map`]. They stay in the item's packet, in order.
-    /// After a reduction, the values become items again (one packet) and can be reduced again.
+    /// Yields any number of values per item, like [`Iterator::flat_map`]. They stay in the item's
+    /// packet, in order. After a reduction, the values become items again (one packet) and can be
+    /// reduced again.
     pub fn flat_map<V, F>(self, function: F) -> Pipeline<I, V::Item>
     where
         V: IntoIterator + 'static,
@@ -222,7 +225,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.followed_by(Last::Map(Arc::new(MapHolder(Arc::new(map))), Stage::new()))
     }
 
-    /// Sets options of the stage just added. Repeated calls accumulate; a later value replaces an earlier one.
+    /// Sets options of the stage just added. Repeated calls accumulate; a later value replaces an
+    /// earlier one.
     pub fn with(mut self, options: Stage) -> Self {
         match &mut self.last {
             Last::None(_) => {
@@ -236,7 +240,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self
     }
 
-    /// Sets how values are written in messages and partial results ([JSON](Codec::Json) by default).
+    /// Sets how values are written in messages and partial results ([JSON](Codec::Json) by
+    /// default).
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
@@ -267,8 +272,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
 }
 
 impl<I: Data, O: Data, S> Pipeline<I, O, S> {
-    /// Keeps the items for which `keep` returns true, like [`Iterator::filter`]. An item that is left out still
-    /// counts as processed.
+    /// Keeps the items for which `keep` returns true, like [`Iterator::filter`]. An item that is
+    /// left out still counts as processed.
     pub fn filter<F>(self, keep: F) -> Pipeline<I, O, S>
     where
         S: Unreduced,
@@ -348,7 +353,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.reduce_by(FoldFn::new(identity, step, merge))
     }
 
-    /// Collects all items into a list, in input order. The list has to fit in memory and in one message of the backend.
+    /// Collects all items into a list, in input order. The list has to fit in memory and in one
+    /// message of the backend.
     pub fn collect(self) -> Pipeline<I, Vec<O>, One>
     where
         S: Unreduced,
@@ -399,7 +405,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
 /// Reads a run's answer from the packet that is its result.
 pub(crate) type Extract<R> = fn(&Packet) -> Result<R>;
 
-/// The result type of a pipeline: the value for [`One`], the number of items processed for [`Many`]. Sealed.
+/// The result type of a pipeline: the value for [`One`], the number of items processed for
+/// [`Many`]. Sealed.
 pub trait Answer<O>: private::Sealed {
     /// The answer's type.
     type Value: Send + 'static;

@@ -13,7 +13,7 @@ use crate::packet::carrier::Carrier;
 use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{Execution, OnFailure, Place, Stage, StageOptions};
 
-/// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
+/// The longest name of a queue, dead-letter suffix included: the limit of Amazon SQS.
 const MAX_QUEUE_NAME: usize = 80;
 
 /// A stage as the builder leaves it.
@@ -45,8 +45,8 @@ impl StageDefinition {
         matches!(self.kind, StageKind::Reduce(_))
     }
 
-    /// Whether packets of one group may travel together inside the process, and be reduced on the way: where items that fail
-    /// fail the run, but not at once, and nobody asked for a pace.
+    /// Whether a full group may be sent as one in-process message: requires `OnFailure::Fail`, more
+    /// than one attempt and no rate limit.
     pub(crate) fn goes_together_into(&self, reduction: &Self) -> bool {
         let goes_together = match &self.kind {
             StageKind::Map(map) => map.goes_together(),
@@ -61,13 +61,13 @@ impl StageDefinition {
             && reduce.concurrency >= map.concurrency
     }
 
-    /// What a message counts for in the stage's concurrency: its items where an asynchronous function works on those,
-    /// else 1.
+    /// A message's weight in the stage's concurrency: its number of items if an asynchronous
+    /// function works on items, else 1.
     pub(crate) fn weight(&self, carrier: &Carrier, body: &Bytes) -> usize {
         if self.execution != Execution::Async || !self.works_on_items {
             return 1;
         }
-        // One that cannot be read fails soon enough.
+        // A message that cannot be read fails later, with an error.
         let message = carrier.read_message(body);
         match message.as_ref().map(|message| &message.work) {
             Ok(Work::Map(map)) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
@@ -143,7 +143,7 @@ impl Definition {
         self.stages.get(index)
     }
 
-    /// Threads for the CPU-bound work of all its stages, so many at once; see [`Cpu::new`].
+    /// A pool of `concurrency` threads for the CPU-bound work of all stages; see [`Cpu::new`].
     pub(crate) fn cpu(&self, concurrency: usize, awaited: bool) -> Arc<Cpu> {
         let stages = self.stages.iter();
         let most = stages.map(|stage| stage.options.concurrency);
@@ -154,7 +154,8 @@ impl Definition {
         self.stages.iter().position(|stage| &*stage.name == name)
     }
 
-    /// The reductions in order. The leaves of a run arrive at the first; each later one has one leaf.
+    /// The reductions in order. The leaves of a run arrive at the first one; each later one has a
+    /// single leaf.
     pub(crate) fn reductions(&self) -> impl Iterator<Item = &StageDefinition> {
         self.stages.iter().filter(|stage| stage.is_reduction())
     }
