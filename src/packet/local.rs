@@ -166,7 +166,8 @@ pub(crate) fn size<T: 'static>(values: &[T]) -> usize {
     values.iter().map(one).sum()
 }
 
-/// Heap size of a value. Inlined so that, with a known type, the chain of downcasts folds away.
+/// Size of a value that owns heap memory, heap included; `None` for other types. Inlined so that,
+/// with a known type, the chain of downcasts folds away.
 #[inline(always)]
 fn size_of_one(value: &dyn Any) -> Option<usize> {
     const LIST: usize = size_of::<Vec<u8>>();
