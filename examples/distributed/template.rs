@@ -1,4 +1,5 @@
-//! `distributed template`: what makes everything on AWS. It needs neither credentials nor a region.
+//! `distributed template`: a template of everything on AWS. It needs neither credentials nor a
+//! region.
 
 use catchment::BoxError;
 
@@ -14,9 +15,9 @@ pub(crate) fn print(format: Format, options: &Options) -> Result<(), BoxError> {
         Format::Sam => Template::Sam,
         Format::CloudFormation => Template::CloudFormation,
     };
-    // Only its definition is asked for.
+    // Only the definition is used.
     let adder = crate::pipeline(&options.tuning, None).deploy(&options.name, Backend::memory())?;
-    // One program, and one path of its API, under whatever name.
+    // One program, and one path of its API, whatever the deployment's name.
     let options = TemplateOptions::new()
         .binary("adder_lambda")
         .build("--features aws,lambda --example adder_lambda")
