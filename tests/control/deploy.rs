@@ -1,4 +1,4 @@
-//! What `deploy` refuses, and what it takes.
+//! Definitions that `deploy` refuses, and those that it accepts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -91,7 +91,7 @@ async fn a_submission_that_broke_off_as_a_stream_is_completed_by_a_list() {
     }
 }
 
-/// Each of the calls that a submission makes fails twice with an error that may pass.
+/// Each of the calls that a submission makes fails twice with a transient error.
 #[tokio::test(start_paused = true)]
 async fn a_submission_outlives_errors_that_pass() {
     for input in [Input::List, Input::Stream] {
@@ -113,7 +113,7 @@ async fn a_submission_outlives_errors_that_pass() {
         let flaky = deploy(Shape::Reduce, 3, store.hooked(Arc::new(hook)));
         let healthy = deploy(Shape::Reduce, 3, store.backend());
         let worker = healthy.worker().start();
-        // Slow enough that the submitter looks whether it was cancelled.
+        // Slow enough that the submitter checks whether the run was cancelled.
         let items = futures::StreamExt::then(futures::stream::iter(0..30), async |n| {
             tokio::time::sleep(Duration::from_secs(1)).await;
             n
