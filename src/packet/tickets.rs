@@ -1,5 +1,5 @@
-//! Tickets: the bytes that stand on queues and in a scratchpad for messages and partial results
-//! that stay in memory.
+//! Tickets: bytes that represent, on queues and in a scratchpad, messages and partial results that
+//! stay in memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

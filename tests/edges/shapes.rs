@@ -175,7 +175,7 @@ async fn what_a_flat_map_makes_of_the_one_value_is_reduced_again() {
     assert_eq!(soon(open.run(0..4)).await.unwrap(), 4);
 }
 
-/// An asynchronous stage that asks for a thread: its future may wait all the same.
+/// An asynchronous stage that asks for a thread: its future may wait nevertheless.
 struct Patient;
 
 impl Map for Patient {

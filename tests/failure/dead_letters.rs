@@ -193,7 +193,7 @@ async fn a_run_that_has_failed_says_so_at_once() {
     assert_eq!(failure(run.result().await.unwrap_err()).item, Some(3));
     assert_eq!(waiting.await.unwrap(), RunState::Failed);
     assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
-    // Asked again, it says the same.
+    // A second call returns the same error.
     assert_eq!(failure(run.result().await.unwrap_err()).item, Some(3));
     assert_eq!(failure(run.outcome().await.unwrap_err()).item, Some(3));
     assert!(pipeline.run(0..20).await.is_err());

@@ -140,7 +140,7 @@ async fn a_stuck_thread_is_left_behind() {
     assert_eq!(soon(run.result()).await.unwrap(), 6);
 }
 
-/// The backend does not answer: an invocation ends all the same, and nothing is lost.
+/// The backend does not answer: an invocation ends nevertheless, and nothing is lost.
 #[tokio::test(start_paused = true)]
 async fn an_outage_ends_with_the_invocation() {
     let store = Store::new();
