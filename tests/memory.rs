@@ -168,8 +168,8 @@ fn runs_that_are_done_and_taken_leave_nothing_behind() {
             live.push(LIVE.load(Relaxed));
         }
         println!("bytes alive after each 150 runs: {live:?}");
-        // Collections that have grown keep their room, and a worker remembers a thousand runs by
-        // their ids: less than a run that is kept.
+        // Collections that have grown keep their room, and a worker remembers a thousand runs by their ids: less than
+        // a run that is kept.
         let grown = live[5].saturating_sub(live[2]);
         assert!(grown < 450 * 512, "{grown} bytes more after 450 more runs");
         drop(worker);
@@ -235,8 +235,7 @@ fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
             alive.push(LIVE.load(Relaxed));
         }
         println!("bytes alive after each hour: {alive:?}");
-        // Queues, maps and heaps keep the room of their busiest moment, which comes within the
-        // first hours.
+        // Queues, maps and heaps keep the room of their busiest moment, which comes within the first hours.
         let grown = alive[5].saturating_sub(alive[3]);
         assert!(grown < 200 * 512, "{grown} bytes more after 400 more runs");
     });
