@@ -6,7 +6,8 @@
 //! cargo run --release --example adder -- --count 10000000
 //! ```
 //!
-//! The example `distributed` runs such a pipeline as separate processes, over Amazon SQS and DynamoDB.
+//! The example `distributed` runs such a pipeline as separate processes, over Amazon SQS and
+//! DynamoDB.
 
 use std::process::ExitCode;
 use std::time::Instant;

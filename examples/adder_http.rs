@@ -1,4 +1,5 @@
-//! The adder behind HTTP: its API under `/adder` and a worker in one process, until SIGTERM or Ctrl-C.
+//! The adder over HTTP: its API under `/adder` and a worker in one process, until SIGTERM or
+//! Ctrl-C.
 //!
 //! ```text
 //! cargo run --features http --example adder_http
@@ -23,7 +24,8 @@
 //! cargo run --features aws,http --example adder_http -- --backend aws
 //! ```
 //!
-//! **It asks nobody who they are.** It listens on 127.0.0.1 only, and a server for others puts authentication around the router.
+//! **It does not authenticate its callers.** It listens on 127.0.0.1 only; a server for others puts
+//! authentication around the router.
 
 #[path = "distributed/pipeline.rs"]
 mod pipeline;
@@ -44,7 +46,7 @@ use tracing_subscriber::filter::LevelFilter;
 #[derive(Parser)]
 #[command(about = "Doubles numbers and adds them up, over HTTP")]
 struct Arguments {
-    /// Where it listens, on 127.0.0.1; 0 is a free port.
+    /// The port to listen on, on 127.0.0.1; 0 picks a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
     /// Where runs are kept.
@@ -53,10 +55,12 @@ struct Arguments {
     /// The deployment's name.
     #[arg(long, default_value = "adder")]
     name: String,
-    /// For tests: how soon what a dead server held is given to another.
+    /// For tests: the visibility timeout, after which another server gets the messages of a dead
+    /// one.
     #[arg(long, value_name = "SECONDS", hide = true)]
     visibility_seconds: Option<u64>,
-    /// For tests: how many numbers are doubled in a second, so that there is time to do something to the server.
+    /// For tests: how many numbers are doubled per second, so that there is time to do something to
+    /// the server.
     #[arg(long, value_name = "ITEMS", hide = true)]
     items_per_second: Option<u32>,
 }
@@ -109,7 +113,8 @@ async fn run(arguments: Arguments) -> Result<(), BoxError> {
 
     let worker = adder.worker().start();
     let application = Router::new().nest("/adder", adder.router());
-    // First no more requests are taken and those under way are answered, then the worker finishes what it holds.
+    // First no more requests are taken and those under way are answered, then the worker finishes
+    // what it holds.
     let served = axum::serve(listener, application).with_graceful_shutdown(told_to_end);
     let served = served.await;
     worker.shutdown().await;

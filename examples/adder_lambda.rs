@@ -1,13 +1,14 @@
-//! The adder on AWS Lambda: one program, and the environment says which of its functions it is.
+//! The adder on AWS Lambda: one program, whose environment selects the function that it is.
 //!
 //! | `CATCHMENT_STAGE` | invoked by | does |
 //! | --- | --- | --- |
-//! | `api` | an HTTP API or a function URL | `POST /adder` submits an array, `GET /adder/{arrayId}` tells what became of it |
+//! | `api` | an HTTP API or a function URL | `POST /adder` submits an array, `GET /adder/{arrayId}` returns its status and result |
 //! | `times_two` | an event source mapping on the queue `adder-times_two` | doubles numbers |
 //! | `sum` | an event source mapping on the queue `adder-sum` | adds them up |
 //!
-//! `CATCHMENT_DEPLOYMENT` is the deployment's name, `adder` by default; `RUST_LOG` asks for more of the log, or less.
-//! For tests: `ADDER_ITEMS_PER_SECOND` is how many numbers a container doubles in a second, so that there is too little time for them.
+//! `CATCHMENT_DEPLOYMENT` is the deployment's name, `adder` by default; `RUST_LOG` sets the log
+//! level. For tests: `ADDER_ITEMS_PER_SECOND` is how many numbers a container doubles per second,
+//! so that there is too little time for them.
 
 #[path = "distributed/api.rs"]
 mod api;
@@ -40,7 +41,7 @@ async fn run() -> Result<(), BoxError> {
     }
     log();
     let name = std::env::var("CATCHMENT_DEPLOYMENT").unwrap_or_else(|_| "adder".to_owned());
-    // Once a container: invocations share the clients and their connections.
+    // Once per container: invocations share the clients and their connections.
     let (mut times_two, sum) = (Stage::named("times_two"), Stage::named("sum"));
     if let Ok(items) = std::env::var("ADDER_ITEMS_PER_SECOND") {
         let items = items
@@ -60,7 +61,7 @@ async fn run() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Lambda keeps what goes to standard error, and puts the time beside it.
+/// Lambda keeps what is written to standard error, and adds the time.
 fn log() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     tracing_subscriber::fmt()

@@ -5,18 +5,20 @@
 //! cargo run --release --example wordcount -- DIR          any other
 //! ```
 //!
-//! A word is a run of anything but white space, as `LC_ALL=C tr -s '[:space:]' '\n'` sees it: space, tab,
-//! newline, vertical tab, form feed and carriage return part words, and nothing else does. Case counts. `wc -w`
-//! agrees on plain text; on no-break spaces and on what cannot be printed, its versions and locales differ.
+//! A word is a run of anything but white space, as `LC_ALL=C tr -s '[:space:]' '\n'` sees it:
+//! space, tab, newline, vertical tab, form feed and carriage return part words, and nothing else
+//! does. Case counts. `wc -w` agrees on plain text; on no-break spaces and unprintable characters,
+//! its versions and locales differ.
 //!
-//! A text file is one that is UTF-8 and has no NUL byte. Links are not followed, pipes, sockets and devices
-//! are left alone. Without DIR, the tree's `target` and its hidden directories, such as `.git`, are left out
-//! too; a DIR that is given is taken whole.
+//! A text file is one that is UTF-8 and has no NUL byte. Links are not followed, pipes, sockets and
+//! devices are left alone. Without DIR, the tree's `target` and its hidden directories, such as
+//! `.git`, are left out too; a DIR that is given is taken whole.
 //!
-//! What cannot be read (no permission, not text, gone, a link to nowhere) is named on standard error, and the
-//! rest is counted.
+//! Files that cannot be read (no permission, not text, gone, a link to nowhere) are named on
+//! standard error, and the rest is counted.
 //!
-//! Memory follows the number of different words: text goes as soon as it is counted.
+//! Memory is proportional to the number of different words: text is dropped as soon as it is
+//! counted.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -36,8 +38,8 @@ use walkdir::{DirEntry, WalkDir};
 const TOP: usize = 10;
 /// Files open at once: each is in memory while it waits to be counted.
 const FILES_AT_ONCE: usize = 16;
-/// Files whose words are counted into one map. Each map is kept as a message, so few files would make many
-/// messages of the same words, and many would hold much text in memory at once.
+/// Files whose words are counted into one map. Each map is kept as a message, so few files would
+/// make many messages of the same words, and many would hold much text in memory at once.
 const FILES_A_PACKET: u32 = 64;
 /// A binary file nearly always shows itself this early, and is then not read to its end.
 const HEAD: u64 = 8 * 1024;
@@ -50,9 +52,9 @@ struct Arguments {
     directory: Option<PathBuf>,
 }
 
-/// What the walk found: a file's path, or why a directory could not be listed. That goes through the pipeline
-/// as well, so that all that was not read ends up in one list. Paths need not be UTF-8, so they are no
-/// strings.
+/// A finding of the walk: a file's path, or why a directory could not be listed. Errors pass
+/// through the pipeline as well, so that everything that was not read ends up in one list. Paths
+/// need not be UTF-8, so they are not strings.
 type Found = Result<OsString, String>;
 
 type Counts = HashMap<String, u64>;
@@ -79,8 +81,8 @@ fn pipeline() -> Pipeline<Found, Summary, One> {
         .with(Stage::named("summarize"))
 }
 
-/// The file's text. What keeps it from being read now will keep it from being read in a second, so every
-/// error is permanent.
+/// The file's text. A file that cannot be read now cannot be read in a second, so every error is
+/// permanent.
 async fn read(path: OsString) -> Result<String, Permanent> {
     let path = Path::new(&path);
     let refuse = |problem: String| permanent(format!("{path:?}: {problem}"));
@@ -119,7 +121,7 @@ fn count(mut counts: Counts, text: String) -> Counts {
 }
 
 fn merge(a: Counts, b: Counts) -> Counts {
-    // Addition does not mind the order, so the smaller map goes into the larger.
+    // Addition is commutative, so the smaller map is added to the larger.
     let (mut into, from) = if a.len() < b.len() { (b, a) } else { (a, b) };
     for (word, count) in from {
         *into.entry(word).or_default() += count;
@@ -154,7 +156,7 @@ fn walk(directory: &Path, whole: bool) -> impl Iterator<Item = Found> {
         })
 }
 
-/// What is in a project's tree and not its own.
+/// Directories in a project's tree that are not its own.
 fn is_by_product(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let hidden = name.as_encoded_bytes().starts_with(b".");
@@ -203,7 +205,8 @@ fn explain(error: &clap::Error) -> ! {
     std::process::exit(2)
 }
 
-/// Cargo says where the project is to what it runs. Run by hand, the current directory is as good a guess.
+/// Cargo passes the project's directory to programs that it runs. Otherwise the current directory
+/// is the best guess.
 fn own_tree() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| ".".into(), PathBuf::from)
 }

@@ -1,4 +1,5 @@
-//! What everything else is made of: ids, errors, the arithmetic of a run. It knows nothing of the rest of the crate.
+//! What everything else is made of: ids, errors, the arithmetic of a run. It knows nothing of the
+//! rest of the crate.
 
 pub(crate) mod backoff;
 pub(crate) mod clock;

@@ -1,16 +1,21 @@
-//! The protocol, checked: every interleaving of its steps, with crashes and duplicate deliveries anywhere.
+//! The protocol, checked: every interleaving of its steps, with crashes and duplicate deliveries
+//! anywhere.
 //!
-//! The model uses the library's own tree arithmetic ([`crate::core::tree`]) and its own word on when a group is
-//! ready ([`GroupState::is_ready`](crate::scratchpad::GroupState::is_ready)). The rest is the protocol of
-//! ARCHITECTURE.md written down once more, in steps as atomic as those of the code: queue and scratchpad are a
-//! few bits ([`state`], [`store`]), workers and submitters go through lists of steps ([`steps`]).
+//! The model uses the library's own tree arithmetic ([`crate::core::tree`]) and its own rule for
+//! when a group is ready ([`GroupState::is_ready`](crate::scratchpad::GroupState::is_ready)). The
+//! rest is the protocol of ARCHITECTURE.md written down once more, in steps as atomic as those of
+//! the code: queue and scratchpad are a few bits ([`state`], [`store`]), workers and submitters
+//! execute lists of steps ([`steps`]).
 //!
-//! What must hold is in [`promises`]. Then the rules of the protocol are broken one by one
-//! ([`mutation`]), to see that the checker notices.
+//! The promises to check are in [`promises`]. Then the rules of the protocol are broken one by one
+//! ([`mutation`]), to prove that the checker notices.
 //!
-//! Left out is what has no effect on the tree: items, failures of user functions, cancelling.
+//! The model leaves out what has no effect on the tree: items, failures of user functions,
+//! cancelling. A *bundle* is the one message in which the packets of a full group travel; a worker
+//! that *splits* it stores the values of some packets and sends the others by themselves.
 //!
-//! `cargo test --lib model -- --nocapture` tells how many states there were, and the shortest way to break each rule.
+//! `cargo test --lib model -- --nocapture` prints the number of states, and the shortest way to
+//! break each rule.
 
 mod broken;
 mod explore;
@@ -34,45 +39,47 @@ use self::promises::{ENDS, PROMISES};
 use self::state::{Asks, Breaches, NODES, Receipt, State};
 use self::steps::{Operation, Step};
 
-/// When the submitter tells the tree its size.
+/// When the submitter seals the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sealed {
     /// Before it sends, since it knows the length.
     First,
-    /// When all is sent, as for a stream.
+    /// After everything is sent, as for a stream.
     Last,
 }
 
-/// How much is told apart.
+/// Which states and orders are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Detail {
-    /// Everything. Workers keep their numbers, so that a trace can be followed.
+    /// All of them. Workers keep their numbers, so that a trace can be followed.
     Numbered,
-    /// Every order of steps. Which of the workers takes them makes no difference.
+    /// Every order of steps, but not which worker takes a step.
     Full,
     /// Only orders that can make a difference: see [`shortcuts`].
     Short,
 }
 
-/// What is explored.
+/// The setting of an exploration.
 #[derive(Clone, Debug)]
 struct Setting {
     leaves: u64,
     fan_in: u32,
     sealed: Sealed,
-    /// How many crashes, lapsed visibility timeouts and duplicate deliveries there are at the most, all together.
+    /// The maximum number of crashes, lapsed visibility timeouts and duplicate deliveries, in
+    /// total.
     faults: u8,
     detail: Detail,
     workers: usize,
-    /// How many submit the same run side by side.
+    /// The number of processes that submit the same run concurrently.
     submitters: usize,
-    /// The first two workers are tasks of one process: neighbours may share a write, and a crash takes both.
+    /// The first two workers are tasks of one process: neighbours may share a write, and a crash
+    /// takes both.
     shared_writes: bool,
-    /// An arrival learns its group's state some time after its write, not with it.
+    /// An arrival reads its group's state some time after its write, not with it.
     reads_back: bool,
     /// Once there is a result, the scratchpad drops the run's tree.
     forgets: bool,
-    /// The packets of a full group travel in one message.
+    /// The packets of a full group travel as a bundle.
     together: bool,
     mutations: Vec<Mutation>,
 }
@@ -95,7 +102,7 @@ impl Setting {
         }
     }
 
-    /// How many packets the first group has.
+    /// The number of packets in the first group.
     fn packets(&self) -> u32 {
         u64::from(self.fan_in).min(self.leaves) as u32
     }
@@ -111,17 +118,19 @@ enum Action {
     Submit(usize),
     /// A worker takes a message from the queue.
     Receive(usize, usize),
-    /// It takes one of packets that travel together, and lets them go apart: the first so many with their values.
+    /// A worker takes a bundle and splits it: this many packets, from the first on, have their
+    /// values.
     ReceiveApart(usize, usize, u8),
     /// A worker's next step.
     Step(usize),
     /// The first two workers add their slots in one write.
     ArriveTogether,
-    /// A submitter dies, and submits again from the start.
+    /// A submitter dies, and another submits again from the start.
     SubmitterCrashes(usize),
     TimesOut(usize),
     Crashes(usize),
-    /// The queue delivers a message once more, be it waiting, in flight or acknowledged long ago.
+    /// The queue delivers a message once more, whether it is waiting, in flight or acknowledged
+    /// long ago.
     ComesAgain(usize),
 }
 
@@ -135,13 +144,13 @@ impl Action {
     }
 }
 
-/// One run: its tree, and what those do who work at it.
+/// One run: its tree, and the programs of its workers and submitters.
 struct System {
     setting: Setting,
     nodes: Nodes,
     programs: Vec<Vec<Step>>,
     operations: Vec<Operation>,
-    /// The operation with which a submitter goes on that finds the packets counted already.
+    /// The operation with which a submitter continues if the packets have been counted already.
     known: usize,
     measure: Measure,
 }
@@ -176,7 +185,7 @@ impl System {
         }
     }
 
-    /// The place of a submitter that has nothing more to do.
+    /// The position of a submitter that has finished.
     fn end(&self) -> usize {
         self.operations.len()
     }
@@ -185,7 +194,7 @@ impl System {
         usize::from(at) == self.end()
     }
 
-    /// Nobody has anything to do, unless something goes wrong.
+    /// Whether no process has anything left to do, unless there is another fault.
     fn is_quiet(&self, state: &State) -> bool {
         state.queue.is_empty()
             && state.workers.iter().all(|worker| worker.is_idle())
@@ -206,7 +215,7 @@ impl System {
                 }
                 continue;
             }
-            // Of idle workers that are alike one is enough.
+            // One of several interchangeable idle workers is enough.
             let kind = usize::from(self.setting.shared_writes && index >= 2);
             if !std::mem::replace(&mut has_idle[kind], true) {
                 for (message, _) in state.queue.iter() {
@@ -256,7 +265,8 @@ impl System {
         actions.push(Action::Crashes(index));
     }
 
-    /// Puts those who are interchangeable in order: of states that differ in nothing but who is who, one is explored.
+    /// Sorts interchangeable processes: of the states that differ only in their order, one is
+    /// explored.
     fn sort(&self, state: &mut State) {
         let alike = match self.setting.shared_writes {
             true => 2,

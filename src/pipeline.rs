@@ -25,8 +25,9 @@ pub use state::{Answer, Many, One, Unreduced};
 /// A map/reduce pipeline that turns items of type `I` into values of type `O`. `S` is
 /// [`Many`] before a reduction and [`One`] after it.
 ///
-/// Each call adds a stage with a queue of its own. Closures may run on any worker, concurrently, and more than once
-/// for the same item: they are `Fn + Send + Sync + 'static`, and share state as threads do.
+/// Each call adds a stage with a queue of its own. Closures may run on any worker, concurrently,
+/// and more than once for the same item: they are `Fn + Send + Sync + 'static`, and share state as
+/// threads do.
 ///
 /// ```
 /// use catchment::{Pipeline, Stage};

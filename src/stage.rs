@@ -1,4 +1,5 @@
-//! What a stage is: its options, and the two traits that users implement for stages with state of their own.
+//! Stages: their options, and the two traits that users implement for stages with state of their
+//! own.
 
 pub(crate) mod kernel;
 mod options;
@@ -16,8 +17,8 @@ use crate::core::id::RunId;
 pub use options::{OnFailure, Stage};
 pub(crate) use options::{Place, RateLimit, StageOptions};
 
-/// A value that a pipeline can carry from stage to stage: any type that serde can write and read back, owns its data and
-/// may move between threads. Implemented for every such type.
+/// A value that a pipeline can carry from stage to stage: any type that serde can write and read
+/// back, owns its data and may move between threads. Implemented for every such type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between stages",
     label = "this value would have to be written to a queue and read back",
@@ -36,8 +37,8 @@ pub enum Execution {
     Blocking,
 }
 
-/// The current invocation of a stage's function: its run, stage, item and attempt number. The array
-/// id and the item together are an idempotency key for side effects.
+/// The current invocation of a stage's function: its run, stage, item and attempt number. The run
+/// and the item together are an idempotency key for side effects.
 #[derive(Clone, Debug)]
 pub struct Context {
     shared: Arc<Shared>,
@@ -80,8 +81,8 @@ impl Context {
         &self.shared.stage
     }
 
-    /// The index in the array, from 0, of the current item or of the item it came from. `None` when partial results
-    /// are combined, and after a reduction.
+    /// The index in the array, from 0, of the current item or of the item it came from. `None` when
+    /// partial results are combined, and after a reduction.
     pub fn item(&self) -> Option<u64> {
         self.item
     }
@@ -111,8 +112,9 @@ impl<T> Extend<T> for Emitter<'_, T> {
     }
 }
 
-/// A stage that works on items: asynchronous, fallible, with state of its own. For a function without state there are
-/// [`Pipeline::map`](crate::Pipeline::map), [`then`](crate::Pipeline::then) and the other methods that take a closure.
+/// A stage that works on items: asynchronous, fallible, with state of its own. For a function
+/// without state there are [`Pipeline::map`](crate::Pipeline::map), [`then`](crate::Pipeline::then)
+/// and the other methods that take a closure.
 ///
 /// It may run more than once for the same item, after a failure or on another worker; only one of
 /// the outcomes counts. Its future may be dropped at any await and must be safe to drop there.
@@ -197,8 +199,9 @@ impl<T> Iterator for Items<'_, T> {
     }
 }
 
-/// These are the innermost loops. They move the iterator into a local, because the atomic store to `progress` would otherwise
-/// force a reload through the reference on every item. If the function panics, the remaining items are lost.
+/// These are the innermost loops. They move the iterator into a local, because the atomic store to
+/// `progress` would otherwise force a reload through the reference on every item. If the function
+/// panics, the remaining items are lost.
 impl<T> Items<'_, T> {
     /// Like `try_fold`, but consumes `self`.
     #[inline]
@@ -243,7 +246,8 @@ impl Progress {
     /// Flag: the current work does not belong to the item begun last.
     const PAUSED: usize = 1 << (usize::BITS - 1);
 
-    /// Records that `begun` items have been begun. Only one thread writes, so no atomic addition is needed.
+    /// Records that `begun` items have been begun. Only one thread writes, so no atomic addition is
+    /// needed.
     #[inline]
     pub(crate) fn set(&self, begun: usize) {
         self.0.store(begun, std::sync::atomic::Ordering::Relaxed);
@@ -280,10 +284,10 @@ impl Progress {
 ///
 /// # Algebra
 /// [`combine`](Combine::combine) should be associative over neighbours: combining `[a, b]` and then
-/// the outcome with `c` gives the same as combining `[a, b, c]` at once. It need not be commutative: values
-/// always arrive in item order. The result does not depend on the number of workers, even if `combine` is not
-/// associative (floating-point sums): it is the same bit for bit for the same input, packet size and fan-in, since the
-/// tree's shape follows from those alone.
+/// the outcome with `c` gives the same as combining `[a, b, c]` at once. It need not be
+/// commutative: values always arrive in item order. The result does not depend on the number of
+/// workers, even if `combine` is not associative (floating-point sums): it is the same bit for bit
+/// for the same input, packet size and fan-in, since the tree's shape follows from those alone.
 ///
 /// ```
 /// use catchment::{BoxError, Combine, Context, Items, Pipeline};
@@ -321,7 +325,8 @@ pub trait Combine: Send + Sync + 'static {
     /// The type of a partial result, and of the result.
     type Output: Data;
 
-    /// The result if there is nothing to combine: for empty input, or if every item was filtered out.
+    /// The result if there is nothing to combine: for empty input, or if every item was filtered
+    /// out.
     fn identity(&self) -> Self::Output;
 
     /// Makes a partial result of one packet's outputs, of which there may be none.

@@ -1,4 +1,4 @@
-//! How values travel makes no difference to what comes out.
+//! The codec makes no difference to the result.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::HashSet;
@@ -112,7 +112,7 @@ mod postcard {
             lengths(Codec::Postcard).run(lines()).await.unwrap(),
             expected
         );
-        // A deployment may change its codec: whoever works reads what is there.
+        // A deployment may change its codec: workers read either.
         for (submits, works) in [
             (Codec::Json, Codec::Postcard),
             (Codec::Postcard, Codec::Json),

@@ -1,4 +1,5 @@
-//! The memory backend keeps the contracts, alone and behind fault wrappers that are set to do nothing.
+//! The memory backend keeps the contracts, alone and inside fault wrappers that are set to do
+//! nothing.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Bytes that nobody here has written: no panic, no endless retry, a dead letter or a clear error each time.
+//! Bytes that this library has not written: no panic, no endless retry, a dead letter or a clear
+//! error each time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -88,7 +89,8 @@ proptest! {
     }
 }
 
-/// However deep a value is, its message is read without recursion; what it is for may say that it is too deep.
+/// However deep a value is, its message is read without recursion; its type may refuse it as too
+/// deep.
 #[tokio::test(start_paused = true)]
 async fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
     let deep = |depth: usize| {
@@ -120,8 +122,9 @@ async fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
     drop(worker);
 }
 
-/// Hostile messages among those of a run: the run is right, each of them is a dead letter that says why or is passed over as
-/// one of an unknown run, and the queues are empty at the end.
+/// Hostile messages among those of a run: the run is right, each hostile message becomes a dead
+/// letter with a reason or is ignored as one of an unknown run, and the queues are empty at the
+/// end.
 #[tokio::test(start_paused = true)]
 async fn a_worker_outlives_hostile_messages() {
     let store = Store::new();

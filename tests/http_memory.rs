@@ -1,4 +1,4 @@
-//! What a submission over HTTP holds is bounded by its body, whatever its items take in memory.
+//! The memory of a submission over HTTP is bounded by its body, whatever its items take in memory.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

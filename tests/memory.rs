@@ -1,4 +1,4 @@
-//! Memory is bounded by what is in flight, never by the input, and what is done is let go.
+//! Memory is bounded by what is in flight, never by the input, and finished work is dropped.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,10 +26,11 @@ use counting::{ALLOCATIONS, LIVE, PEAK};
 
 const MIB: usize = 1024 * 1024;
 
-/// What is measured is the whole process's, so that one test runs at a time.
+/// The whole process is measured, so only one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs it on a clock that is paused, and returns the most that was allocated meanwhile, beyond what was before.
+/// Runs it on a clock that is paused, and returns the most that was allocated meanwhile, beyond
+/// what was before.
 fn peak_of(work: impl Future<Output = ()>) -> usize {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,7 +95,7 @@ fn many_packets_need_no_more_memory_than_few() {
     });
 }
 
-/// Packets that travel together inside the process share what each would need by itself.
+/// The packets of a bundle share what each would need by itself.
 #[test]
 fn a_packet_of_one_item_takes_about_one_allocation() {
     const ITEMS: u64 = 100_000;
@@ -127,7 +128,7 @@ fn large_items_need_no_more_memory_than_what_is_in_flight() {
     });
 }
 
-/// A type that is not among those that are kept as they are.
+/// A type that is not among those that are kept unencoded.
 #[derive(Serialize, Deserialize)]
 struct Text(String);
 
@@ -143,7 +144,7 @@ fn values_of_own_types_need_no_more_memory_than_what_is_in_flight() {
     });
 }
 
-/// Strings are not encoded in a run inside the process: they count all the same.
+/// Strings are not encoded in a run inside the process, but they count.
 #[test]
 fn values_that_are_kept_as_they_are_need_no_more_memory_than_what_is_in_flight() {
     assert_flat("4 GB of kept strings", 24 * MIB, async {
@@ -172,7 +173,7 @@ fn runs_that_are_done_and_taken_leave_nothing_behind() {
                 let run = deployment.submit_as(id, 0..20).await.unwrap();
                 assert_eq!(run.result().await.unwrap(), 190);
             }
-            // Taken results are kept for a minute; those whose time is up go when the next run begins.
+            // Results that were read are kept for a minute, and removed when the next run begins.
             tokio::time::sleep(Duration::from_secs(2 * 60 * 60)).await;
             let run = deployment.submit(0..20).await.unwrap();
             assert_eq!(run.result().await.unwrap(), 190);
@@ -186,8 +187,9 @@ fn runs_that_are_done_and_taken_leave_nothing_behind() {
     assert!(peak < 16 * MIB, "{peak}");
 }
 
-/// An hour in which a run begins every eighteen seconds and takes some minutes, so that many overlap, on a backend where
-/// everything goes wrong; and another hour. What is alive after the second is what was alive after the first.
+/// An hour in which a run begins every eighteen seconds and takes some minutes, so that many
+/// overlap, on a backend where everything goes wrong; and another hour. After the second hour the
+/// same memory is in use as after the first.
 #[test]
 fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
     const RUNS: u64 = 200;
@@ -231,7 +233,7 @@ fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
             });
             join_all(runs).await;
             assert!(begin.elapsed() >= Duration::from_secs(60 * 60 - 18));
-            // What is late has its end, and the runs' time is up.
+            // Late messages have ended, and so has the runs' retention.
             tokio::time::sleep(Duration::from_secs(3 * 60 * 60)).await;
             worker.shutdown().await;
             for stage in deployment.stages() {

@@ -1,5 +1,5 @@
-//! The result does not depend on timing: values combine in item order, in a tree whose shape follows from the
-//! input alone.
+//! The result does not depend on timing: values combine in item order, in a tree whose shape
+//! follows from the input alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@ use catchment::{Backend, Pipeline, RunningWorker, Stage};
 use common::*;
 use std::collections::HashSet;
 
-/// Deploys the pipeline over a backend of its own, under so many workers.
+/// Runs the pipeline over a backend of its own, with this many workers.
 macro_rules! with_workers {
     ($pipeline:expr, $workers:expr, $items:expr) => {{
         let deployment = $pipeline.deploy("order", Backend::memory()).unwrap();
@@ -141,7 +141,7 @@ async fn every_length_up_to_200_in_trees_of_every_shape() {
     assert_eq!(runs, 4 * 2 * 201);
 }
 
-/// A stream's tree is told its size last, when much of it has been reduced already.
+/// A stream's tree is sealed last, when much of it has been reduced already.
 #[tokio::test(start_paused = true)]
 async fn every_length_up_to_200_as_a_stream() {
     for fan_in in [2, 3, 4, 32] {
@@ -157,7 +157,8 @@ async fn every_length_up_to_200_as_a_stream() {
     }
 }
 
-/// CPU-bound stages on threads, with an operator that does not commute: 2×2 matrices, modulo a prime.
+/// CPU-bound stages on threads, with an operator that does not commute: 2×2 matrices, modulo a
+/// prime.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn matrices_multiply_in_order_on_threads() {
     type Matrix = [u64; 4];
@@ -203,8 +204,8 @@ async fn collect_keeps_the_order() {
     }
 }
 
-/// A fold to another type that notices any change of order: the first and last value, the length, and whether
-/// neighbours were always next to each other.
+/// A fold to another type that notices any change of order: the first and last value, the length,
+/// and whether neighbours were always next to each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_fold_that_does_not_commute_goes_in_order() {
     type Stretch = Option<(u64, u64, u64, bool)>;

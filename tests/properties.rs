@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Step {
-    /// What the stage makes of one value.
+    /// The values that the stage makes of one value.
     fn apply(self, n: i64) -> Vec<i64> {
         match self {
             Self::Map(by) | Self::TryMap(by) | Self::Then(by) => vec![n.wrapping_mul(3) + by],
@@ -72,7 +72,7 @@ impl Step {
     }
 }
 
-/// How it is run, none of which may change the result.
+/// The manner of running, which must not change the result.
 #[derive(Clone, Debug)]
 struct Manner {
     packet_size: Option<u32>,
@@ -105,7 +105,7 @@ fn manner() -> impl Strategy<Value = Manner> {
         )
 }
 
-/// Runs it in that manner: the value, and how many items it stands for.
+/// Runs a pipeline in a given manner: returns the value, and the number of items it stands for.
 macro_rules! run {
     ($pipeline:expr, $items:expr, $manner:expr) => {{
         let Manner {
@@ -173,7 +173,7 @@ proptest! {
         prop_assert_eq!(&value, &expected);
         prop_assert_eq!(stands_for, length);
 
-        // What was collected is taken apart again, and added up.
+        // The collected list becomes items again, which are added up.
         let again = list.flat_map(|list| list).fold(
             || (0i64, 0u64),
             |(sum, count), n| (sum.wrapping_add(n), count + 1),

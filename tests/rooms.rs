@@ -1,7 +1,8 @@
-//! The rule for arrows: which room of `src/` may know which, and that no rooms know each other in a circle.
+//! The rule for arrows: which room of `src/` may import which, and that there is no circle.
 //!
-//! Arrows are read off the source: imports, and every path that begins with `crate`, `super` or `self`, in unit tests and
-//! macros too. Comments and strings are skipped. `lib.rs` is exempt, because it puts the rooms together.
+//! Arrows are read off the source: imports, and every path that begins with `crate`, `super` or
+//! `self`, in unit tests and macros too. Comments and strings are skipped. `lib.rs` is exempt,
+//! because it puts the rooms together.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Each room and the rooms it may know, from the bottom of the house to its top: a room knows rooms of earlier rows only.
+/// Each room and the rooms it may know, from the bottom of the house to its top: a room knows rooms
+/// of earlier rows only.
 const RULE: &[(&str, &str)] = &[
     ("core", "nobody"),
     // The contracts and their implementations.
@@ -43,7 +45,7 @@ const RULE: &[(&str, &str)] = &[
     ("testing", "the house"),
 ];
 
-/// The rooms that the words in the table stand for.
+/// The rooms that the words in the table mean.
 const WORDS: &[(&str, &str)] = &[
     ("nobody", ""),
     ("the contracts", "queue, scratchpad"),
@@ -241,7 +243,7 @@ impl House {
         Self { files, root }
     }
 
-    /// Every arrow from one room to another, or what is wrong with a path that hides where it leads.
+    /// Every arrow from one room to another, or the problem with a path that hides its target.
     fn arrows(&self) -> Vec<(&File, usize, Result<String, String>)> {
         let mut arrows = Vec::new();
         for file in &self.files {
@@ -300,7 +302,8 @@ impl House {
     }
 }
 
-/// Goes on along the arrows until a room comes up that is on the way already: then all of the way is a circle.
+/// Follows the arrows until a room is reached that is on the path already: then the path is a
+/// circle.
 fn comes_back(
     known: &BTreeMap<String, BTreeMap<String, String>>,
     way: &mut Vec<String>,
@@ -358,7 +361,8 @@ fn room(file: &File) -> String {
     module(file).swap_remove(0)
 }
 
-/// Every path in the source of a module that begins with `crate`, `super` or `self`, from the crate's root on.
+/// Every path in the source of a module that begins with `crate`, `super` or `self`, from the
+/// crate's root on.
 fn references(module: &[String], source: &str) -> Vec<Reference> {
     let tokens = tokens(source);
     let text = |place: usize| tokens.get(place).map_or("", |(text, _)| text.as_str());
@@ -374,7 +378,7 @@ fn references(module: &[String], source: &str) -> Vec<Reference> {
                 inner.retain(|(_, begun)| *begun <= depth);
             }
             "mod" if text(place + 2) == "{" => inner.push((text(place + 1).to_owned(), depth + 1)),
-            // `impl Trait + use<'a>` is none.
+            // `impl Trait + use<'a>` is not an import.
             "use" if text(place + 1) != "<" => {
                 let mut here = module.to_vec();
                 here.extend(inner.iter().map(|(name, _)| name.clone()));
@@ -407,7 +411,7 @@ fn references(module: &[String], source: &str) -> Vec<Reference> {
     found
 }
 
-/// Reads what stands behind `use`, or in its braces, and returns the place behind it.
+/// Reads the tree after `use`, or in its braces, and returns the position after it.
 fn tree(
     tokens: &[(String, usize)],
     mut place: usize,
@@ -447,8 +451,8 @@ fn tree(
     place
 }
 
-/// Where a path that stands in a module leads, from the crate's root; `None` where it begins in the module itself, or in
-/// another crate.
+/// The target of a path in a module, from the crate's root; `None` if it begins in the module
+/// itself, or in another crate.
 fn from_root(module: &[String], path: &[String]) -> Option<Vec<String>> {
     let mut from = match path.first()?.as_str() {
         "crate" => Vec::new(),
@@ -553,7 +557,7 @@ fn tokens(source: &str) -> Vec<(String, usize)> {
     tokens
 }
 
-/// The place behind a string that begins here.
+/// The position after a string that begins here.
 fn end_of_string(characters: &[char], begin: usize) -> usize {
     let mut place = begin + 1;
     while place < characters.len() {

@@ -1,5 +1,6 @@
-//! Everything at once, thousands of times: the simulation of `examples/torture`, with a fixed set of seeds and a random one.
-//! `cargo run --release --features testing --example torture -- --seeds N` plays as many as you like.
+//! Everything at once, thousands of times: the simulation of `examples/torture`, with a fixed set
+//! of seeds and a random one. `cargo run --release --features testing --example torture -- --seeds
+//! N` runs as many as you like.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

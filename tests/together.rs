@@ -1,4 +1,5 @@
-//! Inside the process, the packets of a full group may travel as one message. Nobody is to notice but for the time it takes.
+//! Inside the process, the packets of a full group may travel as one message, a bundle. Nothing but
+//! the time it takes may show it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +19,7 @@ use catchment::{Backend, Backoff, Error, Pipeline, Stage, permanent};
 use common::*;
 use futures::stream;
 
-/// So many items are many groups for every machine that this may run on.
+/// This many items are many groups on every machine that this may run on.
 const MANY: u64 = 20_000;
 
 /// How often a function was called for each item.
@@ -40,7 +41,7 @@ impl Calls {
     }
 }
 
-/// Takes longer than packets stay together.
+/// Takes longer than a bundle may take before it is split.
 fn work_long() {
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(2) {
@@ -104,7 +105,8 @@ async fn floats_come_to_the_same_bits_as_where_each_packet_travels_alone() {
     );
 }
 
-/// Packets whose function turns out slow go on by themselves: what was done is kept, and nothing slow is done twice.
+/// A bundle whose function turns out slow is split: finished work is kept, and nothing slow is done
+/// twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_items_are_worked_on_once() {
     let slow_ones = [(|n| n < 200) as fn(u64) -> bool, |n| n % 41 == 7];
@@ -126,7 +128,7 @@ async fn slow_items_are_worked_on_once() {
             .reduce(String::new, |a, b| a + &b)
             .with(Stage::new().fan_in(8));
         assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
-        // A quick one may have been done again, where somebody else had the core meanwhile.
+        // A quick item may have run again, if another process had the core meanwhile.
         let often = (0..MANY).find(|n| match is_slow(*n) {
             true => calls.of(*n) != 1,
             false => !(1..=2).contains(&calls.of(*n)),
@@ -178,7 +180,7 @@ async fn an_item_that_fails_has_its_attempts_and_no_more() {
     assert_eq!(pipeline.run(0..MANY).await.unwrap(), (0..MANY).sum::<u64>());
 }
 
-/// Fails the run, and says how.
+/// Runs a pipeline that fails, and returns its failure.
 async fn failure_of(
     packet_size: u32,
     map: impl Fn(u64) -> u64 + Send + Sync + 'static,
@@ -236,7 +238,7 @@ async fn items_that_panic_or_hang_are_named() {
     }
 }
 
-/// What a fold begins with belongs to no item: it takes no attempt from the one before.
+/// The start of a fold belongs to no item: it costs the item before it no attempt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_that_panics_is_not_the_failure_of_the_item_before() {
     thread_local! {
@@ -265,7 +267,8 @@ async fn an_identity_that_panics_is_not_the_failure_of_the_item_before() {
     assert_eq!(pipeline.run(0..MANY).await.unwrap(), (0..MANY).sum::<u64>());
 }
 
-/// A reduction that fails does so at its own stage, with its own attempts, though map stages have tried it first.
+/// A reduction that fails does so at its own stage, with its own attempts, though map stages have
+/// tried it first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reduction_that_fails_or_panics_is_the_reductions_failure() {
     for panics in [false, true] {
@@ -289,7 +292,8 @@ async fn a_reduction_that_fails_or_panics_is_the_reductions_failure() {
     }
 }
 
-/// An infinite partial result can be written, and not read back. That is found where it is, and is for good.
+/// An infinite partial result can be written, but not read back. That is noticed where it is made,
+/// and is permanent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partial_result_that_cannot_be_read_is_the_reductions_failure() {
     let pipeline = Pipeline::new()
@@ -303,7 +307,7 @@ async fn a_partial_result_that_cannot_be_read_is_the_reductions_failure() {
     }
 }
 
-/// A reduction that takes its time has the time that is its own.
+/// A slow reduction has the timeout of its own stage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reduction_is_not_held_to_the_functions_time() {
     let pipeline = Pipeline::new()
@@ -328,7 +332,7 @@ async fn a_slow_reduction_is_not_held_to_the_functions_time() {
     assert_eq!(pipeline.run(items).await.unwrap(), expected);
 }
 
-/// One that fails now and then gets its attempts.
+/// A reduction that fails now and then gets its attempts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reduction_that_fails_once_is_tried_again() {
     let failed = Mutex::new(std::collections::HashSet::new());
@@ -346,7 +350,8 @@ async fn a_reduction_that_fails_once_is_tried_again() {
     assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
 }
 
-/// Deliveries that come twice, late and in another order, calls that fail or take longer than the visibility timeout.
+/// Deliveries that are repeated, late and out of order, calls that fail or take longer than the
+/// visibility timeout.
 #[test]
 fn each_item_counts_once_whatever_happens_to_messages() {
     for seed in 0..60 {

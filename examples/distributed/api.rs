@@ -1,4 +1,4 @@
-//! The adder's HTTP API: arrays come in, and what became of them goes out.
+//! The adder's HTTP API: it takes arrays, and returns their status and results.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use base64::Engine;
@@ -7,10 +7,10 @@ use catchment::{Deployment, Error, RunState};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// The answer repeats the array, and Lambda takes answers of 6 MB.
+/// The answer repeats the array, and Lambda limits answers to 6 MB.
 const MOST_ITEMS: usize = 100_000;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// Characters of a wrong item that are told.
+/// The number of characters of a wrong item that are quoted.
 const SHOWN: usize = 40;
 
 /// A status code and a body.
@@ -51,7 +51,7 @@ pub(crate) async fn answer(
     response
 }
 
-/// The path's segments, without the API's stage, which stands before them where the API has one.
+/// The path's segments, without the API's stage, which is the first segment if the API has one.
 fn path(request: &ApiGatewayV2httpRequest) -> Vec<&str> {
     let path = request.raw_path.as_deref().unwrap_or_default();
     let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -71,7 +71,7 @@ fn wrong_method(method: &str, allowed: &str) -> Reply {
     error(405, format!("{method} is not allowed here: use {allowed}"))
 }
 
-/// What the deployment could not do.
+/// An error of the deployment.
 fn failed(problem: &Error) -> Reply {
     match problem {
         Error::NoSuchRun { .. } | Error::InvalidRunId { .. } => error(404, problem.to_string()),

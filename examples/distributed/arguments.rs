@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -16,30 +16,31 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Makes the queues and tables that are missing, and says what it did.
+    /// Makes the queues and tables that are missing, and prints what it did.
     Provision,
     /// Submits an array, and prints the run's id.
     Submit {
         #[command(flatten)]
         input: Input,
-        /// The run's id: submitting the same array under it twice is one run [default: a random one]
+        /// The run's id: submitting the same array under it twice is one run [default: a random
+        /// one]
         #[arg(long)]
         id: Option<String>,
     },
-    /// Works until it is told to end, by SIGTERM or Ctrl-C.
+    /// Works until SIGTERM or Ctrl-C.
     Worker {
         /// Only these stages, of `times_two` and `sum` [default: all]
         #[arg(long, value_name = "STAGES", value_delimiter = ',')]
         stages: Option<Vec<String>>,
-        /// Numbers above this one fail for good.
+        /// Numbers above this one fail permanently.
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         limit: Option<i64>,
     },
     /// Waits for a run's result, and prints it.
     Result { id: String },
-    /// How far a run is.
+    /// Prints the progress of a run.
     Status { id: String },
-    /// What could not be processed, and why.
+    /// Lists what could not be processed, and why.
     DeadLetters {
         /// The run [default: all runs]
         id: Option<String>,
@@ -48,7 +49,8 @@ pub(crate) enum Command {
     Redrive { id: String },
     /// Ends a run.
     Cancel { id: String },
-    /// Prints a template of everything on AWS: queues, tables, and a Lambda function for each stage. Asks nothing of AWS.
+    /// Prints a template of everything on AWS: queues, tables, and a Lambda function for each
+    /// stage. Asks nothing of AWS.
     Template {
         /// The kind of template.
         #[arg(long, value_enum, default_value_t = Format::Sam)]
@@ -56,7 +58,7 @@ pub(crate) enum Command {
     },
     /// Removes the queues and tables with everything in them.
     Deprovision {
-        /// The deployment's name once more, so that nobody does it by accident.
+        /// The deployment's name once more, so that this does not happen by accident.
         #[arg(value_name = "NAME")]
         confirmed: String,
     },
@@ -115,18 +117,20 @@ pub(crate) enum Format {
 /// Options of the pipeline's stages.
 #[derive(Args)]
 pub(crate) struct Tuning {
-    /// Items a packet [default: by the length of the array]
+    /// Items per packet [default: by the length of the array]
     #[arg(long, global = true, value_name = "ITEMS")]
     pub(crate) packet_size: Option<u32>,
-    /// For tests: how soon what a dead worker held is given to another.
+    /// For tests: the visibility timeout, after which another worker gets the messages of a dead
+    /// one.
     #[arg(long, global = true, value_name = "SECONDS", hide = true)]
     pub(crate) visibility_seconds: Option<u64>,
-    /// For tests: how many numbers a worker doubles in a second, so that there is time to do something to it.
+    /// For tests: how many numbers a worker doubles per second, so that there is time to do
+    /// something to it.
     #[arg(long, global = true, value_name = "ITEMS", hide = true)]
     pub(crate) items_per_second: Option<u32>,
 }
 
-/// What was asked for makes no sense, or cannot be done by this program: exit code 2.
+/// A command that makes no sense, or that this program cannot do: exit code 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 

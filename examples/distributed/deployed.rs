@@ -1,4 +1,5 @@
-//! The subcommands that need a backend: one part of a deployment, whose other parts are other processes.
+//! The subcommands that need a backend: one part of a deployment, whose other parts are other
+//! processes.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -68,7 +69,7 @@ async fn aws() -> Result<Backend, Usage> {
     ))
 }
 
-/// Outages and dead letters show on standard error; `RUST_LOG` asks for more or less.
+/// Outages and dead letters show on standard error; `RUST_LOG` sets the log level.
 fn log() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
     tracing_subscriber::fmt()
@@ -94,7 +95,7 @@ async fn submit(adder: &Adder, input: Input, id: Option<String>) -> Result<Strin
 }
 
 async fn work(adder: &Adder, stages: Option<Vec<String>>) -> Result<(), BoxError> {
-    // From here on the signals are ours, so that none comes before there is somebody to heed it.
+    // Signals are handled from here on, so that none arrives before its handler is in place.
     let told_to_end = told_to_end()?;
     let worker = adder.worker();
     let worker = match stages {

@@ -1,4 +1,5 @@
-//! The adder as a deployment: each command is a process of its own, and they meet in Amazon SQS and DynamoDB.
+//! The adder as a deployment: each command is a process of its own, and they meet in Amazon SQS and
+//! DynamoDB.
 //!
 //! ```text
 //! alias distributed='cargo run --features aws --example distributed -- --backend aws'
@@ -9,11 +10,12 @@
 //! distributed deprovision adder
 //! ```
 //!
-//! `distributed template` prints a template of everything on AWS, with a Lambda function for each stage (feature
-//! `lambda`).
+//! `distributed template` prints a template of everything on AWS, with a Lambda function for each
+//! stage (feature `lambda`).
 //!
-//! `status`, `dead-letters`, `redrive` and `cancel` are for the rest of a run's life. `distributed worker --limit 100`
-//! fails numbers above 100. After `distributed redrive`, a worker without a limit completes such a run.
+//! `status`, `dead-letters`, `redrive` and `cancel` are for the rest of a run's life. `distributed
+//! worker --limit 100` fails numbers above 100. After `distributed redrive`, a worker without a
+//! limit completes such a run.
 //!
 //! The example `adder` is the same pipeline inside one process.
 
@@ -33,7 +35,8 @@ use clap::Parser;
 
 use arguments::{Arguments, Command, Tuning, Usage};
 
-/// The numbers go in, their doubled sum comes out. `limit` is the largest number that can be done here, if there is one.
+/// Takes numbers and returns their doubled sum. `limit` is the largest number that succeeds here,
+/// if there is one.
 fn pipeline(tuning: &Tuning, limit: Option<i64>) -> Pipeline<i64, i64, One> {
     let mut times_two = stage("times_two", tuning);
     if let Some(items) = tuning.packet_size {
@@ -84,7 +87,7 @@ fn explain(error: &clap::Error) -> ! {
     if !error.use_stderr() {
         error.exit();
     }
-    // What is missing stands in lines of its own; advice comes after an empty one.
+    // Missing arguments are on lines of their own; advice follows an empty line.
     let text = error.to_string();
     let problem = text.lines().map(str::trim);
     let problem: Vec<&str> = problem.take_while(|line| !line.is_empty()).collect();
@@ -94,7 +97,7 @@ fn explain(error: &clap::Error) -> ! {
     std::process::exit(2)
 }
 
-/// The error and its causes on one line. Causes whose text stands there already are left out.
+/// The error and its causes on one line. Causes whose text is there already are left out.
 fn describe(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,9 +1,10 @@
-//! What the adder does, wherever its parts run.
+//! The adder's pipeline, wherever its parts run.
 
 use catchment::pipeline::One;
 use catchment::{Pipeline, Stage, permanent};
 
-/// The numbers go in, their doubled sum comes out. `limit` is the largest number that can be done here, if there is one.
+/// Takes numbers and returns their doubled sum. `limit` is the largest number that succeeds here,
+/// if there is one.
 pub(crate) fn adder(times_two: Stage, sum: Stage, limit: Option<i64>) -> Pipeline<i64, i64, One> {
     Pipeline::new()
         .try_map(move |n: i64| match limit {

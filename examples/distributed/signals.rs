@@ -1,4 +1,4 @@
-//! Being told to end, by SIGTERM or Ctrl-C.
+//! Waiting for SIGTERM or Ctrl-C.
 
 #[cfg(unix)]
 pub(crate) fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
@@ -17,7 +17,7 @@ pub(crate) fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
 pub(crate) fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async {
         if tokio::signal::ctrl_c().await.is_err() {
-            // Nobody can tell it to end: it goes on until it is killed.
+            // Without signals it continues until it is killed.
             std::future::pending::<()>().await;
         }
     })

@@ -1,4 +1,5 @@
-//! `distributed template`: what makes everything on AWS. It needs neither credentials nor a region.
+//! `distributed template`: a template of everything on AWS. It needs neither credentials nor a
+//! region.
 
 use catchment::BoxError;
 

@@ -1,6 +1,7 @@
-//! The algorithm that this library grew from, in a few dozen lines, under the same faults of the same queues: each
-//! mapped packet goes into a table, whoever reduces takes any two packets, writes their sum and deletes both, until one packet
-//! stands for the whole array. No item of it is poison, nobody cancels, and it need not keep any order: it only has to add.
+//! The algorithm that this library grew from, in a few dozen lines, under the same faults of the
+//! same queues: each mapped packet is put into a table, and a reducer takes any two packets, writes
+//! their sum and deletes both, until one packet stands for the whole array. It has no poisonous
+//! items and no cancels, and need not keep any order: it only has to add.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::simulation::{Deaths, Report, count, on_a_paused_clock};
 
-/// As long as ours has.
+/// The same time as ours has.
 const STUCK: Duration = Duration::from_secs(48 * 60 * 60);
 
 #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -70,7 +71,7 @@ async fn play(seed: u64) -> Report {
         world.clone(),
         fastrand::Rng::with_seed(random.u64(..)),
     ));
-    // One that nobody kills, after a while.
+    // After a while, a worker that is never killed.
     sleep(Duration::from_secs(random.u64(60..1_200))).await;
     crowd.spawn(work(world.clone()));
     let result = async {
@@ -154,7 +155,7 @@ async fn work(world: World) {
                 false => world.reduce().await,
             };
             if done.is_ok() {
-                // Where this fails, the message comes back.
+                // If this fails, the message is delivered again.
                 drop(queue.acknowledge(vec![delivery.receipt]).await);
             }
         }

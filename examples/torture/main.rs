@@ -1,4 +1,5 @@
-//! How often a run is wrong or stuck under faults of every kind: here, and with the algorithm that this library grew from.
+//! Counts wrong and stuck runs under faults of every kind: of this library, and of the algorithm
+//! that it grew from.
 //!
 //! ```text
 //! cargo run --release --features testing --example torture -- --seeds 1000 --seed 1
@@ -20,7 +21,7 @@ use simulation::Report;
 #[derive(Parser)]
 #[command(about = "Plays runs under faults of every kind, and counts what was wrong or stuck")]
 struct Arguments {
-    /// How many seeds to play.
+    /// How many seeds to run.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
     /// The first of them.

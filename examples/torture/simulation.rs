@@ -1,6 +1,6 @@
-//! One seeded run of everything at once, on a paused clock: a few overlapping runs over one store, while workers die and
-//! join, submitters die and repeat, functions fail and are mended, runs are cancelled and redriven, and the backend does
-//! everything that [`Chaos`] can.
+//! One seeded run of everything at once, on a paused clock: a few overlapping runs over one store,
+//! while workers die and join, submitters die and repeat, functions fail and are fixed, runs are
+//! cancelled and redriven, and the backend does everything that [`Chaos`] can.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// Time on the paused clock after which a run that has not ended is stuck.
 const STUCK: Duration = Duration::from_secs(48 * 60 * 60);
 
-/// What came of one seed, or of several.
+/// The outcome of one seed, or of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Faults by kind.
@@ -34,7 +34,7 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
     /// Of those: without an end.
     pub(crate) stuck: u64,
-    /// What was wrong or stuck, with its seed.
+    /// The runs that were wrong or stuck, with their seeds.
     pub(crate) problems: Vec<String>,
     /// Time on the paused clock.
     pub(crate) simulated: Duration,
@@ -54,7 +54,7 @@ impl AddAssign for Report {
     }
 }
 
-/// Runs something on a paused clock and one thread, where the same seed is the same run.
+/// Runs a future on a paused clock and one thread, so that the same seed is the same run.
 pub(crate) fn on_a_paused_clock<T>(seed: u64, work: impl Future<Output = T>) -> T {
     // Backoffs are drawn from the thread's generator.
     fastrand::seed(seed);
@@ -68,7 +68,7 @@ pub(crate) fn on_a_paused_clock<T>(seed: u64, work: impl Future<Output = T>) -> 
     }
 }
 
-/// Plays a seed.
+/// Runs a seed.
 pub(crate) fn simulate(seed: u64) -> Report {
     on_a_paused_clock(seed, World::new(seed).play())
 }
@@ -93,7 +93,7 @@ impl Combine for Concat {
     }
 }
 
-/// What is submitted.
+/// The input.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     length: u64,
@@ -112,7 +112,7 @@ struct World {
     attempts: u32,
     fan_in: u32,
     packet_size: u32,
-    /// The item that cannot be processed, of each run, until somebody mends the function.
+    /// For each run the item that cannot be processed until the function is fixed.
     poison: Option<u64>,
     skips: bool,
     mended: Arc<AtomicBool>,
@@ -196,7 +196,7 @@ impl World {
         )
     }
 
-    /// What a loop makes of a plan.
+    /// The result of a plan, computed in a loop.
     fn expected(&self, plan: Plan) -> (String, u64) {
         let bad = self.poison.filter(|_| self.skips);
         let kept = (0..plan.length).filter(|n| Some(*n) != bad);
@@ -243,7 +243,7 @@ impl World {
             let mended = (!self.skips).then(|| Arc::clone(&self.mended));
             ends.spawn(async move { (number, operator(run, mended, random).await) });
         }
-        // After a while the weather clears: one healthy worker is there for good.
+        // After a while there is one worker that stays healthy.
         let storm = Duration::from_secs(self.random.u64(60..1_200));
         let healthy = self.deploy(self.healthy());
         let calm = async {
@@ -311,7 +311,7 @@ impl World {
         }
     }
 
-    /// What is late has an end, too: nothing goes round in the queues for ever.
+    /// Late messages have an end, too: none circulates in the queues forever.
     async fn leftovers(&self, healthy: &Deployment<u64, String>, report: &mut Report) {
         sleep(Duration::from_secs(60 * 60)).await;
         for stage in healthy.stages() {
@@ -396,7 +396,8 @@ async fn submitter(
     }
 }
 
-/// Waits for a run, and redrives it as often as it fails, the function mended where that is to be.
+/// Waits for a run, and redrives it as often as it fails, after fixing the function if the plan
+/// says so.
 async fn operator(
     run: Run<String>,
     mended: Option<Arc<AtomicBool>>,
@@ -410,7 +411,7 @@ async fn operator(
                 if let Some(mended) = &mended {
                     mended.store(true, Ordering::Relaxed);
                 }
-                // Where this fails, or finds nothing yet, the next round does it.
+                // If this fails, or finds nothing yet, the next round repeats it.
                 drop(run.redrive().await);
             }
             Err(error) if error.is_retryable() => {}

@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! Backoff: the wait before a retry.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Backoff {
         Self::exponential(Duration::ZERO, Duration::ZERO)
     }
 
-    /// The longest the wait after this attempt can be; attempts count from 1.
+    /// The longest possible wait after attempt number `attempt`, counted from 1.
     ///
     /// ```
     /// use std::time::Duration;
@@ -47,7 +47,7 @@ impl Backoff {
         self.base.saturating_mul(1 << doublings).min(self.cap)
     }
 
-    /// A wait drawn for this attempt.
+    /// Draws the wait after this attempt.
     pub(crate) fn draw(&self, attempt: u32) -> Duration {
         self.longest(attempt).mul_f64(fastrand::f64())
     }

@@ -4,20 +4,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// `duration` after `from`, or so far away that it makes no difference.
+/// The instant `duration` after `from`; a far future one if the sum is out of range.
 pub(crate) fn after(from: Instant, duration: Duration) -> Instant {
     const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     from.checked_add(duration)
         .unwrap_or_else(|| from + THIRTY_YEARS)
 }
 
-/// The current time in whole milliseconds, so that it is the same after it was stored.
+/// The current time in whole milliseconds, so that storing it loses nothing.
 pub(crate) fn now() -> SystemTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     UNIX_EPOCH + Duration::from_millis(since.map_or(0, milliseconds::count))
 }
 
-/// Times as they are written: a number of milliseconds since 1970-01-01 UTC. For serde's attribute `with`.
+/// For serde's attribute `with`: a time written as milliseconds since 1970-01-01 UTC.
 pub(crate) mod milliseconds {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -4,25 +4,25 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// Up to this many items each has a packet of its own; beyond, this many packets are aimed at: they keep
-/// a thousand workers busy.
+/// Up to this many items, each has a packet of its own. A longer array is cut into about this many
+/// packets, which keeps a thousand workers busy.
 const PACKETS: u64 = 1_000;
-/// The most items of a packet unless `packet_size` says otherwise.
+/// The largest number of items per packet, unless `packet_size` sets another.
 const LARGEST: u64 = 1_024;
 
-/// How an array is cut into packets: packet i is packet i however often it is submitted.
+/// How an array is cut into packets. Repeating a submission makes the same packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum PacketPlan {
     /// Every packet but the last has this many items.
     Fixed(u32),
-    /// The length is not known beforehand: a packet that begins at item `n` has as many items as
-    /// if `n` were the length.
+    /// The length is not known beforehand: a packet that begins at item `n` has as many items as if
+    /// `n` were the length.
     Growing,
 }
 
-/// Items a packet of an array of this length has by default.
+/// Default number of items per packet for an array of this length.
 fn size_for(length: u64) -> u32 {
     // At most LARGEST, which is a u32.
     length.div_ceil(PACKETS).clamp(1, LARGEST) as u32
@@ -37,7 +37,8 @@ impl PacketPlan {
         }
     }
 
-    /// Items of the packet that begins at this item, the last packet of the array aside.
+    /// The number of items of the packet that begins at item `offset`, unless it is the last
+    /// packet.
     pub(crate) fn size_at(&self, offset: u64) -> u32 {
         match self {
             Self::Fixed(size) => (*size).max(1),
@@ -45,7 +46,8 @@ impl PacketPlan {
         }
     }
 
-    /// Packets of an array of this length, where no packet had to be cut short by its bytes.
+    /// The number of packets of an array of this length, if no packet is cut short to fit a
+    /// message.
     pub(crate) fn packets(&self, length: u64) -> u64 {
         match self {
             Self::Fixed(size) => length.div_ceil(u64::from((*size).max(1))),
@@ -54,7 +56,7 @@ impl PacketPlan {
                 let mut packets = 0;
                 while offset < length {
                     let size = u64::from(self.size_at(offset));
-                    // From here on all packets are alike.
+                    // From here on all packets have the same size.
                     if size == LARGEST {
                         return packets + (length - offset).div_ceil(LARGEST);
                     }
@@ -66,7 +68,8 @@ impl PacketPlan {
         }
     }
 
-    /// Items of the given packets, which come in ascending order, of an array of this length.
+    /// The number of items in the given packets of an array of this length. `packets` must be in
+    /// ascending order.
     pub(crate) fn items(&self, packets: impl IntoIterator<Item = u64>, length: u64) -> u64 {
         let (mut index, mut offset, mut items) = (0u64, 0u64, 0u64);
         for packet in packets {
@@ -133,7 +136,7 @@ mod tests {
         }
         assert_eq!(plan.size_at(999), 1);
         assert_eq!(plan.size_at(10_000_000), 1_024);
-        // Full packets, and some seven thousand smaller ones on the way there.
+        // Full packets, preceded by some seven thousand smaller ones.
         assert!((976_562..985_000).contains(&plan.packets(1_000_000_000)));
     }
 

@@ -1,4 +1,4 @@
-//! What went wrong, as it is kept for a person.
+//! Failures as they are kept for a person.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// An attempt that failed with this error, at no particular item.
+    /// An attempt that failed with `error`, not attributed to an item.
     pub fn new(number: u32, at: SystemTime, error: impl Into<String>) -> Self {
         Self {
             number,
@@ -73,21 +73,21 @@ impl FromStr for DeadLetterId {
     }
 }
 
-/// What becomes of a message or of items after a failure. A backend that does not know a verdict treats it as
-/// [`Retry`](Self::Retry).
+/// The fate of a message or of items after a failure. A backend that does not know a verdict treats
+/// it as [`Retry`](Self::Retry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The message comes back.
+    /// The message is delivered again.
     Retry,
-    /// The items are left out of the result, the rest of the packet counts.
+    /// The items are left out of the result; the rest of the packet counts.
     Skip,
     /// The message is moved to the dead-letter queue under this id, and the run has failed.
     Dead(DeadLetterId),
 }
 
-/// A failure on record: a dead letter, or an item left out.
+/// A failure on record: a dead letter or a skipped item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -101,14 +101,14 @@ pub struct Failure {
     pub item: Option<u64>,
     /// The last error.
     pub error: String,
-    /// What became of it.
+    /// What happened to it.
     pub verdict: Verdict,
     /// Every failed attempt on record, oldest first.
     pub attempts: Vec<Attempt>,
 }
 
 impl Failure {
-    /// A failure of a message, at no particular item and without attempts.
+    /// A failure of a message, not attributed to an item and without attempts.
     pub fn new(
         stage: impl Into<String>,
         message: impl Into<String>,

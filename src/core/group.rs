@@ -1,4 +1,4 @@
-//! Groups of the reduction tree: their ids, and what is known of them.
+//! Groups of the reduction tree: their ids and their state.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use super::id::RunId;
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
 ///
-/// Groups that differ in any field are different groups. The text of a group is unique among all groups, so that a
-/// backend can use it as a key: `{run}#{stage}#{level}#{index}`, followed by `#p{partition}` unless the partition
-/// is 0. A run id contains no `#`; a stage's name may.
+/// Groups that differ in any field are different groups. The text of a group is unique among all
+/// groups, so that a backend can use it as a key: `{run}#{stage}#{level}#{index}`, followed by
+/// `#p{partition}` unless the partition is 0. A run id contains no `#`; a stage's name may.
 ///
 /// ```
 /// use catchment::scratchpad::GroupId;
@@ -33,7 +33,7 @@ pub struct GroupId {
 }
 
 impl GroupId {
-    /// The group at this place of the tree of partition 0.
+    /// The group at this level and index of partition 0.
     pub fn new(run: impl Into<RunId>, stage: impl Into<Arc<str>>, level: u32, index: u64) -> Self {
         Self {
             run: run.into(),
@@ -44,7 +44,7 @@ impl GroupId {
         }
     }
 
-    /// The group at the same place of another partition's tree.
+    /// The group at the same level and index of another partition.
     #[must_use]
     pub fn in_partition(mut self, partition: u32) -> Self {
         self.partition = partition;
@@ -62,7 +62,7 @@ impl fmt::Display for GroupId {
             index,
         } = self;
         write!(formatter, "{run}#{stage}#{level}#{index}")?;
-        // Without a partition the text ends in a number: none can be taken for another.
+        // Without a partition the text ends in a number, so no two groups share a text.
         match partition {
             0 => Ok(()),
             partition => write!(formatter, "#p{partition}"),
@@ -70,13 +70,13 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// What a scratchpad knows of a group.
+/// The state of a group in a scratchpad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupState {
     /// How many different slots have arrived.
     pub arrived: u32,
-    /// How many there will be, once sealing has recorded it; until then the fan-in counts.
+    /// How many slots there will be, once sealing has recorded it; the fan-in until then.
     pub expected: Option<u32>,
     /// Whether reducing this group yields the result.
     pub root: bool,
@@ -85,7 +85,7 @@ pub struct GroupState {
 }
 
 impl GroupState {
-    /// The state of a group in which this many slots have arrived, and of which nothing else is known.
+    /// The state of a group in which `arrived` slots have arrived and nothing else is recorded.
     pub fn new(arrived: u32) -> Self {
         Self {
             arrived,
@@ -110,8 +110,8 @@ impl GroupState {
         !self.retired && self.arrived == self.expected.unwrap_or(fan_in)
     }
 
-    /// The state to report for a group whose run is done, cancelled or unknown: whatever comes
-    /// for it now is late, and there is nothing left to do.
+    /// The state to report for a group whose run is done, cancelled or unknown: any message about
+    /// it is a late duplicate, and nothing is left to do.
     pub fn gone() -> Self {
         Self {
             retired: true,

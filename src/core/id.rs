@@ -1,4 +1,4 @@
-//! Ids: of a run, and of a packet in it.
+//! The ids of runs and packets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,7 +45,7 @@ impl RunId {
         &self.0
     }
 
-    /// Whether every backend could keep it.
+    /// Checks that every backend can store it.
     pub(crate) fn validate(&self) -> Result<()> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/@=+,".contains(c);
         let problem = if self.0.is_empty() {

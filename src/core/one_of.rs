@@ -1,16 +1,16 @@
-//! A handle on one of several values that share their memory.
+//! A shared handle to one element of a vector.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// One of several that were made together, and go together.
+/// A shared handle to one element of a vector.
 pub(crate) struct OneOf<T> {
     all: Arc<Vec<T>>,
     place: usize,
 }
 
 impl<T> OneOf<T> {
-    /// All of them, one by one.
+    /// A handle to each element, in order.
     pub(crate) fn each(all: Vec<T>) -> impl Iterator<Item = Self> {
         let all = Arc::new(all);
         (0..all.len()).map(move |place| Self {
@@ -19,7 +19,7 @@ impl<T> OneOf<T> {
         })
     }
 
-    /// The one at this place, if it is there.
+    /// A handle to the element at index `place`, if there is one.
     pub(crate) fn at(all: Arc<Vec<T>>, place: usize) -> Option<Self> {
         (place < all.len()).then_some(Self { all, place })
     }

@@ -1,8 +1,8 @@
-//! What provisioning did.
+//! The changes that provisioning made.
 
 use std::fmt;
 
-/// What became of one queue or table.
+/// What was done to one queue or table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
@@ -12,37 +12,37 @@ pub struct Change {
     pub action: Action,
 }
 
-/// What was done to a resource.
+/// A change to a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// It was missing, and was made.
+    /// It was missing and has been created.
     Created,
-    /// It was there, and these of its settings were changed.
+    /// It existed, and these settings were changed.
     Updated(String),
-    /// It was as it should be.
+    /// It existed with the right settings.
     Unchanged,
-    /// It was removed.
+    /// It has been removed.
     Deleted,
 }
 
 impl Change {
-    /// The resource was made.
+    /// The resource has been created.
     pub fn created(resource: impl Into<String>) -> Self {
         Self::new(resource, Action::Created)
     }
 
-    /// These settings of the resource were changed.
+    /// These settings of the resource have been changed.
     pub fn updated(resource: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(resource, Action::Updated(what.into()))
     }
 
-    /// Nothing was to be done.
+    /// The resource needed no change.
     pub fn unchanged(resource: impl Into<String>) -> Self {
         Self::new(resource, Action::Unchanged)
     }
 
-    /// The resource was removed.
+    /// The resource has been removed.
     pub fn deleted(resource: impl Into<String>) -> Self {
         Self::new(resource, Action::Deleted)
     }

@@ -1,12 +1,12 @@
-//! How many requests a process has made of a service: that is what it is billed by.
+//! The number of requests a process has made to a service, which is what the service bills.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts the requests to a service, by kind. Cloning gives another handle on the same counts.
+/// Counts the requests to a service, by kind. A clone is another handle on the same counts.
 ///
-/// Every attempt counts, those that the client repeats by itself included.
+/// Every attempt counts, including the client's own retries.
 ///
 /// ```
 /// use catchment::Backend;
@@ -18,7 +18,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// None so far.
+    /// All counts at zero.
     pub fn new() -> Self {
         Self::default()
     }
@@ -32,12 +32,12 @@ impl Requests {
         }
     }
 
-    /// How many there were of each kind, in alphabetical order.
+    /// The number of requests of each kind, in alphabetical order.
     pub fn by_kind(&self) -> BTreeMap<String, u64> {
         self.lock().clone()
     }
 
-    /// How many there were in all.
+    /// The total number of requests.
     pub fn total(&self) -> u64 {
         self.lock().values().sum()
     }

@@ -1,11 +1,10 @@
 //! The arithmetic of the reduction tree: pure, no I/O.
 //!
-//! A run of `L` leaves is level 0. A group `(level, g)`, level ≥ 1, holds the nodes
-//! `g*F .. g*F+F` of the level below, `F = fan_in ≥ 2`, and reducing it yields node
-//! `(level, g)`. The root level is the lowest `l ≥ 1` whose level below has *fewer* than `F`
-//! nodes: strictly, so that the root group is never complete by being full, only by having
-//! been told its size. A worker that fills a group of `F` members therefore never needs to know
-//! whether the input has ended.
+//! A run of `L` leaves is level 0. A group `(level, g)`, level ≥ 1, holds the nodes `g*F .. g*F+F`
+//! of the level below, `F = fan_in ≥ 2`, and reducing it yields node `(level, g)`. The root level
+//! is the lowest `l ≥ 1` whose level below has *fewer* than `F` nodes: strictly, so that the root
+//! group never becomes complete by being full, only by being sealed. A worker that fills a group of
+//! `F` members therefore never needs to know whether the input has ended.
 
 /// The fewest members a group can have: with one, a level would not shrink.
 pub(crate) const MIN_FAN_IN: u32 = 2;
@@ -15,14 +14,14 @@ pub(crate) const MAX_FAN_IN: u32 = 1_000;
 /// The highest level a tree can have: that of 2^64 leaves in pairs.
 pub(crate) const MAX_LEVEL: u32 = 66;
 
-/// The shape of one run's tree: how many leaves, how many members a group.
+/// The shape of one run's tree: the number of leaves, and of members per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tree {
     leaves: u64,
     fan_in: u32,
 }
 
-/// A group on the right-hand edge that has to be told its size.
+/// A group on the right-hand edge, whose size sealing records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
     pub(crate) level: u32,
@@ -31,7 +30,7 @@ pub(crate) struct Edge {
     pub(crate) root: bool,
 }
 
-/// Where a node stands in the group above it: the group's level and index, and the node's slot.
+/// The parent of a node: the group's level and index, and the node's slot in it.
 pub(crate) fn parent(level: u32, index: u64, fan_in: u32) -> (u32, u64, u32) {
     let fan_in = u64::from(fan_in.max(MIN_FAN_IN));
     // The remainder is below `fan_in`, which is a u32.
@@ -43,7 +42,8 @@ pub(crate) fn parent(level: u32, index: u64, fan_in: u32) -> (u32, u64, u32) {
 }
 
 impl Tree {
-    /// A tree over `leaves` leaves. A `fan_in` below two, which no caller lets through, counts as two.
+    /// A tree over `leaves` leaves. A `fan_in` below two, which no caller lets through, counts as
+    /// two.
     pub(crate) fn new(leaves: u64, fan_in: u32) -> Self {
         Self {
             leaves,
@@ -51,7 +51,7 @@ impl Tree {
         }
     }
 
-    /// The groups that sealing tells their size, from level 1 up to the root: at most one a level.
+    /// The groups whose size sealing records, from level 1 up to the root: at most one per level.
     pub(crate) fn edges(&self) -> Vec<Edge> {
         let fan_in = u64::from(self.fan_in);
         let mut edges = Vec::new();
@@ -77,7 +77,7 @@ impl Tree {
         edges
     }
 
-    /// How many groups stand directly above the leaves.
+    /// The number of groups on level 1.
     pub(crate) fn first_level_groups(&self) -> u64 {
         self.leaves.div_ceil(u64::from(self.fan_in))
     }
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Plays a whole run on a map: every leaf arrives, every complete group is reduced.
-    /// Returns the leaves under the root, in order.
+    /// Simulates a whole run on a map: every leaf arrives, every complete group is reduced. Returns
+    /// the leaves under the root, in order.
     fn reduce(leaves: u64, fan_in: u32) -> Vec<u64> {
         let tree = Tree::new(leaves, fan_in);
         let edges = tree.edges();
@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_root_is_strict_so_exact_powers_get_a_level_more() {
-        // Eight leaves in pairs: 8, 4, 2, 1 nodes; two would fill the group above, so one level more.
+        // Eight leaves in pairs: 8, 4, 2, 1 nodes. Two nodes would fill the group above them, so
+        // the root is one level higher.
         let edges = Tree::new(8, 2).edges();
         assert_eq!(
             edges,

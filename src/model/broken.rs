@@ -1,4 +1,4 @@
-//! Each rule of the protocol, broken: the checker has to find out.
+//! Each rule of the protocol, broken: the checker has to notice.
 
 use super::explore::{explore, shortest};
 use super::mutation::Mutation::{self, *};
@@ -13,7 +13,7 @@ fn two_leaves(sealed: Sealed, faults: u8, mutations: &[Mutation]) -> Setting {
     }
 }
 
-/// The same, sent in one message: the group above them is full.
+/// The same, sent as a bundle: the group above the leaves is full.
 fn two_together(sealed: Sealed, faults: u8, mutations: &[Mutation]) -> Setting {
     Setting {
         together: true,
@@ -33,7 +33,7 @@ fn breaks(promise: &'static str, setting: Setting) {
     );
 }
 
-/// The same, and the shortcuts do not hide it.
+/// The same, and the shortcuts must not hide it.
 fn breaks_in_short_too(promise: &'static str, setting: Setting) {
     let short = Setting {
         detail: Detail::Short,
@@ -44,7 +44,7 @@ fn breaks_in_short_too(promise: &'static str, setting: Setting) {
     assert!(shortest(&short, promise).is_some(), "{mutations:?}");
 }
 
-/// Nothing that the checker looks at depends on this rule alone.
+/// No promise depends on this rule alone.
 fn holds_without(mutations: &[Mutation]) {
     for sealed in [Sealed::First, Sealed::Last] {
         for faults in 1..=2 {
@@ -70,15 +70,16 @@ fn acknowledging_before_asking_loses_the_reduction() {
     breaks_in_short_too(NOT_STUCK, setting(1));
 }
 
-/// The result is there all the same, but the group's values stay for ever.
+/// The result is written nevertheless, but the group's values stay forever.
 #[test]
 fn acknowledging_before_retiring_leaves_groups_behind() {
     let setting = two_leaves(Sealed::First, 1, &[AcknowledgeBeforeRetiring]);
     breaks_in_short_too(TIDY, setting);
 }
 
-/// The two who share a write may have the same message: one whose visibility timeout is over, and one to whom it came
-/// then. The first asks, the second acknowledges, and the process dies in between.
+/// Two workers that share a write may hold the same message: the visibility timeout of the first
+/// lapsed, and the second received it then. The first asks, the second acknowledges, and the
+/// process dies in between.
 #[test]
 fn acknowledging_before_the_neighbour_asks_loses_the_reduction() {
     let mut setting = two_leaves(Sealed::First, 2, &[AcknowledgeBeforeNeighbourAsks]);
@@ -93,7 +94,8 @@ fn packets_that_go_apart_are_sent_before_they_are_acknowledged() {
     breaks_in_short_too(NOT_STUCK, setting(1));
 }
 
-/// The root's value goes into no slot. Whoever makes it from packets passes it on to a group that nobody waits for.
+/// The root's value has no slot. A worker that computes it from a bundle passes it on to a group
+/// that does not exist.
 #[test]
 fn packets_of_the_root_do_not_travel_together() {
     let mut setting = two_together(Sealed::First, 0, &[TogetherAtTheRoot]);
@@ -101,8 +103,8 @@ fn packets_of_the_root_do_not_travel_together() {
     breaks_in_short_too(NOT_STUCK, setting);
 }
 
-/// The node above packets that travel together is like any other: its slot takes one value, and whoever finds it taken and the
-/// group complete asks again.
+/// The node above a bundle is like any other: its slot takes one value, and a worker that finds the
+/// slot taken and the group complete asks again.
 #[test]
 fn what_holds_for_a_slot_holds_where_packets_travel_together() {
     let setting = |mutation| two_together(Sealed::First, 1, &[mutation]);
@@ -112,7 +114,7 @@ fn what_holds_for_a_slot_holds_where_packets_travel_together() {
     breaks_in_short_too(NOT_STUCK, setting(AcknowledgeBeforeAsking));
 }
 
-/// The shortcuts take this rule for granted: a value is stored before anybody looks for it.
+/// The shortcuts assume this rule: a value is stored before it is read.
 #[test]
 fn a_slot_before_its_value_promises_too_much() {
     breaks(WHOLE, two_leaves(Sealed::First, 0, &[AddSlotBeforeValue]));
@@ -154,15 +156,15 @@ fn retiring_before_the_value_is_passed_on_loses_it() {
     breaks_in_short_too(NOT_STUCK, setting);
 }
 
-/// The second is like the first where functions give the same for the same.
+/// The second result equals the first if functions are deterministic.
 #[test]
 fn a_result_that_may_be_overwritten_is_written_twice() {
     let setting = two_leaves(Sealed::First, 1, &[ResultOverwritten]);
     breaks_in_short_too(ONE_RESULT, setting);
 }
 
-/// The one group is full before it has been told that it is the root, and passes its value on to a group above it that
-/// nobody waits for.
+/// The only group is full before it is sealed as the root, and passes its value on to a group above
+/// it that does not exist.
 #[test]
 fn a_root_that_can_be_full_is_not_known_as_the_root() {
     let setting = two_leaves(Sealed::Last, 0, &[RootNotStrict]);
@@ -188,7 +190,8 @@ fn a_run_is_not_submitted_before_everything_is_sent() {
     breaks_in_short_too(NOT_STUCK, setting);
 }
 
-/// Asking too often costs work, and looking first is a second line of defence. Without both, a group is reduced by halves.
+/// Asking too often only costs work, because the reducer checks first. Without both rules, a group
+/// is reduced before it is complete.
 #[test]
 fn either_asking_or_reducing_waits_until_a_group_is_complete() {
     holds_without(&[AskEveryTime]);
@@ -197,9 +200,10 @@ fn either_asking_or_reducing_waits_until_a_group_is_complete() {
     breaks_in_short_too(RIGHT, two_leaves(Sealed::First, 0, &neither));
 }
 
-/// A value is the same each time, where functions give the same for the same, so that a second may take its place; and
-/// who reads a group that is just being retired finds, with what is left of it, only slots that are taken. Without both, a
-/// late reader replaces a good value. (The shortcuts take it for granted that a value stays.)
+/// If functions are deterministic, a value is the same each time, so a second one may replace it;
+/// and a worker that reads a group while it is being retired can fill only slots that are taken.
+/// Without both rules, a late reader replaces a good value. (The shortcuts assume that a value
+/// stays.)
 #[test]
 fn either_slots_keep_their_first_value_or_readers_want_them_all() {
     holds_without(&[OverwriteSlot]);
@@ -208,8 +212,8 @@ fn either_slots_keep_their_first_value_or_readers_want_them_all() {
     breaks(RIGHT, two_leaves(Sealed::First, 1, &neither));
 }
 
-/// Who acknowledges has made everything durable that the message causes, so nobody needs the later delivery: a queue may
-/// honour stale receipts or not.
+/// A worker that acknowledges has made everything durable that the message causes, so the later
+/// delivery is not needed: a queue may honour stale receipts or not.
 #[test]
 fn a_stale_receipt_may_acknowledge() {
     holds_without(&[StaleAcknowledgementRemoves]);

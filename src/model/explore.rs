@@ -8,7 +8,7 @@ use super::promises::{ENDS, PROMISES};
 use super::state::State;
 use super::{Action, Detail, Sealed, Setting, System};
 
-/// How much was looked at.
+/// The size of an exploration.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Explored {
     pub(super) settings: usize,
@@ -24,7 +24,7 @@ impl std::ops::AddAssign for Explored {
     }
 }
 
-/// Looks at every state that can be reached. Panics where a promise is broken, and tells how.
+/// Checks every reachable state. Panics with a trace if a promise is broken.
 pub(super) fn explore(setting: Setting) -> Explored {
     let started = Instant::now();
     let name = setting.name();
@@ -53,7 +53,8 @@ pub(super) fn explore(setting: Setting) -> Explored {
 /// The shortest run that breaks a promise, if there is one.
 pub(super) fn shortest(setting: &Setting, promise: &'static str) -> Option<Vec<String>> {
     assert!(PROMISES.iter().any(|(name, _)| *name == promise));
-    // What is found first need not be the shortest: of those that the checker comes across in one go, it notes the last.
+    // The first discovery need not be the shortest: of several in one pass, the checker keeps the
+    // last.
     let mut best = find(setting, promise, None)?;
     loop {
         let states = best.clone().into_states().len();
@@ -64,7 +65,7 @@ pub(super) fn shortest(setting: &Setting, promise: &'static str) -> Option<Vec<S
     }
 }
 
-/// A run that breaks a promise, of fewer than so many states.
+/// A run of fewer than `below` states that breaks a promise.
 fn find(
     setting: &Setting,
     promise: &'static str,
@@ -72,7 +73,7 @@ fn find(
 ) -> Option<Path<State, Action>> {
     let checker = System::new(setting.clone()).checker();
     let checker = checker.finish_when(HasDiscoveries::AnyOf([promise].into()));
-    // Zero is no limit.
+    // Zero means no limit.
     let checker = checker.target_max_depth(below.unwrap_or_default());
     checker.spawn_bfs().join().discovery(promise)
 }

@@ -1,34 +1,34 @@
-//! How much is left to do: a number that every step lowers, and that only a fault raises.
+//! How much is left to do: a number that every step lowers and only a fault raises.
 //!
-//! This is what makes "no run ends without its result" mean that every run ends with one. Faults are bounded. After the
-//! last of them each step lowers the number, whoever takes it and in whatever order, so after so many
-//! steps nothing is left to be done; the checker has looked at every state in which this can be, and found the result
-//! there. There is no cycle to stay in, which a look at single states would miss (and which
-//! stateright's own `eventually` misses too).
+//! With it, "no run ends without its result" implies that every run ends with one. Faults are
+//! bounded. After the last of them each step lowers the number, in whatever order steps are taken,
+//! so after that many steps nothing is left to be done; the checker has visited every such state
+//! and found the result there. A run cannot stay in a cycle, which checks of single states would
+//! miss (stateright's own `eventually` misses it too).
 
 use super::nodes::Nodes;
 use super::state::{Asks, Program, State, WORKERS, Worker};
 use super::steps::{Operation, Step};
 
-/// What a message costs beside the one that it may cause: more than the steps of any program.
+/// The cost of a message without the message that it may cause: more than the steps of any program.
 const MESSAGE: u32 = 64;
-/// Who has read a group's state and then finds its values gone reads again. The step that took the values away pays
-/// for it, for everybody.
+/// A worker that has read a group's state and then finds its values gone reads again. The step that
+/// dropped the values pays for that, once per worker.
 const READ_AGAIN: u32 = 2;
 const TAKE_AWAY: u32 = 1 + READ_AGAIN * WORKERS as u32;
 
 pub(super) struct Measure {
-    /// By node: its message, and all that may come of it.
+    /// By node: its message, and everything that it may cause.
     messages: Vec<u32>,
-    /// By program and place: the steps from there on.
+    /// By program and position: the steps from there on.
     steps: Vec<Vec<u32>>,
-    /// By program and place: how many reductions are still to be asked for.
+    /// By program and position: how many reductions are still to be asked for.
     asks: Vec<Vec<u32>>,
-    /// By program and place: how many packets are still to be sent.
+    /// By program and position: how many packets are still to be sent.
     sends: Vec<Vec<u32>>,
-    /// The place at which a reducer reads values.
+    /// The position at which a reducer reads values.
     read: u8,
-    /// By place: what a submitter has yet to do.
+    /// By position: the remaining operations of a submitter.
     operations: Vec<u32>,
 }
 
@@ -38,7 +38,7 @@ impl Measure {
         for node in (0..nodes.len()).rev() {
             messages[node] = MESSAGE + messages[nodes[node].parent];
         }
-        // The most that packets may do that travel together is to go apart.
+        // The most expensive fate of a bundle is to be split.
         for message in nodes.len()..nodes.messages() {
             let packets = nodes[nodes.made_by(message)].members.iter();
             let packets: u32 = packets.map(|packet| messages[*packet]).sum();
@@ -111,7 +111,7 @@ fn place(program: &[Step], step: Step) -> Option<u8> {
     place.map(|place| place as u8)
 }
 
-/// By place: what everything from there on costs.
+/// By position: the cost of everything from there on.
 fn costs<T>(list: &[T], cost: impl Fn(&T) -> u32) -> Vec<u32> {
     let from = |at| list[at..].iter().map(&cost).sum();
     (0..=list.len()).map(from).collect()

@@ -8,37 +8,39 @@ pub(super) enum Mutation {
     AcknowledgeBeforeAsking,
     /// A reduce message is acknowledged before its group retires.
     AcknowledgeBeforeRetiring,
-    /// Of neighbours that share a write, the one who does not ask does not wait for the one who does.
+    /// Of neighbours that share a write, the one that does not ask does not wait for the one that
+    /// does.
     AcknowledgeBeforeNeighbourAsks,
-    /// Packets that go apart are sent after the message of them all is acknowledged.
+    /// The packets of a split bundle are sent after the bundle is acknowledged.
     AcknowledgeBeforeSending,
-    /// Packets travel together though their group is not full, but the root.
+    /// Packets travel as a bundle although their group is not full, but the root.
     TogetherAtTheRoot,
     /// The slot joins the arrived set before its value is stored.
     AddSlotBeforeValue,
     /// A second arrival is added to what is in the slot.
     AddToSlot,
-    /// A second arrival takes the place of the first.
+    /// A second arrival replaces the first.
     OverwriteSlot,
     /// A counter instead of a set: a second arrival counts.
     CountInsteadOfSet,
     /// An arrival returns the group's state as it was before its own write.
     ReadStateBeforeAdding,
-    /// Only the write that adds the slot asks for the reduction. Who finds the slot taken does not.
+    /// Only the write that adds the slot asks for the reduction; a worker that finds the slot taken
+    /// does not.
     NobodyResendsWhenFull,
     /// Every arrival asks for the reduction, whether the group is complete or not.
     AskEveryTime,
-    /// The reducer does not look whether the group is complete.
+    /// The reducer does not check whether the group is complete.
     ReduceIncomplete,
     /// The reducer makes do with fewer values than there are arrived slots.
     CombineWhatIsThere,
     /// The group retires before its value has arrived at the group above it.
     RetireBeforeParent,
-    /// A later result takes the place of the first.
+    /// A later result replaces the first.
     ResultOverwritten,
     /// The root is on the lowest level that fits into one group: `<=` instead of `<`.
     RootNotStrict,
-    /// Sealing tells the root its size, but not that it is the root.
+    /// Sealing records the root's size, but not that it is the root.
     SealWithoutRoot,
     /// Sealing that completes a group does not ask for its reduction.
     SealDoesNotSend,

@@ -1,8 +1,9 @@
 //! The nodes of one run's tree, numbered: the leaves first, then level by level, the root last.
 //!
-//! A group and the node that reducing it yields are one thing here, and so is the message that
-//! asks for it: message `n` makes node `n`, from the items of a packet or from the members of a group. Behind them are
-//! the messages of packets that travel together. Each makes the node above them, too, but from their items.
+//! A group and the node that reducing it yields are one thing here, and so is the message that asks
+//! for it: message `n` makes node `n`, from the items of a packet or from the members of a group.
+//! These messages are followed by the bundles, each of which makes the node above its packets from
+//! their items.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +18,9 @@ pub(super) struct Node {
     /// The nodes of this group, in the order of their slots. A leaf has none.
     pub(super) members: Vec<usize>,
     pub(super) member_set: Set,
-    /// What sealing tells this group.
+    /// What sealing records for this group.
     pub(super) edge: Option<Edge>,
-    /// What its value is to be: the leaves under it, in order.
+    /// Its correct value: the leaves under it, in order.
     pub(super) value: Value,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Nodes {
     nodes: Vec<Node>,
     pub(super) leaves: usize,
     pub(super) root: usize,
-    /// The groups whose packets travel together, in the order of their messages.
+    /// The groups whose packets travel as a bundle, in the order of the bundles.
     together: Vec<usize>,
 }
 
@@ -46,8 +47,8 @@ impl std::ops::Index<usize> for Nodes {
 }
 
 impl Nodes {
-    /// The nodes by the library's own arithmetic. Above the root stands one group more: nobody is to write
-    /// to it, but a root that takes itself for an inner node does.
+    /// The nodes by the library's own arithmetic. There is one more group above the root: it must
+    /// not be written to, but a root that is treated as an inner node does.
     pub(super) fn new(leaves: u64, fan_in: u32, edges: &[Edge]) -> Self {
         let root = edges.last().expect("a tree has a root");
         let mut places: Vec<(u32, u64)> = (0..leaves).map(|leaf| (0, leaf)).collect();
@@ -93,7 +94,7 @@ impl Nodes {
         }
     }
 
-    /// Packets of one group travel together, if they are so many at least.
+    /// Makes bundles of the groups with at least this many packets.
     pub(super) fn put_together(&mut self, packets: u32) {
         let above = self.groups().filter(|group| self[*group].level == 1);
         let full = above.filter(|group| self[*group].members.len() >= packets as usize);
@@ -104,12 +105,12 @@ impl Nodes {
         self.nodes.len()
     }
 
-    /// How many different messages there may be.
+    /// The number of possible messages.
     pub(super) fn messages(&self) -> usize {
         self.len() + self.together.len()
     }
 
-    /// What a message makes.
+    /// The node that a message makes.
     pub(super) fn made_by(&self, message: usize) -> usize {
         let together = message.checked_sub(self.len());
         together.map_or(message, |place| self.together[place])
@@ -119,12 +120,12 @@ impl Nodes {
         message >= self.len()
     }
 
-    /// Whether the packets of a group travel together.
+    /// Whether the packets of a group travel as a bundle.
     pub(super) fn travels(&self, group: usize) -> bool {
         self.together.contains(&group)
     }
 
-    /// How many packets travel together in this message. None in any other.
+    /// The number of packets in a bundle; 0 for any other message.
     pub(super) fn packets(&self, message: usize) -> usize {
         match self.is_together(message) {
             true => self[self.made_by(message)].members.len(),
@@ -132,7 +133,7 @@ impl Nodes {
         }
     }
 
-    /// What a submitter sends, in the order of the packets.
+    /// The messages that a submitter sends, in the order of their packets.
     pub(super) fn sent(&self) -> Vec<usize> {
         let mut messages: Vec<usize> = (0..self.leaves).collect();
         for (message, group) in (self.len()..).zip(&self.together) {
@@ -144,7 +145,7 @@ impl Nodes {
         messages
     }
 
-    /// The packets that travel together.
+    /// The packets that travel in bundles.
     pub(super) fn travellers(&self) -> Set {
         let members = self.together.iter().flat_map(|group| &self[*group].members);
         members.copied().collect()
@@ -155,7 +156,7 @@ impl Nodes {
         self.leaves..=self.root
     }
 
-    /// The groups on the right-hand edge that are told their size, in that order.
+    /// The groups on the right-hand edge, in the order in which they are sealed.
     pub(super) fn edges(&self) -> impl Iterator<Item = usize> + '_ {
         self.groups().filter(|group| self[*group].edge.is_some())
     }
@@ -174,8 +175,8 @@ pub(super) fn edges(leaves: u64, fan_in: u32) -> Vec<Edge> {
     Tree::new(leaves, fan_in).edges()
 }
 
-/// What sealing would tell if the root were on the lowest level that *fits* into one group, and not on the lowest that
-/// does not fill it.
+/// What sealing would record if the root were on the lowest level that *fits* into one group, and
+/// not on the lowest that does not fill it.
 pub(super) fn edges_not_strict(leaves: u64, fan_in: u32) -> Vec<Edge> {
     let fan_in = u64::from(fan_in);
     let mut edges = Vec::new();

@@ -5,7 +5,7 @@ use super::state::{Breaches, State};
 
 type Promise = (&'static str, fn(&System, &State) -> bool);
 
-/// An example of this is looked for: it shows that not everything holds because nothing happens.
+/// The checker must find an example of this, or the promises could hold because nothing happens.
 pub(super) const ENDS: &str = "a run with all its faults comes to an end";
 
 pub(super) const RIGHT: &str = "the result is every leaf once, in order";
@@ -18,7 +18,8 @@ pub(super) const ONWARD: &str = "every step brings the end closer";
 pub(super) const NOT_STUCK: &str = "no run ends without its result";
 pub(super) const TIDY: &str = "no run leaves a group behind";
 
-/// Each is about the state in which a run ends, or about something that stays as it is until then.
+/// Each promise is about the state in which a run ends, or about something that does not change
+/// until then.
 pub(super) const PROMISES: [Promise; 8] = [
     (RIGHT, |system, state| {
         !state.result.is_some() || state.result == system.nodes[system.nodes.root].value

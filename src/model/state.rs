@@ -1,11 +1,13 @@
-//! What the model remembers: queue, scratchpad, submitters, workers. Small, so that there is room for millions.
+//! The state of the model: queue, scratchpad, submitters, workers. It is small, so that memory
+//! holds millions of states.
 
-/// The most nodes a tree may have here, the group above the root included.
+/// The largest number of nodes of a tree in the model, the group above the root included.
 pub(super) const NODES: usize = 16;
 pub(super) const WORKERS: usize = 3;
 pub(super) const SUBMITTERS: usize = 2;
 
-/// The leaves that a value stands for, in its order, each as often as it is in it: three bits a leaf behind a one.
+/// The leaves that a value stands for, in its order, each as often as the value contains it: three
+/// bits per leaf, after a leading one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Value(u32);
 
@@ -14,7 +16,7 @@ impl Value {
     pub(super) const NONE: Self = Self(0);
     /// The value of no leaves.
     pub(super) const EMPTY: Self = Self(1);
-    /// More leaves than there is room for, and so in any case too many.
+    /// More leaves than fit, and so in any case too many.
     const TOO_MANY: Self = Self(u32::MAX);
     const ROOM: u32 = 10;
 
@@ -30,7 +32,7 @@ impl Value {
         self.0.max(1).ilog2() / 3
     }
 
-    /// Both, one behind the other.
+    /// Both values, in this order.
     pub(super) fn then(self, next: Self) -> Self {
         let is_too_long = self.len() + next.len() > Self::ROOM;
         if is_too_long || self == Self::TOO_MANY || next == Self::TOO_MANY {
@@ -70,12 +72,12 @@ impl Set {
         *self != before
     }
 
-    /// How many are in both.
+    /// The number of nodes in both sets.
     pub(super) fn in_common(self, other: Self) -> u32 {
         self.and(other).0.count_ones()
     }
 
-    /// Those that are in both.
+    /// The nodes in both sets.
     pub(super) fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
@@ -87,7 +89,7 @@ impl FromIterator<usize> for Set {
     }
 }
 
-/// A small number for each node: four bits.
+/// A small number per node: four bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Counts(u64);
 
@@ -121,23 +123,23 @@ impl Counts {
     }
 }
 
-/// Which list of steps a worker goes through.
+/// The list of steps that a worker executes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Program {
     #[default]
     Idle,
-    /// At the message of a packet, or of packets that stay together.
+    /// Works on a packet, or on a bundle that stays whole.
     Leaf,
     Group,
     Root,
-    /// There is nothing to do: the message is only acknowledged.
+    /// There is nothing to do: only acknowledges the message.
     Nothing,
-    /// Packets that travelled together go apart, the first so many with their values.
+    /// Splits a bundle: this many packets, from the first on, have their values.
     Apart(u8),
 }
 
 impl Program {
-    /// Its place among the programs, if there is something to do.
+    /// Its index among the programs, if there is something to do.
     pub(super) fn place(self) -> Option<usize> {
         match self {
             Self::Idle => None,
@@ -150,37 +152,38 @@ impl Program {
     }
 }
 
-/// What a worker has in hand.
+/// The state of a worker's receipt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Receipt {
-    /// The message is its own: if the worker dies, it comes back.
+    /// The worker holds the message: if it dies, the message is delivered again.
     #[default]
     Valid,
-    /// The visibility timeout is over, and the message is back on the queue. Its old holder does not know.
+    /// The visibility timeout is over, and the message is back on the queue. The worker does not
+    /// know.
     Stale,
-    /// It has been acknowledged.
+    /// The message has been acknowledged.
     Used,
 }
 
-/// Whether a worker has to see to it that the group above is reduced.
+/// Whether a worker has to ask for the reduction of the group above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Asks {
     #[default]
     No,
     Yes,
-    /// The neighbour with whom it shared a write does it, and this one waits for that.
+    /// The neighbour with which it shared a write asks, and this worker waits for that.
     Neighbour,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Worker {
     pub(super) program: Program,
-    /// Its place in the program.
+    /// Its position in the program.
     pub(super) at: u8,
     pub(super) message: u8,
     pub(super) receipt: Receipt,
     pub(super) asks: Asks,
-    /// What it has combined and not stored yet.
+    /// The value that it has combined and not stored yet.
     pub(super) value: Value,
 }
 
@@ -190,7 +193,7 @@ impl Worker {
     }
 }
 
-/// What a step found that must not be. Kept for good, so that no later step hides it.
+/// Violations found by a step. They are kept, so that no later step hides them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Breaches(u8);
 
@@ -199,11 +202,11 @@ impl Breaches {
     pub(super) const NOT_DURABLE: u8 = 1;
     /// A group had fewer values than arrived slots, and was not retired.
     pub(super) const TORN: u8 = 2;
-    /// A result took the place of another.
+    /// A result replaced another.
     pub(super) const SECOND_RESULT: u8 = 4;
-    /// A step brought the end no closer.
+    /// A step did not lower what is left to do.
     pub(super) const VAIN: u8 = 8;
-    /// A value was stored that is not its node's leaves once, in order.
+    /// A stored value is not its node's leaves, each once, in order.
     pub(super) const WRONG_VALUE: u8 = 16;
 
     pub(super) fn note(&mut self, breach: u8) {
@@ -217,25 +220,25 @@ impl Breaches {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct State {
-    /// How many copies of each message are up for delivery.
+    /// How many copies of each message are ready for delivery.
     pub(super) queue: Counts,
-    /// How often somebody arrived at each group. Only a mutation looks.
+    /// The number of arrivals at each group. Only read by a mutation.
     pub(super) counted: Counts,
     /// By node: the value in its slot of the group above it.
     pub(super) values: [Value; NODES],
     /// Which nodes are in the arrived set of the group above them.
     pub(super) arrived: Set,
-    /// Which groups have been told their size.
+    /// Which groups have been sealed.
     pub(super) told: Set,
     pub(super) retired: Set,
-    /// Which messages were ever sent.
+    /// Which messages have ever been sent.
     pub(super) sent: Set,
     pub(super) result: Value,
-    /// Whether the run's record says how many packets there are.
+    /// Whether the run's record has the number of packets.
     pub(super) measured: bool,
-    /// Whether it says that every packet was sent.
+    /// Whether the run's record has the mark that every packet was sent.
     pub(super) submitted: bool,
-    /// How far each submitter has come.
+    /// The position of each submitter.
     pub(super) submitters: [u8; SUBMITTERS],
     pub(super) workers: [Worker; WORKERS],
     pub(super) faults_left: u8,

@@ -13,7 +13,7 @@ pub(super) enum Step {
     ReadState,
     /// Read its values, and combine them in the order of their slots.
     ReadValues,
-    /// Put the value into its slot at the group above.
+    /// Store the value in its slot at the group above.
     StoreValue,
     /// Add the slot to that group's arrived set, and read its state after it.
     AddSlot,
@@ -21,7 +21,7 @@ pub(super) enum Step {
     ReadBack,
     /// Send the message that asks for that group's reduction, if it is complete.
     Ask,
-    /// Send the message of one of the packets that went apart.
+    /// Send one of the packets of a split bundle.
     Send,
     WriteResult,
     Retire,
@@ -31,22 +31,22 @@ pub(super) enum Step {
 /// A step of a submitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
-    /// Write the run's record, or find the one that stands.
+    /// Write the run's record, or find an existing one.
     Begin,
-    /// Tell a group its size, and read its state after it.
+    /// Record a group's size, and read its state after the write.
     Seal(usize),
     /// Ask for the group's reduction, if that has completed it.
     Ask(usize),
     /// Send a packet.
     Send(usize),
-    /// Write down how many packets there are.
+    /// Record the number of packets.
     Measure,
-    /// Note that everything was sent. It is over.
+    /// Record that everything was sent: the last operation.
     Submitted,
 }
 
-/// The steps at a leaf's message, at a group's, at the root's, and at one that needs none. Then those where packets go apart, by
-/// how many of them have their values.
+/// The programs for the message of a leaf, of a group, of the root, and for one that needs no work;
+/// then those that split a bundle, by the number of packets that have their values.
 pub(super) fn programs(setting: &Setting) -> Vec<Vec<Step>> {
     use Step::{
         Acknowledge, AddSlot, Ask, ReadBack, ReadState, ReadValues, Retire, StoreValue, WriteResult,
@@ -94,7 +94,8 @@ pub(super) fn programs(setting: &Setting) -> Vec<Vec<Step>> {
     programs
 }
 
-/// The first so many packets of a group arrive as they would by themselves, and the others are sent.
+/// The program that splits a bundle: its first `first` packets arrive as they would by themselves,
+/// and the others are sent.
 fn apart(setting: &Setting, first: u32) -> Vec<Step> {
     use Step::{Acknowledge, AddSlot, Ask, ReadBack, Send, StoreValue};
     let arrival = match setting.reads_back {
@@ -110,15 +111,15 @@ fn apart(setting: &Setting, first: u32) -> Vec<Step> {
     program
 }
 
-/// Moves a step, or puts it, in front of another.
+/// Moves or inserts a step before another.
 fn put(program: &mut Vec<Step>, step: Step, before: Step) {
     program.retain(|other| *other != step);
     let place = program.iter().position(|other| *other == before);
     program.insert(place.expect("a step of the program"), step);
 }
 
-/// What a submitter does from the start, and what it does, from its second part on, where it finds the packets
-/// counted already: a length that is known is told first.
+/// The operations of a submitter from the start, and those with which it continues if it finds the
+/// packets counted already: a known length is sealed first.
 pub(super) fn operations(setting: &Setting, nodes: &Nodes) -> [Vec<Operation>; 2] {
     use Operation::{Ask, Begin, Measure, Seal, Send, Submitted};
     let mut seal = Vec::new();
@@ -136,7 +137,7 @@ pub(super) fn operations(setting: &Setting, nodes: &Nodes) -> [Vec<Operation>; 2
     };
     start.insert(0, Begin);
     if setting.has(Mutation::SubmittedFirst) {
-        // It is not over then, but who begins again finds that it is.
+        // The submission continues, but a repetition finds it finished.
         start.insert(1, Submitted);
     }
     [start, known]
@@ -152,7 +153,7 @@ impl System {
         program.get(usize::from(worker.at)).copied()
     }
 
-    /// The node that a worker makes now, or whose message it sends.
+    /// The node that a worker makes in its current step, or whose message it sends.
     pub(super) fn subject(&self, worker: &Worker) -> usize {
         let node = self.nodes.made_by(usize::from(worker.message));
         if !matches!(worker.program, Program::Apart(_)) {
@@ -204,7 +205,8 @@ impl System {
         };
     }
 
-    /// Functions are slow, or what they made does not combine: so many packets have their values.
+    /// Receives a bundle and splits it, because functions are slow or their values do not combine:
+    /// `first` packets have their values.
     pub(super) fn receive_apart(
         &self,
         state: &mut State,
@@ -224,7 +226,7 @@ impl System {
                 let group = self.group(state, node);
                 let is_careless = !group.retired && self.setting.has(Mutation::ReduceIncomplete);
                 if !self.is_ready(&group) && !is_careless {
-                    // It is retired, or somebody will ask again.
+                    // The group is retired, or its reduction will be asked for again.
                     state.workers[index] = match worker.receipt {
                         Receipt::Used => Worker::default(),
                         _ => Worker {
@@ -242,7 +244,7 @@ impl System {
             Step::ReadValues => match self.combine(state, node) {
                 Some(value) => worker.value = value,
                 None => {
-                    // Once more, from the state.
+                    // Reads again, beginning with the state.
                     state.workers[index].at -= 1;
                     return;
                 }
@@ -280,7 +282,8 @@ impl System {
         state.workers[index] = worker;
     }
 
-    /// The first two workers add their slots to one group in one write. If that completes it, one of them asks.
+    /// The first two workers add their slots to one group in one write. If that completes it, one
+    /// of them asks.
     pub(super) fn arrive_together(&self, state: &mut State) {
         let [mut asker, mut neighbour, _] = state.workers;
         self.add_slot(state, self.subject(&asker));
@@ -310,7 +313,7 @@ impl System {
         }
     }
 
-    /// On to the next step that has something to do.
+    /// Advances to the next step that has something to do.
     fn advance(&self, worker: &mut Worker) {
         worker.at += 1;
         if self.next_step(worker) == Some(Step::Ask) && worker.asks == Asks::No {

@@ -1,4 +1,4 @@
-//! What queue and scratchpad do.
+//! The behaviour of queue and scratchpad.
 
 use super::System;
 use super::mutation::Mutation;
@@ -22,9 +22,9 @@ impl System {
         }
     }
 
-    /// Whether a group need not retire, since its packets travelled together. As a rule they leave no trace in it. Only who
-    /// dies while they go apart leaves a group that never fills, if they stay together the next time: it is there until
-    /// the tree is dropped.
+    /// Whether a group need not be retired, because its packets travelled as a bundle. Usually they
+    /// leave no trace in it. But if a worker dies while it splits the bundle, and the bundle stays
+    /// whole the next time, a group is left that never fills: it is kept until the tree is dropped.
     pub(super) fn may_stay(&self, state: &State, group: usize) -> bool {
         let mut members = self.nodes[group].members.iter();
         let is_there =
@@ -38,7 +38,7 @@ impl System {
         group.is_ready(self.setting.fan_in)
     }
 
-    /// What the members make together, or nothing if some of their values are gone.
+    /// The members' values combined; `None` if some of them are gone.
     pub(super) fn combine(&self, state: &mut State, group: usize) -> Option<Value> {
         let mut combined = Value::EMPTY;
         let mut found = 0;
@@ -74,7 +74,7 @@ impl System {
         }
     }
 
-    /// Returns whether the group is complete now, and its reduction is to be asked for.
+    /// Returns whether the group is complete now, so that its reduction has to be asked for.
     pub(super) fn add_slot(&self, state: &mut State, node: usize) -> bool {
         let above = self.nodes[node].parent;
         let before = self.group(state, above);
@@ -97,7 +97,7 @@ impl System {
         }
     }
 
-    /// The values may be dropped, so they are.
+    /// The store may drop the values, so the model does.
     pub(super) fn retire(&self, state: &mut State, group: usize) {
         state.retired.insert(group);
         for member in &self.nodes[group].members {
@@ -135,7 +135,7 @@ impl System {
         }
     }
 
-    /// Whether the scratchpad has what a message was for.
+    /// Whether everything that a message causes is in the scratchpad or on the queue.
     fn is_durable(&self, state: &State, message: usize) -> bool {
         if self.nodes.is_together(message) {
             let group = self.nodes.made_by(message);
@@ -154,15 +154,15 @@ impl System {
         is_there || state.retired.has(self.nodes[node].parent)
     }
 
-    /// The visibility timeout of a message is over, while its holder goes on.
+    /// The visibility timeout of a message lapses while its worker continues.
     pub(super) fn time_out(&self, state: &mut State, worker: usize) {
         let worker = &mut state.workers[worker];
         worker.receipt = Receipt::Stale;
         state.queue.add(usize::from(worker.message));
     }
 
-    /// A process dies, and another takes its place. The message comes back after its visibility timeout. That this may
-    /// take a while is nothing new: a message that is up for delivery may also be delivered later.
+    /// A process dies, and another replaces it. Its message is ready for delivery at once: the
+    /// model needs no visibility timeout, because any delivery may also happen later.
     pub(super) fn crash(&self, state: &mut State, worker: usize) {
         let worker = std::mem::take(&mut state.workers[worker]);
         if !worker.is_idle() && worker.receipt == Receipt::Valid {

@@ -1,4 +1,5 @@
-//! What is explored. `cargo test --lib model -- --nocapture` shows how many states there were.
+//! The settings that are explored. `cargo test --lib model -- --nocapture` shows how many states
+//! there were.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -79,7 +80,7 @@ fn together_forgets(setting: &mut Setting) {
     forgets(setting);
 }
 
-/// Those in which packets may travel together.
+/// The settings in which there can be bundles.
 fn full_groups(mut settings: Vec<Setting>) -> Vec<Setting> {
     settings.retain(|setting| setting.leaves >= setting.fan_in.into());
     settings
@@ -90,7 +91,7 @@ fn in_twos(mut settings: Vec<Setting>) -> Vec<Setting> {
     settings
 }
 
-/// Those with three members a group: fewer groups, and so fewer states.
+/// The settings with three members per group: fewer groups, and so fewer states.
 fn in_threes(mut settings: Vec<Setting>) -> Vec<Setting> {
     settings.retain(|setting| setting.fan_in == 3);
     settings
@@ -190,7 +191,7 @@ fn all_that_fits_in_minutes() {
 
 type Scratchpad = ([Value; NODES], [Set; 3], Value);
 
-/// What the scratchpad can come to hold.
+/// The scratchpads that can be reached.
 fn scratchpads(setting: &Setting) -> HashSet<Scratchpad> {
     let system = System::new(setting.clone());
     let mut open = system.init_states();
@@ -218,7 +219,7 @@ fn the_shortcuts_lose_no_state_of_the_scratchpad() {
         settings(2..=2, 1, Detail::Full, reads_back),
         settings(2..=2, 1, Detail::Full, forgets),
         full_groups(settings(2..=2, 1, Detail::Full, together)),
-        // The other way to seal takes twice as long.
+        // The other order of sealing takes twice as long.
         in_threes(settings(3..=3, 1, Detail::Full, together))[..1].to_vec(),
         full_groups(settings(2..=2, 1, Detail::Full, together_reads_back)),
         full_groups(settings(2..=2, 1, Detail::Full, together_forgets)),

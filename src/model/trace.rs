@@ -7,7 +7,7 @@ use super::steps::{Operation, Step};
 use super::{Action, System};
 
 impl System {
-    /// What happened, one sentence an action.
+    /// What happened, one sentence per action.
     pub(super) fn trace(&self, path: Path<State, Action>) -> Vec<String> {
         let path = path.into_vec();
         let actions = path.iter();

@@ -1,4 +1,5 @@
-//! How a deployment's messages and partial results become what a queue and a scratchpad keep.
+//! Turns a deployment's messages and partial results into the bytes that a queue and a scratchpad
+//! keep, and back.
 
 use std::sync::Arc;
 
@@ -14,19 +15,19 @@ use crate::packet::{Message, Packet};
 /// Writes and reads what travels. Clones share their tickets.
 #[derive(Clone)]
 pub(crate) enum Carrier {
-    /// In bytes that can leave the process.
+    /// Values are encoded and can leave the process.
     Wire(Codec),
-    /// As it is, with tickets in its place: nothing leaves the process.
+    /// Values stay in memory, and tickets for them travel: nothing leaves the process.
     Local(Arc<Tickets>),
 }
 
 impl Carrier {
-    /// For a run inside this process.
+    /// The carrier of a run inside this process.
     pub(crate) fn local() -> Self {
         Self::Local(Arc::default())
     }
 
-    /// What is to be made of values.
+    /// The form that values take in messages and packets.
     pub(crate) fn form(&self) -> Form {
         match self {
             Self::Wire(codec) => Form::Wire(*codec),
@@ -34,7 +35,7 @@ impl Carrier {
         }
     }
 
-    /// So many messages are worked on at once, and have room however large they are.
+    /// Reserves room for `messages` regardless of their size.
     pub(crate) fn have_room_for(&self, messages: usize) {
         if let Self::Local(tickets) = self {
             tickets.have_room_for(messages);
@@ -52,7 +53,7 @@ impl Carrier {
         only(self.write_messages(vec![message]))
     }
 
-    /// One body for each message.
+    /// Returns one body per message.
     pub(crate) fn write_messages(&self, messages: Vec<Message>) -> Vec<Result<Bytes>> {
         match self {
             Self::Wire(codec) => messages
@@ -89,7 +90,7 @@ impl Carrier {
         only(self.write_packets(vec![packet]))
     }
 
-    /// What is stored for each packet.
+    /// Returns the bytes to store for each packet.
     pub(crate) fn write_packets(&self, packets: Vec<Packet>) -> Vec<Result<Bytes>> {
         match self {
             Self::Wire(codec) => packets.iter().map(|packet| packet.write(*codec)).collect(),
@@ -110,10 +111,10 @@ impl Carrier {
     }
 }
 
-/// Bytes of values that stay in memory together.
+/// Bytes of values after which an entry is full.
 const TOGETHER: usize = 64 * 1024;
 
-/// What is kept together, in its order, and the bytes that it takes.
+/// Splits `all` into the contents of entries, in order, each with its size in bytes.
 fn blocks<T>(all: Vec<T>, size: impl Fn(&T) -> usize) -> impl Iterator<Item = (Vec<T>, usize)> {
     let mut rest = all.into_iter();
     std::iter::from_fn(move || {
@@ -129,7 +130,7 @@ fn blocks<T>(all: Vec<T>, size: impl Fn(&T) -> usize) -> impl Iterator<Item = (V
     })
 }
 
-/// What was written of one.
+/// The only element of `written`.
 fn only(written: Vec<Result<Bytes>>) -> Result<Bytes> {
     let nothing = || Error::encode("a packet", "nothing came of it");
     written.into_iter().next().unwrap_or_else(|| Err(nothing()))

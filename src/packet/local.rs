@@ -1,15 +1,17 @@
-//! Values that never leave the process need not be encoded: a run inside one process keeps them as they are.
+//! Values that never leave the process need not be encoded: a run inside one process keeps them in
+//! memory.
 //!
-//! A function takes its items by value, and a message may be delivered again, so what is kept must be something a
-//! copy can be made of. `Clone` is not asked of users' types: only well-known ones are kept, and all others are encoded.
-//! A float that JSON cannot write is not kept either, so that a run fails here as it would over a service.
+//! A function takes its items by value, and a message may be delivered again, so a kept value must
+//! be copyable. Users' types need not be `Clone`: only well-known types are kept, and all others
+//! are encoded. A float that JSON cannot write is not kept either, so that a run fails here as it
+//! would over a service.
 
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Whatever is kept, and lists of it: one list of types for keeping and for copying, so that nothing is kept that cannot be
-/// copied.
+/// Calls a macro with the types that are kept, also in lists. Keeping and copying share this list,
+/// so that every kept value can be copied.
 macro_rules! kept {
     ($with:ident!) => {
         $with!(
@@ -37,14 +39,14 @@ macro_rules! kept {
     };
 }
 
-/// The same for what is kept as long as JSON can write it.
+/// Like `kept`, for the types that are kept only if JSON can write the value.
 macro_rules! kept_floats {
     ($with:ident!) => {
         $with!(f32, f64, Vec<f64>)
     };
 }
 
-/// Keeps a value as it is, or gives it back.
+/// Keeps a value in memory; returns it if its type is not one of those that are kept.
 pub(crate) fn keep<T: Send + 'static>(value: T) -> Result<Arc<dyn Any + Send + Sync>, T> {
     let mut value = Some(value);
     macro_rules! keep_one {
@@ -90,7 +92,7 @@ pub(crate) fn keep<T: Send + 'static>(value: T) -> Result<Arc<dyn Any + Send + S
     }
 }
 
-/// Whether a value would be kept as it is.
+/// Whether [`keep`] would keep a value.
 pub(crate) fn is_kept<T: 'static>(value: &T) -> bool {
     let value: &dyn Any = value;
     macro_rules! is_kept {
@@ -106,7 +108,7 @@ pub(crate) fn is_kept<T: 'static>(value: &T) -> bool {
         || lists.is_some_and(|lists| lists.iter().flatten().all(|float| float.is_finite()))
 }
 
-/// A copy of a kept value; `None` where it is of another type.
+/// A copy of a kept value; `None` if it is of another type.
 pub(crate) fn copy<T: 'static>(value: &(dyn Any + Send + Sync)) -> Option<T> {
     let mut copy: Option<T> = None;
     macro_rules! copy_one {
@@ -127,7 +129,7 @@ pub(crate) fn copy<T: 'static>(value: &(dyn Any + Send + Sync)) -> Option<T> {
     copy
 }
 
-/// A copy of some values of a kept list; `None` where they are of another type, or not there.
+/// A copy of a range of a kept list; `None` if the list is of another type or shorter.
 pub(crate) fn copy_part<T: 'static>(
     list: &(dyn Any + Send + Sync),
     part: Range<usize>,
@@ -146,16 +148,16 @@ pub(crate) fn copy_part<T: 'static>(
     copy
 }
 
-/// Bytes that a kept value takes, roughly.
+/// Approximate size of a kept value in bytes.
 pub(crate) fn kept_size(value: &(dyn Any + Send + Sync)) -> usize {
-    // What is most often counted or summed needs no search.
+    // The types that are most often counted or summed need no search.
     match value.is::<i64>() || value.is::<u64>() || value.is::<f64>() {
         true => size_of::<u64>(),
         false => size_of_one(value).unwrap_or(size_of::<Vec<u8>>()),
     }
 }
 
-/// Bytes that values take, roughly.
+/// Approximate size of `values` in bytes.
 pub(crate) fn size<T: 'static>(values: &[T]) -> usize {
     if !std::mem::needs_drop::<T>() {
         return size_of_val(values);
@@ -164,7 +166,8 @@ pub(crate) fn size<T: 'static>(values: &[T]) -> usize {
     values.iter().map(one).sum()
 }
 
-/// Where there may be more behind a value than the value itself. In line, where the type is known, little of it is left.
+/// Size of a value that owns heap memory, heap included; `None` for other types. Inlined so that,
+/// with a known type, the chain of downcasts folds away.
 #[inline(always)]
 fn size_of_one(value: &dyn Any) -> Option<usize> {
     const LIST: usize = size_of::<Vec<u8>>();

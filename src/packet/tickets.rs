@@ -1,4 +1,5 @@
-//! Tickets for what stays in the process: what goes on queues and into a scratchpad in its place.
+//! Tickets: bytes that represent, on queues and in a scratchpad, messages and partial results that
+//! stay in memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,29 +11,30 @@ use crate::core::cores::cores;
 use crate::core::one_of::OneOf;
 use crate::packet::{Message, Packet};
 
-/// Bytes of messages' values in a run inside a process, before its submitter waits.
+/// Bytes of values in messages under way before the submitter of a run inside one process waits.
 const ROOM: usize = 2 * 1024 * 1024;
 
 /// What a message takes beside its items, about.
 pub(super) const MESSAGE_BYTES: usize = 512;
 
-/// So many messages have room in any case: those of which one takes all of it are still worked on side by side.
+/// This many messages are always admitted, so that oversized messages still run in parallel.
 fn few() -> usize {
     2 * cores()
 }
 
 const SHARDS: usize = 8;
 
-/// The messages and partial results of one run inside a process. What goes on its queues and into its scratchpad are
-/// tickets for them. Those that are written together share their memory: it goes with the last of their tickets.
+/// The messages and partial results of one run inside a process. Its queues and its scratchpad hold
+/// tickets for them. Values that are written together share an entry, which is dropped with the
+/// last of its tickets.
 #[derive(Default)]
 pub(crate) struct Tickets {
     next: AtomicUsize,
     /// Bytes of values in messages.
     held: AtomicUsize,
-    /// How many those are.
+    /// The number of these messages.
     messages: AtomicUsize,
-    /// How many more than [`few`] have room in any case.
+    /// How many messages beyond [`few`] are always admitted.
     more: AtomicUsize,
     freed: Notify,
     shards: [Mutex<Shard>; SHARDS],
@@ -59,7 +61,7 @@ impl Entry {
     }
 }
 
-/// Where an entry is, and which of those in it.
+/// The position of an entry, and the index of one value in it.
 #[derive(Clone, Copy)]
 struct Ticket {
     shard: u8,
@@ -68,7 +70,7 @@ struct Ticket {
 }
 
 impl Ticket {
-    /// What it takes in bytes. The first is none that begins a message in any codec.
+    /// Its size in bytes. Its first byte is 0, with which no message in any codec begins.
     const SIZE: usize = 10;
 
     fn write(self, bytes: &mut Vec<u8>) {
@@ -89,7 +91,7 @@ impl Ticket {
     }
 }
 
-/// What the tickets for an entry have in common.
+/// The memory that all tickets for one entry share.
 struct Block {
     tickets: Arc<Tickets>,
     shard: u8,
@@ -106,7 +108,7 @@ impl AsRef<[u8]> for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // An entry may hold a lot: it goes when the lock is free.
+        // An entry may hold much memory: it is dropped after the lock is released.
         let entry = self.tickets.shard(self.shard).map(|mut shard| {
             let place = self.place as usize;
             shard.free.push(place);
@@ -120,7 +122,7 @@ impl Drop for Block {
         let held = tickets.held.fetch_sub(self.held, Ordering::Relaxed);
         let count = self.bytes.len() / Ticket::SIZE;
         tickets.messages.fetch_sub(count, Ordering::Relaxed);
-        // It may have been full, and no longer is.
+        // There may have been no room before, and there is now.
         if held >= ROOM && !tickets.are_many() {
             tickets.freed.notify_waiters();
         }
@@ -133,7 +135,7 @@ impl Tickets {
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A ticket for each message. Together their values take so many bytes.
+    /// Returns a ticket for each message. Their values take `held` bytes together.
     pub(crate) fn messages(
         self: &Arc<Self>,
         messages: Vec<Message>,
@@ -142,12 +144,12 @@ impl Tickets {
         self.insert(Entry::Messages(Arc::new(messages)), held)
     }
 
-    /// A ticket for each packet.
+    /// Returns a ticket for each packet.
     pub(crate) fn packets(self: &Arc<Self>, packets: Vec<Packet>) -> impl Iterator<Item = Bytes> {
         self.insert(Entry::Packets(Arc::new(packets)), 0)
     }
 
-    /// Waits until messages that are under way have left room for more.
+    /// Waits until there is room for more messages.
     pub(crate) async fn room(&self) {
         loop {
             let freed = self.freed.notified();
@@ -158,7 +160,7 @@ impl Tickets {
         }
     }
 
-    /// So many messages are worked on at once. The one that waits for room is here already.
+    /// Reserves room for `messages` regardless of their size.
     pub(crate) fn have_room_for(&self, messages: usize) {
         let more = messages.saturating_sub(few());
         self.more.fetch_max(more, Ordering::Relaxed);
@@ -191,7 +193,7 @@ impl Tickets {
                 }
             }
         }
-        // Four thousand million entries do not fit into memory.
+        // Four billion entries do not fit into memory.
         let place = place as u32;
         let mut bytes = Vec::with_capacity(Ticket::SIZE * count);
         for index in 0..count as u32 {

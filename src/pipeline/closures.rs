@@ -192,7 +192,7 @@ impl<T: Data> MapKernel for Identity<T> {
     }
 }
 
-/// `try_reduce`, and `reduce` as one that never fails.
+/// `try_reduce`, and `reduce` with an operator that never fails.
 pub(crate) struct TryReduceFn<T, ID, OP> {
     identity: ID,
     operator: OP,

@@ -10,7 +10,7 @@ use crate::packet::{Message, Work};
 use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{Execution, Place, Stage, StageOptions};
 
-/// The longest name a queue may have, dead-letter suffix included: what Amazon SQS takes.
+/// The longest name of a queue, dead-letter suffix included: the limit of Amazon SQS.
 const MAX_QUEUE_NAME: usize = 80;
 
 /// A stage as the builder leaves it.
@@ -121,7 +121,7 @@ impl Definition {
         self.stages.get(index)
     }
 
-    /// Threads for the CPU-bound work of all its stages, so many at once; see [`Cpu::new`].
+    /// A pool of `concurrency` threads for the CPU-bound work of all stages; see [`Cpu::new`].
     pub(crate) fn cpu(&self, concurrency: usize, awaited: bool) -> Arc<Cpu> {
         let stages = self.stages.iter();
         let most = stages.map(|stage| stage.options.concurrency);
@@ -132,7 +132,8 @@ impl Definition {
         self.stages.iter().position(|stage| &*stage.name == name)
     }
 
-    /// The reductions in order. The leaves of a run arrive at the first; each later one has one leaf.
+    /// The reductions in order. The leaves of a run arrive at the first one; each later one has a
+    /// single leaf.
     pub(crate) fn reductions(&self) -> impl Iterator<Item = &StageDefinition> {
         self.stages.iter().filter(|stage| stage.is_reduction())
     }

@@ -1,5 +1,6 @@
-//! A stage's function as the engine runs it. The builder's closures implement these traits directly, with the fast paths
-//! that only they can promise; a user's [`Map`] or [`Combine`] is wrapped in [`User`], which has none of them.
+//! A stage's function as the engine runs it. The builder's closures implement these traits
+//! directly, with the fast paths that only they can promise; a user's [`Map`] or [`Combine`] is
+//! wrapped in [`User`], which has none of them.
 
 use std::future::Future;
 
@@ -20,8 +21,9 @@ pub(crate) trait MapKernel: Send + Sync + 'static {
 
     fn execution(&self) -> Execution;
 
-    /// Bulk form of `map` for functions that yield exactly one value per item, never fail and ignore the context. Returns
-    /// `false`, consuming nothing, if this function is not of that kind.
+    /// Bulk form of `map` for functions that yield exactly one value per item, never fail and
+    /// ignore the context. Returns `false`, consuming nothing, if this function is not of that
+    /// kind.
     fn map_all(&self, _items: Items<'_, Self::Input>, _outputs: &mut Vec<Self::Output>) -> bool {
         false
     }
@@ -48,8 +50,8 @@ pub(crate) trait CombineKernel: Send + Sync + 'static {
 
     fn execution(&self) -> Execution;
 
-    /// Whether `fold` finishes one item before pulling the next, so that an error or panic can be attributed to the last
-    /// item pulled.
+    /// Whether `fold` finishes one item before pulling the next, so that an error or panic can be
+    /// attributed to the last item pulled.
     fn folds_stepwise(&self) -> bool {
         false
     }

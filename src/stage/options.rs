@@ -14,7 +14,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 pub(super) const MAX_PACKET_SIZE: u32 = 1_000_000;
 
 /// Options of the stage that was just added, given to [`Pipeline::with`](crate::Pipeline::with).
-/// What is not set keeps its default.
+/// Options that are not set keep their defaults.
 ///
 /// ```
 /// use std::time::Duration;
@@ -55,8 +55,8 @@ impl Stage {
         Self::default()
     }
 
-    /// Names the stage: its queue is `{deployment}-{name}`. ASCII letters, digits, `-` and `_`.
-    /// By default a stage is called `map-0`, `reduce-1`, … by its place.
+    /// Names the stage: its queue is `{deployment}-{name}`. ASCII letters, digits, `-` and `_`. By
+    /// default a stage is called `map-0`, `reduce-1`, … by its position.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: Some(name.into()),
@@ -64,72 +64,73 @@ impl Stage {
         }
     }
 
-    /// How much of this stage one worker does at once. For an asynchronous stage: how many items
-    /// are in flight, over all its packets (default 64). For a CPU-bound one: how many packets
-    /// or groups (default: as many as the machine has cores).
+    /// Sets the concurrency of this stage in one worker. For an asynchronous stage: the number of
+    /// items in flight, over all its packets (default 64). For a CPU-bound one: the number of
+    /// packets or groups (default: the number of the machine's cores).
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = Some(concurrency);
         self
     }
 
-    /// How long the function may take for one item, or for one group (default 15 minutes). An
+    /// Sets the time limit of the function per item, or per group (default 15 minutes). An
     /// asynchronous function is dropped then. A CPU-bound one cannot be stopped from outside: its
-    /// thread goes on, its outcome is ignored, and the attempt counts as failed. For such a one the
-    /// timeout is noticed up to a quarter late.
+    /// thread continues, its outcome is ignored, and the attempt counts as failed. The timeout of
+    /// such a function is noticed up to a quarter late.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How many deliveries a message gets before it becomes a dead letter (default 5). Deliveries
+    /// Sets the number of deliveries before a message becomes a dead letter (default 5). Deliveries
     /// count, not failures: a message that kills its process is caught as well.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
     }
 
-    /// How long a failed message waits (default: [`Backoff::default`]).
+    /// Sets how long a failed message waits (default: [`Backoff::default`]).
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);
         self
     }
 
-    /// At most this many items in each such time, for each worker (default: no limit). An
-    /// asynchronous stage spreads its items evenly; a CPU-bound one waits before each packet.
+    /// Limits each worker to `items` in each period `per` (default: no limit). An asynchronous
+    /// stage spreads its items evenly; a CPU-bound one waits before each packet.
     pub fn rate_limit(mut self, items: u32, per: Duration) -> Self {
         self.rate_limit = Some(RateLimit { items, per });
         self
     }
 
-    /// How many items a packet has: of the pipeline's first stage only, since it is the array that
-    /// is cut. Default: one up to 1,000 items, then so many that there are a thousand packets, and
-    /// at most 1,024.
+    /// Sets the number of items per packet. Only the pipeline's first stage has this option, since
+    /// only the input is cut into packets. Default: one item for up to 1,000 items, then as many as
+    /// make a thousand packets, at most 1,024.
     pub fn packet_size(mut self, items: u32) -> Self {
         self.packet_size = Some(items);
         self
     }
 
-    /// How many packets a reduction combines at once (default 32, at least 2, at most 1,000).
+    /// Sets the number of packets a reduction combines at once (default 32, at least 2, at most
+    /// 1,000).
     pub fn fan_in(mut self, packets: u32) -> Self {
         self.fan_in = Some(packets);
         self
     }
 
-    /// What happens when an item has used up its attempts (default: [`OnFailure::Fail`]).
+    /// Sets what happens when an item has used up its attempts (default: [`OnFailure::Fail`]).
     pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
         self.on_failure = Some(on_failure);
         self
     }
 
-    /// How long a message of this stage stays hidden from other workers without a heartbeat
-    /// (default 30 s). A worker that dies is noticed after this long; one that lives sends a
-    /// heartbeat at half of it, however long its work takes.
+    /// Sets how long a message of this stage stays hidden from other workers without a heartbeat
+    /// (default 30 s). The messages of a worker that dies are delivered again after this time; a
+    /// living worker sends a heartbeat at half of it, however long its work takes.
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
         self.visibility_timeout = Some(timeout);
         self
     }
 
-    /// These options, and where they are not set, the earlier ones.
+    /// These options; the earlier ones if not set.
     pub(crate) fn over(self, earlier: Self) -> Self {
         Self {
             name: self.name.or(earlier.name),
@@ -208,7 +209,7 @@ impl Stage {
     }
 }
 
-/// Where a stage stands, which decides what its options may be.
+/// The position of a stage, which decides which options it may have.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) first: bool,
@@ -218,7 +219,7 @@ pub(crate) struct Place {
     pub(crate) asynchronous: bool,
 }
 
-/// Options with their defaults filled in, and checked.
+/// Checked options, with the defaults filled in.
 #[derive(Clone, Debug)]
 pub(crate) struct StageOptions {
     pub(crate) concurrency: usize,
@@ -302,28 +303,29 @@ impl StageOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// Its packet becomes a dead letter and the run fails, at once. After the cause is mended,
-    /// [`Run::redrive`](crate::Run::redrive) completes it.
+    /// Its packet becomes a dead letter and the run fails, at once. After the cause is fixed,
+    /// [`Run::redrive`](crate::Run::redrive) completes the run.
     #[default]
     Fail,
     /// The item is left out, listed and counted; the rest of its packet stays in the result.
     Skip,
-    /// As `Skip` up to this many items of the run; one more, and the run fails.
+    /// Like `Skip` for up to this many items of the run; with one more, the run fails.
     Tolerate(u64),
-    /// As `Skip` up to this share of the array's items, in per cent; above it, the run fails.
-    /// While the length of a streamed input is not known yet, items are skipped, and the share
-    /// is checked when the result is made.
+    /// Like `Skip` for up to this share of the array's items, in per cent; above it, the run fails.
+    /// While the length of a streamed input is not known yet, items are skipped, and the share is
+    /// checked when the result is made.
     TolerateShare(f64),
 }
 
 impl OnFailure {
-    /// Whether so many skipped items are within what is tolerated. An unknown length is.
+    /// Whether the policy tolerates `skipped` items. A share of an unknown length is always
+    /// tolerated.
     pub(crate) fn tolerates(&self, skipped: u64, array_length: Option<u64>) -> bool {
         match (*self, array_length) {
             (Self::Fail, _) => skipped == 0,
             (Self::Skip, _) | (Self::TolerateShare(_), None) => true,
             (Self::Tolerate(most), _) => skipped <= most,
-            // Counts beyond 2^53 lose digits no policy is about.
+            // Counts above 2^53 lose digits that make no difference to a policy.
             (Self::TolerateShare(share), Some(length)) => {
                 skipped as f64 * 100.0 <= share * length as f64
             }

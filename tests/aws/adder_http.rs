@@ -1,4 +1,5 @@
-//! The example `adder_http` as a user runs it over SQS and DynamoDB: a server that is killed, and started again.
+//! The example `adder_http` as a user runs it over SQS and DynamoDB: a server that is killed, and
+//! started again.
 #![cfg(unix)]
 
 use std::io::{Read, Write};
@@ -37,7 +38,8 @@ impl Server {
         }
     }
 
-    /// One request on a connection of its own; the answer's code and body. `path` is below the runs.
+    /// One request on a connection of its own; the answer's code and body. `path` is below the
+    /// runs.
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
@@ -53,7 +55,7 @@ impl Server {
         (code, serde_json::from_str(body).unwrap())
     }
 
-    /// The result of a run, however often one has to ask for it.
+    /// The result of a run, requested as often as necessary.
     fn result(&self, id: &str) -> Value {
         until("the result", || {
             let (code, answer) = self.ask("GET", &format!("/{id}/result?wait=20"), "");
@@ -71,7 +73,7 @@ impl Server {
 
 fn a_server_that_dies_takes_no_run_along(tables: Tables) {
     let adder = Adder::new(tables, &SOON);
-    // It makes its queues and tables itself. A run of 500 takes it some ten seconds.
+    // It creates its queues and tables itself. A run of 500 takes it some ten seconds.
     let server = Server::start(&adder, &["--items-per-second", "50"]);
     let (code, answer) = server.ask("POST", "", "[1, 2, 3, 4, 5]");
     assert_eq!((code, &answer["status"]), (202, &"accepted".into()));
@@ -95,7 +97,7 @@ fn a_server_that_dies_takes_no_run_along(tables: Tables) {
 
     let server = Server::start(&adder, &[]);
     assert_eq!(server.result("invoices%2F1"), 250_500);
-    // Whoever did not hear of it submits once more, and it is the same run.
+    // A client that got no answer submits once more, and it is the same run.
     let (code, answer) = server.ask("PUT", "/invoices%2F1", &array);
     assert_eq!((code, &answer["status"]), (202, &"accepted".into()));
     let (_, answer) = server.ask("GET", "/invoices%2F1", "");

@@ -1,4 +1,4 @@
-//! The compact codec's bytes, which are no text, over services that keep text.
+//! The compact codec's bytes, which are not text, over services that keep text.
 
 use catchment::{Backend, Codec, Pipeline, Stage};
 
@@ -22,7 +22,7 @@ async fn the_compact_codec_travels_over_sqs_and_dynamodb() {
     worker.shutdown().await;
 }
 
-/// Bytes become a third more as text: packets are cut for that.
+/// Bytes grow by a third as text, and packets are cut accordingly.
 #[tokio::test]
 #[ignore = "needs the emulators that scripts/test starts"]
 async fn packets_in_the_compact_codec_are_cut_to_what_sqs_takes() {

@@ -9,14 +9,14 @@ use catchment::backends::dynamodb::DynamoDbScratchpad;
 use catchment::backends::sqs::SqsQueues;
 use uuid::Uuid;
 
-/// Where the tables are.
+/// The endpoint of the tables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Tables {
     Ministack,
     DynamoDbLocal,
 }
 
-/// Where SQS, and ministack's own DynamoDB, is.
+/// The endpoint of SQS, and of ministack's own DynamoDB.
 pub(crate) fn ministack() -> String {
     endpoint("CATCHMENT_TEST_MINISTACK")
 }
@@ -42,7 +42,7 @@ fn endpoint(variable: &str) -> String {
     })
 }
 
-/// What every client of an emulator is configured with.
+/// The configuration of every client of an emulator.
 pub(crate) fn config(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new("catchment", "catchment", None, None, "tests");
     SdkConfig::builder()

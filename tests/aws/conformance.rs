@@ -13,7 +13,7 @@ use futures::StreamExt;
 
 use crate::common::{Tables, config, ministack, unique};
 
-/// Scenarios at once: most of them wait.
+/// Concurrent scenarios: most of them wait.
 const AT_ONCE: usize = 10;
 
 async fn run(scenarios: Vec<Scenario>) {

@@ -1,4 +1,5 @@
-//! The example `distributed` as a user runs it: each command a process of its own, killed now and then.
+//! The example `distributed` as a user runs it: each command a process of its own, killed now and
+//! then.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -20,10 +21,11 @@ const BUILD: &str =
 const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// For tests in which workers end: what they were about to receive comes back this soon, in seconds.
+/// For tests in which workers end: the visibility timeout in seconds, after which messages that
+/// they were about to receive are delivered again.
 pub(crate) const SOON: [&str; 2] = ["--visibility-seconds", "3"];
 
-/// Looks again and again until there is something to be seen.
+/// Polls until there is something to be seen.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
@@ -35,12 +37,12 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// An example's program, which stands beside the tests'.
+/// An example's program, in the folder next to the tests' programs.
 fn program(name: &str) -> PathBuf {
     find_program(name).unwrap_or_else(|problem| panic!("{problem}: {BUILD}"))
 }
 
-/// `cargo test --test aws` does not build it: it may be missing, or have been left behind by its sources.
+/// `cargo test --test aws` does not build it: it may be missing, or older than its sources.
 fn find_program(name: &str) -> Result<PathBuf, String> {
     let changed = |path: &Path| std::fs::metadata(path)?.modified();
     let tests = std::env::current_exe().unwrap();
@@ -50,7 +52,8 @@ fn find_program(name: &str) -> Result<PathBuf, String> {
         return Err(format!("{} is missing", program.display()));
     };
     let tests_built = changed(&tests).unwrap();
-    // `program: source source …`. What was changed after the tests were built is not in those either.
+    // `program: source source …`. Changes made after the tests were built are not in the tests
+    // either.
     let sources = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
     let mut sources = sources.split_whitespace().skip(1);
     let is_newer = |source: &&str| {
@@ -62,7 +65,8 @@ fn find_program(name: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A deployment of the example under a name of its own. It goes with everything in it at the end of its test.
+/// A deployment of the example under a name of its own. It is removed with everything in it at the
+/// end of its test.
 pub(crate) struct Adder {
     name: String,
     tables: Tables,
@@ -74,7 +78,7 @@ pub(crate) struct Adder {
 }
 
 impl Adder {
-    /// `tuning` goes with every command.
+    /// `tuning` is added to every command.
     pub(crate) fn new(tables: Tables, tuning: &[&'static str]) -> Self {
         Self {
             name: unique("adder"),
@@ -121,7 +125,7 @@ impl Adder {
         let out = self.folder.path().join(format!("{number}.out"));
         let err = self.folder.path().join(format!("{number}.err"));
         command
-            // Nobody's own settings, such as AWS_PROFILE.
+            // No personal settings, such as AWS_PROFILE.
             .env_clear()
             .env("HOME", self.folder.path())
             .env("AWS_REGION", "us-east-1")
@@ -154,7 +158,7 @@ impl Adder {
         self.start(arguments).ended()
     }
 
-    /// What a command that succeeds prints.
+    /// The output of a command, which must succeed.
     pub(crate) fn answer(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments);
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
@@ -163,7 +167,8 @@ impl Adder {
         ended.out.trim_end().to_owned()
     }
 
-    /// What a command that fails says: one line, and nothing for a script to take for an answer.
+    /// The error of a command, which must fail: one line, and nothing that a script could take for
+    /// an answer.
     pub(crate) fn refusal(&self, arguments: &[&str], code: i32) -> String {
         let ended = self.run(arguments);
         assert_eq!(ended.status.code(), Some(code), "{ended:?}");
@@ -191,7 +196,7 @@ impl Adder {
 
 impl Drop for Adder {
     fn drop(&mut self) {
-        // Of a test that has failed already, nothing more is to be known.
+        // A test that has failed already needs no further checks.
         if self.has_credentials && !std::thread::panicking() {
             let gone = self.answer(&["deprovision", &self.name]);
             assert!(
@@ -210,7 +215,7 @@ pub(crate) struct Process {
     err: PathBuf,
 }
 
-/// What a process has left.
+/// The outcome of a process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     #[allow(dead_code, reason = "for the messages of assertions")]
@@ -227,7 +232,7 @@ impl Process {
         assert!(sent.unwrap().success(), "kill -s {signal} {}", self.what);
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap()
     }
@@ -279,7 +284,7 @@ impl Drop for Process {
 }
 
 impl Ended {
-    /// The last line that a command says: `catchment: 7 requests: DynamoDB GetItem 3, …`.
+    /// The last line that a command prints: `catchment: 7 requests: DynamoDB GetItem 3, …`.
     fn requests(&self) -> &str {
         let line = self.err.lines().last().unwrap_or_default();
         let requests = line.strip_prefix("catchment: ");
@@ -331,7 +336,7 @@ fn four_processes_make_one_sum_on_dynamodb_local() {
     four_processes_make_one_sum(Tables::DynamoDbLocal);
 }
 
-/// Three workers die with packets in their hands, and each is replaced.
+/// Three workers die while they hold packets, and each is replaced.
 fn workers_that_die_take_nothing_along(tables: Tables) {
     // So slow that the run takes some ten seconds.
     let slow = ["--packet-size", "100", "--items-per-second", "5000"];
@@ -382,7 +387,7 @@ fn a_dead_letter_is_redriven_to_a_better_worker() {
     for part in [&run, "`times_two`, packet 1, item 1", problem] {
         assert!(refusal.contains(part), "{refusal}");
     }
-    // It is in its place a moment after the failure is on record.
+    // The dead letter is in its queue a moment after the failure is on record.
     let letters = until("the dead letter", || {
         let letters = adder.answer(&["dead-letters", &run]);
         (!letters.is_empty()).then_some(letters)
@@ -424,7 +429,7 @@ fn a_signal_ends_a_worker_in_order() {
     let adder = Adder::provisioned(Tables::Ministack, &SOON);
     for signal in ["TERM", "INT"] {
         let workers = ["times_two", "sum"].map(|stage| adder.start(&["worker", "--stages", stage]));
-        // Without either of them there is no result: both have been at work.
+        // Without either of them there is no result: both have worked.
         let run = adder.answer(&["submit"]);
         assert_eq!(adder.answer(&["result", &run]), "30");
         for worker in workers {

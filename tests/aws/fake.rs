@@ -1,7 +1,8 @@
-//! A service that answers as a test tells it, for what emulators cannot be brought to say.
+//! A service whose answers a test sets, for answers that emulators do not give.
 //!
-//! It is a server on a port of its own, so that all of the client takes part in a test. Tests with it pause the clock:
-//! it goes on by itself when nothing is under way, so that no backoff is waited for.
+//! It is a server on a port of its own, so that all of the client takes part in a test. Tests with
+//! it pause the clock, which advances by itself when nothing is under way, so that no backoff takes
+//! real time.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{HashMap, VecDeque};
@@ -19,9 +20,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::common;
 
-/// How long a request may be in coming, by the clock on the wall.
+/// How long a request may take to arrive, in real time.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The client's backoffs are below this. What it waits longer for is a limit, such as that of an attempt.
+/// The client's backoffs are below this. What it waits longer for is a limit, such as that of an
+/// attempt.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3);
 
 /// A request as it came.
@@ -33,13 +35,13 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A field of the body, as text; empty where there is none.
+    /// A field of the body, as text; empty if there is none.
     pub(crate) fn text(&self, field: &str) -> &str {
         self.body[field].as_str().unwrap_or_default()
     }
 }
 
-/// What a request is answered with.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Whole {
@@ -51,7 +53,7 @@ pub(crate) enum Reply {
     CutOff,
     /// The connection is closed without an answer.
     Closed,
-    /// What the test says, when it says so.
+    /// The answer that the test gives, when it gives it.
     Held(oneshot::Receiver<Reply>),
 }
 
@@ -69,7 +71,7 @@ impl Reply {
         Self::refused_with(status, kind, message, json!({}))
     }
 
-    /// The same with further fields.
+    /// Adds further fields.
     pub(crate) fn refused_with(status: u16, kind: &str, message: &str, mut fields: Value) -> Self {
         fields["__type"] = json!(kind);
         fields["message"] = json!(message);
@@ -110,9 +112,9 @@ type Rule = Box<dyn FnMut(&Request) -> Reply + Send>;
 struct Script {
     /// The next answers to an operation.
     next: HashMap<String, VecDeque<Answer>>,
-    /// What an operation is answered with after these.
+    /// The answer to an operation after these.
     rules: HashMap<String, Rule>,
-    /// In the order in which they came.
+    /// * In the order of arrival.
     requests: Vec<Request>,
 }
 
@@ -125,7 +127,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// A service that answers with `otherwise` what the test says nothing of.
+    /// A service that answers with `otherwise` the operations for which the test sets no answer.
     pub(crate) async fn start(otherwise: fn(&Request) -> Reply) -> Self {
         static FAKES: AtomicU32 = AtomicU32::new(0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -158,8 +160,8 @@ impl Fake {
         &self.region
     }
 
-    /// The clients of a process share a quota of retries by region: each fake has a region of its own, so that no test
-    /// uses up another's.
+    /// The clients of a process share a quota of retries by region: each fake has a region of its
+    /// own, so that no test uses up another's.
     pub(crate) fn config(&self) -> SdkConfig {
         common::config(&self.endpoint())
             .into_builder()
@@ -168,7 +170,7 @@ impl Fake {
             .build()
     }
 
-    /// The next answer to this operation that nothing is said of yet.
+    /// Sets the next answer to this operation that is not set yet.
     pub(crate) fn next(
         &self,
         operation: &str,
@@ -179,14 +181,14 @@ impl Fake {
         answers.push_back(Box::new(answer));
     }
 
-    /// The next answers to this operation, whatever is asked.
+    /// Sets the next answers to this operation, whatever the request.
     pub(crate) fn replies(&self, operation: &str, replies: impl IntoIterator<Item = Reply>) {
         for reply in replies {
             self.next(operation, move |_| reply);
         }
     }
 
-    /// All answers to this operation, after those that were set for the next requests.
+    /// Sets all further answers to this operation, after those that were set for the next requests.
     pub(crate) fn always(
         &self,
         operation: &str,
@@ -201,10 +203,10 @@ impl Fake {
         std::mem::take(&mut self.script().requests)
     }
 
-    /// Waits until a request for this operation has come, however many others come before.
+    /// Waits until a request for this operation has arrived, however many others arrive before it.
     pub(crate) async fn arrival(&self, operation: &str) {
         let mut arrivals = self.arrivals.clone();
-        // The clock of the test is paused, and cannot say that it takes too long.
+        // The clock of the test is paused, so it cannot measure a timeout.
         let (late, is_late) = oneshot::channel();
         std::thread::spawn(move || {
             std::thread::sleep(PATIENCE);
@@ -247,8 +249,8 @@ pub(crate) fn said(error: &catchment::Error) -> String {
     text
 }
 
-/// Waits for backoffs only. A paused clock goes on while the system carries bytes from a socket to another, and must not
-/// take that for an attempt that takes too long.
+/// Waits for backoffs only. A paused clock advances while the system carries bytes from one socket
+/// to another, which must not look like an attempt that takes too long.
 #[derive(Debug)]
 struct Backoffs;
 
@@ -278,7 +280,7 @@ impl Service {
         while let Some(request) = read(&mut stream, &mut received).await {
             let mut reply = self.answer(request);
             while let Reply::Held(given) = reply {
-                // A test that ends without a word hangs up.
+                // A test that ends without an answer closes the connection.
                 reply = given.await.unwrap_or(Reply::Closed);
             }
             let (bytes, is_last) = match reply {
@@ -326,7 +328,7 @@ fn whole(status: u16, headers: &[(&'static str, String)], body: &str) -> String 
     format!("{head}\r\n{body}")
 }
 
-/// The next request of a connection; none where the client has closed it.
+/// The next request of a connection; `None` if the client has closed it.
 async fn read(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         let end = received.windows(4).position(|four| four == b"\r\n\r\n");

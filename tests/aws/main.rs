@@ -1,4 +1,5 @@
-//! Over Amazon SQS and DynamoDB: the same contracts and the same pipelines, on emulators and on faked replies.
+//! Over Amazon SQS and DynamoDB: the same contracts and the same pipelines, on emulators and on
+//! faked replies.
 #![cfg(feature = "aws")]
 #![allow(
     clippy::unwrap_used,

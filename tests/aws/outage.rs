@@ -1,4 +1,5 @@
-//! A service that is gone for ten seconds in the middle of a run: workers say so, wait, and go on.
+//! A service that is unreachable for ten seconds in the middle of a run: workers log it, wait, and
+//! continue.
 
 use std::io;
 use std::net::SocketAddr;
@@ -76,7 +77,7 @@ impl Wire {
     }
 }
 
-/// What was logged, as text.
+/// The log, as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -115,7 +116,7 @@ fn gated(backend: Backend) -> (Deployment<u64, u64>, Arc<Semaphore>) {
     (pipeline.deploy(&unique("outage"), backend).unwrap(), gate)
 }
 
-/// Half of a run, then the outage, during which the rest of the work is let go.
+/// Half of a run, then the outage, during which the rest of the work is released.
 async fn survive(backend: Backend, outage: impl AsyncFnOnce()) {
     let log = Log::default();
     let writer = log.clone();

@@ -9,7 +9,7 @@ use crate::common::{ministack, unique};
 use crate::proxy::Proxy;
 use crate::roles::{STAGES, texts, words};
 
-/// What the table allows by who and where, its columns.
+/// The actions that the table allows, by row and column.
 struct Table(BTreeMap<String, [BTreeSet<String>; 3]>);
 
 impl Table {
@@ -80,7 +80,7 @@ async fn the_table_of_permissions_has_every_request() {
     }
     submits.submit_as("twice", texts(["a"])).await.unwrap();
     submits.submit_as("twice", texts(["a"])).await.unwrap();
-    // Submissions that cannot be completed, and one that then is.
+    // Submissions that cannot be completed, and one that can.
     let too_large = || ["x".repeat(2 * 1024 * 1024)];
     let refused = submits.submit(too_large()).await.unwrap_err();
     assert!(matches!(refused, Error::TooLarge { .. }), "{refused}");

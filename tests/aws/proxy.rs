@@ -1,4 +1,4 @@
-//! A listener before an emulator that writes down every request on its way.
+//! A listener in front of an emulator that records every request.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -51,14 +51,14 @@ impl Proxy {
     }
 }
 
-/// One request a connection, which ends with the answer.
+/// One request per connection, which ends with the answer.
 async fn pass(mut client: TcpStream, upstream: String, requests: Arc<Mutex<Vec<Recorded>>>) {
     let mut received = Vec::new();
     let end = loop {
         let end = received.windows(4).position(|four| four == b"\r\n\r\n");
         match end {
             Some(end) => break end + 4,
-            // A client that connected, and then had nothing to ask.
+            // A client that connected, and then sent no request.
             None if !more(&mut client, &mut received).await => return,
             None => {}
         }

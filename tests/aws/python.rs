@@ -1,5 +1,5 @@
-//! The adder with its map stage in Python, `examples/python/minimal.py` and `times_two.py`, by `docs/wire-format.md`: this side
-//! submits, and its workers serve `sum` only.
+//! The adder with its map stage in Python, `examples/python/minimal.py` and `times_two.py`, by
+//! `docs/wire-format.md`: this side submits, and its workers serve `sum` only.
 #![cfg(unix)]
 
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(crate) fn interpreter() -> PathBuf {
 pub(crate) fn script(path: &str, arguments: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let mut command = Command::new(interpreter());
-    // Nothing is left behind among the sources.
+    // No files are left among the sources.
     command.arg("-B").arg(script).args(arguments);
     command
 }
@@ -85,7 +85,7 @@ fn a_stage_in_python_gives_the_same_sums() {
         ] {
             let run = adder.answer(&[&["submit"], numbers].concat());
             if result == "9223372036854775808" {
-                // Each packet's sum fits, and theirs together does not: that is for the reduction to say.
+                // Each packet's sum fits, but the total does not: the reduction must report it.
                 let refusal = adder.refusal(&["result", &run], 1);
                 assert!(refusal.contains("`sum`"), "{refusal}");
                 assert!(refusal.contains("more than 64 bits hold"), "{refusal}");
@@ -121,7 +121,7 @@ fn take_nothing_along(name: &str) {
         let mut copies = 0;
         while copies < 300 {
             let received = queue.receive(10, std::time::Duration::ZERO).await.unwrap();
-            // The originals come back by themselves.
+            // The originals are delivered again by themselves.
             copies += received.len();
             let again = received.iter().map(catchment::queue::Outgoing::from);
             queue.send(again.collect()).await.unwrap();
@@ -145,7 +145,7 @@ fn take_nothing_along(name: &str) {
         before = done;
     }
     assert_eq!(adder.answer(&["result", &run]), "1001000");
-    // What came late changes nothing.
+    // Late duplicates change nothing.
     until("the end of what was there twice", || {
         let depth = wait(async {
             let queue = queue(&format!("{}-times_two", adder.name())).await;
@@ -162,7 +162,8 @@ fn take_nothing_along(name: &str) {
     rust.told_to_end("TERM");
 }
 
-/// What the short stage cannot do stays on its queue, and keeps nobody else from being served.
+/// A message that the short stage cannot process stays on its queue, and does not keep others from
+/// being processed.
 #[test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
 fn what_the_short_stage_cannot_do_stays_on_its_queue() {
@@ -210,7 +211,8 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
         (adder.packets(&run) == (2, 3)).then_some(())
     });
 
-    // It is known by its id: what is put back fails once more, and is one failure, not two.
+    // A failure is identified by its id: a redriven message that fails once more is one failure,
+    // not two.
     assert_eq!(adder.answer(&["redrive", &run]), "1");
     assert_eq!(letters(1), letter);
     let status = adder.answer(&["status", &run]);
@@ -233,14 +235,14 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
     assert_eq!(count("the message cannot be read"), 3, "{letters}");
     assert_eq!(count("no map message for stage times_two"), 1, "{letters}");
 
-    // And it goes on.
+    // The worker continues.
     let run = adder.answer(&["submit"]);
     assert_eq!(adder.answer(&["result", &run]), "30");
     python.killed();
     rust.told_to_end("TERM");
 }
 
-/// The result, whatever has to be redriven for it.
+/// The result, after redriving whatever is necessary.
 fn result_in_the_end(adder: &Adder, run: &str) -> String {
     until("the result", || {
         let result = adder.run(&["result", run]);
@@ -252,7 +254,8 @@ fn result_in_the_end(adder: &Adder, run: &str) -> String {
     })
 }
 
-/// A slot that is taken is no reason not to ask: whoever took it may have died before it could.
+/// A slot that is taken is no reason not to ask: the worker that took it may have died before it
+/// could.
 #[test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
 fn python_asks_for_a_reduction_that_nobody_has_asked_for() {
@@ -280,14 +283,14 @@ fn python_asks_for_a_reduction_that_nobody_has_asked_for() {
     rust.told_to_end("TERM");
 }
 
-/// Without its tables a worker fails, message by message; nothing is lost by it.
+/// Without its tables a worker fails, message by message, and loses nothing.
 #[test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
 fn what_python_could_not_do_comes_back() {
     let adder = Adder::provisioned(Tables::Ministack, &SOON);
     let run = adder.answer(&["submit"]);
     let command = script("examples/python/times_two.py", &[adder.name()]);
-    // Nobody listens there.
+    // Nothing listens there.
     let nowhere = ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9");
     let what = "times_two.py without tables".to_owned();
     let blind = adder.process(command, what, &[nowhere, ("AWS_MAX_ATTEMPTS", "1")]);

@@ -1,5 +1,5 @@
-//! How the backends handle responses that emulators do not give: partly failed batches, throttling, lost
-//! connections, races. Each test checks the outcome and the requests that were made.
+//! How the backends handle responses that emulators do not give: partly failed batches, throttling,
+//! lost connections, races. Each test checks the outcome and the requests that were made.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod dynamodb;

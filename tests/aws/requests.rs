@@ -1,10 +1,11 @@
-//! How many requests a run takes: that is what it costs.
+//! The number of requests of a run, which is what it costs.
 
 use catchment::{Backend, Pipeline, Stage};
 
 use crate::common::{config, ministack, unique};
 
-/// Submits, works and waits at the same time, in one process, and returns the requests all of it took.
+/// Submits, works and waits at the same time, in one process, and returns the requests all of it
+/// took.
 async fn requests_of(items: i64, packet_size: Option<u32>) -> u64 {
     let stage = Stage::named("times_two");
     let stage = match packet_size {

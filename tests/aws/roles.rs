@@ -1,4 +1,4 @@
-//! The roles of a template, held against every request that stages and submitters make.
+//! The roles of a template, checked against every request that stages and submitters make.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{LazyLock, Mutex};
@@ -22,7 +22,7 @@ type Use = (String, String);
 
 pub(crate) type Words = Deployment<String, String>;
 
-/// Fails for good on `!stage`, and the first time on `?stage`.
+/// Fails permanently on `!stage`, and once on `?stage`.
 fn check(stage: &str, text: &str) -> Result<(), BoxError> {
     static SEEN: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
     if text.contains(&format!("!{stage}")) {
@@ -129,7 +129,8 @@ impl Roles {
         }
     }
 
-    /// What a request uses. It is allowed, and what its permission asks for is so.
+    /// Checks that a request is allowed and meets its permission's conditions; returns what it
+    /// uses.
     fn check(&self, stage: &str, request: &Recorded) -> Vec<Use> {
         let uses: Vec<Use> = request
             .resources
@@ -156,7 +157,7 @@ fn meets(condition: &Value, body: &Value) {
     let Some(attributes) = condition.get("ForAllValues:StringEquals") else {
         return;
     };
-    // Nor does it look at what stands there when its own condition fails.
+    // Nor does it read the existing item when its own condition fails.
     let refused = body["ReturnValuesOnConditionCheckFailure"].as_str();
     assert_eq!(refused.unwrap_or("NONE"), "NONE", "{body}");
     let allowed = attributes["dynamodb:Attributes"].as_array().unwrap();
@@ -175,7 +176,7 @@ fn meets(condition: &Value, body: &Value) {
     );
 }
 
-/// What is allowed although no scenario needs it, and why.
+/// Actions that are allowed although no scenario needs them, and why.
 fn spare(stage: &str, it: &Use) -> Option<&'static str> {
     let (action, on) = (it.0.as_str(), it.1.as_str());
     let own = format!("{}{}Queue", stage[..1].to_uppercase(), &stage[1..]);
@@ -192,7 +193,7 @@ fn spare(stage: &str, it: &Use) -> Option<&'static str> {
     }
 }
 
-/// A message that came to the wrong queue is a dead letter of whoever finds it.
+/// A message on the wrong queue becomes a dead letter of the stage that receives it.
 async fn misdirect(client: &Client, name: &str, stage: &str, run: &str) {
     let url = client.get_queue_url().queue_name(format!("{name}-{stage}"));
     let url = url.send().await.unwrap().queue_url.unwrap();
@@ -221,7 +222,7 @@ async fn until_failed(run: &Run<String>, stage: &str) {
     }
 }
 
-/// All that can happen to runs.
+/// Everything that can happen to runs.
 async fn scenarios(api: &Words, admin: &Words, client: &Client) {
     let done = async |items: Vec<String>| {
         let run = api.submit(items).await.unwrap();

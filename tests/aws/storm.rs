@@ -1,5 +1,5 @@
-//! A minute of real processes that are killed, stopped, continued and told to end at random moments, while runs are submitted
-//! by processes that are killed as well.
+//! A minute of real processes that are killed, stopped, continued and shut down at random moments,
+//! while runs are submitted by processes that are killed as well.
 #![cfg(unix)]
 
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use crate::distributed::{Adder, Process, SOON};
 
 const STORM: Duration = Duration::from_secs(60);
 const WORKERS: usize = 3;
-/// Longer than the visibility timeout: the worker is a zombie when it goes on.
+/// Longer than the visibility timeout: the worker is a zombie when it continues.
 const ASLEEP: Duration = Duration::from_secs(5);
 const ITEMS: u64 = 3_000;
 
-/// What is done to a worker at its time.
+/// An event in a worker's life.
 enum Fate {
     Kill,
     End,
@@ -49,7 +49,7 @@ impl Worker {
         }
     }
 
-    /// Does to it what is due, and returns the one that stands in its place.
+    /// Applies the event to the worker, and returns its replacement.
     fn next(self, adder: &Adder, random: &mut fastrand::Rng, counts: &mut Counts) -> Self {
         if self.at > Instant::now() {
             return self;
@@ -125,7 +125,7 @@ fn storm(tables: Tables) {
             }
             Some((process, at)) if at <= Instant::now() => {
                 process.signal("KILL");
-                // It may have been done at that very moment.
+                // The run may have finished at that very moment.
                 if process.ended().status.success() {
                     None
                 } else {
@@ -140,7 +140,7 @@ fn storm(tables: Tables) {
         std::thread::sleep(Duration::from_millis(10));
     }
     for worker in &workers {
-        // Those that sleep wake up; the others do not mind.
+        // Wakes stopped workers; it does not affect the others.
         worker.process.signal("CONT");
     }
     for id in &runs {
@@ -150,7 +150,7 @@ fn storm(tables: Tables) {
                 assert_eq!(ended.out.trim(), (ITEMS * (ITEMS + 1)).to_string(), "{id}");
                 break;
             }
-            // A message that was in the hands of five dying workers is a dead letter: an operator sends it on.
+            // A message that five dying workers held is a dead letter: an operator redrives it.
             assert!(ended.err.contains("delivered"), "{ended:?}");
             adder.answer(&["redrive", id]);
             counts.redriven += 1;

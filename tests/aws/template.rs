@@ -57,7 +57,7 @@ fn refusal(deployment: &Deployment<i64, i64>, options: &TemplateOptions) -> Stri
     text
 }
 
-/// `scripts/check-templates` has cfn-lint look at what this leaves.
+/// `scripts/check-templates` runs cfn-lint on the files that this test writes.
 #[test]
 fn templates_are_the_same_each_time_and_left_for_cfn_lint() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
@@ -91,7 +91,7 @@ fn templates_are_the_same_each_time_and_left_for_cfn_lint() {
     }
 }
 
-/// Its commands without their `#`, and where the code is looked for.
+/// The template's commands without their `#`, and the path of its code.
 fn deployed_with(template: Template, options: &TemplateOptions) -> (Vec<String>, Value) {
     let adder = adder(Stage::named("times_two"));
     let text = adder.template_with(template, options).unwrap();
@@ -104,7 +104,7 @@ fn deployed_with(template: Template, options: &TemplateOptions) -> (Vec<String>,
     (commands.map(str::to_owned).collect(), code)
 }
 
-/// That these commands build what the template looks for was tried with cargo-lambda 1.9.2.
+/// With cargo-lambda 1.9.2, these commands were found to build the file that the template names.
 #[test]
 fn the_head_says_what_builds_the_code_that_the_template_looks_for() {
     let (commands, code) = deployed_with(Template::Sam, &TemplateOptions::new());
@@ -132,7 +132,8 @@ fn the_head_says_what_builds_the_code_that_the_template_looks_for() {
     assert_eq!(code, "sums.zip");
 }
 
-/// CloudFormation takes `[a-zA-Z][-a-zA-Z0-9]*`, and a deployment's name may have underscores, and anything at its start.
+/// CloudFormation takes `[a-zA-Z][-a-zA-Z0-9]*`, and a deployment's name may have underscores, and
+/// anything at its start.
 #[test]
 fn the_head_names_a_stack_as_cloudformation_allows() {
     for (deployment, stack) in [
@@ -163,7 +164,7 @@ fn functions_are_set_up_as_asked() {
     let text = invoices(180).template_with(Template::CloudFormation, &options);
     let template = parsed(&text.unwrap());
     let resources = &template["Resources"];
-    // A sixth of 180 s; with a second for gathering a large batch, less.
+    // A sixth of 180 s; less if a large batch takes a second to gather.
     assert_eq!(resources["AgainFunction"]["Properties"]["Timeout"], 30);
     let spread = &resources["SpreadFunction"]["Properties"];
     assert_eq!(
@@ -182,7 +183,7 @@ fn functions_are_set_up_as_asked() {
         mapping["FunctionResponseTypes"],
         json!(["ReportBatchItemFailures"])
     );
-    // Names that become one, or begin with a digit, are told apart.
+    // Names that would become equal, or begin with a digit, are distinguished.
     for id in ["ParseLineQueue", "ParseLine2Queue", "Stage0sumQueue"] {
         assert_eq!(resources[id]["Type"], "AWS::SQS::Queue", "{id}");
     }

@@ -1,4 +1,5 @@
-//! `docs/wire-format.schema.json` against what is really written, and against what this side reads.
+//! `docs/wire-format.schema.json`, checked against the bytes that are really written, and against
+//! the reader.
 #![cfg(unix)]
 
 use std::io::Write as _;
@@ -26,7 +27,7 @@ fn checker(arguments: &[&str]) -> Command {
     command
 }
 
-/// What it has seen, where all of that fits the schema.
+/// The definitions seen, if everything fits the schema.
 fn seen(arguments: &[&str]) -> String {
     let mut command = checker(arguments);
     command.env("AWS_ENDPOINT_URL", ministack());
@@ -37,7 +38,7 @@ fn seen(arguments: &[&str]) -> String {
     out
 }
 
-/// What the schema says of each text: nothing, or what is wrong with it.
+/// For each text the schema's complaint, if it has one.
 fn verdicts(definition: &str, texts: &[Vec<u8>]) -> Vec<Option<String>> {
     let mut checker = checker(&["lines", definition])
         .stdin(Stdio::piped())
@@ -77,7 +78,7 @@ fn pipeline() -> Pipeline<u64, Vec<String>, catchment::pipeline::One> {
             7 => Err("seven is not done"),
             n => Ok(n),
         })
-        // The first delivery is to those who look at it.
+        // The first delivery is to the test, which reads it.
         .with(
             Stage::named("careful")
                 .attempts(2)
@@ -174,7 +175,7 @@ async fn what_is_written_fits_the_schema() {
     deployment.deprovision(&name).await.unwrap();
 }
 
-/// A run whose packets grow with it, before anybody has worked on it, and cancelled.
+/// A run whose packets grow with it, before any work, and cancelled.
 #[tokio::test]
 #[ignore = "needs the emulators that scripts/test starts, and scripts/lib/python-env"]
 async fn a_run_of_unknown_length_fits_the_schema() {
@@ -275,7 +276,8 @@ fn what_is_broken_does_not_fit_the_schema() {
     assert!(packets[0].is_none() && packets[1].is_some(), "{packets:?}");
 }
 
-/// Good texts in which fields have other values, are left out, come twice or are new; and some with bytes changed anywhere.
+/// Valid texts in which fields have other values, are left out, repeated or added; and some with
+/// bytes changed anywhere.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let value = prop::sample::select(vec![
         "null",
@@ -369,7 +371,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => fields, 1 => bytes]
 }
 
-/// Whoever writes by the schema is understood.
+/// A writer that follows the schema is understood.
 #[test]
 #[ignore = "needs scripts/lib/python-env"]
 fn what_fits_the_schema_can_be_read() {

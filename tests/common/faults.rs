@@ -9,8 +9,8 @@ use catchment::Error;
 
 use super::{Act, Call, Hook};
 
-/// Every call gives way to others a few times first, by the seed, so that schedules differ: calls to a backend in
-/// memory are ready at once otherwise, and a whole submission would be one step.
+/// Every call yields to others a few times first, by the seed, so that schedules differ: calls to a
+/// backend in memory are ready at once otherwise, and a whole submission would be one step.
 pub(crate) struct Yields(Mutex<fastrand::Rng>);
 
 impl Yields {

@@ -15,7 +15,7 @@ use catchment::scratchpad::{
 };
 use catchment::{Error, Result, RunId};
 
-/// A call, as far as some test looks at it.
+/// A call, with those of its arguments that some test reads.
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
     Open,
@@ -48,14 +48,14 @@ pub(crate) enum Call<'a> {
     Forget,
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Debug)]
 pub(crate) enum Act {
     Go,
     Fail(Error),
-    /// It is not done, and reported as done.
+    /// The call is not made, and is reported as made.
     Swallow,
-    /// It takes so long before it begins.
+    /// The call is delayed by this long.
     Late(Duration),
 }
 
@@ -63,16 +63,16 @@ pub(crate) enum Act {
 pub(crate) trait Hook: Send + Sync + 'static {
     async fn before(&self, call: &Call<'_>) -> Act;
 
-    /// What a read of a group brought.
+    /// Changes the result of reading a group.
     fn read(&self, _members: &mut Members) {}
 
-    /// How many messages a request of its queues takes, where there is to be a charge for it.
+    /// The queues' maximum messages per request, if requests are to be billed.
     fn batch(&self) -> Option<usize> {
         None
     }
 }
 
-/// Queues, a queue or a scratchpad behind a hook.
+/// Queues, a queue or a scratchpad with a hook around it.
 pub(crate) struct Hooked<T: ?Sized> {
     name: String,
     hook: Arc<dyn Hook>,
@@ -95,7 +95,7 @@ impl<T: ?Sized> Hooked<T> {
     }
 }
 
-/// Makes a call as the hook says; the last argument is what a swallowed call answers.
+/// Makes a call as the hook decides; the last argument is the answer of a swallowed call.
 macro_rules! ask {
     ($self:ident, $call:expr, $inner:expr, $swallowed:expr) => {{
         match $self.hook.before(&$call).await {
@@ -219,7 +219,8 @@ impl Scratchpad for Hooked<dyn Scratchpad> {
     }
 }
 
-/// Implements contracts by [`ask!`]: after each method its call, and what a swallowed one answers.
+/// Implements contracts by [`ask!`]: each method is followed by its call, and by the answer of a
+/// swallowed one.
 macro_rules! hook {
     ($($contract:ident {
         $(fn $method:ident($($argument:ident: $type:ty),*) -> $answer:ty

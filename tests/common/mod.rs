@@ -1,4 +1,4 @@
-//! What the tests share: one store that several processes are deployed over, and a hook on every
+//! Shared by the tests: one store that several processes are deployed over, and a hook on every
 //! call between a process and the store.
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(
@@ -28,13 +28,14 @@ pub(crate) use hook::*;
 /// Longer than any run of these tests may take on the paused clock, retries included.
 const STUCK: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Waits for what must not hang: on a paused clock the limit is reached at once when nothing moves.
+/// Awaits a future that must not hang: on a paused clock the limit is reached at once when nothing
+/// moves.
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(STUCK, work).await;
     done.expect("stuck: twelve hours on the paused clock and no end")
 }
 
-/// What outlives every process: the queues and the scratchpad.
+/// The queues and the scratchpad, which outlive every process.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) queues: Arc<MemoryQueues>,
@@ -62,7 +63,7 @@ impl Store {
         hooked(self.queues.clone(), self.scratchpad.clone(), hook)
     }
 
-    /// A backend over the same store, for a process that dies as it says.
+    /// A backend over the same store, for a process that dies as `crash` says.
     pub(crate) fn crashing(&self, crash: &Crash, seed: u64) -> Backend {
         let queues = crash.queues(self.queues.clone());
         let scratchpad = crash.scratchpad(self.scratchpad.clone());
@@ -105,8 +106,8 @@ fn hooked(
     )
 }
 
-/// Concatenates: associative, and about as far from commutative as can be. What is lost, counted twice or
-/// out of order is seen. Asynchronous, so that a test on one thread is the same every time.
+/// Concatenates: associative, and not commutative, so that items which are lost, counted twice or
+/// out of order show. Asynchronous, so that a test on one thread is the same every time.
 pub(crate) struct Concat;
 
 impl Combine for Concat {

@@ -1,4 +1,4 @@
-//! Behind a reduction there is one value, and nothing to choose from.
+//! After a reduction there is one value, and nothing to choose from.
 
 use catchment::Pipeline;
 

@@ -1,4 +1,4 @@
-//! Behind a reduction there is one value. `flat_map` makes items of it, which can be reduced again.
+//! After a reduction there is one value. `flat_map` makes items of it, which can be reduced again.
 
 use catchment::Pipeline;
 

@@ -1,6 +1,6 @@
-//! Only the first stage's function says its type: every other infers it. Of what is called here nothing may
-//! need an annotation, but for the error type of an `async` block or closure that uses `Ok`, which Rust itself
-//! cannot know.
+//! Only the first stage's function says its type: every other infers it. Of what is called here
+//! nothing may need an annotation, but for the error type of an `async` block or closure that uses
+//! `Ok`, which Rust itself cannot know.
 
 use std::convert::Infallible;
 
@@ -72,7 +72,7 @@ async fn stages_infer_what_they_take() -> Result<(), Error> {
     Ok(())
 }
 
-/// Every reduction, and what may stand behind one.
+/// Every reduction, and every call that may follow one.
 #[tokio::test]
 async fn reductions_infer_what_they_take() -> Result<(), Error> {
     let numbers = || Pipeline::new().map(|n: u64| n);
@@ -106,7 +106,7 @@ async fn reductions_infer_what_they_take() -> Result<(), Error> {
     Ok(())
 }
 
-/// What a pipeline takes and answers with can be written down: for a struct's field, a function's end.
+/// The type of a pipeline can be written down: for a struct's field, or a function's return type.
 #[test]
 fn types_can_be_named() -> Result<(), Error> {
     struct Service {

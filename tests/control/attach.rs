@@ -38,7 +38,7 @@ async fn waiting_ends_with_the_run_or_with_the_time() {
     drop(worker);
 }
 
-/// Who waits for hours must not lose the result to one answer that got lost.
+/// A wait of hours must not end because one answer got lost.
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_result_outlives_errors_that_pass() {
     let (pipeline, _) = slow(100 * SECOND, Stage::new());

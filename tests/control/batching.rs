@@ -1,4 +1,5 @@
-//! Requests are billed: what belongs together goes together, and nobody waits for what will not come.
+//! Requests are billed: writes that belong together share one, and none waits for others that will
+//! not come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -11,8 +12,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::common::*;
 
-/// A service that charges for requests, and counts the writes of partial results, and the requests by which packets go
-/// on to another stage.
+/// A service that charges for requests, and counts the writes of partial results, and the requests
+/// that send packets to another stage.
 #[derive(Default)]
 struct Service {
     arrivals: AtomicUsize,
@@ -40,7 +41,8 @@ impl Hook for Service {
     }
 }
 
-/// Each item in a packet of its own, two at once. Returns the writes of partial results, and how long it all took.
+/// Each item in a packet of its own, two at once. Returns the writes of partial results, and how
+/// long it all took.
 async fn run(items: u64, takes: Duration) -> (usize, Duration) {
     let stage = Stage::new().packet_size(1).concurrency(2);
     let (pipeline, _) = slow(takes, stage);
@@ -90,7 +92,7 @@ async fn packets_go_on_to_the_next_stage_together() {
 async fn the_last_partial_result_waits_for_nobody() {
     let (_, alone) = run(1, Duration::from_millis(20)).await;
     assert!(alone < Duration::from_millis(50), "{alone:?}");
-    // Nor does one wait for long whose sibling takes its time.
+    // Nor does a packet wait long for a slow sibling.
     let (writes, all) = run(4, MINUTE).await;
     assert_eq!(writes, 2, "{all:?}");
     assert!(all < 2 * MINUTE + SECOND, "{all:?}");

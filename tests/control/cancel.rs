@@ -125,7 +125,7 @@ async fn cancelling_ends_a_submission_that_is_still_going_on() {
     drop(worker);
 }
 
-/// The same where no more items come, and none to be sent would ever look.
+/// The same if no more items arrive, so that no send would ever check.
 #[tokio::test(start_paused = true)]
 async fn cancelling_ends_a_submission_whose_stream_has_gone_quiet() {
     let deployment = quick().deploy("quiet", Backend::memory()).unwrap();

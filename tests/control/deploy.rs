@@ -1,4 +1,4 @@
-//! What `deploy` refuses, and what it takes.
+//! Definitions that `deploy` refuses, and those that it accepts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -169,7 +169,7 @@ fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
     let early = Pipeline::new().with(Stage::named("early")).map(|n: u64| n);
     refused(sum(early), "d", &["`with`", "before the first stage"]);
 
-    // The longest names that fit, and options that are added to each other.
+    // The longest names that fit, and options that accumulate.
     let fits = sum(map()
         .with(Stage::named("x".repeat(73)))
         .with(Stage::new().attempts(2)));

@@ -86,7 +86,7 @@ async fn no_more_cpu_bound_work_runs_at_once_than_the_worker_allows() {
     }
 }
 
-/// What is folded behind an asynchronous stage is CPU-bound work as any other.
+/// Folding after an asynchronous stage is CPU-bound work like any other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_folds_run_at_once_than_the_worker_allows() {
     let gauge = Gauge::default();
@@ -111,7 +111,7 @@ async fn no_more_folds_run_at_once_than_the_worker_allows() {
     drop(running);
 }
 
-/// In no second do more items begin. What is CPU-bound begins by the packet.
+/// No more items than that begin in any second. CPU-bound stages begin whole packets.
 fn check_pace(mut begun: Vec<Instant>, items: usize, what: &str) {
     begun.sort_unstable();
     for (index, first) in begun.iter().enumerate() {
@@ -158,7 +158,7 @@ async fn no_more_items_begin_in_a_second_than_the_rate_limit_allows() {
     }
 }
 
-/// What finishes a result is one call, however many items the result stands for.
+/// Finishing a result is one call, however many items the result stands for.
 #[tokio::test(start_paused = true)]
 async fn the_one_value_counts_once_for_a_rate_limit() {
     for asynchronous in [true, false] {

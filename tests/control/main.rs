@@ -1,4 +1,5 @@
-//! Runs and workers under control: cancel, wait, status, shutdown, limits, back-pressure, and what `deploy` refuses.
+//! Runs and workers under control: cancel, wait, status, shutdown, limits, back-pressure, and what
+//! `deploy` refuses.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,7 +36,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 type Sum = Pipeline<u64, u64, One>;
 
-/// Adds up items that take so long each, and counts those that were begun.
+/// Adds up items that take this long each, and counts those that were begun.
 fn slow(takes: Duration, stage: Stage) -> (Sum, Arc<AtomicUsize>) {
     let begun = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&begun);
@@ -56,7 +57,7 @@ fn quick() -> Sum {
     Pipeline::new().then(ok::<u64>).reduce(|| 0, |a, b| a + b)
 }
 
-/// How many are at it at once, and the most that ever were.
+/// The number of calls that run now, and their maximum.
 #[derive(Clone, Default)]
 struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -75,7 +76,7 @@ impl Gauge {
         self.0.1.load(SeqCst)
     }
 
-    /// On a thread: long enough for others to be seen.
+    /// On a thread: long enough to overlap with others.
     fn linger(&self) {
         self.enter();
         for _ in 0..200 {

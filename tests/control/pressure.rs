@@ -59,7 +59,7 @@ async fn a_fast_producer_waits_for_slow_work() {
                 (0..3_000).sum::<u64>(),
                 "{what}"
             );
-            // Each queue may hold its fill, and a batch or what a worker holds beyond it.
+            // Each queue may hold its capacity, and beyond it a batch or what a worker holds.
             let bound = (slow_stage + 1) * (CAPACITY + 30);
             let most = live.most();
             assert!(most <= bound, "{what}: {most} items between input and end");
@@ -110,7 +110,7 @@ async fn large_items_are_worked_on_side_by_side() {
             .with(Stage::new().packet_size(1).attempts(1).concurrency(size))
             .reduce(|| 0, |a, b| a + b)
     };
-    // As many as the stage works on at once, whatever the machine has cores.
+    // As many as the stage works on at once, whatever the number of cores.
     let count = 2 * std::thread::available_parallelism().map_or(1, usize::from) + 4;
     let items = || (0..count).map(|_| " ".repeat(LARGE));
     let sum = soon(meeting(count).run(items())).await.unwrap();
@@ -125,13 +125,13 @@ async fn large_items_are_worked_on_side_by_side() {
     drop(worker);
 }
 
-/// Input that takes its time is no reason for what came before it to wait.
+/// Slow input does not make the packets before it wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_slow_iterator_gave_is_worked_on_meanwhile() {
     let (done, arrived) = std::sync::mpsc::channel();
     let pipeline = Pipeline::new()
         .map(move |n: u64| {
-            // Whoever listens is gone once it has given its last item.
+            // The receiver has gone after it gave its last item.
             let _ = done.send(n);
             n
         })

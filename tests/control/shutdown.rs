@@ -27,7 +27,7 @@ async fn shutting_down_under_load_finishes_what_was_begun_and_hands_back_the_res
         assert!(before.in_flight >= 13, "{before:?}");
         let shutdown = tokio::spawn(worker.shutdown());
         sleep(SECOND).await;
-        // What had only been received is there for others, and the eight that run are not.
+        // Messages that had only been received are ready for others; the eight that run are not.
         let depth = store.depth(&deployment).await;
         assert_eq!(depth.in_flight, 8, "{depth:?}");
         handed_back += before.in_flight - 8;
@@ -75,7 +75,8 @@ async fn work_that_outlasts_the_grace_period_is_handed_back_at_once() {
     assert_eq!(store.depth(&deployment).await, Depth::default());
 }
 
-/// Handing back a message that was not begun is no attempt at it: a fleet may be restarted as often as it likes.
+/// Requeueing a message that was not begun is no attempt at it: a fleet may be restarted any number
+/// of times.
 #[tokio::test(start_paused = true)]
 async fn workers_that_come_and_go_do_not_use_up_attempts() {
     let store = Store::new();

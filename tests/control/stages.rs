@@ -1,4 +1,4 @@
-//! Which stages a worker serves, in which order, and what shares a backend.
+//! Which stages a worker serves, in which order, and deployments that share a backend.
 
 use std::sync::{Arc, Mutex};
 
@@ -129,7 +129,7 @@ async fn many_runs_of_many_deployments_share_a_backend() {
     }
 }
 
-/// A run goes on as it was begun when a new version with other sizes is deployed.
+/// A run continues as it was begun when a new version with other sizes is deployed.
 #[tokio::test(start_paused = true)]
 async fn other_sizes_do_not_disturb_runs_that_are_under_way() {
     let version = |fan_in: u32, packet_size: u32| {
@@ -143,7 +143,8 @@ async fn other_sizes_do_not_disturb_runs_that_are_under_way() {
         let store = Store::new();
         let old = version(3, 2).deploy("sizes", store.backend()).unwrap();
         let new = version(5, 7).deploy("sizes", store.backend()).unwrap();
-        // Some of it under way, then both versions at work, then the submission repeated by the new one.
+        // Some of it under way, then both versions at work, then the submission repeated by the new
+        // one.
         old.submit_as("run", 0..length).await.unwrap();
         let worker = old.worker().prefetch(1).start();
         for _ in 0..30 {

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::common::*;
 
-/// A stage whose items go through one gate: so many, and no more yet.
+/// A stage whose items pass one gate, which admits a given number of them.
 fn gated(backend: Backend) -> (Deployment<u64, u64>, watch::Sender<u64>) {
     let (open, gate) = watch::channel(0);
     let pipeline = Pipeline::new()

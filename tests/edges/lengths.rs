@@ -1,4 +1,5 @@
-//! Input of every length: nothing, one item, exactly full groups, unknown, and not what it was said to be.
+//! Input of every length: nothing, one item, exactly full groups, unknown, and not what it was said
+//! to be.
 
 use catchment::{Backend, Error, Pipeline, RunState, Stage};
 use futures::stream;
@@ -131,7 +132,7 @@ async fn an_iterator_whose_length_is_a_lie_is_an_error_and_never_a_hang() {
             "{what}: {text}"
         );
 
-        // Under an id of the caller's, whoever waits for the run hears of it.
+        // Under an id of the caller's, a waiter for the run gets the error.
         let deployment = pipeline.deploy("lie", Backend::memory()).unwrap();
         let worker = deployment.worker().start();
         let error = soon(deployment.submit_as("run", items()))
@@ -151,7 +152,7 @@ async fn an_iterator_whose_length_is_a_lie_is_an_error_and_never_a_hang() {
             "{what}"
         );
 
-        // Without one nobody could complete it.
+        // Without an id of the caller's, no caller could complete the run.
         let error = soon(deployment.submit(items())).await.unwrap_err();
         assert!(matches!(error, Error::Submission { .. }), "{what}: {error}");
         drop(worker);

@@ -1,4 +1,5 @@
-//! The edges: nothing, one, exactly full, unknown length, too large; and the wire format as it is documented.
+//! The edges: nothing, one, exactly full, unknown length, too large; and the wire format as it is
+//! documented.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Pipelines of every shape: without a reduction or with several, and what their functions are told.
+//! Pipelines of every shape: without a reduction or with several, and the context of their
+//! functions.
 
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ async fn without_a_reduction_the_answer_is_how_many_items_went_through() {
         assert_eq!(run(Pipeline::new()).await, length);
         assert_eq!(run(Pipeline::new().map(|n: u64| n)).await, length);
         assert_eq!(run(Pipeline::new().then(ok::<u64>)).await, length);
-        // What an item yields does not matter: it went through.
+        // The number of values that an item yields does not matter: the item was processed.
         assert_eq!(
             run(Pipeline::new().filter(|n: &u64| n.is_multiple_of(2))).await,
             length
@@ -106,8 +107,8 @@ async fn several_maps_are_several_stages_with_a_queue_each() {
     let worker = deployment.worker().start();
     let run = deployment.submit(0..10).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), 600);
-    // Ten packets pass each queue before the reduction, filtered out or not; three full or told groups and the
-    // root pass its own; the finishing stage gets the one value.
+    // Ten packets pass each queue before the reduction, filtered out or not; three full or told
+    // groups and the root pass its own; the finishing stage gets the one value.
     for (stage, expected) in stages.iter().zip([10, 10, 10, 10, 4, 1]) {
         let queue = format!("many-{stage}");
         let sent = record.sent();
@@ -174,7 +175,7 @@ async fn what_a_flat_map_makes_of_the_one_value_is_reduced_again() {
     assert_eq!(soon(open.run(0..4)).await.unwrap(), 4);
 }
 
-/// An asynchronous stage that asks for a thread: its future may wait all the same.
+/// An asynchronous stage that asks for a thread: its future may wait nevertheless.
 struct Patient;
 
 impl Map for Patient {

@@ -107,7 +107,7 @@ async fn an_item_that_is_too_large_is_an_error_that_names_its_packet_its_size_an
         assert_eq!(*limit, 2_000);
         assert!(error.to_string().contains("references"), "{error}");
         assert!(!error.is_retryable());
-        // Who waits elsewhere hears of it.
+        // A waiter in another process gets the error.
         let failed = soon(deployment.attach("run").result()).await.unwrap_err();
         assert!(
             failed.to_string().contains("packet 13 (item 13)"),

@@ -60,7 +60,7 @@ async fn what_travels_is_what_the_documentation_says() {
     ];
     assert_eq!(grow, expected);
 
-    // How many values each source item has become travels along.
+    // The message also has the number of values made of each source item.
     let mut pass = messages(&record, "wire-pass").await;
     pass.sort_by_key(|message| message["packetOffset"].as_u64());
     assert_eq!(pass[0]["packetValue"], json!([10]));
@@ -70,7 +70,7 @@ async fn what_travels_is_what_the_documentation_says() {
     assert_eq!(pass[1]["packetContains"], 2);
     assert_eq!(pass[1]["stage"], "pass");
 
-    // Three leaves in pairs: a full group, one that was told its size, and two levels above them.
+    // Three leaves in pairs: a full group, one that was sealed, and two levels above them.
     let reduce = |level: u64, group: u64| {
         json!({
             "version": 1,
@@ -114,7 +114,7 @@ async fn what_travels_is_what_the_documentation_says() {
     drop(worker);
 }
 
-/// What rests in the scratchpad is JSON as well.
+/// The scratchpad keeps JSON as well.
 #[tokio::test(start_paused = true)]
 async fn a_partial_result_is_stored_as_a_packet() {
     let store = Store::new();
@@ -155,7 +155,7 @@ async fn a_partial_result_is_stored_as_a_packet() {
     drop(worker);
 }
 
-/// Whoever serves a stage in another language sends what the documentation says, in any order of fields.
+/// A stage in another language sends what the documentation describes, in any order of fields.
 #[tokio::test(start_paused = true)]
 async fn a_message_written_by_hand_is_as_good() {
     let store = Store::new();

@@ -12,7 +12,7 @@ use crate::common::*;
 /// Which process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
-    /// One that submits and works.
+    /// A process that submits and works.
     Both,
     Worker,
     Submitter,
@@ -28,7 +28,8 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Plays it with a process that dies at that call, then with healthy ones. Returns whether it died.
+    /// Runs it with a process that dies at that call, then with healthy ones. Returns whether it
+    /// died.
     async fn play(self, at: u64, when: When) -> bool {
         let Self {
             shape,
@@ -88,7 +89,7 @@ impl Scenario {
     }
 }
 
-/// Plays the scenario with a death at every call to the backend, before and after it took effect.
+/// Runs the scenario with a death at every call to the backend, before and after it took effect.
 async fn every_crash(scenario: Scenario) -> u64 {
     let mut schedules = 0;
     for when in [When::Before, When::After] {
@@ -147,7 +148,8 @@ crashes! {
     two_reductions_survive_a_submitter_that_dies_anywhere: Twice, List, Submitter, SOME;
 }
 
-/// One process dies, the next does, the third is healthy: every pair of calls, for a small tree of two levels.
+/// One process dies, the next does, the third is healthy: every pair of calls, for a small tree of
+/// two levels.
 #[tokio::test(start_paused = true)]
 async fn two_processes_that_die_one_after_the_other_lose_nothing() {
     let mut schedules = 0;
@@ -193,8 +195,8 @@ async fn two_processes_that_die_one_after_the_other_lose_nothing() {
     assert!(schedules > 100);
 }
 
-/// As a crash, but at any poll of the worker's task rather than at a call: a worker is dropped after the test
-/// has given way so many times, again and again.
+/// Like a crash, but at any poll of the worker's task rather than at a call: workers are dropped,
+/// one after the other, after the test has yielded a random number of times.
 #[tokio::test(start_paused = true)]
 async fn workers_dropped_at_any_poll_lose_nothing() {
     let mut dropped = 0;
@@ -227,8 +229,8 @@ async fn workers_dropped_at_any_poll_lose_nothing() {
     assert!(dropped > 100);
 }
 
-/// Workers that stop without any grace, on threads that really run side by side: what they had begun goes on
-/// elsewhere while its own thread may still be at it.
+/// Workers that stop without a grace period, on real threads: their work is repeated elsewhere
+/// while its own thread may still be running.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_that_stop_without_grace_lose_nothing() {
     let mut shifts = 0;

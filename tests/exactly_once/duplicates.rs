@@ -1,4 +1,4 @@
-//! Messages that come twice, late, or from a service that fails.
+//! Messages that are delivered twice, late, or by a service that fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ async fn a_flaky_service_costs_time_and_nothing_else() {
             );
             let deployment = deploy(shape, 3, backend);
             let workers = [deployment.worker().start(), deployment.worker().start()];
-            // What the client itself asks of a service that fails may fail; it asks again.
+            // The test's own calls may fail as well; it repeats them.
             let healthy = deploy(shape, 3, store.backend());
             while soon(submit(&deployment, 20, Input::Stream)).await.is_err() {}
             assert_eq!(
@@ -100,7 +100,7 @@ async fn late_duplicates_find_nothing_to_do() {
             send_again(&store, &sent).await;
             settles(&store, &deployment, length, &what).await;
 
-            // The run has been removed: its time is up when the next one begins.
+            // The run has been removed, because its retention has ended when the next one begins.
             tokio::time::sleep(Duration::from_secs(2 * 60 * 60)).await;
             let other = deployment.submit_as("other", 0..3).await.unwrap();
             assert_eq!(soon(other.result()).await.unwrap(), counting(3), "{what}");
@@ -114,8 +114,8 @@ async fn late_duplicates_find_nothing_to_do() {
     }
 }
 
-/// A run that is still under way is not failed by messages that come more often than they have attempts, when
-/// each time the work was done.
+/// A run under way does not fail if messages are delivered more often than they have attempts, as
+/// long as their work was done each time.
 #[tokio::test(start_paused = true)]
 async fn more_copies_than_attempts_do_not_fail_a_run() {
     let store = Store::new();
@@ -141,14 +141,14 @@ async fn more_copies_than_attempts_do_not_fail_a_run() {
         send_again(&store, sent.split_at(9).0).await;
     }
     assert_eq!(soon(run.result()).await.unwrap(), counting(9));
-    // The copies of the long one end in their own time.
+    // The copies of the long message end later.
     tokio::time::sleep(Duration::from_secs(600)).await;
     settles(&store, &deployment, 9, "ten copies").await;
     drop(worker);
 }
 
-/// Every acknowledgement gets lost for a while, so that each message comes again more often than it has
-/// attempts. Its work was done every time: that is no failure.
+/// Every acknowledgement is lost for a while, so that each message is delivered more often than it
+/// has attempts. Its work was done every time, so that is not a failure.
 #[tokio::test(start_paused = true)]
 async fn more_deliveries_than_attempts_do_not_fail_a_run_whose_work_was_done() {
     let store = Store::new();
@@ -175,7 +175,7 @@ async fn more_deliveries_than_attempts_do_not_fail_a_run_whose_work_was_done() {
     drop(worker);
 }
 
-/// Whoever is second to finish finds the result there, and it stays.
+/// The second worker to finish finds the result there, and leaves it unchanged.
 #[tokio::test(start_paused = true)]
 async fn the_first_result_stands() {
     let store = Store::new();

@@ -1,6 +1,6 @@
-//! Every schedule of one death, and of two: the process dies at a call, before or after it took effect, the next
-//! process dies at another, and a third is healthy. With a list the tree is sealed before the packets are sent, with a
-//! stream after them.
+//! Every schedule of one death, and of two: the process dies at a call, before or after it took
+//! effect, the next process dies at another, and a third is healthy. With a list the tree is sealed
+//! before the packets are sent, with a stream after them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,15 +13,15 @@ use catchment::{Backend, Backoff, Deployment, Error, Pipeline, Run, Stage, perma
 use super::{Input, settles, submit};
 use crate::common::*;
 
-/// What a run goes through.
+/// The steps of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Course {
     /// Map, reduce.
     Reduce,
-    /// Map, reduce, and a second reduction of what that made.
+    /// Map, reduce, and a second reduction of the result.
     Twice,
-    /// An item that fails, a dead letter, a mended function, a redrive: a process may die before and after the
-    /// mending.
+    /// An item that fails, a dead letter, a fixed function, a redrive: a process may die before and
+    /// after the fix.
     Redrive,
 }
 
@@ -82,8 +82,8 @@ impl Plan {
         pipeline.deploy("words", backend).unwrap()
     }
 
-    /// A process that submits, works, and redrives what has failed once the function is mended. It ends when the run does,
-    /// or with the failure if nothing is mended yet.
+    /// A process that submits, works, and redrives failed messages once the function is fixed. It
+    /// ends when the run does, or with the failure if the function is not fixed yet.
     async fn live(self, deployment: Deployment<u64, String>, mended: bool) -> Result<(), Error> {
         let _worker = deployment.worker().start();
         let run = submit(&deployment, self.length, self.input()).await?;
@@ -96,8 +96,9 @@ impl Plan {
         }
     }
 
-    /// Plays the plan with processes that die so, one after the other, and then with a healthy one. Returns whether the
-    /// last of them died, or lived until the run was at its end.
+    /// Runs the plan with processes that die as given, one after the other, and then with a healthy
+    /// one. Returns whether the last of the given processes died, rather than lived to the end of
+    /// the run.
     async fn play(self, deaths: &[Death]) -> bool {
         let what = format!("{self:?}, {deaths:?}");
         let store = Store::new();
@@ -111,7 +112,7 @@ impl Plan {
                 tokio::select! {
                     biased;
                     () = crash.crashed() => true,
-                    // What is late for the run may still be on its way: it may die of that.
+                    // Late messages may still be under way, and the process may die at one of them.
                     () = tokio::time::sleep(Duration::from_secs(100)) => crash.has_crashed(),
                 }
             };
@@ -131,11 +132,12 @@ impl Plan {
         died
     }
 
-    /// Copies of a dead letter may be left, of a process that died between burying and acknowledging: they are
-    /// redriven as well, and found to be late.
+    /// A process that died between burying and acknowledging may leave copies of a dead letter:
+    /// they are redriven as well, and found to be late.
     async fn clear(self, store: &Store, deployment: &Deployment<u64, String>) {
         let run: Run<String> = deployment.attach("run");
-        // One that was being buried when its process died comes back after its visibility timeout.
+        // A message that was being buried when its process died is delivered again after its
+        // visibility timeout.
         tokio::time::sleep(Duration::from_secs(100)).await;
         while store.depth(deployment).await.dead > 0 {
             soon(run.redrive()).await.unwrap();
@@ -143,8 +145,8 @@ impl Plan {
     }
 }
 
-/// Every n-th call, before and after, until the process outlives them; where something is mended on the way, of the
-/// process before and of the one behind.
+/// A death at every n-th call, before and after it took effect, until the process survives; if the
+/// function is fixed on the way, of the process before the fix and of the one after it.
 async fn single(plan: Plan) -> u64 {
     let none = Death {
         at: u64::MAX,
@@ -171,10 +173,11 @@ async fn single(plan: Plan) -> u64 {
     schedules
 }
 
-/// Every call of the second process, for one death of the first. `None` where the first outlives it.
+/// A death at every call of the second process, for one death of the first. `None` if the first
+/// survives.
 async fn pairs(plan: Plan, first: Death, stride: u64) -> Option<u64> {
     let mut schedules = 0;
-    // A process that outlives its call makes the second one healthy: no pair.
+    // If the first process survives, the second one has nothing to do: no pair.
     if !plan.play(&[first]).await {
         return None;
     }
@@ -206,8 +209,8 @@ fn plans(lengths: &[u64]) -> Vec<Plan> {
     plans
 }
 
-/// Plays tasks on as many threads as there are cores, each on a paused clock of its own, and prints how many schedules
-/// each course had.
+/// Runs tasks on as many threads as there are cores, each on a paused clock of its own, and prints
+/// how many schedules each course had.
 fn on_all_cores<T: Sync>(tasks: &[T], play: impl AsyncFn(&T) -> (Course, u64) + Sync) -> u64 {
     let next = AtomicUsize::new(0);
     let counts: Mutex<BTreeMap<Course, u64>> = Mutex::default();

@@ -47,7 +47,7 @@ async fn two_workers_that_do_the_same_packets_count_once() {
         64,
         &begun,
     );
-    // The first holds every message when it becomes visible again, and goes on.
+    // The first worker holds every message when it becomes visible again, and continues.
     let first = deployment.worker().start();
     let run = deployment.submit_as("run", 0..7).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -65,7 +65,7 @@ async fn two_workers_that_do_the_same_packets_count_once() {
     drop((first, second));
 }
 
-/// Those at work, and those that wait their turn in a worker.
+/// Messages at work, and messages that wait in a worker.
 #[tokio::test(start_paused = true)]
 async fn heartbeats_keep_long_work_from_being_done_twice() {
     for concurrency in [64, 1] {
@@ -93,7 +93,7 @@ async fn heartbeats_go_on_while_a_function_keeps_its_thread() {
     let deployment = Pipeline::new()
         .map(move |n: u64| {
             count.fetch_add(1, Ordering::SeqCst);
-            // Until the test lets go of the other end.
+            // Until the test drops the other end.
             let _ = blocked.lock().map(|blocked| blocked.recv());
             n
         })
@@ -114,7 +114,7 @@ async fn heartbeats_go_on_while_a_function_keeps_its_thread() {
     drop(workers);
 }
 
-/// Work whose message went to somebody else stops: it would be for nothing.
+/// Work on a message that was lost to another worker is stopped, because it would be in vain.
 #[tokio::test(start_paused = true)]
 async fn work_stops_when_its_message_was_lost() {
     let store = Store::new();

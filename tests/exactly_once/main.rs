@@ -1,5 +1,5 @@
-//! Every item contributes exactly once, whatever is delivered twice, late, out of order, or to a worker that
-//! dies at any instruction.
+//! Every item contributes exactly once, whatever is delivered twice, late, out of order, or to a
+//! worker that dies at any instruction.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ use catchment::{Backend, Backoff, Deployment, Pipeline, Result, Run, RunState, S
 
 use common::*;
 
-/// What a pipeline does, by the ways its messages take.
+/// Pipelines, by the ways their messages take.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     /// Map, reduce.

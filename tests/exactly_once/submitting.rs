@@ -168,7 +168,7 @@ async fn a_submission_outlives_errors_that_pass() {
         let flaky = deploy(Shape::Reduce, 3, store.hooked(Arc::new(hook)));
         let healthy = deploy(Shape::Reduce, 3, store.backend());
         let worker = healthy.worker().start();
-        // Slow enough that the submitter looks whether it was cancelled.
+        // Slow enough that the submitter checks whether the run was cancelled.
         let items = futures::StreamExt::then(futures::stream::iter(0..30), async |n| {
             tokio::time::sleep(Duration::from_secs(1)).await;
             n

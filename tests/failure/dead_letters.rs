@@ -1,4 +1,4 @@
-//! What a person finds on record.
+//! The failures on record for a person.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::common::*;
 
-/// Item 7 of 0..10, in packets of three, is bad in some way; everything that a person needs to know is on record.
+/// Item 7 of 0..10, in packets of three, is bad in some way; everything that a person needs to know
+/// is on record.
 async fn seven_is_bad(what: &str, pipeline: Sum, error: &str, attempts: u32) {
     let store = Store::new();
     let deployment = pipeline.deploy("bad", store.backend()).unwrap();
@@ -36,7 +37,7 @@ async fn seven_is_bad(what: &str, pipeline: Sum, error: &str, attempts: u32) {
         assert!(attempt.error.contains(error), "{what}: {}", attempt.error);
     }
 
-    // The other packets finish, and nothing goes round for ever.
+    // The other packets finish, and no message circulates forever.
     sleep(MINUTE).await;
     assert_eq!(
         store.depth(&deployment).await,
@@ -126,7 +127,7 @@ async fn a_bad_item_becomes_a_dead_letter_that_says_everything() {
         .with(three());
     seven_is_bad("a panic in a filter", sum(picky), "panicked", 3).await;
 
-    // What the reduction does to an output belongs to the item that it came from.
+    // A failure of the reduction at an output is attributed to the item that it came from.
     let steps = Pipeline::new().map(|n: u64| n).with(three()).fold(
         || 0,
         move |sum, n| sum + check(n).unwrap(),
@@ -145,7 +146,7 @@ async fn a_bad_item_becomes_a_dead_letter_that_says_everything() {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_cannot_be_read_or_written_is_a_bad_item() {
-    // Not a number is no JSON: it is written as null, and null is no number.
+    // NaN is not JSON: it is written as null, and null is not a number.
     let doubled = Pipeline::new()
         .map(|x: f64| x * 2.0)
         .with(Stage::new().packet_size(10))
@@ -159,7 +160,7 @@ async fn a_value_that_cannot_be_read_or_written_is_a_bad_item() {
     );
     assert!(failure.error.contains("null"), "{failure}");
 
-    // Keys that are no strings cannot be written.
+    // Keys that are not strings cannot be written.
     let paired = Pipeline::new()
         .map(|n: u32| BTreeMap::from([((n, n), n)]))
         .with(Stage::named("pair"))
@@ -171,7 +172,7 @@ async fn a_value_that_cannot_be_read_or_written_is_a_bad_item() {
     assert!(failure.error.contains("key must be a string"), "{failure}");
 }
 
-/// One packet takes an hour; who waits for the result does not.
+/// One packet takes an hour; a waiter for the result does not.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_has_failed_says_so_at_once() {
     let pipeline = sum(Pipeline::new().then(|n: u64| async move {
@@ -192,7 +193,7 @@ async fn a_run_that_has_failed_says_so_at_once() {
     assert_eq!(failure(run.result().await.unwrap_err()).item, Some(3));
     assert_eq!(waiting.await.unwrap(), RunState::Failed);
     assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
-    // Asked again, it says the same.
+    // A second call returns the same error.
     assert_eq!(failure(run.result().await.unwrap_err()).item, Some(3));
     assert_eq!(failure(run.outcome().await.unwrap_err()).item, Some(3));
     assert!(pipeline.run(0..20).await.is_err());
@@ -212,7 +213,7 @@ async fn an_identity_that_panics_fails_the_run() {
     }
 }
 
-/// What finishes the one value works on no item of the array.
+/// The function that finishes the one value works on no item of the array.
 #[tokio::test(start_paused = true)]
 async fn a_failure_behind_the_reduction_names_no_item() {
     let pipeline = Pipeline::new()
@@ -256,7 +257,7 @@ async fn asynchronous_work_without_an_end_times_out() {
             }
         })
         .with(
-            // A packet's items one after the other: each has its ten seconds.
+            // A packet's items run one after the other, each with ten seconds of its own.
             Stage::new()
                 .packet_size(3)
                 .concurrency(1)

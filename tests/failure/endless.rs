@@ -1,4 +1,4 @@
-//! Runs that fail while their input goes on.
+//! Runs that fail while their input continues.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
@@ -63,7 +63,7 @@ async fn a_run_over_endless_input_that_is_slow_to_come_fails_at_once() {
     let count = Arc::clone(&pulled);
     let pipeline = sum(Pipeline::new()
         .try_map(move |n: u64| {
-            // Nobody listens any more at the end.
+            // The receiver may have gone at the end.
             let _ = begun.send(n);
             if n == 3 {
                 Err(permanent("three"))

@@ -1,5 +1,5 @@
-//! Nothing is lost silently: what cannot be processed becomes a dead letter with its error, and the run says so at
-//! once.
+//! Nothing is lost silently: an item that cannot be processed becomes a dead letter with its error,
+//! and the run fails at once.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

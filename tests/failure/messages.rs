@@ -1,4 +1,4 @@
-//! Messages and stored values that are not as they should be.
+//! Malformed messages and stored values.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -153,7 +153,7 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
             .send(vec![body.clone().into()])
             .await
             .unwrap();
-        // At once: other bytes will not come, so there is nothing to try again.
+        // At once: the bytes will not change, so there is nothing to retry.
         sleep(SECOND).await;
         let letters = deployment.dead_letters().await.unwrap();
         let [letter] = letters.as_slice() else {
@@ -168,7 +168,8 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
     }
 }
 
-/// A message of a run that nobody knows, or whose time is up, is no failure: there is nothing to do.
+/// A message of an unknown run, or of one that has been removed, is not a failure: there is nothing
+/// to do.
 #[tokio::test(start_paused = true)]
 async fn a_message_of_an_unknown_run_goes_away() {
     let store = Store::new();
@@ -218,7 +219,8 @@ async fn a_result_that_does_not_stand_for_every_item_is_refused() {
     drop(worker);
 }
 
-/// A store that is not atomic may show a group's slots before their values can be read, while another retires it.
+/// A store that is not atomic may show a group's slots before their values can be read, while
+/// another retires it.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_cannot_be_read_in_full_is_read_again() {
     /// The first reads of each group lack their last value, and others their first.

@@ -1,4 +1,4 @@
-//! Failed runs that are completed after their cause was mended.
+//! Failed runs that are completed after their cause was fixed.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use super::*;
 use crate::common::*;
 
-/// A pipeline whose item 7 fails for as long as the switch is on, and how often each item was begun.
+/// A pipeline whose item 7 fails for as long as the switch is on, and how often each item was
+/// begun.
 fn mendable(attempts: u32) -> (Sum, Arc<AtomicBool>, Arc<Mutex<Vec<u64>>>) {
     let broken = Arc::new(AtomicBool::new(true));
     let begun = Arc::new(Mutex::new(Vec::new()));
@@ -37,7 +38,7 @@ async fn a_failed_run_is_completed_by_redriving_it_after_its_cause_was_mended() 
     assert!(soon(run.result()).await.is_err());
     sleep(MINUTE).await;
 
-    // Not mended: it fails again, with all its attempts.
+    // Not fixed: it fails again, with all its attempts.
     assert_eq!(run.redrive().await.unwrap(), 1);
     let status = run.status().await.unwrap();
     assert_eq!((status.state, status.failures), (RunState::Running, 0));
@@ -69,7 +70,7 @@ async fn a_failed_run_is_completed_by_redriving_it_after_its_cause_was_mended() 
         (RunState::Done, 0, 10)
     );
 
-    // What was done stayed done.
+    // Finished work is not repeated.
     let begun = begun.lock().unwrap();
     for n in 0..10 {
         let times = begun.iter().filter(|begun| **begun == n).count();
@@ -79,7 +80,7 @@ async fn a_failed_run_is_completed_by_redriving_it_after_its_cause_was_mended() 
     drop(worker);
 }
 
-/// Who redrives at once may come before the dead letter is in its place.
+/// An immediate redrive may come before the dead letter is in its queue.
 #[tokio::test(start_paused = true)]
 async fn a_run_may_be_redriven_the_moment_it_has_failed() {
     let (pipeline, broken, _) = mendable(1);
@@ -100,7 +101,8 @@ async fn a_run_may_be_redriven_the_moment_it_has_failed() {
     drop(worker);
 }
 
-/// The redriven message fails again before the redriver has taken the old mark back: the new one stands.
+/// The redriven message fails again before the old failure is cleared: the new failure stays on
+/// record.
 #[tokio::test(start_paused = true)]
 async fn redriving_does_not_hide_a_failure_that_came_after_it() {
     let store = Store::new();
@@ -127,7 +129,7 @@ async fn redriving_does_not_hide_a_failure_that_came_after_it() {
     drop(worker);
 }
 
-/// A message that fails again while the redriver is still looking is not put back again and again.
+/// A message that fails again while the redrive still searches is not put back again and again.
 #[tokio::test(start_paused = true)]
 async fn redriving_puts_each_dead_letter_back_once() {
     let store = Store::new();
@@ -224,7 +226,7 @@ async fn a_reduction_that_fails_is_a_dead_letter_and_can_be_redriven() {
     assert!(failure.error.contains("seven is not to be"), "{failure}");
     sleep(MINUTE).await;
     assert_eq!(store.depth(&deployment).await, Depth::new().dead(1));
-    // All leaves have arrived all the same.
+    // All leaves have arrived nevertheless.
     let status = run.status().await.unwrap();
     assert_eq!((status.state, status.packets_done), (RunState::Failed, 11));
     broken.store(false, SeqCst);
@@ -233,7 +235,8 @@ async fn a_reduction_that_fails_is_a_dead_letter_and_can_be_redriven() {
     drop(worker);
 }
 
-/// Partial results that were written by another version of the code wait for one that can read them.
+/// Partial results that were written by another version of the code wait for one that can read
+/// them.
 #[tokio::test(start_paused = true)]
 async fn a_partial_result_that_cannot_be_read_is_a_dead_letter() {
     let store = Store::new();
@@ -265,7 +268,7 @@ async fn a_partial_result_that_cannot_be_read_is_a_dead_letter() {
     drop(worker);
 }
 
-/// What is more than tolerated can be mended, as every failure.
+/// A run with more skipped items than tolerated can be completed like any failed run.
 #[tokio::test(start_paused = true)]
 async fn more_than_is_tolerated_can_be_redriven() {
     let broken = Arc::new(AtomicBool::new(true));

@@ -45,7 +45,8 @@ async fn an_item_that_succeeds_at_last_is_no_failure() {
     drop(worker);
 }
 
-/// Waits are drawn from the whole of their range, which doubles up to the cap; nothing is tried earlier.
+/// Waits are drawn from the whole of their range, which doubles up to the cap; nothing is tried
+/// earlier.
 #[tokio::test(start_paused = true)]
 async fn a_failed_message_waits_longer_each_time_within_bounds() {
     let backoff = Backoff::exponential(SECOND, 5 * SECOND);
@@ -109,7 +110,7 @@ async fn cpu_bound_work_without_an_end_times_out() {
         let pipeline = sum(Pipeline::new()
             .map(move |n: u64| {
                 if n == 7 {
-                    // Until the test lets go of the other end.
+                    // Until the test drops the other end.
                     let _ = blocked.lock().map(|blocked| blocked.recv());
                 }
                 n
@@ -133,7 +134,7 @@ async fn cpu_bound_work_without_an_end_times_out() {
         });
         while !ended.is_finished() && begin.elapsed() < 60 * MINUTE {
             tokio::time::advance(SECOND).await;
-            // Other threads have to be let run as well.
+            // Other threads have to run as well.
             std::thread::yield_now();
         }
         let took = begin.elapsed();
@@ -156,7 +157,7 @@ async fn cpu_bound_work_without_an_end_times_out() {
     }
 }
 
-/// A message that takes its worker with it each time.
+/// A message that kills its worker each time.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_kills_its_workers_becomes_a_dead_letter() {
     let killed = Arc::new(Notify::new());
@@ -201,7 +202,8 @@ async fn a_message_that_kills_its_workers_becomes_a_dead_letter() {
     );
     let worker = deployment.worker().start();
     sleep(MINUTE).await;
-    // What was in the same hands each time has used up its deliveries as well; nothing else has.
+    // Messages that were held by the same workers each time have used up their deliveries as well;
+    // no others have.
     let letters = run.dead_letters().await.unwrap();
     assert!(
         letters

@@ -72,7 +72,8 @@ async fn skipped_items_are_left_out_listed_and_counted() {
     }
 }
 
-/// An item is one item, however many values a stage before has made of it and however many of them fail.
+/// An item is one item, however many values a stage before has made of it and however many of them
+/// fail.
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_values_all_fail_is_skipped_once() {
     for values in [1, 2, 30] {
@@ -196,7 +197,7 @@ async fn so_many_bad_items_are_tolerated_and_not_one_more() {
         for packet_size in [1, 7] {
             let what = format!("{policy:?}, streamed: {streamed}, packets of {packet_size}");
             let pipeline = lenient(policy, packet_size);
-            // Everything comes twice: one bad item counts once.
+            // Every message is delivered twice: one bad item counts once.
             let store = Store::new();
             let backend = store.with(|queues| Duplicate::new(Copies::Early).queues(queues));
             let deployment = pipeline.deploy("tolerate", backend).unwrap();
@@ -226,7 +227,7 @@ async fn so_many_bad_items_are_tolerated_and_not_one_more() {
     }
 }
 
-/// Emits two values of each item, and fails in between where the item is seven.
+/// Emits two values per item, and fails in between if the item is seven.
 struct Halfway(Execution);
 
 impl Map for Halfway {

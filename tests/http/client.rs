@@ -1,4 +1,4 @@
-//! A client without a network, which holds every answer against the document.
+//! A client without a network, which checks every answer against the document.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

@@ -1,4 +1,4 @@
-//! The OpenAPI document says what the router has, and the router has what it says.
+//! The OpenAPI document and the router agree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -73,7 +73,7 @@ fn its_statuses_are_those_that_are_promised() {
     assert!(description.contains("**There is no authentication in this API"));
 }
 
-/// Every `status` that some schema asks for.
+/// Every `status` that some schema requires.
 fn collect(value: &Value, found: &mut BTreeSet<String>) {
     if let Some(status) = value.pointer("/properties/status/const") {
         found.insert(status.as_str().unwrap().to_owned());
@@ -112,7 +112,7 @@ fn the_check_of_answers_finds_what_is_wrong() {
     }
 }
 
-/// `scripts/test` has a validator of OpenAPI look at what this leaves.
+/// `scripts/test` runs a validator of OpenAPI on the file that this test writes.
 #[tokio::test]
 async fn what_is_served_says_where_it_is() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openapi");

@@ -1,4 +1,5 @@
-//! The HTTP API: every endpoint, every status, every bad input. Each answer is held against the OpenAPI document.
+//! The HTTP API: every endpoint, every status, every bad input. Each answer is checked against the
+//! OpenAPI document.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,7 +29,8 @@ use common::*;
 
 type Adder = Deployment<i64, i64>;
 
-/// Doubles numbers and adds them up. Those above the limit fail for good, until the limit is raised.
+/// Doubles numbers and adds them up. Numbers above the limit fail permanently, until the limit is
+/// raised.
 fn adder(backend: Backend) -> (Adder, Arc<AtomicI64>) {
     adder_with(backend, Stage::named("times_two"))
 }
@@ -52,7 +54,7 @@ fn adder_with(backend: Backend, stage: Stage) -> (Adder, Arc<AtomicI64>) {
     (pipeline.deploy("adder", backend).unwrap(), limit)
 }
 
-/// An adder in memory with its API, and nobody who works.
+/// An adder in memory with its API, and no worker.
 fn idle() -> (Client, Adder) {
     let (adder, _) = adder(Backend::memory());
     (Client::new(adder.router()), adder)

@@ -26,7 +26,7 @@ const ASKED: [(Method, &str); 7] = [
 fn is_unavailable(reply: &Reply) {
     reply.is(503, "unavailable");
     assert_eq!(reply.headers["retry-after"], "5");
-    // What the service itself said is in the log.
+    // The service's own error is in the log.
     assert!(
         !reply.message().contains("made up for a test"),
         "{}",
@@ -67,7 +67,7 @@ async fn a_backend_that_does_not_answer_is_unavailable() {
     }
     let began = Instant::now();
     is_unavailable(&soon(client.submit("[1]")).await);
-    // Five of them go into the try to withdraw it.
+    // Five of them are for the attempt to cancel the run.
     assert_eq!(began.elapsed(), Duration::from_secs(35));
 }
 
@@ -96,7 +96,7 @@ async fn a_submission_that_fails_is_withdrawn_or_can_be_completed() {
     assert!(reply.message().contains("was withdrawn"));
 }
 
-/// An error that repeating does not mend, and what each other status takes.
+/// A permanent error, and the errors of each other status.
 #[tokio::test(start_paused = true)]
 async fn every_status_is_given_with_its_code() {
     let refuses = |retryable| {

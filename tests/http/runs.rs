@@ -1,4 +1,4 @@
-//! What becomes of runs: pending, failed and redriven, cancelled, unknown.
+//! The states of runs: pending, failed and redriven, cancelled, unknown.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn who_waits_hears_of_the_result_when_it_is_there() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
-/// The library lets a result go soon after it was taken. A request for it may have to be repeated.
+/// The library drops a result soon after it was read. A request for it may have to be repeated.
 #[tokio::test(start_paused = true)]
 async fn a_result_can_be_asked_for_again() {
     let (client, adder) = idle();
@@ -59,7 +59,7 @@ async fn a_result_can_be_asked_for_again() {
     for _ in 0..3 {
         let reply = soon(client.get("/runs/a/result?wait=30")).await;
         assert_eq!(reply.is(200, "success").data()["result"], 2);
-        // A store that was told so would let go of it by now, when the next run begins.
+        // A store with that hint would drop the result by now, when the next run begins.
         tokio::time::sleep(Duration::from_secs(600)).await;
         client.submit("[2]").await.is(202, "accepted");
     }
@@ -136,7 +136,7 @@ async fn a_failed_run_says_why_and_is_redriven() {
     worker.shutdown().await;
 }
 
-/// Asks until the answer's data are so.
+/// Repeats the request until the answer's data meet the condition.
 async fn until(client: &Client, path: &str, holds: impl Fn(&Value) -> bool) {
     while !holds(client.get(path).await.data()) {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -206,7 +206,8 @@ async fn a_run_that_nobody_knows_is_not_found() {
     }
 }
 
-/// What got on a dead-letter queue from elsewhere belongs to no run, and need not be text.
+/// A message that another program put on a dead-letter queue belongs to no run, and need not be
+/// text.
 #[tokio::test(start_paused = true)]
 async fn dead_letters_of_no_run_are_the_deployments() {
     let store = Store::new();

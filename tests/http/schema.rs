@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 pub(crate) static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(catchment::http::openapi()).unwrap());
 
-/// Panics where the document does not have this answer to this request.
+/// Panics if the document does not have this answer to this request.
 pub(crate) fn check_answer(method: &Method, path: &str, code: u16, answer: &Value) {
     let name = method.as_str().to_ascii_lowercase();
     let operation = operations().find(|(template, verb, _)| *verb == name && fits(template, path));
     let codes = operation.map(|(_, _, operation)| &operation["responses"]);
     let response = match (codes, code) {
         (Some(codes), _) if codes.get(code.to_string()).is_some() => &codes[code.to_string()],
-        // What any request may get, as the description says.
+        // Answers that any request may get, by the description.
         (None, 404) => &DOCUMENT["components"]["responses"]["NotFound"],
         (None, 405) => &DOCUMENT["components"]["responses"]["MethodNotAllowed"],
         _ => panic!("{method} {path}: {code} is not in the document"),
@@ -26,7 +26,7 @@ pub(crate) fn check_answer(method: &Method, path: &str, code: u16, answer: &Valu
     }
 }
 
-/// Path, method and what it says of each operation.
+/// Path, method and description of each operation.
 pub(crate) fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
     paths().flat_map(|(path, item)| {
         let verbs = item.as_object().unwrap().iter();
@@ -68,7 +68,7 @@ pub(crate) fn check(schema: &'static Value, value: &Value, at: &str) -> Result<(
     })
 }
 
-/// One keyword of a schema. The error is empty where it is this keyword that is broken.
+/// One keyword of a schema. The error is empty if this keyword itself is violated.
 fn keep(
     schema: &'static Map<String, Value>,
     keyword: &str,
@@ -77,7 +77,7 @@ fn keep(
     at: &str,
 ) -> Result<(), String> {
     let holds = match keyword {
-        // Of a value of another type these say nothing.
+        // These do not restrict values of another type.
         "required" | "additionalProperties" | "properties" if !value.is_object() => true,
         "items" if !value.is_array() => true,
         "description" => true,

@@ -83,7 +83,7 @@ async fn many_submissions_of_one_id_at_once_are_one_run() {
     assert_eq!(result.data()["contains"], 300);
 }
 
-/// Every character that an id may have, as it stands in a URL.
+/// Every character that an id may have, as encoded in a URL.
 #[tokio::test(start_paused = true)]
 async fn ids_are_percent_encoded() {
     let (client, adder) = idle();

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::{Act, Call, Hook, Store, adder};
 
-/// Only what hangs takes so long.
+/// Only a request that hangs takes this long.
 const LONG: Duration = Duration::from_secs(60);
 
 async fn serve(router: Router) -> SocketAddr {
@@ -60,7 +60,7 @@ async fn a_run_from_one_end_to_the_other() {
     worker.shutdown().await;
 }
 
-/// Says when a call that never returns has begun, and when it is dropped.
+/// Reports when a call that never returns has begun, and when it is dropped.
 struct Stuck {
     begun: mpsc::UnboundedSender<()>,
     dropped: mpsc::UnboundedSender<()>,
@@ -114,7 +114,7 @@ async fn a_client_that_goes_away_is_waited_for_no_longer() {
     assert_eq!(code, 200);
 }
 
-/// What the client has sent whole is submitted whole.
+/// A body that the client has sent completely is submitted completely.
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_no_half_submission() {
     let (begun, mut has_begun) = mpsc::unbounded_channel();

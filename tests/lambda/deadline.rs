@@ -81,7 +81,8 @@ async fn what_always_outlasts_the_deadline_is_a_dead_letter_that_says_so() {
     );
 }
 
-/// A CPU-bound function cannot be stopped: its outcome is dropped, and the container goes on without its thread.
+/// A CPU-bound function cannot be stopped: its outcome is dropped, and the container continues
+/// without its thread.
 #[tokio::test(start_paused = true)]
 async fn a_stuck_thread_is_left_behind() {
     let store = Store::new();
@@ -120,7 +121,7 @@ async fn a_stuck_thread_is_left_behind() {
     assert_eq!(back.len(), 1);
     assert!(has_item(&back[0], first), "{back:?}");
     let depth = stuck.queue.depth().await.unwrap();
-    // The one that was released has a delay of chance.
+    // The record that was released has a random delay.
     assert_eq!(
         (depth.ready + depth.delayed, depth.in_flight, depth.dead),
         (3, 0, 0)
@@ -139,7 +140,7 @@ async fn a_stuck_thread_is_left_behind() {
     assert_eq!(soon(run.result()).await.unwrap(), 6);
 }
 
-/// The backend does not answer: an invocation ends all the same, and nothing is lost.
+/// The backend does not answer: an invocation ends nevertheless, and nothing is lost.
 #[tokio::test(start_paused = true)]
 async fn an_outage_ends_with_the_invocation() {
     let store = Store::new();

@@ -67,7 +67,7 @@ async fn an_array_is_submitted_and_its_sum_told() {
     let times_two = Mapping::new(&store, adder.lambda("times_two").unwrap()).await;
     let sum = Mapping::new(&store, adder.lambda("sum").unwrap()).await;
     work_off(&[&times_two, &sum]).await;
-    // The API's stage stands before the path where it has one.
+    // The API's stage precedes the path if the API has one.
     let mut staged = request("GET", &format!("/prod{path}/"));
     staged["requestContext"]["stage"] = "prod".into();
     let (code, seen) = ask(&adder, staged).await;

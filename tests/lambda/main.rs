@@ -1,5 +1,5 @@
-//! Stages as Lambda functions: exactly the records that must come back are reported, and everything else is as with
-//! workers.
+//! Stages as Lambda functions: exactly the records that must be delivered again are reported, and
+//! everything else is as with workers.
 #![cfg(feature = "lambda")]
 #![allow(
     clippy::unwrap_used,
@@ -54,7 +54,7 @@ impl Mapping {
         }
     }
 
-    /// What is there, waiting so long for the first.
+    /// The messages that are there, waiting up to `wait` for the first.
     async fn receive(&self, wait: Duration) -> Vec<Delivery> {
         self.queue.receive(10, wait).await.unwrap()
     }
@@ -69,7 +69,8 @@ impl Mapping {
         event
     }
 
-    /// Invokes the function, and deletes what it does not report. Returns the bodies of what it does.
+    /// Invokes the function, and deletes what it does not report. Returns the bodies of what it
+    /// does.
     async fn invoke(&self, deliveries: &[Delivery]) -> Vec<String> {
         self.invoke_for(deliveries, MINUTE).await
     }

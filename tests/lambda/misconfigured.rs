@@ -1,4 +1,4 @@
-//! Events that are not as they should be.
+//! Malformed events.
 
 use catchment::queue::Depth;
 use catchment::{Deployment, Error, Pipeline, Stage};

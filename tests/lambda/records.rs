@@ -1,4 +1,4 @@
-//! What becomes of an event's records, each for itself.
+//! The outcome of each of an event's records.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 

@@ -1,4 +1,4 @@
-//! Queues in this process.
+//! * Queues in this process.
 
 mod state;
 #[cfg(test)]
@@ -25,27 +25,27 @@ use crate::queue::{
 const DEFAULT_MESSAGES: usize = 1_024;
 const DEFAULT_BYTES: usize = 4 * 1024 * 1024;
 
-/// How long a queue still counts as consumed after its last message was dealt with: a worker that
-/// takes one message at a time is on its way back.
+/// How long a queue still counts as consumed after its last message was handled: a worker that
+/// takes one message at a time is about to receive again.
 const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
 
-/// Queues in this process, made when they are first opened. Cloning gives another handle on the
+/// Queues in this process, created when they are first opened. A clone is another handle on the
 /// same queues.
 ///
-/// They keep the contract of [`Queue`] as a service does, on tokio's clock. Beyond it:
+/// They keep the contract of [`Queue`] as a service does, on tokio's clock. In addition:
 ///
-/// - **Order.** None is promised. In practice messages come as they were sent, and those that
-///   somebody has had before come first.
-/// - **Receipts.** Each delivery has its own, and only the last one of a message counts. Once
-///   its visibility timeout is over a message is up for delivery; until that delivery happens the
-///   old receipt still [acknowledges](Queue::acknowledge) and [buries](Queue::bury) it, since
-///   the work was done after all, while to [`extend`](Queue::extend) and
-///   [`release`](Queue::release) it is stale. A released message's receipt is stale for every
-///   purpose. Burying with a stale receipt changes nothing. A receipt's text is as good as the receipt, so that one
-///   may stand in an event as a service's receipts do.
-/// - **Visibility timeout.** It belongs to the handle: each applies the one it was opened with.
-/// - **Dead letters.** They are kept until they are redriven or discarded, and do not count
-///   towards the capacity.
+/// - **Order.** None is promised. In practice messages arrive in the order in which they were sent,
+///   and redelivered ones arrive first.
+/// - **Receipts.** Each delivery has its own, and only the last one of a message counts. Once its
+///   visibility timeout is over, a message is ready for delivery; until that delivery happens, the
+///   old receipt still [acknowledges](Queue::acknowledge) and [buries](Queue::bury) it, since the
+///   work was done after all, but [`extend`](Queue::extend) and [`release`](Queue::release) treat
+///   it as stale. A released message's receipt is stale for every purpose. Burying with a stale
+///   receipt changes nothing. A receipt can be round-tripped through its text form, e.g. in a
+///   Lambda event.
+/// - **Visibility timeout.** Belongs to the handle: each handle applies the one it was opened with.
+/// - **Dead letters.** Kept until they are redriven or discarded. They do not count towards the
+///   capacity.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,7 +71,7 @@ pub struct MemoryQueues {
 struct Capacity {
     messages: usize,
     bytes: usize,
-    /// So many messages are not too many, however large they are.
+    /// This many messages always fit, regardless of their size.
     few: usize,
 }
 
@@ -84,19 +84,19 @@ impl Default for MemoryQueues {
 }
 
 impl MemoryQueues {
-    /// Queues with room for 1,024 messages and 4 MiB each; in any case for two messages for each of the machine's cores,
-    /// so that messages of which one takes all the room are worked on side by side.
+    /// Queues with room for 1,024 messages and 4 MiB each. Two messages per core of the machine
+    /// always fit, so that oversized messages still run in parallel.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Queues that each have room for this many messages and bytes of bodies and attributes, ready, delayed and
-    /// in flight together. A full queue still takes what is [sent](Queue::send);
-    /// [`room`](Queue::room) is what waits.
+    /// Queues that each have room for this many messages, and for this many bytes of bodies and
+    /// attributes. Ready, delayed and in-flight messages count. A full queue still accepts what is
+    /// [sent](Queue::send); only [`room`](Queue::room) waits.
     ///
-    /// It waits while somebody consumes: a [`receive`](Queue::receive) call is waiting, messages
-    /// are in flight, or either was so in the last 100 milliseconds. Otherwise it lets other tasks
-    /// run once, and returns if that changed nothing.
+    /// It waits while the queue is being consumed: a [`receive`](Queue::receive) call is waiting,
+    /// messages are in flight, or either was true in the last 100 milliseconds. Otherwise it lets
+    /// other tasks run once, and returns if that changed nothing.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
         Self {
             queues: Arc::default(),
@@ -163,16 +163,16 @@ impl Queues for MemoryQueues {
     }
 }
 
-/// One queue, shared by all its handles.
+/// A queue, shared by all its handles.
 struct Shared {
     name: String,
     capacity: Capacity,
     max_body: Option<usize>,
     state: Mutex<State>,
-    /// Wakes one receiver for each batch of messages that may concern it; whoever leaves some
-    /// behind wakes the next. Wakes all when the next deadline has come closer.
+    /// Wakes one receiver per batch of new messages; a receiver that leaves some wakes the next.
+    /// Wakes all receivers when the next deadline has moved closer.
     arrivals: Notify,
-    /// Wakes everyone in `room` when there is some, and when the last consumer has gone.
+    /// Wakes all calls of `room` when there is room, and when the last consumer has left.
     room: Notify,
 }
 
@@ -185,7 +185,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What others wait for.
+/// The conditions that other calls wait for.
 struct Outline {
     full: bool,
     consumed: bool,
@@ -193,10 +193,10 @@ struct Outline {
 }
 
 impl Shared {
-    /// Makes a change to the state as it is now, and wakes those whom the change concerns.
+    /// Applies a change to the state as of now, and wakes the calls that wait for it.
     ///
-    /// Nobody misses a wake-up, since waiting goes like this: make the `Notified`, then look at
-    /// the state under the lock, then await.
+    /// No wake-up is missed, because a waiting call creates its `Notified` first, then checks the
+    /// state under the lock, then awaits.
     fn change<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = lock(&self.state);
         let now = Instant::now();
@@ -253,7 +253,7 @@ impl Shared {
         if !self.is_full(state) {
             Outlook::Room
         } else if state.has_in_flight() {
-            // Should their consumer have died, they come back at some time, and nobody is left.
+            // If their consumer has died, they become visible again, and no consumer is left.
             Outlook::Wait(state.next_change())
         } else if state.waiting > 0 {
             Outlook::Wait(None)
@@ -266,15 +266,15 @@ impl Shared {
     }
 }
 
-/// What somebody who would like to send finds.
+/// The answer to a call of `room`.
 enum Outlook {
     Room,
-    /// Somebody consumes. Look again when told so, or at this time.
+    /// The queue is full and is being consumed. Check again when notified, or at this time.
     Wait(Option<Instant>),
     Deserted,
 }
 
-/// A `receive` call that waits; counted from when it began to wait until it is dropped.
+/// A `receive` call that waits, counted from the beginning of the wait until it is dropped.
 struct Waiting<'a>(&'a Shared);
 
 impl Drop for Waiting<'_> {
@@ -311,7 +311,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
-        // A caller who never finds the queue empty must let other tasks run all the same.
+        // A caller that never finds the queue empty must still let other tasks run.
         tokio::task::consume_budget().await;
         let mut until = None;
         let mut waiting = None;

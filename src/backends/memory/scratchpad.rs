@@ -24,14 +24,14 @@ use crate::scratchpad::{GroupId, GroupState, Scratchpad};
 const SHARDS: usize = 16;
 const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 
-/// A scratchpad in this process. Cloning gives another handle on the same store.
+/// A scratchpad in this process. A clone is another handle on the same store.
 ///
-/// It keeps the contract of [`Scratchpad`], and lets go of what is no longer needed: values when
-/// their group retires, a run's whole tree when the run is done or cancelled. The run itself,
-/// its result and its failures included, goes when its time on tokio's clock is up:
+/// It keeps the contract of [`Scratchpad`], and drops what is no longer needed: values when their
+/// group is retired, a run's whole tree when the run is done or cancelled. The run itself, with its
+/// result and its failures, is removed when its retention on tokio's clock ends:
 ///
-/// - one hour after it was done, was cancelled or had its last failure or write, which
-///   [`retention`](MemoryScratchpad::retention) changes;
+/// - one hour after it was done, was cancelled or had its last failure or write;
+///   [`retention`](MemoryScratchpad::retention) changes that time;
 /// - one minute after its result was taken, unless that hour ends sooner;
 /// - for a run that has not ended, one day after the last write.
 ///
@@ -39,7 +39,7 @@ const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone)]
 pub struct MemoryScratchpad {
     store: Arc<Store>,
-    /// A store for each deployment, so that two may give their runs the same ids.
+    /// One store per deployment, so that two deployments may use the same run ids.
     deployments: Arc<Mutex<HashMap<String, Arc<Store>>>>,
     retention: Duration,
 }
@@ -49,7 +49,7 @@ struct Store {
     hasher: RandomState,
     /// The runs, spread over several locks by the hash of their ids.
     shards: [Mutex<HashMap<RunId, Run>>; SHARDS],
-    /// When to look at which run's age. A run has one entry that counts, at its `due` time.
+    /// When to check which run's age. Only the entry at a run's `due` time is valid.
     due: Mutex<BinaryHeap<Reverse<(Instant, RunId)>>>,
 }
 
@@ -79,8 +79,8 @@ impl MemoryScratchpad {
         Self::default()
     }
 
-    /// The same with another time for which ended runs are kept. Each handle applies its own to
-    /// the runs it writes to.
+    /// Sets how long ended runs are kept. Each handle applies its own retention to the runs it
+    /// writes to.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
@@ -120,7 +120,7 @@ impl MemoryScratchpad {
         Some(value)
     }
 
-    /// A change to the tree of a run that is not over.
+    /// Changes a group of a run that is not over.
     fn write_group(
         &self,
         group: &GroupId,
@@ -131,7 +131,7 @@ impl MemoryScratchpad {
             .unwrap_or_else(GroupState::gone)
     }
 
-    /// Removes the runs whose time is up. The cost of each is that of two steps on a heap.
+    /// Removes the runs whose retention has ended. Each costs two operations on a heap.
     fn sweep(&self, now: Instant) {
         while let Some((at, id)) = self.next_due(now) {
             let mut shard = self.shard(&id);

@@ -28,7 +28,7 @@ const WRITE_MANY: &str = "BatchWriteItem";
 /// The service's limit of an item.
 const ITEM: usize = 400 * 1024;
 
-/// A service that takes every write, and has nothing.
+/// A service that accepts every write, and stores nothing.
 async fn start() -> (Fake, DynamoDbScratchpad) {
     let fake = Fake::start(|_| Reply::ok(json!({}))).await;
     let scratchpad = scratchpad(&fake);
@@ -95,7 +95,8 @@ fn wanted(request: &Request) -> Vec<u64> {
     keys.unwrap().iter().map(index).collect()
 }
 
-/// The answer to a BatchGetItem that has these groups, each with the slot of its own number, and not those.
+/// The answer to a BatchGetItem that returns the groups `found`, each with the slot of its own
+/// number, and leaves `left` unprocessed.
 fn slots(found: &[u64], left: &[u64]) -> Reply {
     let items = found.iter().map(|index| {
         let mut item = key(*index);
@@ -120,7 +121,7 @@ fn attempt(number: u32, item: u64, error: impl Into<String>) -> Attempt {
     attempt
 }
 
-/// So many items of packet 3 have failed.
+/// A report of `items` failed items of packet 3.
 fn report(items: u64, verdict: Verdict) -> FailureReport {
     let attempts = (0..items).map(|item| attempt(5, item, "bad")).collect();
     FailureReport::new("run", "parse", "packet 3", attempts, verdict)

@@ -27,7 +27,7 @@ const RECEIVE: &str = "ReceiveMessage";
 const KIB: usize = 1024;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A service where all goes well.
+/// A service in which everything succeeds.
 async fn start() -> Fake {
     Fake::start(|request| match request.operation.as_str() {
         "GetQueueUrl" => url(request.text("QueueName")),
@@ -50,7 +50,7 @@ async fn open(fake: &Fake) -> Arc<dyn Queue> {
     queue
 }
 
-/// What becomes of an entry of a batch.
+/// The outcome of an entry of a batch.
 #[derive(Clone, Copy)]
 enum Fate {
     Done,
@@ -96,7 +96,7 @@ fn but<const N: usize>(
     }
 }
 
-/// What an entry is about: a body or a receipt.
+/// The subject of an entry: a body or a receipt.
 fn text(entry: &Value) -> String {
     let text = entry.get("MessageBody").or(entry.get("ReceiptHandle"));
     text.and_then(Value::as_str).unwrap().to_owned()
@@ -107,7 +107,7 @@ fn texts(request: &Request) -> Vec<String> {
     entries.iter().map(text).collect()
 }
 
-/// The operations, and what the entries of each request are about.
+/// The operations, and the subjects of each request's entries.
 fn batches(requests: &[Request]) -> Vec<(&str, Vec<String>)> {
     let requests = requests.iter();
     requests

@@ -1,4 +1,4 @@
-//! What one queue holds, and every change to it: plain data, no locks and no waiting.
+//! The state of one queue, and every change to it: plain data, no locks and no waiting.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::core::clock::after;
 use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
 
-/// Deadlines that are out of date are tolerated up to as many as there are live ones, and this.
+/// Outdated deadlines are tolerated up to the number of live ones plus this.
 const STALE_DEADLINES: usize = 64;
 
 struct Message {
@@ -23,7 +23,7 @@ struct InFlight {
     visible_at: Instant,
 }
 
-/// Spreads numbers that count up. They are ours, so nobody can choose them to collide.
+/// Hashes consecutive numbers. The queue issues them itself, so they cannot be chosen to collide.
 #[derive(Default)]
 struct NumberHasher(u64);
 
@@ -39,7 +39,7 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The golden ratio's bits (Knuth, The Art of Computer Programming 3, 6.4).
+        // The bits of the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
         self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
@@ -59,16 +59,16 @@ pub(super) struct State {
     lapsed: BTreeMap<u64, Message>,
     dead: BTreeMap<u64, Buried>,
 
-    /// Every message in flight has an entry at or before its time. Entries of messages that have
-    /// left, or were extended, stay until their time comes or they outnumber the others.
+    /// Every message in flight has an entry at or before its deadline. Entries of messages that
+    /// have left or were extended stay until they are due or outnumber the others.
     deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// The last number given to a delivery, a delay or a dead letter.
+    /// The last number issued to a delivery, a delay or a dead letter.
     numbers: u64,
-    /// Bytes in the bodies and attributes of all messages but the dead ones.
+    /// Bytes in the bodies and attributes of all messages except dead letters.
     bytes: usize,
-    /// Calls of `receive` that wait at this moment.
+    /// The number of `receive` calls that are waiting.
     pub(super) waiting: usize,
-    /// When it was last seen that nobody consumes any more; `None` where nobody ever did.
+    /// When the last consumer left; `None` if there has been none.
     pub(super) consumers_left: Option<Instant>,
 }
 
@@ -85,7 +85,7 @@ impl State {
         self.ready.push_back(Message { sent, receives: 0 });
     }
 
-    /// Makes visible whatever has become so by now.
+    /// Makes the messages visible whose time has come.
     pub(super) fn sweep(&mut self, now: Instant) {
         while let Some(first) = self.delayed.first_entry()
             && first.key().0 <= now
@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    /// Takes up to `max` messages, those first that somebody has had before.
+    /// Takes up to `max` messages, redelivered ones first.
     pub(super) fn take(&mut self, max: usize, visible_at: Instant) -> Vec<Delivery> {
         let count = max.min(self.lapsed.len() + self.ready.len());
         let mut deliveries = Vec::with_capacity(count);
@@ -161,7 +161,7 @@ impl State {
         self.drop_stale_deadlines();
     }
 
-    /// Hides messages until `visible_at`. Returns the receipts of those that are not in flight.
+    /// Hides messages until `visible_at`. Returns the receipts of messages that are not in flight.
     pub(super) fn extend(&mut self, receipts: Vec<Receipt>, visible_at: Instant) -> Vec<Receipt> {
         let mut stale = Vec::new();
         for receipt in receipts {
@@ -170,7 +170,7 @@ impl State {
                 .and_then(|number| Some((number, self.in_flight.get_mut(&number)?)));
             match held {
                 Some((number, held)) => {
-                    // A later time needs no entry of its own: the earlier one leads to it.
+                    // A later deadline needs no entry of its own: the earlier entry leads to it.
                     if visible_at < held.visible_at {
                         self.deadlines.push(Reverse((visible_at, number)));
                     }
@@ -233,7 +233,7 @@ impl State {
             .dead(self.dead.len() as u64)
     }
 
-    /// Messages on the queue, ready, delayed and in flight, and the bytes of their bodies and
+    /// The number of ready, delayed and in-flight messages, and the bytes of their bodies and
     /// attributes.
     pub(super) fn load(&self) -> (usize, usize) {
         let messages =
@@ -249,7 +249,7 @@ impl State {
         !self.in_flight.is_empty()
     }
 
-    /// When to look again: nothing becomes visible by itself before.
+    /// The next deadline: no message becomes visible by itself before it.
     pub(super) fn next_change(&self) -> Option<Instant> {
         let lapse = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let delay = self.delayed.first_key_value().map(|((at, _), _)| *at);
@@ -269,7 +269,7 @@ impl State {
         self.numbers
     }
 
-    /// Removes a message by the receipt of its last delivery.
+    /// Removes a message, given the receipt of its last delivery.
     fn remove(&mut self, receipt: &Receipt) -> Option<Message> {
         let number = receipt.as_u64()?;
         match self.in_flight.remove(&number) {
@@ -283,8 +283,8 @@ impl State {
         Some(buried.sent)
     }
 
-    /// Keeps the deadlines in proportion to the messages in flight, at a constant cost for each
-    /// that left.
+    /// Keeps the number of deadlines in proportion to the messages in flight, at a constant cost
+    /// per message that left.
     fn drop_stale_deadlines(&mut self) {
         if self.deadlines.len() > 2 * self.in_flight.len() + STALE_DEADLINES {
             self.deadlines.clear();

@@ -1,4 +1,4 @@
-//! What the conformance suite cannot ask of every queue.
+//! Tests of what the conformance suite cannot require of every queue.
 
 use std::pin::pin;
 
@@ -113,7 +113,7 @@ async fn a_receiver_that_gives_up_passes_its_wake_up_on() {
 async fn a_receiver_wakes_when_a_message_becomes_visible() {
     let queue = queue();
     queue.send(bodies(3)).await.unwrap();
-    // These deadlines come up only after the receivers have begun to wait.
+    // These deadlines are added only after the receivers have begun to wait.
     let waiting: Vec<_> = (0..3).map(|_| queue.receive(1, 3600 * SECOND)).collect();
     let began = Instant::now();
     let others = async {
@@ -199,11 +199,11 @@ async fn room_counts_bytes() {
 #[tokio::test(start_paused = true)]
 async fn room_returns_when_the_last_consumer_has_gone() {
     let queue = queue_of(MemoryQueues::with_capacity(1, 1_000));
-    // One that waited.
+    // A receiver that waited.
     let mut receive = Box::pin(queue.receive(1, 3600 * SECOND));
     assert!(poll!(&mut receive).is_pending());
     let options = QueueOptions::default();
-    // A delayed message fills the queue, and is not there for the receiver.
+    // A delayed message fills the queue, but cannot be received.
     queue.send(bodies(1)).await.unwrap();
     let taken = receive.await.unwrap().remove(0);
     queue.release(taken.receipt, 3600 * SECOND).await.unwrap();
@@ -218,7 +218,7 @@ async fn room_returns_when_the_last_consumer_has_gone() {
     room.await.unwrap();
     assert!(gone_at.elapsed() <= BETWEEN_MESSAGES + SECOND / 100);
 
-    // One that died with a message in its hands.
+    // A receiver that died while it held a message.
     let queues = MemoryQueues::with_capacity(1, 1_000);
     let queue = queues.open("r", &options).await.unwrap();
     queue.send(bodies(1)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What failed in each run.
+//! The failures of each run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::scratchpad::{
     Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
 };
 
-/// How many attempts are kept for each message.
+/// How many attempts are kept per message.
 const ATTEMPTS: usize = 100;
 
 #[async_trait]
 impl Failures for MemoryScratchpad {
-    /// A run that is over takes no more failures: its outcome stands.
+    /// A run that is over records no more failures: its outcome is final.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
         let log = self.write(&report.run, |run| {
             if run.is_over() {
@@ -48,14 +48,15 @@ impl Failures for MemoryScratchpad {
 pub(super) struct FailureRecords {
     /// By stage and message.
     messages: BTreeMap<Arc<str>, BTreeMap<String, Message>>,
-    /// The dead letters that stand, by when the first for their message was recorded.
+    /// The dead letters on record, in the order in which the first one of their message was
+    /// recorded.
     dead: BTreeMap<u64, (Arc<str>, String)>,
-    /// The last number given to a dead letter.
+    /// The last number issued to a dead letter.
     numbers: u64,
     skipped: u64,
 }
 
-/// What is on record for one message.
+/// The record of one message.
 #[derive(Debug, Default)]
 struct Message {
     attempts: VecDeque<Attempt>,
@@ -120,7 +121,7 @@ impl FailureRecords {
         }
     }
 
-    /// What is on record for a message, without adding to it.
+    /// The record of a message, unchanged.
     pub(super) fn log(&self, stage: &str, message: &str) -> FailureLog {
         FailureLog {
             attempts: self
@@ -157,7 +158,7 @@ impl FailureRecords {
             .collect()
     }
 
-    /// The dead letter that has stood for longest.
+    /// The oldest dead letter.
     pub(super) fn first(&self) -> Option<Failure> {
         let (stage, name) = self.dead.values().next()?;
         let message = self.message(stage, name)?;
@@ -182,7 +183,7 @@ impl FailureRecords {
 }
 
 impl Message {
-    /// The dead letter and the skipped items, in the order of the items.
+    /// The dead letter and the skipped items, ordered by item.
     fn failures(&self, stage: &str, name: &str) -> Vec<Failure> {
         let dead = self.dead.iter();
         let skipped = self.skipped.iter();

@@ -22,7 +22,7 @@ impl Groups for MemoryScratchpad {
     async fn arrive(&self, arrivals: Vec<Arrival>) -> Result<Vec<GroupState>> {
         let mut states = Vec::with_capacity(arrivals.len());
         let mut arrivals = arrivals.into_iter().peekable();
-        // Neighbours of one run share a look-up. A batch is rarely of more than one.
+        // Neighbours of one run share a look-up. A batch rarely has more than one run.
         while let Some(first) = arrivals.next() {
             let id = first.group.run.clone();
             let mut next = Some(first);
@@ -65,7 +65,7 @@ impl Groups for MemoryScratchpad {
     }
 }
 
-/// The groups of one run by reducing stage. Stages are few, so they are searched in line.
+/// The groups of one run by reducing stage. Stages are few, so a linear search is enough.
 #[derive(Debug, Default)]
 pub(super) struct Stages(Vec<(Arc<str>, Stage)>);
 
@@ -115,7 +115,7 @@ impl Stages {
     }
 }
 
-/// Partition, level and index of a group.
+/// * Partition, level and index of a group.
 type Place = (u32, u32, u64);
 
 fn place(id: &GroupId) -> Place {
@@ -124,14 +124,15 @@ fn place(id: &GroupId) -> Place {
 
 /// The groups of one stage by partition, level and index.
 ///
-/// A group that was full when it retired says no more than that it did. Such groups are kept as
-/// ranges of indices, since nearly all groups of an endless stream end like this, and in order.
+/// Nothing but its retirement is kept of a group that was full when it retired. Such groups are
+/// kept as ranges of indices, since nearly all groups of an endless stream end like this, and in
+/// order.
 #[derive(Debug, Default)]
 struct Stage {
     groups: HashMap<Place, Group>,
     /// By partition and level, the indices of the groups that retired with exactly `full` members.
     retired: HashMap<(u32, u32), Ranges>,
-    /// How many members those have: the fan-in, as the first of them showed.
+    /// The number of members of the groups in `retired`: the fan-in, taken from the first of them.
     full: Option<u32>,
 }
 
@@ -203,7 +204,7 @@ impl Stage {
     }
 }
 
-/// How many members a group has that is kept in the ranges.
+/// The number of members of a group that is kept in `retired`; `None` if it is not.
 fn compacted(
     retired: &HashMap<(u32, u32), Ranges>,
     full: Option<u32>,
@@ -215,7 +216,7 @@ fn compacted(
 
 #[derive(Debug, Default)]
 struct Group {
-    /// In the order of their slots. The values of a retired group are empty.
+    /// In slot order. The values of a retired group are empty.
     members: Vec<(u32, Bytes)>,
     expected: Option<u32>,
     root: bool,
@@ -247,8 +248,8 @@ impl Group {
         }
     }
 
-    /// How many members there are, if they are the first ones without a gap and nobody has said
-    /// anything else about the group.
+    /// The number of members, if they fill the first slots without a gap and nothing else is
+    /// recorded of the group.
     fn is_filled(&self) -> Option<u32> {
         let members = self.members.len() as u32;
         let (last, _) = self.members.last()?;

@@ -1,4 +1,4 @@
-//! A set of numbers that mostly come in order: neighbours are kept as one range.
+//! A set of numbers that are mostly added in order: neighbours are kept as one range.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ impl Ranges {
         true
     }
 
-    /// The range that a number is in.
+    /// The range that contains a number.
     fn around(&self, number: u64) -> Option<(u64, u64)> {
         let (first, last) = self.0.range(..=number).next_back()?;
         (number <= *last).then_some((*first, *last))

@@ -1,4 +1,4 @@
-//! Runs: each with its record, its tree and what became of it.
+//! Runs: for each its record, its tree and its outcome.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -20,9 +20,9 @@ use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
 
-/// How long a run is kept that has not ended, after the last write.
+/// How long a run that has not ended is kept after its last write.
 const OPEN: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a run is kept after its result has been taken.
+/// How long a run is kept after its result has been read.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[async_trait]
@@ -75,7 +75,7 @@ impl Runs for MemoryScratchpad {
             if snapshot.has_ended() || is_late {
                 return Ok(Some(snapshot));
             }
-            // Changed, removed or late: the loop looks once more.
+            // The run changed or was removed, or the time is over: the loop checks again.
             match until {
                 Some(until) => drop(timeout_at(until, changed).await),
                 None => changed.await,
@@ -90,7 +90,8 @@ impl Runs for MemoryScratchpad {
     }
 }
 
-/// Wakes those who wait, in the order in which they came: what is random here would make simulations differ.
+/// Wakes waiting calls in the order in which they began to wait, because a random order would make
+/// simulations differ.
 #[derive(Debug, Default)]
 pub(super) struct Changed(Arc<Notify>);
 
@@ -99,7 +100,7 @@ impl Changed {
         self.0.notify_waiters();
     }
 
-    /// Ends with the next [`tell`](Self::tell) from now on.
+    /// Completes at the next [`tell`](Self::tell) after this call.
     pub(super) fn wait(&self) -> OwnedNotified {
         Arc::clone(&self.0).notified_owned()
     }
@@ -120,11 +121,11 @@ pub(super) struct Run {
     result: Option<Bytes>,
     pub(super) groups: Stages,
     pub(super) failures: FailureRecords,
-    /// Tells those who wait that the run may have ended, or was removed.
+    /// Notified when the run may have ended, or was removed.
     pub(super) changed: Changed,
-    /// When it was last written to.
+    /// The time of the last write.
     pub(super) written: Instant,
-    /// When the next look at its age is due.
+    /// When the next check of its age is due.
     pub(super) due: Instant,
 }
 
@@ -156,7 +157,7 @@ impl Run {
         }
     }
 
-    /// Done or cancelled: nothing that comes for its tree changes anything.
+    /// Done or cancelled: writes to its tree change nothing.
     pub(super) fn is_over(&self) -> bool {
         self.cancelled || self.result.is_some()
     }
@@ -193,7 +194,7 @@ impl Run {
         self.submitted = true;
     }
 
-    /// Whether this call wrote the result, and the groups that nobody needs any more.
+    /// Returns whether this call wrote the result, and the groups, which are no longer needed.
     pub(super) fn complete(&mut self, result: Bytes) -> (bool, Stages) {
         if self.is_over() {
             return (false, Stages::default());
@@ -202,7 +203,7 @@ impl Run {
         (true, self.end())
     }
 
-    /// Whether the run is cancelled now, and the groups that nobody needs any more.
+    /// Returns whether the run is cancelled now, and the groups, which are no longer needed.
     pub(super) fn cancel(&mut self) -> (bool, Stages) {
         if self.is_over() {
             return (self.cancelled, Stages::default());
@@ -211,7 +212,7 @@ impl Run {
         (true, self.end())
     }
 
-    /// Only a run that is over can have been taken note of for good.
+    /// Has no effect before the run is over, because its result has not been read then.
     pub(super) fn forget(&mut self, now: Instant) {
         if self.is_over() {
             self.forgotten.get_or_insert(now);

@@ -1,4 +1,4 @@
-//! What the conformance suite cannot ask of every scratchpad.
+//! Tests of what the conformance suite cannot require of every scratchpad.
 
 use std::time::UNIX_EPOCH;
 
@@ -51,7 +51,7 @@ fn dead(id: &str, message: &str) -> FailureReport {
     }
 }
 
-/// Whether a run is still kept once another one has begun.
+/// Whether a run is still kept after another one has begun.
 async fn is_kept(scratchpad: &MemoryScratchpad, id: &str) -> bool {
     let other = Uuid::new_v4().to_string();
     scratchpad.begin(&record(&other)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Refusals that pass, and how often the client itself tries.
+/// Transient refusals, and how often the client itself tries.
 fn passing() -> Vec<(fn() -> Reply, usize)> {
     vec![
         (|| refused("ProvisionedThroughputExceededException"), 3),
@@ -66,7 +66,7 @@ async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() 
             let text = said(&error);
             assert!(error.is_retryable(), "{text}");
             assert!(text.contains(operation), "{text}");
-            // Dead letters and skipped items are looked for side by side.
+            // Dead letters and skipped items are read concurrently.
             if operation != QUERY {
                 made.extend(vec![operation; tries]);
             }

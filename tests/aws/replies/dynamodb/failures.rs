@@ -71,7 +71,7 @@ async fn a_history_that_has_become_too_large_is_shortened() {
     let kept = assigned(update, "attempts")["L"].as_array().unwrap();
     assert_eq!(kept.len(), numbers.len());
     assert!(update.body.to_string().len() < ITEM);
-    // Only if nobody has added to it since.
+    // Only if nothing has been added to it since.
     let values = &update.body["ExpressionAttributeValues"];
     let condition = update.text("ConditionExpression");
     let (size, count) = condition.split_once(" = ").unwrap();
@@ -81,7 +81,8 @@ async fn a_history_that_has_become_too_large_is_shortened() {
     );
 }
 
-/// Records five attempts at a hundred items that fail with this error, on a service that keeps to its limit.
+/// Records five attempts at a hundred items that fail with this error, on a service that keeps to
+/// its limit.
 async fn fail_again_and_again(error: &str) {
     let (fake, pad) = start().await;
     let history = Arc::<Mutex<Vec<Value>>>::default();
@@ -130,7 +131,7 @@ async fn fail_again_and_again(error: &str) {
     }
 }
 
-/// The longest error that the library writes down.
+/// The longest error that the library records.
 const LONGEST_ERROR: usize = 2_000;
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +146,7 @@ async fn long_errors_of_control_characters_can_be_written_down() {
     fail_again_and_again(&"\0".repeat(LONGEST_ERROR)).await;
 }
 
-/// What a value counts against the limit of an item, at least.
+/// The minimum that a value counts towards the limit of an item.
 fn stored(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),

@@ -8,7 +8,7 @@ async fn a_result_is_taken_once() {
     let run = RunId::from("run");
     assert!(pad.complete(&run, "1".into()).await.unwrap());
     let requests = fake.take();
-    // Workers are told by a mark in the other table.
+    // Workers see it by a mark in the other table.
     assert_eq!(operations(&requests), [UPDATE, PUT]);
     assert_eq!(requests[0].text("TableName"), "results");
     assert_eq!(assigned(&requests[0], "result"), &json!({"S": "1"}));
@@ -38,8 +38,8 @@ async fn workers_hear_that_a_run_is_over_though_the_answer_to_its_result_was_los
     assert_eq!(requests[2].text("TableName"), "pad");
 }
 
-/// The service removes what has expired in no order. If a run's record went before its tree, a run that
-/// is submitted under the same id would find its slots taken, and never end.
+/// The service removes expired items in no order. If a run's record went before its tree, a run
+/// that is submitted under the same id would find its slots taken, and never end.
 #[tokio::test(start_paused = true)]
 async fn the_record_of_a_run_outlives_its_tree() {
     const DAYS: u64 = 24 * 60 * 60;
@@ -52,7 +52,8 @@ async fn the_record_of_a_run_outlives_its_tree() {
     let begun = seconds(&requests[0].body["Item"]["expiresAt"]);
     let submitted = seconds(assigned(&requests[1], "expiresAt"));
     let arrived = seconds(assigned(&requests[2], "expiresAt"));
-    // Duplicates may be written for 14 days after the end, and what has expired may stay for some days.
+    // Duplicates may be written for 14 days after the end, and expired items may stay for some
+    // days.
     assert!(begun >= arrived + 20 * DAYS, "{begun} {arrived}");
     assert!(submitted >= arrived + 20 * DAYS, "{submitted} {arrived}");
 }

@@ -143,7 +143,7 @@ async fn a_lost_connection_is_made_anew() {
     }
 }
 
-/// What comes of a connection that is lost in this way time after time.
+/// The outcome of a connection that is lost in this way every time.
 async fn lost_again_and_again(reply: fn() -> Reply) {
     let fake = start().await;
     let queue = open(&fake).await;

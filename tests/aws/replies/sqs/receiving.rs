@@ -42,7 +42,8 @@ async fn messages_for_one_who_has_gone_during_the_poll_are_handed_back() {
     let found = [message("m", "a", 1), message("n", "b", 1)];
     give.send(messages(found)).unwrap();
     fake.arrival(DELETE).await;
-    // Nothing else is asked in the minute after that. Fresh copies: that delivery was no attempt at them.
+    // There are no other requests in the minute after that. Fresh copies, because that delivery was
+    // no attempt.
     tokio::time::sleep(MINUTE).await;
     let requests = fake.take();
     assert_eq!(operations(&requests), [RECEIVE, SEND, DELETE]);
@@ -69,7 +70,7 @@ async fn messages_for_one_who_goes_before_taking_them_are_handed_back() {
         let mut receive = pin!(queue.receive(10, MINUTE));
         let polled = receive.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
-        // It is woken by the answer, and does not look at it.
+        // It is woken by the answer, and does not read it.
         while !woken.0.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;
         }
@@ -82,7 +83,7 @@ async fn messages_for_one_who_goes_before_taking_them_are_handed_back() {
     assert_eq!(batches(&requests), copied);
 }
 
-/// A process may end while a poll waits: what comes for it then is not hidden for long.
+/// A process may end while a poll waits: messages that arrive for it then are not hidden for long.
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_is_likely_to_wait_hides_what_it_brings_for_five_seconds() {
     let fake = start().await;
@@ -96,7 +97,7 @@ async fn a_poll_that_is_likely_to_wait_hides_what_it_brings_for_five_seconds() {
             messages([message("m", "a", 1)]),
         ],
     );
-    // The first poll may wait; it was answered in full, so the next is likely to be, too.
+    // The first poll may wait; it returned a full batch, so the next is likely to do the same.
     for (expected, timeout) in [(vec![RECEIVE, HIDE], 5), (vec![RECEIVE], 30)] {
         assert_eq!(queue.receive(10, MINUTE).await.unwrap().len(), 10);
         let requests = fake.take();
@@ -106,7 +107,7 @@ async fn a_poll_that_is_likely_to_wait_hides_what_it_brings_for_five_seconds() {
             assert_eq!(hide.body["Entries"][0]["VisibilityTimeout"], 30);
         }
     }
-    // What is somebody else's by the time it is to be hidden is not ours.
+    // A message that another worker has received by the time it would be hidden is not returned.
     queue.receive(10, MINUTE).await.unwrap();
     fake.take();
     fake.replies(

@@ -6,7 +6,7 @@ use super::*;
 async fn only_the_messages_that_failed_are_sent_again() {
     let fake = start().await;
     let queue = open(&fake).await;
-    // Too many requests are the sender's fault, and pass.
+    // Throttling is reported as the sender's fault, and is transient.
     for fate in [
         Fate::Failed("InternalError"),
         Fate::Refused("RequestThrottled"),
@@ -82,7 +82,7 @@ async fn small_messages_go_by_ten() {
     let bodies = names.iter().cloned().map(Outgoing::new);
     queue.send(bodies.collect()).await.unwrap();
     let requests = fake.take();
-    // They are under way at once, and may come in any order.
+    // They are under way concurrently, and may arrive in any order.
     let mut sent: Vec<Vec<String>> = requests.iter().map(texts).collect();
     sent.sort();
     assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
