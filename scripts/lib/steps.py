@@ -95,8 +95,10 @@ def _(run):
         examples.expect("adder > /dev/full: exit code and lines on standard error", (1, 1), full.code_and_lines())
     examples.count([*adder, "--count", "10000000"])
 
-    torture = examples.run([*cargo, "torture", *PROOFS, "--features", "testing", "--", "--seeds", "300"])
+    simulation = [*cargo, "torture", *PROOFS, "--features", "testing", "--"]
+    torture = examples.run([*simulation, "--seeds", "300"])
     examples.expect("torture: exit code", 0, torture.code)
+    examples.expect("torture --seeds 0: exit code", 2, examples.run([*simulation, "--seeds", "0"]).code)
     print("\n".join(f"      {line}" for line in torture.out.splitlines()[-4:]))
     examples.words([*cargo, "wordcount", "--"])
     examples.close()
