@@ -9,11 +9,15 @@
 //! The example `distributed` runs such a pipeline as separate processes, over Amazon SQS and
 //! DynamoDB.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use catchment::{Permanent, Pipeline, permanent};
+use catchment::{BoxError, Permanent, Pipeline, permanent};
 use clap::Parser;
+
+/// Doubled, the numbers 1 to N add up to N * (N + 1), which an i64 holds up to this N.
+const LARGEST_COUNT: u32 = 3_037_000_499;
 
 /// Doubles numbers and adds them up.
 #[derive(Parser)]
@@ -23,24 +27,30 @@ struct Arguments {
     numbers: Vec<i64>,
     /// Streams the numbers 1 to N instead, and prints the sum, the speed and the peak memory.
     #[arg(long, value_name = "N", conflicts_with = "numbers")]
+    #[arg(value_parser = parse_count, allow_negative_numbers = true)]
     count: Option<u32>,
 }
 
-async fn run(Arguments { numbers, count }: Arguments) -> catchment::Result<()> {
+fn parse_count(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| *count <= LARGEST_COUNT);
+    count.ok_or_else(|| format!("give 0 to {LARGEST_COUNT}; more would overflow"))
+}
+
+/// Returns the text to print.
+async fn run(Arguments { numbers, count }: Arguments) -> Result<String, BoxError> {
     let adder = Pipeline::new().try_map(double).try_reduce(|| 0, add);
     let Some(count) = count else {
         let sum = adder.run(numbers.clone()).await?;
-        println!("{numbers:?} -> {sum}");
-        return Ok(());
+        return Ok(format!("{numbers:?} -> {sum}"));
     };
     let begin = Instant::now();
     let sum = adder.run(1..=i64::from(count)).await?;
     let speed = f64::from(count) / begin.elapsed().as_secs_f64();
-    println!("{sum}\n{speed:.0} items per second");
+    let mut text = format!("{sum}\n{speed:.0} items per second");
     if let Some(mebibytes) = peak_memory() {
-        println!("{mebibytes:.1} MiB peak memory");
+        text += &format!("\n{mebibytes:.1} MiB peak memory");
     }
-    Ok(())
+    Ok(text)
 }
 
 /// An overflow is a permanent error: it is not retried.
@@ -63,17 +73,20 @@ fn peak_memory() -> Option<f64> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    // Escaped, a line break in an argument does not end the first line of an error message.
+    let escaped = std::env::args_os().map(|it| it.to_string_lossy().escape_debug().to_string());
+    let arguments = match Arguments::try_parse_from(escaped) {
         Ok(arguments) => arguments,
         Err(help) if !help.use_stderr() => help.exit(),
         Err(error) => {
             let text = error.to_string();
-            let problem = text.lines().next().unwrap_or_default();
-            eprintln!("{problem}: give whole numbers, or --count N");
+            eprintln!("{}; see --help", text.lines().next().unwrap_or_default());
             return ExitCode::from(2);
         }
     };
-    let Err(error) = run(arguments).await else {
+    let outcome = run(arguments).await;
+    // println! would panic if standard output is full or closed.
+    let Err(error) = outcome.and_then(|text| Ok(writeln!(stdout(), "{text}")?)) else {
         return ExitCode::SUCCESS;
     };
     eprintln!("error: {error}");

@@ -21,8 +21,8 @@ use simulation::Report;
 #[derive(Parser)]
 #[command(about = "Plays runs under faults of every kind, and counts what was wrong or stuck")]
 struct Arguments {
-    /// How many seeds to run.
-    #[arg(long, default_value_t = 1_000)]
+    /// How many seeds to run, at least 1: a table of no runs would prove nothing.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 1)]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -78,19 +79,26 @@ def _(run):
     adder = [*cargo, "adder", "--"]
     examples.expect("adder", "[1, 2, 3, 4, 5] -> 30", examples.run(adder).out)
     examples.expect("adder 10 20 30", "[10, 20, 30] -> 120", examples.run([*adder, "10", "20", "30"]).out)
-    for bad in [["1", "two"], ["--count", "two"], ["--cuont", "2"], ["--count", "2", "3"]]:
+    bad_counts = [["--count", bad] for bad in ["two", "-1", "3037000500"]]
+    for bad in [["1", "two"], ["1\n2"], *bad_counts, ["--cuont", "2"], ["--count", "2", "3"]]:
         refused = examples.run([*adder, *bad])
-        examples.expect(f"adder {' '.join(bad)}: exit code and lines on standard error", (2, 1), refused.code_and_lines())
+        shown = " ".join(bad).replace("\n", "\\n")
+        examples.expect(f"adder {shown}: exit code and lines on standard error", (2, 1), refused.code_and_lines())
         print(f"      {refused.err}")
     overflow = examples.run([*adder, "1", "9223372036854775807"])
     examples.expect("adder with an overflow: exit code and lines on standard error", (1, 1), overflow.code_and_lines())
     if "item 1" not in overflow.err:
         raise Failure(f"adder with an overflow does not name the item: {overflow.err}")
     print(f"      {overflow.err}")
+    if Path("/dev/full").exists():
+        full = examples.run(["bash", "-c", f"{shlex.join(adder)} > /dev/full"])
+        examples.expect("adder > /dev/full: exit code and lines on standard error", (1, 1), full.code_and_lines())
     examples.count([*adder, "--count", "10000000"])
 
-    torture = examples.run([*cargo, "torture", *PROOFS, "--features", "testing", "--", "--seeds", "300"])
+    simulation = [*cargo, "torture", *PROOFS, "--features", "testing", "--"]
+    torture = examples.run([*simulation, "--seeds", "300"])
     examples.expect("torture: exit code", 0, torture.code)
+    examples.expect("torture --seeds 0: exit code", 2, examples.run([*simulation, "--seeds", "0"]).code)
     print("\n".join(f"      {line}" for line in torture.out.splitlines()[-4:]))
     examples.words([*cargo, "wordcount", "--"])
     examples.close()

@@ -100,10 +100,12 @@ class Run:
             ignored = f" ({row.ignored} ignored)" if row.ignored else ""
             print(f"{row.name:<{width}}  {row.seconds:7.0f}  {tests:>5}{ignored} {row.outcome}".rstrip())
         seconds = time.monotonic() - self.started
-        print(f"{'all':<{width}}  {seconds:7.0f}  {self.passed:>5}")
-        print(f"\n{self.passed} passed, {self.tests_failed} failed", flush=True)
+        print(f"{'all':<{width}}  {seconds:7.0f}  {self.passed or '':>5}".rstrip())
+        if self.passed or self.tests_failed:
+            print(f"\n{self.passed} passed, {self.tests_failed} failed")
+        sys.stdout.flush()
         if self.failure is None:
-            print(f"scripts/test: all passed in {seconds:.0f} s")
+            print(f"\nscripts/test: every step succeeded in {seconds:.0f} s")
             return 0
         print(f"scripts/test: {self.failure}", file=sys.stderr)
         if step := self.failed_step:
