@@ -161,15 +161,17 @@ pub use crate::core::backoff::Backoff;
 pub use crate::core::error::{BoxError, Error, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
 pub use crate::core::id::RunId;
+pub use crate::core::page::{Cursor, Page};
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::DeadLetter;
-pub use deployment::run::{Outcome, Run, RunState, Status};
+pub use deployment::run::{Outcome, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::codec::Codec;
 pub use pipeline::{Answer, Many, One, Pipeline, Unreduced};
+pub use scratchpad::{RunFilter, RunState, RunSummary};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 #[cfg(all(feature = "lambda", feature = "dynamodb"))]
 pub use template::{Architecture, FunctionOptions, Template, TemplateOptions};

@@ -17,7 +17,7 @@ use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::{DeadLetterId, Failure, Failures, GroupId, RunSnapshot, Verdict};
+use crate::scratchpad::{DeadLetterId, Failure, Failures, GroupId, RunSnapshot, RunState, Verdict};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
@@ -44,34 +44,6 @@ impl<R> std::fmt::Debug for Run<R> {
             .debug_struct("Run")
             .field("id", &self.run)
             .finish_non_exhaustive()
-    }
-}
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RunState {
-    /// Its submitter has not sent everything yet.
-    Open,
-    /// All is sent, and being worked on.
-    Running,
-    /// The result is there.
-    Done,
-    /// Some message is a dead letter. The rest goes on; [`Run::redrive`] completes it.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl std::fmt::Display for RunState {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.pad(match self {
-            Self::Open => "open",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        })
     }
 }
 
@@ -241,17 +213,7 @@ impl<R> Run<R> {
     }
 
     async fn status_of(&self, snapshot: RunSnapshot) -> Result<Status> {
-        let state = if snapshot.result.is_some() {
-            RunState::Done
-        } else if snapshot.cancelled {
-            RunState::Cancelled
-        } else if snapshot.failure.is_some() {
-            RunState::Failed
-        } else if snapshot.submitted {
-            RunState::Running
-        } else {
-            RunState::Open
-        };
+        let state = snapshot.state();
         let record = &snapshot.record;
         let (items, packets) = (record.array_length, record.packets);
         let (items_done, packets_done) = match (state, items, packets) {

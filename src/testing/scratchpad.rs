@@ -33,6 +33,15 @@ scenarios! {
         an_unknown_run_is_over,
         forgetting_is_only_a_hint,
     }
+    mod listing {
+        a_list_without_runs_is_empty,
+        the_newest_run_comes_first,
+        runs_are_listed_by_state,
+        runs_are_listed_by_time,
+        pages_of_runs_meet_each_run_once,
+        a_run_that_begins_meanwhile_is_no_part_of_the_pages,
+        a_cursor_of_another_list_is_refused,
+    }
     mod groups {
         arrivals_are_counted_in_the_order_given,
         a_slot_keeps_its_first_value,

@@ -10,8 +10,9 @@ use catchment::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use catchment::scratchpad::{
-    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Scratchpad,
 };
 use catchment::{Error, Result, RunId};
 
@@ -44,6 +45,7 @@ pub(crate) enum Call<'a> {
     Status(&'a RunId),
     Arrived,
     Wait,
+    ListRuns,
     Cancel,
     Forget,
 }
@@ -250,6 +252,8 @@ hook! {
         fn cancel(id: &RunId) -> bool => Call::Cancel, false;
         fn status(id: &RunId) -> Option<RunSnapshot> => Call::Status(id), None;
         fn wait(id: &RunId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
+        fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>
+            => Call::ListRuns, Page::default();
         fn forget(id: &RunId) -> () => Call::Forget, ();
     }
     Groups {

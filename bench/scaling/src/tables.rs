@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
-    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
-    Members, PacketPlan, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
+    Members, Page, PacketPlan, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{RunId, Result};
 use tokio::time::{Instant, sleep};
@@ -109,6 +109,16 @@ impl Runs for FarTables {
             let pause = (begin.elapsed() / LOOKS_AFTER).clamp(SHORTEST_LOOK, LONGEST_LOOK);
             sleep(pause.min(left)).await;
         }
+    }
+
+    async fn list_runs(
+        &self,
+        filter: &RunFilter,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<RunSummary>> {
+        let list = self.memory.list_runs(filter, cursor, limit);
+        self.request("Query", list).await
     }
 }
 

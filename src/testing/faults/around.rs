@@ -14,8 +14,9 @@ use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use crate::scratchpad::{
-    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Scratchpad,
 };
 
 /// What happens around a call.
@@ -143,6 +144,7 @@ wrap! {
         fn status(run: &RunId) -> Option<RunSnapshot>;
         fn is_over(run: &RunId) -> bool;
         fn wait(run: &RunId, up_to: Duration) -> Option<RunSnapshot>;
+        fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>;
         fn forget(run: &RunId) -> ();
     }
     Groups {
