@@ -1,5 +1,6 @@
 //! A scratchpad over Amazon DynamoDB.
 
+mod failure_list;
 mod failures;
 mod groups;
 mod item;

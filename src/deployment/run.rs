@@ -17,7 +17,7 @@ use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::{DeadLetterId, Failure, Failures, GroupId, RunSnapshot, RunState, Verdict};
+use crate::scratchpad::{DeadLetterId, Failure, GroupId, RunSnapshot, RunState, Verdict};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
@@ -304,7 +304,10 @@ impl<R> Run<R> {
     pub async fn failures(&self) -> Result<Vec<Failure>> {
         self.run.validate()?;
         let scratchpad = self.shared.scratchpad();
-        let mut failures = Failures::list(scratchpad, &self.run, MOST_FAILURES).await?;
+        let mut failures = scratchpad
+            .list_failures(&self.run, None, MOST_FAILURES)
+            .await?
+            .items;
         let definition = &self.shared.definition;
         failures.sort_by_key(|failure| {
             let stage = definition.position(&failure.stage);
@@ -390,12 +393,5 @@ impl<R> Run<R> {
             }
         }
         Ok(())
-    }
-}
-
-impl Failure {
-    /// Whether the item was left out and the run went on, rather than the message having become a dead letter.
-    pub fn is_skipped(&self) -> bool {
-        self.verdict == Verdict::Skip
     }
 }

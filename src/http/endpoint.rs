@@ -17,7 +17,8 @@ use super::view::{DeadLetters, Failures, Finished, Progress, Redriven};
 use super::{Api, openapi};
 use crate::core::error::Error;
 use crate::core::id::RunId;
-use crate::deployment::run::{Run, RunState, Status};
+use crate::deployment::run::{Run, Status};
+use crate::scratchpad::RunState;
 use crate::stage::Data;
 
 type Of<I, R> = State<Arc<Api<I, R>>>;

@@ -72,6 +72,8 @@ scenarios! {
         clearing_takes_skipped_items_back,
         the_first_failure_is_the_oldest_that_stands,
         failures_come_in_order,
+        failures_that_stand_are_met_once,
+        failures_are_not_listed_after_a_foreign_cursor,
         a_failed_run_can_be_completed,
         a_late_failure_leaves_the_result,
     }

@@ -270,6 +270,7 @@ hook! {
             => Call::RecordFailure(report), FailureLog::default();
         fn clear(id: &RunId, stage: &str, message: &str, letter: DeadLetterId) -> ()
             => Call::ClearFailure, ();
-        fn list(id: &RunId, limit: usize) -> Vec<Failure> => Call::Failures, Vec::new();
+        fn list_failures(id: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>
+            => Call::Failures, Page::default();
     }
 }

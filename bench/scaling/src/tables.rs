@@ -185,9 +185,9 @@ impl Failures for FarTables {
         self.request("DeleteItem", clear).await
     }
 
-    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
-        self.request("Query", self.memory.list(run, limit))
-            .await
+    async fn list_failures(&self, run: &RunId, cursor: Option<&Cursor>, limit: usize) -> Result<Page<Failure>> {
+        let list = self.memory.list_failures(run, cursor, limit);
+        self.request("Query", list).await
     }
 }
 

@@ -157,7 +157,7 @@ wrap! {
     Failures {
         fn record(report: &FailureReport) -> FailureLog;
         fn clear(run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> ();
-        fn list(run: &RunId, limit: usize) -> Vec<Failure>;
+        fn list_failures(run: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>;
     }
 }
 
