@@ -165,6 +165,7 @@ pub use crate::core::page::{Cursor, Page};
 pub use crate::core::provision::{Action, Change};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::DeadLetter;
+pub use deployment::listing::Listing;
 pub use deployment::run::{Outcome, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]

@@ -133,6 +133,11 @@ impl<T> Page<T> {
         self
     }
 
+    /// Its items.
+    pub fn as_slice(&self) -> &[T] {
+        &self.items
+    }
+
     /// The page with each item replaced by what `change` makes of it.
     pub fn map<U>(self, change: impl FnMut(T) -> U) -> Page<U> {
         Page {

@@ -166,12 +166,16 @@ impl Queue for Hooked<dyn Queue> {
         ask!(self, call, self.inner.bury(delivery.clone(), reason), ())
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
         ask!(
             self,
             Call::DeadLetters,
-            self.inner.dead_letters(max),
-            Vec::new()
+            self.inner.dead_letters(cursor, max),
+            Page::default()
         )
     }
 

@@ -87,8 +87,12 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.fault.around("bury", call).await
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
-        let call = self.inner.dead_letters(max);
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
+        let call = self.inner.dead_letters(cursor, max);
         self.fault.around("dead_letters", call).await
     }
 
