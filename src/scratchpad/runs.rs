@@ -64,7 +64,8 @@ pub trait Runs: Send + Sync {
     ///
     /// A run that is there from the first page to the last is returned exactly once, unless it changes to or from a state
     /// that the filter names meanwhile. A run that begins meanwhile counts as newer than the first page and is not
-    /// returned, unless its `created_at` is older than the cursor. Runs whose time is up are not returned.
+    /// returned, unless its `created_at` is older than the cursor. A run whose time is up is returned until the store
+    /// removes it.
     ///
     /// The list may be some seconds behind the writes, if the store says so in its own docs. It costs what it returns:
     /// a store does not read the runs that the filter leaves out, or says how many it reads per page at most. Changes

@@ -1,7 +1,7 @@
 //! What each function may do, and to what: no more than the code of its stage does. `tests/aws/roles.rs` holds this against every
 //! request that stages make.
 
-use super::node::{Node, arn, list, map};
+use super::node::{Node, arn, index_arns, list, map};
 use super::resources::Ids;
 use crate::backends::dynamodb::FAILURE_MARK;
 use crate::pipeline::definition::{Definition, StageDefinition};
@@ -20,6 +20,8 @@ const SEND: [&str; 2] = ["sqs:GetQueueUrl", "sqs:SendMessage"];
 struct Grant {
     actions: Vec<&'static str>,
     resource: String,
+    /// Whether it is allowed to the table's indexes, rather than to the table.
+    of_indexes: bool,
     conditions: Option<Node>,
 }
 
@@ -28,6 +30,7 @@ impl Grant {
         Self {
             actions: actions.into_iter().collect(),
             resource: resource.to_owned(),
+            of_indexes: false,
             conditions: None,
         }
     }
@@ -94,7 +97,7 @@ fn stores_values(definition: &Definition, index: usize) -> bool {
     }
 }
 
-/// What the API's function may do: submit, look at runs, cancel one whose submission failed.
+/// What the API's function may do: submit, list and read runs, cancel one whose submission failed.
 pub(super) fn of_api(definition: &Definition, ids: &Ids) -> Vec<Node> {
     let stages = definition.stages().iter().zip(&ids.stages);
     let mut grants: Vec<Grant> = stages
@@ -122,6 +125,9 @@ pub(super) fn of_api(definition: &Definition, ids: &Ids) -> Vec<Node> {
         ],
         &ids.results,
     ));
+    let mut list = Grant::new(["dynamodb:Query"], &ids.results);
+    list.of_indexes = true;
+    grants.push(list);
     statements(grants)
 }
 
@@ -133,7 +139,13 @@ fn statements(grants: Vec<Grant>) -> Vec<Node> {
         let mut statement = vec![
             ("Effect".to_owned(), Node::from("Allow")),
             ("Action".to_owned(), actions.into()),
-            ("Resource".to_owned(), arn(&grant.resource)),
+            (
+                "Resource".to_owned(),
+                match grant.of_indexes {
+                    true => index_arns(&grant.resource),
+                    false => arn(&grant.resource),
+                },
+            ),
         ];
         if let Some(conditions) = grant.conditions {
             statement.push(("Condition".to_owned(), conditions));
