@@ -3,6 +3,7 @@
 mod backend;
 pub(crate) mod dead_letter;
 mod deploy;
+pub(crate) mod listing;
 pub(crate) mod run;
 mod share;
 mod submit;
@@ -19,9 +20,11 @@ use crate::pipeline::Extract;
 use crate::pipeline::definition::{Definition, queue_name};
 use crate::protocol::bundle::Bundling;
 use crate::protocol::site::Site;
+use crate::scratchpad::{RunFilter, RunSummary};
 use crate::stage::Data;
 use crate::worker::{Handler, Worker};
 use dead_letter::DeadLetter;
+use listing::Listing;
 use run::Run;
 
 pub use backend::Backend;
@@ -182,13 +185,62 @@ impl<I, R> Deployment<I, R> {
         Handler::new(&self.shared, stage)
     }
 
-    /// Every dead letter of this deployment, of all runs: what to look at when something failed.
+    /// The runs that were submitted to this deployment, newest first, in pages of 100 unless
+    /// [set otherwise](Listing::limit). What a page costs, and how far a list may be behind, is said by the backend.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, RunFilter, RunState};
+    /// use futures::TryStreamExt;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let done = adder.submit_as("done", [1, 2, 3]).await?;
+    /// let cancelled = adder.submit_as("cancelled", [4, 5]).await?;
+    /// cancelled.cancel().await?;
+    /// let worker = adder.worker().start();
+    /// done.result().await?;
+    ///
+    /// let page = adder.runs(RunFilter::new().state(RunState::Done)).await?;
+    /// assert_eq!((page.len(), page[0].record.run.as_str()), (1, "done"));
+    /// // Or all pages, one after the other:
+    /// let runs: Vec<_> = adder.runs(RunFilter::new()).stream().try_collect().await?;
+    /// assert_eq!(runs.len(), 2);
+    /// worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Backend`] where a queue cannot be read.
-    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
-        let letters = self.shared.dead_letters().await?;
-        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    /// [`Error::Backend`] if the scratchpad cannot be reached, or cannot list runs.
+    pub fn runs(&self, filter: RunFilter) -> Listing<RunSummary> {
+        let (shared, filter) = (Arc::clone(&self.shared), Arc::new(filter));
+        Listing::new(move |cursor, limit| {
+            let (shared, filter) = (Arc::clone(&shared), Arc::clone(&filter));
+            async move {
+                let scratchpad = shared.scratchpad();
+                scratchpad.list_runs(&filter, cursor.as_ref(), limit).await
+            }
+        })
+    }
+
+    /// The dead letters of this deployment, of all runs, stage after stage: what to look at when something failed. In
+    /// pages of 100 unless [set otherwise](Listing::limit).
+    ///
+    /// A queue service that cannot go on where it left off, such as Amazon SQS, returns some of a stage's letters, up to
+    /// the page's limit, and says by [`truncated`](crate::Page::truncated) that there may be more: set a higher limit, or
+    /// redrive or discard these first. [`next`](crate::Page::next) then leads to the next stage.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if a queue cannot be read.
+    pub fn dead_letters(&self) -> Listing<DeadLetter> {
+        let shared = Arc::clone(&self.shared);
+        Listing::new(move |cursor, limit| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let letters = shared.dead_letters(None, cursor.as_ref(), limit).await?;
+                Ok(letters.map(|(_, letter)| letter))
+            }
+        })
     }
 }
 

@@ -6,18 +6,27 @@
 //! | request | what it does |
 //! | --- | --- |
 //! | `POST /runs` | submits a JSON array of items under a new id |
+//! | `GET /runs?state=failed&since=…&until=…&limit=100&cursor=…` | the runs, newest first |
 //! | `PUT /runs/{arrayId}` | the same under an id of the caller's: submitting it twice is one run |
 //! | `GET /runs/{arrayId}` | how far the run is |
 //! | `GET /runs/{arrayId}/result?wait=20` | its result, waiting up to so many seconds for it |
-//! | `GET /runs/{arrayId}/failures?limit=100` | what failed, or was left out |
-//! | `GET /runs/{arrayId}/dead-letters?limit=100` | its dead letters |
+//! | `GET /runs/{arrayId}/failures?limit=100&cursor=…` | what failed, or was left out |
+//! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…` | its dead letters |
 //! | `POST /runs/{arrayId}/redrive` | puts its dead letters back on their queues |
 //! | `POST /runs/{arrayId}/cancel` | ends it |
-//! | `GET /dead-letters?limit=100` | the dead letters of all runs |
+//! | `GET /dead-letters?limit=100&cursor=…` | the dead letters of all runs |
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
 //! An id stands in a path percent-encoded: `/` has to be `%2F`, so that run `invoices/2026-11-21` is
 //! `/runs/invoices%2F2026-11-21`. A proxy in between must not decode it. `.` and `..` are ids that no URL can carry.
+//!
+//! # Lists
+//!
+//! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data` is the `cursor` of the
+//! next page, or null on the last one. A page may have fewer entries than its limit, even none, and still have a `next`. A
+//! page costs what it has: only a run's dead letters are looked for among up to a thousand others. Where a queue service
+//! cannot go on from where a page ended, as Amazon SQS, `truncated` is true if there may be more dead letters than are
+//! listed: ask with a higher limit.
 //!
 //! # Answers
 //!

@@ -166,14 +166,17 @@ pub use crate::core::backoff::Backoff;
 pub use crate::core::error::{BoxError, Error, Oversized, Permanent, Result, permanent};
 pub use crate::core::failure::Failure;
 pub use crate::core::id::RunId;
+pub use crate::core::page::{Cursor, Page};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::DeadLetter;
-pub use deployment::run::{Outcome, Run, RunState, Status};
+pub use deployment::listing::Listing;
+pub use deployment::run::{Outcome, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::codec::Codec;
 #[doc(inline)]
 pub use pipeline::Pipeline;
+pub use scratchpad::{RunFilter, RunState, RunSummary};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 pub use worker::{Fate, Handler, RunningWorker, Worker};

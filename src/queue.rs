@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::core::error::Result;
+pub use crate::core::page::{Cursor, Page};
 use crate::core::provision::Change;
 
 /// How long a received message stays hidden from other receivers unless told otherwise.
@@ -503,9 +504,23 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// A stale receipt is not an error.
     async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()>;
 
-    /// Up to `max` buried messages, without removing them. A service may hide what it returns
-    /// from the next caller for a moment.
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>>;
+    /// Buried messages, without removing them: at most `max` (at least 1) after `cursor`, and a cursor if there may be
+    /// more. A page costs what it returns, however many there are. A page may have fewer, even none, and still have a
+    /// cursor; following the cursors always comes to an end. One that stays from the first page to the last is returned
+    /// exactly once; one that is buried, redriven or discarded meanwhile may be returned or not.
+    ///
+    /// A service that cannot go on where it left off returns no cursor, and says by
+    /// [`truncated`](Page::truncated) that there may be more than it returns. It may hide what it returns from the next
+    /// caller for a moment, and ends its search within a bounded time, also if what it has seen keeps coming back.
+    /// Cancelled, it leaves nothing behind but that.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `cursor` is not one of this queue's.
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>>;
 
     /// Puts buried messages back on the queue, with their attributes and a fresh receive count, then removes them from
     /// the dead-letter queue. Cancelled in between, a message is in both. One that is no longer

@@ -7,6 +7,7 @@
 
 mod failures;
 mod groups;
+mod listing;
 mod runs;
 
 use std::fmt::Debug;
@@ -16,11 +17,14 @@ use async_trait::async_trait;
 
 pub use self::failures::{FailureLog, FailureReport, Failures};
 pub use self::groups::{Arrival, Groups, Members};
-pub use self::runs::{Begun, RunRecord, RunSnapshot, Runs};
+pub(crate) use self::listing::Place;
+pub use self::listing::{RunFilter, RunSummary};
+pub use self::runs::{Begun, RunRecord, RunSnapshot, RunState, Runs};
 pub use crate::core::cut::PacketPlan;
 use crate::core::error::Result;
 pub use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
 pub use crate::core::group::{GroupId, GroupState};
+pub use crate::core::page::{Cursor, Page};
 use crate::core::provision::Change;
 
 /// The store. Every write is idempotent: doing it twice, or again after a crash, changes nothing

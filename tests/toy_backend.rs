@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::queue::{
-    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
 };
 use catchment::testing::queue::{Capabilities, conformance};
 use catchment::{Backend, Pipeline, Result};
@@ -152,9 +152,18 @@ impl Queue for ToyQueue {
         Ok(())
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
+        if let Some(cursor) = cursor {
+            // It makes none, so this one belongs to another list.
+            cursor.decode::<()>("toy")?;
+        }
         let state = self.state.lock().unwrap();
-        Ok(state.dead.iter().take(max).cloned().collect())
+        let first = state.dead.iter().take(max).cloned();
+        Ok(Page::new(first.collect(), None).truncated(state.dead.len() > max))
     }
 
     async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {

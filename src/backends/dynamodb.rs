@@ -1,9 +1,11 @@
 //! A scratchpad over Amazon DynamoDB.
 
+mod failure_list;
 mod failures;
 pub(crate) mod groups;
 mod item;
 pub(crate) mod provision;
+mod run_list;
 pub(crate) mod runs;
 
 use std::sync::Arc;
@@ -57,6 +59,13 @@ const SIDE_BY_SIDE: usize = 16;
 /// duplicate finds its slot taken. A run's record and result are kept for 21 days more, so that an id which is used again
 /// finds nothing of its first run. A run that takes longer than that from one write to a group to the next loses
 /// what has expired: set a longer [`retention`](Self::retention) for it.
+///
+/// Runs are [listed](crate::scratchpad::Runs::list_runs) by a global secondary index on the table of results, named `runs`,
+/// which may be some seconds behind. An index is added to an existing table by provisioning it again; until then a list is
+/// [`Error::NotProvisioned`], and runs that began before are not in it. A page costs 4 queries for runs of one state
+/// and 12 for those of all states, each of at most two entries more than the page's limit; a state that a run can leave
+/// again (open, running, failed) is looked for among up to 100 entries per query, or the limit if that is more. Whether a
+/// run with failures has dead letters costs one query more.
 ///
 /// Requests are strongly consistent wherever the protocol reads what another has written. A partial result or a result
 /// of more than about 396 KiB is refused with [`Error::TooLarge`].

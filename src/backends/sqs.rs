@@ -25,8 +25,8 @@ use crate::core::error::{Error, Oversized, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
-    BuriedMessage, DEAD_LETTER_SUFFIX, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues,
-    Receipt,
+    BuriedMessage, Cursor, DEAD_LETTER_SUFFIX, Delivery, Depth, Outgoing, Page, Queue,
+    QueueOptions, Queues, Receipt,
 };
 
 const SERVICE: &str = "SQS";
@@ -51,7 +51,10 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 ///   message with their names and types.
 /// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received.
 /// - [`Depth`] is the service's estimate. A message that was released with a delay counts as in flight.
-/// - Dead letters are hidden from other callers while one looks at them, for less than a minute.
+/// - Dead letters cannot be listed from where an earlier list ended: [`dead_letters`](Queue::dead_letters) receives up
+///   to `max` of them, in no particular order, for at most 20 seconds, shows them again, and returns no cursor. If it
+///   did not find the queue empty, its page is [truncated](Page::truncated): ask for more at once, or redrive or discard
+///   these first. They are hidden from other callers meanwhile.
 #[derive(Clone)]
 pub struct SqsQueues {
     service: Arc<Service>,
@@ -310,8 +313,12 @@ impl Queue for SqsQueue {
         self.main.delete(&receipts).await
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
-        dead_letters::look(self.dead().await?, max).await
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
+        dead_letters::look(self.dead().await?, cursor, max).await
     }
 
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {

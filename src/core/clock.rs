@@ -17,6 +17,20 @@ pub(crate) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(since.map_or(0, milliseconds::count))
 }
 
+/// Whole milliseconds since 1970-01-01 UTC, rounded down as times are written.
+pub(crate) fn floor(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0, milliseconds::count)
+}
+
+/// Whole milliseconds since 1970-01-01 UTC, rounded up: a time in whole milliseconds is at or after
+/// `time` exactly if it is at or after this.
+pub(crate) fn ceiling(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nanoseconds = since.as_nanos();
+    u64::try_from(nanoseconds.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 /// For serde's attribute `with`: a time written as milliseconds since 1970-01-01 UTC.
 pub(crate) mod milliseconds {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -124,6 +124,11 @@ impl Failure {
             attempts: Vec::new(),
         }
     }
+
+    /// Whether the item was left out and the run went on, rather than the message having become a dead letter.
+    pub fn is_skipped(&self) -> bool {
+        self.verdict == Verdict::Skip
+    }
 }
 
 impl fmt::Display for Failure {

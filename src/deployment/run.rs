@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::dead_letter::DeadLetter;
+use super::dead_letter::{DeadLetter, Queued};
+use super::listing::Listing;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::one_of::OneOf;
@@ -17,7 +19,7 @@ use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::{DeadLetterId, Failure, Failures, GroupId, RunSnapshot, Verdict};
+use crate::scratchpad::{DeadLetterId, Failure, GroupId, RunSnapshot, RunState, Verdict};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
@@ -27,8 +29,11 @@ const GROUPS_AT_ONCE: u64 = 1_000;
 const BURIAL: Duration = Duration::from_secs(5);
 /// Dead letters that go back in one call: a service may have to look through all of them to find these.
 const REDRIVEN_AT_ONCE: usize = 500;
-/// Failures that [`Run::failures`] lists.
-const MOST_FAILURES: usize = 10_000;
+/// Dead letters of a run that are looked for in one search of a queue.
+const MOST_LETTERS: usize = 10_000;
+/// Failures that are read in one call when a run is redriven, and those whose dead letters it waits for.
+const FAILURES_AT_ONCE: usize = 1_000;
+const MOST_AWAITED: usize = 10_000;
 
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the run.
 pub struct Run<R> {
@@ -44,34 +49,6 @@ impl<R> std::fmt::Debug for Run<R> {
             .debug_struct("Run")
             .field("id", &self.run)
             .finish_non_exhaustive()
-    }
-}
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RunState {
-    /// Its submitter has not sent everything yet.
-    Open,
-    /// All is sent, and being worked on.
-    Running,
-    /// The result is there.
-    Done,
-    /// Some message is a dead letter. The rest goes on; [`Run::redrive`] completes it.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl std::fmt::Display for RunState {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.pad(match self {
-            Self::Open => "open",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        })
     }
 }
 
@@ -313,17 +290,7 @@ impl<R> Run<R> {
     }
 
     async fn status_of(&self, snapshot: RunSnapshot) -> Result<Status> {
-        let state = if snapshot.result.is_some() {
-            RunState::Done
-        } else if snapshot.cancelled {
-            RunState::Cancelled
-        } else if snapshot.failure.is_some() {
-            RunState::Failed
-        } else if snapshot.submitted {
-            RunState::Running
-        } else {
-            RunState::Open
-        };
+        let state = snapshot.state();
         let record = &snapshot.record;
         let (items, packets) = (record.array_length, record.packets);
         let (items_done, packets_done) = match (state, items, packets) {
@@ -418,8 +385,29 @@ impl<R> Run<R> {
         self.shared.scratchpad().cancel(&self.run).await
     }
 
-    /// Failures on record: messages that became dead letters, and items that were left out, by stage and
-    /// item; at most 10,000.
+    /// Failures on record: messages that became dead letters, and items that were left out. Listed by stage name,
+    /// message and item, in pages of 100 unless [set otherwise](Listing::limit).
+    ///
+    /// ```
+    /// use catchment::{Backend, OnFailure, Pipeline, Stage};
+    /// use futures::TryStreamExt;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let parse = Pipeline::new()
+    ///     .try_map(|text: String| text.parse::<i64>())
+    ///     .with(Stage::named("parse").attempts(1).on_failure(OnFailure::Skip))
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// let parse = parse.deploy("parse", Backend::memory())?;
+    /// let worker = parse.worker().start();
+    /// let run = parse.submit(["1", "two", "3", "four"].map(String::from)).await?;
+    /// assert_eq!(run.result().await?, 4);
+    /// let page = run.failures().limit(1).await?;
+    /// assert_eq!(page[0].item, Some(1));
+    /// let items: Vec<_> = run.failures().stream().map_ok(|failure| failure.item).try_collect().await?;
+    /// assert_eq!(items, [Some(1), Some(3)]);
+    /// worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// ```
     /// use catchment::{Backend, Pipeline, Stage, permanent};
@@ -440,20 +428,24 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Backend`] where the scratchpad cannot be reached.
-    pub async fn failures(&self) -> Result<Vec<Failure>> {
-        self.run.validate()?;
-        let scratchpad = self.shared.scratchpad();
-        let mut failures = Failures::list(scratchpad, &self.run, MOST_FAILURES).await?;
-        let definition = &self.shared.definition;
-        failures.sort_by_key(|failure| {
-            let stage = definition.position(&failure.stage);
-            (stage, failure.item.unwrap_or(u64::MAX))
-        });
-        Ok(failures)
+    /// [`Error::InvalidRunId`] for an id that no run can have, and [`Error::Backend`] if the scratchpad cannot be reached.
+    pub fn failures(&self) -> Listing<Failure> {
+        let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
+        Listing::new(move |cursor, limit| {
+            let (shared, run) = (Arc::clone(&shared), run.clone());
+            async move {
+                run.validate()?;
+                let scratchpad = shared.scratchpad();
+                scratchpad.list_failures(&run, cursor.as_ref(), limit).await
+            }
+        })
     }
 
-    /// This run's dead letters.
+    /// This run's dead letters, stage after stage, in pages of 100 unless [set otherwise](Listing::limit). They are found
+    /// among the deployment's: a page reads at most a thousand of those, and may have fewer letters than its limit.
+    ///
+    /// Not every queue service can list dead letters from where an earlier page ended, as
+    /// [`Deployment::dead_letters`](crate::Deployment::dead_letters) explains.
     ///
     /// ```
     /// use catchment::{Backend, Pipeline, Stage, permanent};
@@ -474,16 +466,37 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Backend`] where a queue cannot be read.
-    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
-        let letters = self.own_dead_letters().await?;
-        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    /// [`Error::Backend`] if a queue cannot be read.
+    pub fn dead_letters(&self) -> Listing<DeadLetter> {
+        let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
+        Listing::new(move |cursor, limit| {
+            let (shared, run) = (Arc::clone(&shared), run.clone());
+            async move {
+                let letters = shared
+                    .dead_letters(Some(&run), cursor.as_ref(), limit)
+                    .await?;
+                Ok(letters.map(|(_, letter)| letter))
+            }
+        })
     }
 
-    async fn own_dead_letters(&self) -> Result<Vec<(Arc<dyn Queue>, DeadLetter)>> {
-        let mut letters = self.shared.dead_letters().await?;
-        letters.retain(|(_, letter)| letter.run.as_ref() == Some(&self.run));
-        Ok(letters)
+    /// All of this run's dead letters that a search finds, with the queues that redrive them, and whether there may be
+    /// more.
+    async fn own_dead_letters(&self) -> Result<(Vec<Queued>, bool)> {
+        let (mut letters, mut truncated) = (Vec::new(), false);
+        let mut cursor = None;
+        loop {
+            let page = self
+                .shared
+                .dead_letters(Some(&self.run), cursor.as_ref(), MOST_LETTERS);
+            let page = page.await?;
+            letters.extend(page.items);
+            truncated |= page.truncated;
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok((letters, truncated)),
+            }
+        }
     }
 
     /// Puts this run's dead letters back on their queues with all their attempts, after their cause was mended. What was
@@ -519,17 +532,19 @@ impl<R> Run<R> {
     /// [`Error::NoSuchRun`] where nobody knows the run.
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
-        let failures = self.failures().await?;
-        let mut awaited: HashSet<DeadLetterId> = failures
-            .iter()
-            .filter_map(|failure| match failure.verdict {
+        let failures = self.failures().limit(FAILURES_AT_ONCE).stream();
+        let awaited = failures.try_filter_map(async |failure| {
+            Ok(match failure.verdict {
                 Verdict::Dead(id) if id != DeadLetterId::UNQUEUED => Some(id),
                 _ => None,
             })
-            .collect();
+        });
+        let mut awaited: HashSet<DeadLetterId> = awaited.take(MOST_AWAITED).try_collect().await?;
         let mut count = 0;
-        let mut letters = self.own_dead_letters().await?;
+        let (mut letters, mut truncated) = self.own_dead_letters().await?;
         loop {
+            // Of a queue that cannot list all of its letters at once, these were some: the next search finds others.
+            let is_cut_short = truncated && !letters.is_empty();
             let mut found = letters.into_iter().peekable();
             while let Some((queue, letter)) = found.next() {
                 let mut batch = vec![letter];
@@ -545,7 +560,7 @@ impl<R> Run<R> {
                 self.redrive_batch(&queue, batch).await?;
             }
             // A failure is on record a moment before its dead letter is in its place.
-            if awaited.is_empty() || begin.elapsed() >= BURIAL {
+            if awaited.is_empty() || (begin.elapsed() >= BURIAL && !is_cut_short) {
                 if count == 0 {
                     // There is nothing to redrive, unless there is no such run.
                     self.snapshot(Duration::ZERO).await?;
@@ -553,7 +568,7 @@ impl<R> Run<R> {
                 return Ok(count);
             }
             tokio::time::sleep(BURIAL / 20).await;
-            letters = self.own_dead_letters().await?;
+            (letters, truncated) = self.own_dead_letters().await?;
             // What has failed again meanwhile is another failure.
             letters.retain(|(_, letter)| letter.id.is_some_and(|id| awaited.contains(&id)));
         }
@@ -573,12 +588,5 @@ impl<R> Run<R> {
             }
         }
         Ok(())
-    }
-}
-
-impl Failure {
-    /// Whether the item was left out and the run went on, rather than the message having become a dead letter.
-    pub fn is_skipped(&self) -> bool {
-        self.verdict == Verdict::Skip
     }
 }

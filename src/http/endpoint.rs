@@ -11,13 +11,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Kind, within};
-use super::parameters::{Id, Limit, Wait};
+use super::parameters::{Filter, Id, Paged, Wait};
 use super::submit::submit;
-use super::view::{DeadLetters, Failures, Finished, Progress, Redriven};
+use super::view::{DeadLetters, Failures, Finished, Progress, Redriven, Runs};
 use super::{Api, openapi};
 use crate::core::error::Error;
 use crate::core::id::RunId;
-use crate::deployment::run::{Run, RunState, Status};
+use crate::deployment::run::{Run, Status};
+use crate::scratchpad::RunState;
 use crate::stage::Data;
 
 type Of<I, R> = State<Arc<Api<I, R>>>;
@@ -67,7 +68,7 @@ impl Endpoint {
         self,
     ) -> MethodRouter<Arc<Api<I, R>>> {
         match self {
-            Self::Runs => post(submit_new::<I, R>),
+            Self::Runs => post(submit_new::<I, R>).get(runs::<I, R>),
             Self::Run => put(submit_as::<I, R>).get(status::<I, R>),
             Self::Result => get(result::<I, R>),
             Self::Failures => get(failures::<I, R>),
@@ -153,20 +154,34 @@ async fn result<I: Data, R: Serialize + Send + 'static>(
     .await
 }
 
+async fn runs<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Filter(filter): Filter,
+    paged: Paged,
+) -> Answer {
+    api.answer(async {
+        let runs = paged.of(api.deployment.runs(filter)).await?;
+        let message = format!("runs on this page: {}", runs.len());
+        Ok(Answer::with(Kind::Success, message, Runs::new(&runs)))
+    })
+    .await
+}
+
 async fn failures<I: Data, R: Serialize + Send + 'static>(
     State(api): Of<I, R>,
     Id(id): Id,
-    Limit(limit): Limit,
+    paged: Paged,
 ) -> Answer {
     api.answer(async {
         let run = api.run(id.clone());
-        let failures = run.failures().await?;
-        if failures.is_empty() {
-            // Of a run that nobody knows there are none either.
+        let is_first = paged.is_first();
+        let failures = paged.of(run.failures()).await?;
+        if is_first && failures.is_empty() {
+            // An unknown run has none either.
             run.status().await?;
         }
-        let message = format!("failures on record of run {id}: {}", failures.len());
-        let data = Failures::new(&failures, limit);
+        let message = format!("failures of run {id} on this page: {}", failures.len());
+        let data = Failures::new(&failures);
         Ok(Answer::with(Kind::Success, message, data))
     })
     .await
@@ -175,16 +190,17 @@ async fn failures<I: Data, R: Serialize + Send + 'static>(
 async fn dead_letters<I: Data, R: Serialize + Send + 'static>(
     State(api): Of<I, R>,
     Id(id): Id,
-    Limit(limit): Limit,
+    paged: Paged,
 ) -> Answer {
     api.answer(async {
         let run = api.run(id.clone());
-        let letters = run.dead_letters().await?;
-        if letters.is_empty() {
+        let is_first = paged.is_first();
+        let letters = paged.of(run.dead_letters()).await?;
+        if is_first && letters.is_empty() {
             run.status().await?;
         }
-        let message = format!("dead letters of run {id}: {}", letters.len());
-        let data = DeadLetters::new(&letters, limit);
+        let message = format!("dead letters of run {id} on this page: {}", letters.len());
+        let data = DeadLetters::new(&letters);
         Ok(Answer::with(Kind::Success, message, data))
     })
     .await
@@ -226,12 +242,12 @@ async fn cancel<I: Data, R: Serialize + Send + 'static>(
 
 async fn all_dead_letters<I: Data, R: Serialize + Send + 'static>(
     State(api): Of<I, R>,
-    Limit(limit): Limit,
+    paged: Paged,
 ) -> Answer {
     api.answer(async {
-        let letters = api.deployment.dead_letters().await?;
-        let message = format!("dead letters of all runs: {}", letters.len());
-        let data = DeadLetters::new(&letters, limit);
+        let letters = paged.of(api.deployment.dead_letters()).await?;
+        let message = format!("dead letters of all runs on this page: {}", letters.len());
+        let data = DeadLetters::new(&letters);
         Ok(Answer::with(Kind::Success, message, data))
     })
     .await

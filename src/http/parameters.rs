@@ -1,16 +1,22 @@
 //! What stands in a request's path and query.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::Deserialize;
+use serde::de::IntoDeserializer;
 
 use super::answer::{Answer, Kind};
 use crate::core::id::RunId;
+use crate::core::page::Cursor;
+use crate::deployment::listing::Listing;
+use crate::scratchpad::{RunFilter, RunState};
 
-/// Entries that a list has, unless asked for more or fewer.
+/// Entries of a page, unless the request sets another limit.
 const LISTED: usize = 100;
-/// Entries that a list has at most.
-const MOST_LISTED: usize = 10_000;
+/// Entries that a page has at most.
+const MOST_LISTED: usize = 1_000;
 
 /// The run that a path names.
 pub(super) struct Id(pub(super) RunId);
@@ -31,13 +37,34 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 /// `?wait=`: seconds to wait for a result.
 pub(super) struct Wait(pub(super) u64);
 
-/// `?limit=`: entries of a list.
-pub(super) struct Limit(pub(super) usize);
+/// `?limit=` and `?cursor=`: which page of a list.
+pub(super) struct Paged {
+    limit: usize,
+    cursor: Option<Cursor>,
+}
+
+impl Paged {
+    /// Whether it is the list's first page.
+    pub(super) fn is_first(&self) -> bool {
+        self.cursor.is_none()
+    }
+
+    pub(super) fn of<T: Send + 'static>(self, list: Listing<T>) -> Listing<T> {
+        list.limit(self.limit).after(self.cursor)
+    }
+}
+
+/// `?state=`, `?since=` and `?until=`: which runs.
+pub(super) struct Filter(pub(super) RunFilter);
 
 #[derive(Deserialize)]
 struct Parameters {
     wait: Option<String>,
     limit: Option<String>,
+    cursor: Option<String>,
+    state: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Wait {
@@ -56,21 +83,63 @@ impl<S: Send + Sync> FromRequestParts<S> for Wait {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Limit {
+impl<S: Send + Sync> FromRequestParts<S> for Paged {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
-        let Some(text) = parameters(parts, state).await?.limit else {
-            return Ok(Self(LISTED));
+        let Parameters { limit, cursor, .. } = parameters(parts, state).await?;
+        let limit = match limit {
+            None => LISTED,
+            Some(text) => match text.parse() {
+                Ok(limit) if (1..=MOST_LISTED).contains(&limit) => limit,
+                _ => {
+                    return Err(unusable(
+                        "limit",
+                        &text,
+                        &format!("give a number from 1 to {MOST_LISTED}"),
+                    ));
+                }
+            },
         };
-        match text.parse() {
-            Ok(limit) if limit <= MOST_LISTED => Ok(Self(limit)),
-            _ => Err(Answer::new(
-                Kind::Invalid,
-                format!("limit={text:?} cannot be used: give a number of at most {MOST_LISTED}"),
-            )),
-        }
+        let cursor = cursor.map(Cursor::new);
+        Ok(Self { limit, cursor })
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Filter {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
+        let parameters = parameters(parts, state).await?;
+        let mut filter = RunFilter::new();
+        filter.since = time("since", parameters.since)?;
+        filter.until = time("until", parameters.until)?;
+        if let Some(text) = parameters.state {
+            let state = RunState::deserialize(text.as_str().into_deserializer());
+            let state = state.map_err(|_: serde::de::value::Error| {
+                let advice = "give open, running, done, failed or cancelled";
+                unusable("state", &text, advice)
+            })?;
+            filter.state = Some(state);
+        }
+        Ok(Self(filter))
+    }
+}
+
+/// A time in milliseconds since 1970, as answers have them.
+fn time(name: &str, text: Option<String>) -> Result<Option<SystemTime>, Answer> {
+    let Some(text) = text else { return Ok(None) };
+    let milliseconds = text.parse().ok().map(Duration::from_millis);
+    let time = milliseconds.and_then(|since| UNIX_EPOCH.checked_add(since));
+    let advice = "give milliseconds since 1970-01-01 UTC, as in 1700000000000";
+    time.map(Some).ok_or_else(|| unusable(name, &text, advice))
+}
+
+fn unusable(name: &str, text: &str, advice: &str) -> Answer {
+    Answer::new(
+        Kind::Invalid,
+        format!("{name}={text:?} cannot be used: {advice}"),
+    )
 }
 
 async fn parameters<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Parameters, Answer> {

@@ -1,13 +1,17 @@
 //! How things look in an answer's `data`.
 
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::core::clock::milliseconds;
 use crate::core::id::RunId;
+use crate::core::page::{Cursor, Page};
 use crate::deployment::dead_letter::DeadLetter;
 use crate::deployment::run::{Outcome, Status};
-use crate::scratchpad::{Attempt, Failure};
+use crate::scratchpad::{Attempt, Failure, RunState, RunSummary};
 
 /// A run that was submitted.
 #[derive(Serialize)]
@@ -75,16 +79,57 @@ impl<'a, R> Finished<'a, R> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct Runs<'a> {
+    runs: Vec<OneRun<'a>>,
+    next: Option<&'a Cursor>,
+}
+
+impl<'a> Runs<'a> {
+    pub(super) fn new(page: &'a Page<RunSummary>) -> Self {
+        Self {
+            runs: page.iter().map(OneRun::new).collect(),
+            next: page.next.as_ref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OneRun<'a> {
+    #[serde(rename = "arrayId")]
+    run: &'a RunId,
+    state: RunState,
+    #[serde(with = "milliseconds")]
+    created_at: SystemTime,
+    items: Option<u64>,
+    packets: Option<u64>,
+}
+
+impl<'a> OneRun<'a> {
+    fn new(run: &'a RunSummary) -> Self {
+        let record = &run.record;
+        Self {
+            run: &record.run,
+            state: run.state,
+            created_at: record.created_at,
+            items: record.array_length,
+            packets: record.packets,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Failures<'a> {
-    total: usize,
     failures: Vec<OneFailure<'a>>,
+    next: Option<&'a Cursor>,
 }
 
 impl<'a> Failures<'a> {
-    pub(super) fn new(failures: &'a [Failure], limit: usize) -> Self {
+    pub(super) fn new(page: &'a Page<Failure>) -> Self {
         Self {
-            total: failures.len(),
-            failures: failures.iter().take(limit).map(OneFailure::new).collect(),
+            failures: page.iter().map(OneFailure::new).collect(),
+            next: page.next.as_ref(),
         }
     }
 }
@@ -116,16 +161,17 @@ impl<'a> OneFailure<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeadLetters<'a> {
-    total: usize,
     dead_letters: Vec<OneDeadLetter<'a>>,
+    next: Option<&'a Cursor>,
+    truncated: bool,
 }
 
 impl<'a> DeadLetters<'a> {
-    pub(super) fn new(letters: &'a [DeadLetter], limit: usize) -> Self {
-        let shown = letters.iter().take(limit);
+    pub(super) fn new(page: &'a Page<DeadLetter>) -> Self {
         Self {
-            total: letters.len(),
-            dead_letters: shown.map(OneDeadLetter::new).collect(),
+            dead_letters: page.iter().map(OneDeadLetter::new).collect(),
+            next: page.next.as_ref(),
+            truncated: page.truncated,
         }
     }
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::core::error::Result;
 use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
 use crate::core::id::RunId;
+use crate::core::page::{Cursor, Page};
 
 /// The record of failures of a [`Scratchpad`](super::Scratchpad).
 ///
@@ -25,9 +26,23 @@ pub trait Failures: Send + Sync {
     /// message is on its queue again. Idempotent; another id, or none, changes nothing.
     async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()>;
 
-    /// The failures on record, dead letters and skipped items alike, at most `limit`, ordered by stage name, message
-    /// and item. An unknown run has none.
-    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>>;
+    /// The failures on record, dead letters and skipped items alike, ordered by stage name, message and item (a failure
+    /// at no particular item first), all as text or numbers. Returns at most `limit` (at least 1) after `cursor`, and a
+    /// cursor if there may be more. A page may have fewer failures, even none, and still have a cursor; following the
+    /// cursors always comes to an end. An unknown run has none.
+    ///
+    /// A failure that stands from the first page to the last is returned exactly once; one that is recorded or cleared
+    /// meanwhile may be returned or not. A page costs what it returns, however many failures there are. Changes nothing,
+    /// also if its future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `cursor` is not one of this list.
+    async fn list_failures(
+        &self,
+        run: &RunId,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<Failure>>;
 }
 
 /// A failure on its way into the scratchpad.

@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::listing::{RunFilter, RunSummary};
 use crate::core::clock::milliseconds;
 use crate::core::cut::PacketPlan;
 use crate::core::error::{Error, Result};
 use crate::core::failure::Failure;
 use crate::core::id::RunId;
+use crate::core::page::{Cursor, Page};
 use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
 /// The runs of a [`Scratchpad`](super::Scratchpad), each known by its id.
@@ -55,6 +57,39 @@ pub trait Runs: Send + Sync {
     /// Waits until the run has [ended](RunSnapshot::has_ended), at most for `up_to`, and returns its status at that
     /// time: `None` for an unknown run, at once.
     async fn wait(&self, run: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>>;
+
+    /// The runs that `filter` selects, newest first: by [`created_at`](RunRecord::created_at) to the millisecond, then
+    /// by id, both descending. Returns at most `limit` (at least 1) after `cursor`, and a cursor if there may be more. A
+    /// page may have fewer runs, even none, and still have a cursor; following the cursors always comes to an end.
+    ///
+    /// A run that is there from the first page to the last is returned exactly once, unless it changes to or from a state
+    /// that the filter names meanwhile. A run that begins meanwhile counts as newer than the first page and is not
+    /// returned, unless its `created_at` is older than the cursor. A run whose time is up is returned until the store
+    /// removes it.
+    ///
+    /// The list may be some seconds behind the writes, if the store says so in its own docs. It costs what it returns:
+    /// a store does not read the runs that the filter leaves out, or says how many it reads per page at most. Changes
+    /// nothing, also if its future is dropped.
+    ///
+    /// The default is for a store that keeps no order of its runs: it refuses.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `cursor` is not one of this list. [`Error::Backend`], not retryable, if the store
+    /// cannot list its runs.
+    async fn list_runs(
+        &self,
+        _filter: &RunFilter,
+        _cursor: Option<&Cursor>,
+        _limit: usize,
+    ) -> Result<Page<RunSummary>> {
+        Err(Error::Backend {
+            service: "scratchpad",
+            operation: "listing runs".to_owned(),
+            retryable: false,
+            source: "this store cannot list its runs: it does not implement `Runs::list_runs`"
+                .into(),
+        })
+    }
 
     /// Hints that the result has been read and need not be kept much longer. The default does nothing: stores with an
     /// expiry of their own rely on that.
@@ -184,8 +219,53 @@ impl RunSnapshot {
         }
     }
 
+    /// How far the run is.
+    pub fn state(&self) -> RunState {
+        if self.result.is_some() {
+            RunState::Done
+        } else if self.cancelled {
+            RunState::Cancelled
+        } else if self.failure.is_some() {
+            RunState::Failed
+        } else if self.submitted {
+            RunState::Running
+        } else {
+            RunState::Open
+        }
+    }
+
     /// Whether waiting is over: done, failed or cancelled.
     pub fn has_ended(&self) -> bool {
         self.result.is_some() || self.cancelled || self.failure.is_some()
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RunState {
+    /// Its submitter has not sent everything yet.
+    Open,
+    /// Everything has been sent and is being worked on.
+    Running,
+    /// The result is there.
+    Done,
+    /// A message has become a dead letter. The other messages go on, and [`Run::redrive`](crate::Run::redrive)
+    /// completes the run.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl std::fmt::Display for RunState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Open => "open",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        })
     }
 }

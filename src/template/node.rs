@@ -99,6 +99,11 @@ pub(super) fn arn(id: &str) -> Node {
     map! { "Fn::GetAtt" => list![id, "Arn"] }
 }
 
+/// The ARNs of a table's indexes.
+pub(super) fn index_arns(table: &str) -> Node {
+    substitute(format!("${{{table}.Arn}}/index/*"))
+}
+
 /// Text with `${…}` in it.
 pub(super) fn substitute(text: impl Into<String>) -> Node {
     map! { "Fn::Sub" => text.into() }

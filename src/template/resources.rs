@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use aws_sdk_dynamodb::types::BillingMode;
+use aws_sdk_dynamodb::types::{BillingMode, KeyType};
 
 use super::node::{Node, arn, list, map, resource};
 use super::plan::Plan;
@@ -149,24 +149,41 @@ pub(super) fn queues(
 }
 
 pub(super) fn table(table: &Table<'_>) -> Node {
-    let keys = table.keys.iter();
-    let attributes: Vec<Node> = keys
-        .clone()
-        .map(|(name, _)| map! { "AttributeName" => *name, "AttributeType" => "S" })
+    let attributes = table.key_attributes();
+    let attributes: Vec<Node> = attributes
+        .map(|name| map! { "AttributeName" => name, "AttributeType" => "S" })
         .collect();
-    let schema: Vec<Node> = keys
-        .map(|(name, kind)| map! { "AttributeName" => *name, "KeyType" => kind.as_str() })
-        .collect();
-    stored(
-        "AWS::DynamoDB::Table",
-        map! {
-            "TableName" => table.name,
-            "BillingMode" => BillingMode::PayPerRequest.as_str(),
-            "AttributeDefinitions" => attributes,
-            "KeySchema" => schema,
-            "TimeToLiveSpecification" => map! { "AttributeName" => EXPIRES, "Enabled" => true },
-        },
-    )
+    let mut properties = vec![
+        ("TableName".to_owned(), Node::from(table.name)),
+        (
+            "BillingMode".to_owned(),
+            BillingMode::PayPerRequest.as_str().into(),
+        ),
+        ("AttributeDefinitions".to_owned(), attributes.into()),
+        ("KeySchema".to_owned(), schema(table.keys)),
+    ];
+    if let Some(index) = &table.index {
+        let included = index.attributes.iter().map(|name| Node::from(*name));
+        let index = map! {
+            "IndexName" => index.name,
+            "KeySchema" => schema(index.keys),
+            "Projection" => map! {
+                "ProjectionType" => "INCLUDE",
+                "NonKeyAttributes" => included.collect::<Vec<_>>(),
+            },
+        };
+        properties.push(("GlobalSecondaryIndexes".to_owned(), list![index]));
+    }
+    let expiry = map! { "AttributeName" => EXPIRES, "Enabled" => true };
+    properties.push(("TimeToLiveSpecification".to_owned(), expiry));
+    stored("AWS::DynamoDB::Table", properties.into())
+}
+
+fn schema(keys: &[(&'static str, KeyType)]) -> Node {
+    let keys = keys
+        .iter()
+        .map(|(name, kind)| map! { "AttributeName" => *name, "KeyType" => kind.as_str() });
+    keys.collect::<Vec<Node>>().into()
 }
 
 pub(super) fn logs(function: &str, days: u32) -> Node {

@@ -1,7 +1,7 @@
 //! What each function may do, and to what: no more than the code of its stage does. `tests/aws/roles.rs` holds this against every
 //! request that stages make.
 
-use super::node::{Node, arn, list, map};
+use super::node::{Node, arn, index_arns, list, map};
 use super::resources::Ids;
 use crate::backends::dynamodb::groups::EXPIRES;
 use crate::backends::dynamodb::runs::{ARRAY, FAILURES};
@@ -24,6 +24,8 @@ const SEND: [&str; 2] = ["sqs:GetQueueUrl", "sqs:SendMessage"];
 struct Grant {
     actions: Vec<&'static str>,
     resource: String,
+    /// Whether it is allowed to the table's indexes, rather than to the table.
+    of_indexes: bool,
     conditions: Option<Node>,
 }
 
@@ -32,6 +34,7 @@ impl Grant {
         Self {
             actions: actions.into_iter().collect(),
             resource: resource.to_owned(),
+            of_indexes: false,
             conditions: None,
         }
     }
@@ -98,7 +101,7 @@ fn stores_values(definition: &Definition, index: usize) -> bool {
     }
 }
 
-/// What the API's function may do: submit, look at runs, cancel one whose submission failed.
+/// What the API's function may do: submit, list and read runs, cancel one whose submission failed.
 pub(super) fn of_api(definition: &Definition, ids: &Ids) -> Vec<Node> {
     let stages = definition.stages().iter().zip(&ids.stages);
     let mut grants: Vec<Grant> = stages
@@ -126,6 +129,9 @@ pub(super) fn of_api(definition: &Definition, ids: &Ids) -> Vec<Node> {
         ],
         &ids.results,
     ));
+    let mut list = Grant::new(["dynamodb:Query"], &ids.results);
+    list.of_indexes = true;
+    grants.push(list);
     statements(grants)
 }
 
@@ -137,7 +143,13 @@ fn statements(grants: Vec<Grant>) -> Vec<Node> {
         let mut statement = vec![
             ("Effect".to_owned(), Node::from("Allow")),
             ("Action".to_owned(), actions.into()),
-            ("Resource".to_owned(), arn(&grant.resource)),
+            (
+                "Resource".to_owned(),
+                match grant.of_indexes {
+                    true => index_arns(&grant.resource),
+                    false => arn(&grant.resource),
+                },
+            ),
         ];
         if let Some(conditions) = grant.conditions {
             statement.push(("Condition".to_owned(), conditions));

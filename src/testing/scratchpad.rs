@@ -33,6 +33,15 @@ scenarios! {
         an_unknown_run_is_over,
         forgetting_is_only_a_hint,
     }
+    mod listing {
+        a_list_without_runs_is_empty,
+        the_newest_run_comes_first,
+        runs_are_listed_by_state,
+        runs_are_listed_by_time,
+        pages_of_runs_meet_each_run_once,
+        a_run_that_begins_meanwhile_is_no_part_of_the_pages,
+        a_cursor_of_another_list_is_refused,
+    }
     mod groups {
         arrivals_are_counted_in_the_order_given,
         a_slot_keeps_its_first_value,
@@ -63,6 +72,8 @@ scenarios! {
         clearing_takes_skipped_items_back,
         the_first_failure_is_the_oldest_that_stands,
         failures_come_in_order,
+        failures_that_stand_are_met_once,
+        failures_are_not_listed_after_a_foreign_cursor,
         a_failed_run_can_be_completed,
         a_late_failure_leaves_the_result,
     }

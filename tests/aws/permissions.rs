@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use catchment::Error;
+use catchment::{Error, RunFilter};
 
 use crate::common::{ministack, unique};
 use crate::proxy::Proxy;
@@ -95,6 +95,7 @@ async fn the_table_of_permissions_has_every_request() {
     run.result().await.unwrap_err();
     run.failures().await.unwrap();
     run.status().await.unwrap();
+    looks.runs(RunFilter::new()).await.unwrap();
     assert_eq!(redrives.attach(id.clone()).redrive().await.unwrap(), 1);
     redrives.dead_letters().await.unwrap();
     cancels.attach(id).cancel().await.unwrap();

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::Client;
 use catchment::backends::aws::AwsBackend;
 use catchment::template::Template;
-use catchment::{Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, Stage, permanent};
+use catchment::{
+    Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, RunFilter, Stage, permanent,
+};
 use serde_json::{Value, json};
 
 use crate::common::{Tables, config, ministack, unique};
@@ -112,8 +114,18 @@ impl Roles {
 
     fn add(&mut self, stage: &str, statement: &Value) {
         assert_eq!(statement["Effect"], "Allow");
-        assert_eq!(statement["Resource"]["Fn::GetAtt"][1], "Arn");
-        let on = statement["Resource"]["Fn::GetAtt"][0].as_str().unwrap();
+        let resource = &statement["Resource"];
+        let on = match resource["Fn::Sub"].as_str() {
+            // A request names the table, whether or not it reads an index of it.
+            Some(indexes) => {
+                let table = indexes.strip_prefix("${").unwrap();
+                table.strip_suffix(".Arn}/index/*").unwrap()
+            }
+            None => {
+                assert_eq!(resource["Fn::GetAtt"][1], "Arn");
+                resource["Fn::GetAtt"][0].as_str().unwrap()
+            }
+        };
         for action in statement["Action"].as_array().unwrap() {
             let action = action.as_str().unwrap();
             assert!(!action.contains('*'), "{action}");
@@ -251,6 +263,7 @@ async fn scenarios(api: &Words, admin: &Words, client: &Client) {
     }
     let failed = failed.unwrap();
     failed.status().await.unwrap();
+    assert!(!api.runs(RunFilter::new()).await.unwrap().is_empty());
     for stage in STAGES {
         misdirect(client, admin.name(), stage, failed.id().as_str()).await;
         until_failed(&admin.attach(failed.id().clone()), stage).await;

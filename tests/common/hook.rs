@@ -10,8 +10,9 @@ use catchment::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use catchment::scratchpad::{
-    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Scratchpad,
 };
 use catchment::{Error, Result, RunId};
 
@@ -44,6 +45,7 @@ pub(crate) enum Call<'a> {
     Status(&'a RunId),
     Arrived,
     Wait,
+    ListRuns,
     Cancel,
     Forget,
 }
@@ -164,12 +166,16 @@ impl Queue for Hooked<dyn Queue> {
         ask!(self, call, self.inner.bury(delivery.clone(), reason), ())
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
         ask!(
             self,
             Call::DeadLetters,
-            self.inner.dead_letters(max),
-            Vec::new()
+            self.inner.dead_letters(cursor, max),
+            Page::default()
         )
     }
 
@@ -251,6 +257,8 @@ hook! {
         fn cancel(id: &RunId) -> bool => Call::Cancel, false;
         fn status(id: &RunId) -> Option<RunSnapshot> => Call::Status(id), None;
         fn wait(id: &RunId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
+        fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>
+            => Call::ListRuns, Page::default();
         fn forget(id: &RunId) -> () => Call::Forget, ();
     }
     Groups {
@@ -267,6 +275,7 @@ hook! {
             => Call::RecordFailure(report), FailureLog::default();
         fn clear(id: &RunId, stage: &str, message: &str, letter: DeadLetterId) -> ()
             => Call::ClearFailure, ();
-        fn list(id: &RunId, limit: usize) -> Vec<Failure> => Call::Failures, Vec::new();
+        fn list_failures(id: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>
+            => Call::Failures, Page::default();
     }
 }

@@ -218,12 +218,28 @@ async fn parameters_are_checked() {
         ("/runs/a/result?wait=", "whole seconds"),
         ("/runs/a/result?wait=99999999999999999999", "whole seconds"),
         ("/runs/a/result?wait=1&wait=2", "duplicate field"),
-        ("/runs/a/failures?limit=all", "a number of at most 10000"),
+        ("/runs/a/failures?limit=all", "a number from 1 to 1000"),
+        ("/runs/a/dead-letters?limit=1001", "a number from 1 to 1000"),
+        ("/dead-letters?limit=-1", "a number from 1 to 1000"),
+        ("/runs?limit=0", "a number from 1 to 1000"),
+        ("/runs?state=lost", "give open, running, done"),
+        ("/runs?since=yesterday", "milliseconds since 1970"),
+        ("/runs?until=-1", "milliseconds since 1970"),
         (
-            "/runs/a/dead-letters?limit=10001",
-            "a number of at most 10000",
+            "/runs?until=18446744073709551616",
+            "milliseconds since 1970",
         ),
-        ("/dead-letters?limit=-1", "a number of at most 10000"),
+        ("/runs?cursor=x", "is not a cursor of this list"),
+        ("/runs/a/failures?cursor=", "is not a cursor of this list"),
+        (
+            "/runs/a/dead-letters?cursor=memory-runs.00",
+            "is not a cursor of this list",
+        ),
+        // It goes on in a stage of another deployment.
+        (
+            "/dead-letters?cursor=dead-letters.7b227374616765223a226c6f7374227d",
+            "stage `lost`",
+        ),
     ] {
         let reply = client.get(path).await;
         reply.is(400, "invalid");

@@ -13,7 +13,8 @@ use crate::client::{Client, Reply};
 use crate::document::STATUSES;
 use crate::{Act, Call, On, Store, adder, idle, outage, soon};
 
-const ASKED: [(Method, &str); 7] = [
+const ASKED: [(Method, &str); 8] = [
+    (Method::GET, "/runs"),
     (Method::GET, "/runs/a"),
     (Method::GET, "/runs/a/result?wait=10"),
     (Method::GET, "/runs/a/failures"),
@@ -121,7 +122,7 @@ async fn every_status_is_given_with_its_code() {
         client.post("/runs/a/cancel").await,
         client.get("/runs/a/result").await,
         client.get("/").await,
-        client.get("/runs").await,
+        client.post("/runs/a").await,
         client.post("/runs").await,
         small.submit("[]").await,
         refuses(false).get("/runs/a").await,

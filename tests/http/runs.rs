@@ -83,12 +83,12 @@ async fn a_failed_run_says_why_and_is_redriven() {
         reply.message()
     );
     soon(until(&client, "/runs/a%2Fb/dead-letters", |data| {
-        data["total"] == 2
+        data["deadLetters"].as_array().unwrap().len() == 2
     }))
     .await;
 
     let failures = client.get("/runs/a%2Fb/failures").await;
-    assert_eq!(failures.is(200, "success").data()["total"], 2);
+    assert_eq!(failures.is(200, "success").data()["next"], Value::Null);
     let of = |at: usize, name: &str| failures.data()["failures"][at][name].clone();
     assert_eq!((of(0, "item"), of(1, "item")), (json!(1), json!(3)));
     assert_eq!(
@@ -111,15 +111,10 @@ async fn a_failed_run_says_why_and_is_redriven() {
         "/runs/a%2Fb/failures",
         "/dead-letters",
     ] {
-        for (limit, shown) in [(0, 0), (1, 1), (100, 2)] {
-            let reply = client.get(&format!("{path}?limit={limit}")).await;
-            let data = reply.is(200, "success").data();
-            let list = data.get("deadLetters").unwrap_or(&data["failures"]);
-            assert_eq!(
-                (&data["total"], list.as_array().unwrap().len()),
-                (&json!(2), shown)
-            );
-        }
+        let whole = client.get(&format!("{path}?limit=100")).await;
+        let whole = entries(whole.is(200, "success").data());
+        assert_eq!(whole.len(), 2, "{path}");
+        assert_eq!(pages(&client, path, 1).await, whole, "{path}");
     }
 
     limit.store(1_000, SeqCst);
@@ -132,8 +127,89 @@ async fn a_failed_run_says_why_and_is_redriven() {
     assert_eq!(reply.is(200, "success").data()["result"], 1208);
     let again = soon(client.post("/runs/a%2Fb/redrive")).await;
     assert_eq!(again.is(200, "success").data()["redriven"], 0);
-    assert_eq!(client.get("/dead-letters").await.data()["total"], 0);
+    assert!(entries(client.get("/dead-letters").await.data()).is_empty());
     worker.shutdown().await;
+}
+
+/// The entries of a page of a list.
+fn entries(data: &Value) -> Vec<Value> {
+    let lists = ["runs", "failures", "deadLetters"].map(|name| data[name].as_array());
+    lists.into_iter().flatten().next().unwrap().clone()
+}
+
+/// The entries of all pages of a list.
+async fn pages(client: &Client, path: &str, limit: usize) -> Vec<Value> {
+    let query = if path.contains('?') { '&' } else { '?' };
+    let first = format!("{path}{query}limit={limit}");
+    let mut all = Vec::new();
+    let mut next = first.clone();
+    loop {
+        let reply = client.get(&next).await;
+        let data = reply.is(200, "success").data();
+        let page = entries(data);
+        assert!(page.len() <= limit, "{next}");
+        all.extend(page);
+        match data["next"].as_str() {
+            // A cursor needs no escapes.
+            Some(cursor) => next = format!("{first}&cursor={cursor}"),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_are_listed_newest_first_page_by_page() {
+    let (client, adder) = idle();
+    let reply = client.get("/runs").await;
+    assert_eq!(
+        *reply.is(200, "success").data(),
+        json!({ "runs": [], "next": null })
+    );
+    for id in ["a", "b%2Fc", "d"] {
+        client.submit_as(id, "[1, 2]").await.is(202, "accepted");
+    }
+    client.post("/runs/d/cancel").await.is(200, "success");
+    let runs = pages(&client, "/runs", 100).await;
+    assert_eq!(runs.len(), 3);
+    for limit in [1, 2, 3] {
+        assert_eq!(pages(&client, "/runs", limit).await, runs);
+    }
+    let times: Vec<u64> = runs
+        .iter()
+        .map(|run| run["createdAt"].as_u64().unwrap())
+        .collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    let (first, last) = (times[0], times[2]);
+    assert_eq!(
+        pages(&client, &format!("/runs?since={last}"), 2).await,
+        runs
+    );
+    let none: [Value; 0] = [];
+    assert_eq!(
+        pages(&client, &format!("/runs?since={}", first + 1), 2).await,
+        none
+    );
+    assert_eq!(
+        pages(&client, &format!("/runs?until={last}"), 2).await,
+        none
+    );
+
+    let cancelled = pages(&client, "/runs?state=cancelled", 10).await;
+    assert_eq!(cancelled.len(), 1);
+    assert_eq!(
+        (
+            &cancelled[0]["arrayId"],
+            &cancelled[0]["items"],
+            &cancelled[0]["packets"]
+        ),
+        (&json!("d"), &json!(2), &json!(2))
+    );
+    let _worker = adder.worker().start();
+    soon(client.get("/runs/b%2Fc/result?wait=30"))
+        .await
+        .is(200, "success");
+    let done = pages(&client, "/runs?state=done", 10).await;
+    assert!(done.iter().any(|run| run["arrayId"] == "b/c"), "{done:?}");
 }
 
 /// Repeats the request until the answer's data meet the condition.
@@ -220,7 +296,10 @@ async fn dead_letters_of_no_run_are_the_deployments() {
         .unwrap();
     queue.send(vec![b"\xff\xfe"[..].into()]).await.unwrap();
     let _worker = adder.worker().start();
-    soon(until(&client, "/dead-letters", |data| data["total"] == 1)).await;
+    soon(until(&client, "/dead-letters", |data| {
+        entries(data).len() == 1
+    }))
+    .await;
     let reply = client.get("/dead-letters").await;
     let letter = &reply.data()["deadLetters"][0];
     assert_eq!(

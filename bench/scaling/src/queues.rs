@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use catchment::Result;
 use catchment::backends::memory::MemoryQueues;
 use catchment::queue::{
-    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
 };
 
 use crate::service::{Service, Wire};
@@ -127,8 +127,8 @@ impl Queue for FarQueue {
         self.request("SendMessage", bury).await
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
-        self.memory.dead_letters(max).await
+    async fn dead_letters(&self, cursor: Option<&Cursor>, max: usize) -> Result<Page<BuriedMessage>> {
+        self.memory.dead_letters(cursor, max).await
     }
 
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {

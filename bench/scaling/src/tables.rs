@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
-    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
-    Members, PacketPlan, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
+    Members, Page, PacketPlan, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{RunId, Result};
 use tokio::time::{Instant, sleep};
@@ -110,6 +110,16 @@ impl Runs for FarTables {
             sleep(pause.min(left)).await;
         }
     }
+
+    async fn list_runs(
+        &self,
+        filter: &RunFilter,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<RunSummary>> {
+        let list = self.memory.list_runs(filter, cursor, limit);
+        self.request("Query", list).await
+    }
 }
 
 #[async_trait]
@@ -175,9 +185,9 @@ impl Failures for FarTables {
         self.request("DeleteItem", clear).await
     }
 
-    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
-        self.request("Query", self.memory.list(run, limit))
-            .await
+    async fn list_failures(&self, run: &RunId, cursor: Option<&Cursor>, limit: usize) -> Result<Page<Failure>> {
+        let list = self.memory.list_failures(run, cursor, limit);
+        self.request("Query", list).await
     }
 }
 

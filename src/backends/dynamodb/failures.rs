@@ -14,7 +14,7 @@ use super::{DynamoDbScratchpad, RETRY, is_condition, is_size};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
+    Attempt, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Page, Verdict,
 };
 
 const ATTEMPTS: &str = "attempts";
@@ -42,14 +42,14 @@ pub(super) struct Standing {
 
 /// What is kept in a partition of its own.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Attempts,
     Dead,
     Skipped,
 }
 
 impl Kind {
-    fn partition(self, run: &RunId) -> String {
+    pub(super) fn partition(self, run: &RunId) -> String {
         let kind = match self {
             Self::Attempts => "attempts",
             Self::Dead => "dead",
@@ -105,7 +105,7 @@ fn read_attempts(item: &Item) -> Vec<Attempt> {
         .collect()
 }
 
-fn read_failure(item: &Item) -> Option<Failure> {
+pub(super) fn read_failure(item: &Item) -> Option<Failure> {
     let verdict = match item::get_text(item, ID) {
         Some(id) => Verdict::Dead(id.parse().ok()?),
         None => Verdict::Skip,
@@ -182,21 +182,13 @@ impl Failures for DynamoDbScratchpad {
         }
     }
 
-    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
-        let dead = self.query(Kind::Dead.partition(run), None);
-        let skipped = self.query(Kind::Skipped.partition(run), None);
-        let (dead, skipped) = futures::try_join!(dead, skipped)?;
-        let mut failures: Vec<Failure> = dead
-            .iter()
-            .chain(&skipped)
-            .filter_map(read_failure)
-            .collect();
-        failures.sort_by(|a, b| {
-            let key = |failure: &Failure| failure.item;
-            (&a.stage, &a.message, key(a)).cmp(&(&b.stage, &b.message, key(b)))
-        });
-        failures.truncate(limit);
-        Ok(failures)
+    async fn list_failures(
+        &self,
+        run: &RunId,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<Failure>> {
+        self.list_page(run, cursor, limit).await
     }
 }
 

@@ -2,27 +2,47 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata};
 use aws_sdk_dynamodb::operation::create_table::builders::CreateTableFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
-    TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
+    GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use tokio::time::Instant;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
-use super::runs::ARRAY;
+use super::run_list::{INDEX, LISTED, LISTED_AT};
+use super::runs::{ARRAY, FAILURES, LENGTH, PACKETS, RECORD, SUBMITTED};
 use super::{BACKOFF, DynamoDbScratchpad, SERVICE, Tables};
 use crate::backends::aws;
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
 
-/// How long a new table may take until it can be used.
+/// How long a new table or index may take until it can be used.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A table, and what it is keyed by: texts.
 pub(crate) struct Table<'a> {
     pub(crate) name: &'a str,
     pub(crate) keys: &'static [(&'static str, KeyType)],
+    pub(crate) index: Option<Index>,
+}
+
+/// A global secondary index, keyed by texts.
+pub(crate) struct Index {
+    pub(crate) name: &'static str,
+    pub(crate) keys: &'static [(&'static str, KeyType)],
+    /// The attributes that it has beside keys.
+    pub(crate) attributes: &'static [&'static str],
+}
+
+impl Table<'_> {
+    /// Every attribute that is a key of the table or of its index.
+    pub(crate) fn key_attributes(&self) -> impl Iterator<Item = &'static str> {
+        let index = self.index.iter().flat_map(|index| index.keys);
+        self.keys.iter().chain(index).map(|(name, _)| *name)
+    }
 }
 
 /// The one place that says what the tables are, for `provision` and for templates: the scratchpad's, and the results'.
@@ -31,10 +51,17 @@ pub(crate) fn tables(names: &Tables) -> [Table<'_>; 2] {
         Table {
             name: &names.scratchpad,
             keys: &[(GROUP, KeyType::Hash), (SLOT, KeyType::Range)],
+            index: None,
         },
         Table {
             name: &names.results,
             keys: &[(ARRAY, KeyType::Hash)],
+            index: Some(Index {
+                name: INDEX,
+                keys: &[(LISTED, KeyType::Hash), (LISTED_AT, KeyType::Range)],
+                // All that a list says of a run, and not its result.
+                attributes: &[RECORD, LENGTH, PACKETS, SUBMITTED, FAILURES],
+            }),
         },
     ]
 }
@@ -64,13 +91,20 @@ pub(super) async fn deprovision(scratchpad: &DynamoDbScratchpad) -> Result<Vec<C
 
 async fn ensure(scratchpad: &DynamoDbScratchpad, table: Table<'_>) -> Result<Change> {
     let name = table.name;
-    let created = match status(scratchpad, &table).await? {
-        Some(_) => false,
-        None => create(scratchpad, &table).await?,
-    };
+    let (mut created, mut indexed) = (false, false);
     let begin = Instant::now();
-    let mut looks = 1;
-    while status(scratchpad, &table).await? != Some(TableStatus::Active) {
+    for looks in 1.. {
+        match describe(scratchpad, &table).await? {
+            None => created |= create(scratchpad, &table).await?,
+            Some(found) if found.status == Some(TableStatus::Active) => {
+                match (&table.index, found.index) {
+                    (None, _) | (_, Some(true)) => break,
+                    (Some(_), Some(false)) => {}
+                    (Some(index), None) => indexed |= add_index(scratchpad, &table, index).await?,
+                }
+            }
+            Some(_) => {}
+        }
         if begin.elapsed() > PATIENCE {
             return Err(Error::Backend {
                 service: SERVICE,
@@ -80,18 +114,28 @@ async fn ensure(scratchpad: &DynamoDbScratchpad, table: Table<'_>) -> Result<Cha
             });
         }
         tokio::time::sleep(BACKOFF.longest(looks)).await;
-        looks += 1;
     }
     let expires = enable_expiry(scratchpad, name).await?;
-    Ok(match (created, expires) {
+    let updated: Vec<&str> = [(indexed, "index of runs"), (expires, "time to live")]
+        .into_iter()
+        .filter_map(|(done, what)| done.then_some(what))
+        .collect();
+    Ok(match (created, updated.is_empty()) {
         (true, _) => Change::created(resource(name)),
-        (false, true) => Change::updated(resource(name), "time to live"),
-        (false, false) => Change::unchanged(resource(name)),
+        (false, false) => Change::updated(resource(name), updated.join(", ")),
+        (false, true) => Change::unchanged(resource(name)),
     })
 }
 
-/// The status of a table, `None` where there is none.
-async fn status(scratchpad: &DynamoDbScratchpad, table: &Table<'_>) -> Result<Option<TableStatus>> {
+/// A table as it is.
+struct Found {
+    status: Option<TableStatus>,
+    /// Whether its index can be used; `None` if it has none.
+    index: Option<bool>,
+}
+
+/// A table as it is, `None` if there is none.
+async fn describe(scratchpad: &DynamoDbScratchpad, table: &Table<'_>) -> Result<Option<Found>> {
     let described = scratchpad.client.describe_table().table_name(table.name);
     let described = match described.send().await {
         Ok(described) => described.table,
@@ -101,22 +145,46 @@ async fn status(scratchpad: &DynamoDbScratchpad, table: &Table<'_>) -> Result<Op
     let Some(described) = described else {
         return Ok(None);
     };
-    let keys = described.key_schema().iter();
+    check_keys(table.name, described.key_schema(), table.keys)?;
+    let mut found = Found {
+        status: described.table_status.clone(),
+        index: None,
+    };
+    if let Some(wanted) = &table.index {
+        let indexes = described.global_secondary_indexes();
+        let mut ours = indexes
+            .iter()
+            .filter(|index| index.index_name() == Some(wanted.name));
+        if let Some(index) = ours.next() {
+            check_keys(table.name, index.key_schema(), wanted.keys)?;
+            let status = index.index_status();
+            found.index = Some(status.is_none_or(|status| *status == IndexStatus::Active));
+        }
+    }
+    Ok(Some(found))
+}
+
+fn check_keys(
+    table: &str,
+    found: &[KeySchemaElement],
+    wanted: &[(&'static str, KeyType)],
+) -> Result<()> {
+    let keys = found.iter();
     let is_ours = keys
         .map(|key| (key.attribute_name(), key.key_type()))
-        .eq(table.keys.iter().map(|(name, kind)| (*name, kind)));
-    if !is_ours {
-        let wanted: Vec<&str> = table.keys.iter().map(|(name, _)| *name).collect();
-        return Err(aws::malformed(
-            SERVICE,
-            format!("provisioning table `{}`", table.name),
-            format!(
-                "there is a table of this name with other keys than {}: give the deployment another name, or its tables other names with `DynamoDbScratchpad::tables`",
-                wanted.join(" and ")
-            ),
-        ));
+        .eq(wanted.iter().map(|(name, kind)| (*name, kind)));
+    if is_ours {
+        return Ok(());
     }
-    Ok(described.table_status)
+    let wanted: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+    Err(aws::malformed(
+        SERVICE,
+        format!("provisioning table `{table}`"),
+        format!(
+            "there is a table of this name with other keys than {}: give the deployment another name, or its tables other names with `DynamoDbScratchpad::tables`",
+            wanted.join(" and ")
+        ),
+    ))
 }
 
 /// Makes a table. False where somebody else is doing so.
@@ -138,19 +206,74 @@ fn with_keys(
         .client
         .create_table()
         .table_name(table.name)
+        .set_key_schema(Some(schema(table.keys).map_err(malformed)?))
+        .set_attribute_definitions(Some(attributes(table).map_err(malformed)?))
         .billing_mode(BillingMode::PayPerRequest);
-    for (name, kind) in table.keys {
-        let key = KeySchemaElement::builder()
-            .attribute_name(*name)
-            .key_type(kind.clone());
-        let attribute = AttributeDefinition::builder()
-            .attribute_name(*name)
-            .attribute_type(ScalarAttributeType::S);
-        request = request
-            .key_schema(key.build().map_err(malformed)?)
-            .attribute_definitions(attribute.build().map_err(malformed)?);
+    if let Some(index) = &table.index {
+        let index = GlobalSecondaryIndex::builder()
+            .index_name(index.name)
+            .set_key_schema(Some(schema(index.keys).map_err(malformed)?))
+            .projection(projection(index))
+            .build();
+        request = request.global_secondary_indexes(index.map_err(malformed)?);
     }
     Ok(request)
+}
+
+/// Adds an index to a table that has none. False if another process is doing so, or the table is busy.
+async fn add_index(
+    scratchpad: &DynamoDbScratchpad,
+    table: &Table<'_>,
+    index: &Index,
+) -> Result<bool> {
+    let malformed = |error| scratchpad.malformed("the index", table.name, error);
+    let create = CreateGlobalSecondaryIndexAction::builder()
+        .index_name(index.name)
+        .set_key_schema(Some(schema(index.keys).map_err(malformed)?))
+        .projection(projection(index))
+        .build()
+        .map_err(malformed)?;
+    let update = GlobalSecondaryIndexUpdate::builder().create(create).build();
+    let request = scratchpad.client.update_table().table_name(table.name);
+    let updated = request
+        .set_attribute_definitions(Some(attributes(table).map_err(malformed)?))
+        .global_secondary_index_updates(update)
+        .send()
+        .await;
+    let Err(error) = updated else {
+        return Ok(true);
+    };
+    let message = error.as_service_error().and_then(|error| error.message());
+    let exists = message.is_some_and(|message| message.contains("already exist"));
+    match aws::code(&error) {
+        Some("ResourceInUseException" | "LimitExceededException") => Ok(false),
+        Some("ValidationException") if exists => Ok(false),
+        _ => Err(scratchpad.failed("UpdateTable", table.name, error)),
+    }
+}
+
+fn schema(keys: &[(&str, KeyType)]) -> Result<Vec<KeySchemaElement>, BuildError> {
+    let keys = keys.iter().map(|(name, kind)| {
+        let key = KeySchemaElement::builder().attribute_name(*name);
+        key.key_type(kind.clone()).build()
+    });
+    keys.collect()
+}
+
+fn attributes(table: &Table<'_>) -> Result<Vec<AttributeDefinition>, BuildError> {
+    let attributes = table.key_attributes().map(|name| {
+        let attribute = AttributeDefinition::builder().attribute_name(name);
+        attribute.attribute_type(ScalarAttributeType::S).build()
+    });
+    attributes.collect()
+}
+
+fn projection(index: &Index) -> Projection {
+    let attributes = index.attributes.iter().map(|name| (*name).to_owned());
+    Projection::builder()
+        .projection_type(ProjectionType::Include)
+        .set_non_key_attributes(Some(attributes.collect()))
+        .build()
 }
 
 /// Lets items expire. Whether that had to be set.

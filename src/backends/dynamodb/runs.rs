@@ -14,19 +14,22 @@ use uuid::Uuid;
 
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
+use super::run_list::{LISTED, LISTED_AT, Phase, sort_key};
 use super::{DynamoDbScratchpad, check_size, is_condition};
 use crate::core::error::{Error, Result, describe};
 use crate::core::id::RunId;
-use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
+use crate::scratchpad::{
+    Begun, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+};
 
 /// The table's key.
 pub(crate) const ARRAY: &str = "arrayId";
-const RECORD: &str = "record";
-const LENGTH: &str = "arrayLength";
-const PACKETS: &str = "packets";
+pub(super) const RECORD: &str = "record";
+pub(super) const LENGTH: &str = "arrayLength";
+pub(super) const PACKETS: &str = "packets";
 /// Whose write it was that began the run.
 const TOKEN: &str = "token";
-const SUBMITTED: &str = "submitted";
+pub(super) const SUBMITTED: &str = "submitted";
 const CANCELLED: &str = "cancelled";
 const RESULT: &str = "result";
 /// That failures are on record, which are to be looked up in the scratchpad's table.
@@ -40,6 +43,16 @@ const POLL_SHARE: u32 = 16;
 
 fn key(run: &RunId) -> Item {
     Item::from([(ARRAY.to_owned(), item::text(run.as_str()))])
+}
+
+/// The record of a run's item, with the lengths that sealing added.
+pub(super) fn read_record(item: &Item) -> Result<RunRecord> {
+    let text = item::get_text(item, RECORD)
+        .ok_or_else(|| Error::decode("the record of a run", "the item has none"))?;
+    let mut record = RunRecord::decode(text.as_bytes())?;
+    record.array_length = item::get_number(item, LENGTH).or(record.array_length);
+    record.packets = item::get_number(item, PACKETS).or(record.packets);
+    Ok(record)
 }
 
 fn mark_key(run: &RunId) -> Item {
@@ -68,6 +81,9 @@ impl Runs for DynamoDbScratchpad {
             }
         }
         item.insert(EXPIRES.to_owned(), self.record_expires_at());
+        item.insert(LISTED.to_owned(), Phase::Open.of(&record.run));
+        let key = sort_key(&Place::of(record));
+        item.insert(LISTED_AT.to_owned(), item::text(key));
         let token = Uuid::new_v4().to_string();
         item.insert(TOKEN.to_owned(), item::text(token.as_str()));
         let mut terms = Terms::default();
@@ -147,7 +163,10 @@ impl Runs for DynamoDbScratchpad {
     async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
         check_size(|| format!("the result of run {run}"), &result)?;
         let written = self.set(run, OnRefusal::AllOld, |terms| {
-            let set = vec![terms.equal(RESULT, item::bytes(&result))];
+            let set = vec![
+                terms.equal(RESULT, item::bytes(&result)),
+                terms.equal(LISTED, Phase::Done.of(run)),
+            ];
             let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
             (set, condition)
         });
@@ -167,7 +186,10 @@ impl Runs for DynamoDbScratchpad {
 
     async fn cancel(&self, run: &RunId) -> Result<bool> {
         let written = self.set(run, OnRefusal::None, |terms| {
-            let set = vec![terms.equal(CANCELLED, AttributeValue::Bool(true))];
+            let set = vec![
+                terms.equal(CANCELLED, AttributeValue::Bool(true)),
+                terms.equal(LISTED, Phase::Cancelled.of(run)),
+            ];
             (set, terms.lacks(RESULT))
         });
         let is_cancelled = written.await?.is_ok();
@@ -191,6 +213,15 @@ impl Runs for DynamoDbScratchpad {
         let found = asked.set_key(Some(mark_key(run))).send().await;
         let found = found.map_err(|error| self.failed("GetItem", table, error))?;
         Ok(found.item.is_some())
+    }
+
+    async fn list_runs(
+        &self,
+        filter: &RunFilter,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<RunSummary>> {
+        self.list(filter, cursor, limit).await
     }
 
     /// Polls after 50 ms, then at intervals of 1/16 of the elapsed time, at most 5 s.
@@ -276,11 +307,7 @@ impl DynamoDbScratchpad {
     }
 
     async fn snapshot(&self, run: &RunId, item: &Item) -> Result<RunSnapshot> {
-        let text = item::get_text(item, RECORD)
-            .ok_or_else(|| Error::decode("the record of a run", "the item has none"))?;
-        let mut record = RunRecord::decode(text.as_bytes())?;
-        record.array_length = item::get_number(item, LENGTH).or(record.array_length);
-        record.packets = item::get_number(item, PACKETS).or(record.packets);
+        let record = read_record(item)?;
         let standing = match item::get_flag(item, FAILURES) {
             true => self.standing(run).await?,
             false => Default::default(),

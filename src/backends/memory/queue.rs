@@ -19,11 +19,13 @@ use crate::core::cores::cores;
 use crate::core::error::{Error, Oversized, Result};
 use crate::core::provision::Change;
 use crate::queue::{
-    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
 };
 
 const DEFAULT_MESSAGES: usize = 1_024;
 const DEFAULT_BYTES: usize = 4 * 1024 * 1024;
+/// The name of the list of dead letters in its cursors.
+const DEAD_LETTERS: &str = "memory-dead-letters";
 
 /// How long a queue still counts as consumed after its last message was handled: a worker that
 /// takes one message at a time is about to receive again.
@@ -365,8 +367,19 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
-        Ok(self.shared.change(|state, _| state.dead_letters(max)))
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
+        let after = cursor.map(|cursor| cursor.decode(DEAD_LETTERS));
+        let after = after.transpose()?.unwrap_or(0);
+        let max = max.max(1);
+        let (letters, more_after) = self
+            .shared
+            .change(|state, _| state.dead_letters(after, max));
+        let next = more_after.map(|number| Cursor::encode(DEAD_LETTERS, &number));
+        Ok(Page::new(letters, next.transpose()?))
     }
 
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod failures;
 mod groups;
+mod index;
 mod ranges;
 mod runs;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use self::index::Index;
 use self::runs::Run;
 use super::lock;
 use crate::core::id::RunId;
@@ -35,7 +37,7 @@ const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 /// - one minute after its result was taken, unless that hour ends sooner;
 /// - for a run that has not ended, one day after the last write.
 ///
-/// Runs whose time is up are removed when the next one begins.
+/// Runs whose time is up are removed when the next one begins, or when runs are listed.
 #[derive(Clone)]
 pub struct MemoryScratchpad {
     store: Arc<Store>,
@@ -49,6 +51,9 @@ struct Store {
     hasher: RandomState,
     /// The runs, spread over several locks by the hash of their ids.
     shards: [Mutex<HashMap<RunId, Run>>; SHARDS],
+    /// The order of lists. Locked while the shard of the run that it is updated for is locked,
+    /// never the other way round.
+    index: Mutex<Index>,
     /// When to check which run's age. Only the entry at a run's `due` time is valid.
     due: Mutex<BinaryHeap<Reverse<(Instant, RunId)>>>,
 }
@@ -107,7 +112,12 @@ impl MemoryScratchpad {
         if !run.is_over() {
             run.written = now;
         }
+        let before = run.state();
         let value = write(run);
+        let after = run.state();
+        if before != after {
+            lock(&self.store.index).update(run.place(), Some(before), Some(after));
+        }
         let expires = run.expires(self.retention);
         let is_earlier = expires < run.due;
         if is_earlier {
@@ -141,6 +151,9 @@ impl MemoryScratchpad {
             let expires = run.expires(self.retention);
             if expires <= now {
                 let removed = shard.remove(&id);
+                if let Some(run) = &removed {
+                    lock(&self.store.index).update(run.place(), Some(run.state()), None);
+                }
                 drop(shard);
                 drop(removed);
             } else {

@@ -14,8 +14,9 @@ use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use crate::scratchpad::{
-    Arrival, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, RunRecord, RunSnapshot, Runs, Scratchpad,
+    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Scratchpad,
 };
 
 /// What happens around a call.
@@ -86,8 +87,12 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.fault.around("bury", call).await
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
-        let call = self.inner.dead_letters(max);
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
+        let call = self.inner.dead_letters(cursor, max);
         self.fault.around("dead_letters", call).await
     }
 
@@ -143,6 +148,7 @@ wrap! {
         fn status(run: &RunId) -> Option<RunSnapshot>;
         fn is_over(run: &RunId) -> bool;
         fn wait(run: &RunId, up_to: Duration) -> Option<RunSnapshot>;
+        fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>;
         fn forget(run: &RunId) -> ();
     }
     Groups {
@@ -155,7 +161,7 @@ wrap! {
     Failures {
         fn record(report: &FailureReport) -> FailureLog;
         fn clear(run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> ();
-        fn list(run: &RunId, limit: usize) -> Vec<Failure>;
+        fn list_failures(run: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>;
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::core::error::Result;
 use crate::core::provision::Change;
 use crate::queue::{
-    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
 };
 
 /// What becomes of the calls that a fault may change. Each default makes the call.
@@ -113,8 +113,12 @@ impl<H: Hooks> Queue for HookedQueue<H> {
         self.queue.inner.bury(delivery, reason).await
     }
 
-    async fn dead_letters(&self, max: usize) -> Result<Vec<BuriedMessage>> {
-        self.queue.inner.dead_letters(max).await
+    async fn dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+    ) -> Result<Page<BuriedMessage>> {
+        self.queue.inner.dead_letters(cursor, max).await
     }
 
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {

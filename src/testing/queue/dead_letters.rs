@@ -7,7 +7,8 @@ use tokio::time::sleep;
 
 use super::Capabilities;
 use super::subject::{Subject, bodies};
-use crate::queue::{BuriedMessage, Depth, Queues};
+use crate::core::error::Error;
+use crate::queue::{BuriedMessage, Cursor, Depth, Queues};
 
 /// Sends `count` messages, receives and buries them.
 async fn bury(subject: &Subject, count: usize) -> Vec<Bytes> {
@@ -67,12 +68,60 @@ pub(super) async fn looking_at_dead_letters_leaves_them_there(
         found.sort();
         assert_eq!(found, sent, "all of them, each time");
         sleep(subject.visibility_timeout()).await;
-        let one = subject.queue.dead_letters(1).await.expect("dead_letters");
+        let one = subject.queue.dead_letters(None, 1).await.expect("dead_letters");
         assert!(one.len() <= 1, "no more than `max` are returned");
         sleep(subject.visibility_timeout()).await;
     }
     let dead = Depth::new().dead(3);
     subject.assert_depth(dead).await;
+}
+
+/// Page by page each dead letter is met once, if the queue can go on where it left off. If it cannot, it says so, and has
+/// all of them for a caller that asks for enough.
+pub(super) async fn pages_of_dead_letters_come_to_an_end(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let sent = bury(&subject, 5).await;
+    let mut found = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    let mut is_truncated = false;
+    loop {
+        let page = subject.queue.dead_letters(cursor.as_ref(), 2).await;
+        let page = page.expect("dead_letters");
+        assert!(page.len() <= 2, "no more than `max` are returned");
+        is_truncated |= page.truncated;
+        found.extend(page.items.into_iter().map(|dead| dead.body));
+        match page.next {
+            // Its text is enough to go on.
+            Some(next) => cursor = Some(Cursor::new(next.as_str())),
+            None => break,
+        }
+    }
+    if is_truncated {
+        found = subject.dead_letters(5).await.into_iter().map(|dead| dead.body).collect();
+    }
+    found.sort();
+    assert_eq!(found, sent, "each of them once");
+    let all = subject.queue.dead_letters(None, 100).await.expect("dead_letters");
+    assert!(all.next.is_none() && !all.truncated, "there are no more");
+}
+
+/// A cursor of another list, or text that never was one, is refused.
+pub(super) async fn dead_letters_are_not_listed_after_a_foreign_cursor(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let other = Cursor::encode("another-queue", &(7, "a")).expect("encode");
+    for cursor in [other, Cursor::new(""), Cursor::new("0")] {
+        let letters = subject.queue.dead_letters(Some(&cursor), 10).await;
+        assert!(
+            matches!(letters, Err(Error::InvalidArgument { .. })),
+            "{cursor:?} is not a cursor of this list: {letters:?}"
+        );
+    }
 }
 
 /// A redriven message is back on the queue as it was, with a fresh receive count, and no dead

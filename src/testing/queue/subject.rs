@@ -107,7 +107,11 @@ impl Subject {
         let mut found: Vec<BuriedMessage> = Vec::new();
         let until = Instant::now() + self.patience();
         loop {
-            let some = self.queue.dead_letters(count).await.expect("dead_letters");
+            let some = self
+                .queue
+                .dead_letters(None, count)
+                .await
+                .expect("dead_letters");
             assert!(some.len() <= count, "no more than `max` are returned");
             for dead in some {
                 if found.iter().all(|known| known.body != dead.body) {
@@ -125,7 +129,11 @@ impl Subject {
 
     /// Nothing is in the dead-letter queue.
     pub(super) async fn assert_no_dead_letters(&self, what: &str) {
-        let found = self.queue.dead_letters(10).await.expect("dead_letters");
+        let found = self
+            .queue
+            .dead_letters(None, 10)
+            .await
+            .expect("dead_letters");
         assert!(found.is_empty(), "{what}: found {found:?}");
     }
 

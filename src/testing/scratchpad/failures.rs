@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::subject::{Subject, attempt};
-use crate::scratchpad::{DeadLetterId, Failure, FailureReport, Scratchpad, Verdict};
+use crate::core::error::Error;
+use crate::scratchpad::{Cursor, DeadLetterId, Failure, FailureReport, Scratchpad, Verdict};
 
 /// Every attempt is appended, oldest first, and the run goes on.
 pub(super) async fn a_retry_is_on_record_and_the_run_goes_on(scratchpad: Arc<dyn Scratchpad>) {
@@ -143,14 +144,17 @@ pub(super) async fn the_first_failure_is_the_oldest_that_stands(scratchpad: Arc<
     }
 }
 
-/// By stage, message and item, dead letters and skipped items alike, as many as asked for.
+/// By stage, message and item, dead letters and skipped items alike, however long the pages are.
 pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     let dead = || Verdict::Dead(DeadLetterId::random());
     let reports = [
         ("sum", "group 1/0", dead(), vec![None]),
         ("map", "packet 4", Verdict::Skip, vec![Some(42), Some(40)]),
-        ("map", "packet 3", dead(), vec![Some(31)]),
+        ("map", "packet 40", Verdict::Skip, vec![Some(400)]),
+        ("map", "packet 40", dead(), vec![None]),
+        ("map", "packet 2", Verdict::Retry, vec![Some(20)]),
+        ("map", "packet 3", dead(), vec![Some(32)]),
         ("map", "packet 3", Verdict::Skip, vec![Some(32), Some(30)]),
         ("fetch", "packet 9", dead(), vec![None]),
     ];
@@ -165,22 +169,64 @@ pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
     let expected = [
         ("fetch", "packet 9", None),
         ("map", "packet 3", Some(30)),
-        ("map", "packet 3", Some(31)),
+        ("map", "packet 3", Some(32)),
         ("map", "packet 3", Some(32)),
         ("map", "packet 4", Some(40)),
         ("map", "packet 4", Some(42)),
+        ("map", "packet 40", None),
+        ("map", "packet 40", Some(400)),
         ("sum", "group 1/0", None),
     ];
-    for limit in [0, 1, 3, 100] {
+    for limit in [1, 2, 3, 8, 9, 10, 100] {
         let failures = subject.list(limit).await;
         let listed: Vec<_> = failures
             .iter()
             .map(|f| (f.stage.as_str(), f.message.as_str(), f.item))
             .collect();
-        assert_eq!(listed, expected[..limit.min(7)]);
+        assert_eq!(listed, expected, "{limit} per page");
     }
     let status = subject.status().await;
-    assert_eq!((status.dead, status.skipped), (3, 4));
+    assert_eq!((status.dead, status.skipped), (4, 5));
+}
+
+/// What was there when the first page was read is met once, whatever is recorded and cleared meanwhile.
+pub(super) async fn failures_that_stand_are_met_once(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let cleared = DeadLetterId::random();
+    for number in 0..6 {
+        let message = format!("packet {number}");
+        let id = if number == 1 { cleared } else { DeadLetterId::random() };
+        let failed = [attempt(1, None, "broken")];
+        subject.fail(&message, Verdict::Dead(id), &failed).await;
+    }
+    let first = subject.page(None, 2).await;
+    let failed = [attempt(1, Some(1), "bad")];
+    subject.fail("packet 0", Verdict::Skip, &failed).await;
+    subject.fail("packet 9", Verdict::Skip, &failed).await;
+    subject.clear("packet 1", cleared).await;
+    let mut met: Vec<String> = first.items.into_iter().map(|failure| failure.message).collect();
+    let mut cursor = first.next;
+    while let Some(next) = cursor {
+        let page = subject.page(Some(&next), 2).await;
+        met.extend(page.items.into_iter().map(|failure| failure.message));
+        cursor = page.next;
+    }
+    let expected = [0, 1, 2, 3, 4, 5].map(|number| format!("packet {number}"));
+    assert_eq!(met.get(..6), Some(&expected[..]), "{met:?}");
+    assert!(met.len() <= 7, "{met:?}");
+}
+
+/// A cursor of another list, or text that never was one, is refused.
+pub(super) async fn failures_are_not_listed_after_a_foreign_cursor(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let other = Cursor::encode("another-store", &(7, "a")).expect("encode");
+    for cursor in [other, Cursor::new(""), Cursor::new("0")] {
+        let failures = subject.scratchpad.list_failures(&subject.id, Some(&cursor), 10).await;
+        assert!(
+            matches!(failures, Err(Error::InvalidArgument { .. })),
+            "{cursor:?} is not a cursor of this list: {failures:?}"
+        );
+    }
 }
 
 /// A failed run is not over: its other packets go on, and it takes a result, whether or not

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Arrival, Attempt, Begun, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Members, PacketPlan, RunRecord, RunSnapshot, Scratchpad, Verdict,
+    Arrival, Attempt, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, GroupId,
+    GroupState, Members, PacketPlan, Page, RunRecord, RunSnapshot, Scratchpad, Verdict,
 };
 
 /// Members of a full group in every scenario.
@@ -150,9 +150,27 @@ impl Subject {
         cleared.await.expect("clear");
     }
 
+    /// One page of the run's failures.
+    pub(super) async fn page(&self, cursor: Option<&Cursor>, limit: usize) -> Page<Failure> {
+        let failures = self.scratchpad.list_failures(&self.id, cursor, limit).await;
+        let page = failures.expect("list_failures");
+        assert!(page.len() <= limit, "no more than `limit` are returned");
+        page
+    }
+
+    /// The run's failures, read in pages of this length.
     pub(super) async fn list(&self, limit: usize) -> Vec<Failure> {
-        let failures = Failures::list(self.scratchpad.as_ref(), &self.id, limit).await;
-        failures.expect("list")
+        let mut failures = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.page(cursor.as_ref(), limit).await;
+            failures.extend(page.items);
+            match page.next {
+                // Its text is enough to go on.
+                Some(next) => cursor = Some(Cursor::new(next.as_str())),
+                None => return failures,
+            }
+        }
     }
 
     pub(super) async fn failures(&self) -> Vec<Failure> {

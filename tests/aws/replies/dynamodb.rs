@@ -3,6 +3,8 @@
 mod arriving;
 mod errors;
 mod failures;
+mod listing;
+mod provisioning;
 mod reading;
 mod runs;
 

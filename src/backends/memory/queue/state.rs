@@ -199,16 +199,18 @@ impl State {
         self.drop_stale_deadlines();
     }
 
-    pub(super) fn dead_letters(&self, max: usize) -> Vec<BuriedMessage> {
-        self.dead
-            .iter()
-            .take(max)
-            .map(|(number, buried)| {
-                let receipt = Receipt::from(*number);
-                let Outgoing { body, attributes } = buried.sent.clone();
-                BuriedMessage::new(body, buried.reason.clone(), receipt).attributes(attributes)
-            })
-            .collect()
+    /// The first `max` dead letters with numbers above `after`, and the number of the last of them if there are more.
+    pub(super) fn dead_letters(&self, after: u64, max: usize) -> (Vec<BuriedMessage>, Option<u64>) {
+        let mut rest = self.dead.range(after.saturating_add(1)..);
+        let mut last = None;
+        let found = rest.by_ref().take(max).map(|(number, buried)| {
+            last = Some(*number);
+            let receipt = Receipt::from(*number);
+            let Outgoing { body, attributes } = buried.sent.clone();
+            BuriedMessage::new(body, buried.reason.clone(), receipt).attributes(attributes)
+        });
+        let found = found.collect();
+        (found, last.filter(|_| rest.next().is_some()))
     }
 
     pub(super) fn redrive(&mut self, messages: &[BuriedMessage]) {

@@ -1,17 +1,21 @@
 //! The failures of each run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::MemoryScratchpad;
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Attempt, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Verdict,
+    Attempt, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Page, Verdict,
 };
 
+/// The name of the list in its cursors.
+const LIST: &str = "memory-failures";
 /// How many attempts are kept per message.
 const ATTEMPTS: usize = 100;
 
@@ -37,9 +41,25 @@ impl Failures for MemoryScratchpad {
         Ok(())
     }
 
-    async fn list(&self, run: &RunId, limit: usize) -> Result<Vec<Failure>> {
-        let failures = self.read(run, |run| run.failures.list(limit));
-        Ok(failures.unwrap_or_default())
+    async fn list_failures(
+        &self,
+        run: &RunId,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<Failure>> {
+        let after: Option<Position> = cursor.map(|cursor| cursor.decode(LIST)).transpose()?;
+        let limit = limit.max(1);
+        // One more shows whether there is another page.
+        let count = limit.saturating_add(1);
+        let failures = self.read(run, |run| run.failures.list(after.as_ref(), count));
+        let mut failures = failures.unwrap_or_default();
+        let has_more = failures.len() > limit;
+        failures.truncate(limit);
+        let next = match failures.last() {
+            Some(last) if has_more => Some(Cursor::encode(LIST, &Position::of(last))?),
+            _ => None,
+        };
+        Ok(Page::new(failures, next))
     }
 }
 
@@ -48,6 +68,9 @@ impl Failures for MemoryScratchpad {
 pub(super) struct FailureRecords {
     /// By stage and message.
     messages: BTreeMap<Arc<str>, BTreeMap<String, Message>>,
+    /// Those messages that have a dead letter or skipped items, so that a list need not pass over
+    /// the others.
+    listed: BTreeSet<(Arc<str>, String)>,
     /// The dead letters on record, in the order in which the first one of their message was
     /// recorded.
     dead: BTreeMap<u64, (Arc<str>, String)>,
@@ -56,7 +79,27 @@ pub(super) struct FailureRecords {
     skipped: u64,
 }
 
-/// The record of one message.
+/// Where a failure stands in a list. At one item, the dead letter is listed before the skipped item.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    stage: String,
+    message: String,
+    item: Option<u64>,
+    skipped: bool,
+}
+
+impl Position {
+    fn of(failure: &Failure) -> Self {
+        Self {
+            stage: failure.stage.clone(),
+            message: failure.message.clone(),
+            item: failure.item,
+            skipped: failure.is_skipped(),
+        }
+    }
+}
+
+/// What is on record for one message.
 #[derive(Debug, Default)]
 struct Message {
     attempts: VecDeque<Attempt>,
@@ -115,6 +158,10 @@ impl FailureRecords {
                 });
             }
         }
+        if message.dead.is_some() || !message.skipped.is_empty() {
+            let key = (Arc::clone(&report.stage), report.message.clone());
+            self.listed.insert(key);
+        }
         FailureLog {
             attempts: message.attempts.iter().cloned().collect(),
             skipped: self.skipped,
@@ -139,23 +186,24 @@ impl FailureRecords {
             .and_then(|messages| messages.get_mut(message));
         let Some(message) = message else { return };
         if let Some(dead) = message.dead.take_if(|dead| dead.id == id) {
-            self.dead.remove(&dead.number);
+            let key = self.dead.remove(&dead.number);
             self.skipped -= message.skipped.len() as u64;
             message.skipped.clear();
+            key.map(|key| self.listed.remove(&key));
         }
     }
 
-    pub(super) fn list(&self, limit: usize) -> Vec<Failure> {
-        self.messages
-            .iter()
-            .flat_map(|(stage, messages)| {
-                messages
-                    .iter()
-                    .map(move |(name, message)| (stage, name, message))
-            })
-            .flat_map(|(stage, name, message)| message.failures(stage, name))
-            .take(limit)
-            .collect()
+    fn list(&self, after: Option<&Position>, count: usize) -> Vec<Failure> {
+        let begin = after.map_or(Bound::Unbounded, |after| {
+            Bound::Included((Arc::from(after.stage.as_str()), after.message.clone()))
+        });
+        let keys = self.listed.range((begin, Bound::Unbounded));
+        let failures = keys.flat_map(|(stage, name)| {
+            let message = self.message(stage, name);
+            let after = after.filter(|after| *after.stage == **stage && after.message == *name);
+            message.map(|message| message.failures(stage, name, after, count))
+        });
+        failures.flatten().take(count).collect()
     }
 
     /// The oldest dead letter.
@@ -183,13 +231,24 @@ impl FailureRecords {
 }
 
 impl Message {
-    /// The dead letter and the skipped items, ordered by item.
-    fn failures(&self, stage: &str, name: &str) -> Vec<Failure> {
-        let dead = self.dead.iter();
-        let skipped = self.skipped.iter();
+    /// The dead letter and the skipped items after a position in this message, in the order of the items, at most
+    /// about `count`.
+    fn failures(
+        &self,
+        stage: &str,
+        name: &str,
+        after: Option<&Position>,
+        count: usize,
+    ) -> Vec<Failure> {
+        let is_after =
+            |item, skipped| after.is_none_or(|after| (item, skipped) > (after.item, after.skipped));
+        let from = after.and_then(|after| after.item).unwrap_or(0);
+        let skipped = self.skipped.range(from..);
+        let skipped = skipped.filter(|(item, _)| is_after(Some(**item), true));
+        let dead = self.dead.iter().filter(|dead| is_after(dead.item, false));
         let mut failures: Vec<Failure> = dead
             .map(|dead| self.failure(stage, name, dead))
-            .chain(skipped.map(|(item, error)| Failure {
+            .chain(skipped.take(count).map(|(item, error)| Failure {
                 stage: stage.to_owned(),
                 message: name.to_owned(),
                 item: Some(*item),
@@ -198,7 +257,7 @@ impl Message {
                 attempts: self.attempts_at(*item),
             }))
             .collect();
-        failures.sort_by_key(|failure| failure.item);
+        failures.sort_by_key(|failure| (failure.item, failure.is_skipped()));
         failures
     }
 

@@ -18,7 +18,9 @@ use crate::backends::memory::lock;
 use crate::core::clock::after;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
-use crate::scratchpad::{Begun, RunRecord, RunSnapshot, Runs};
+use crate::scratchpad::{
+    Begun, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState, RunSummary, Runs,
+};
 
 /// How long a run that has not ended is kept after its last write.
 const OPEN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,7 +35,11 @@ impl Runs for MemoryScratchpad {
         let id = &record.run;
         let due = match self.shard(id).entry(id.clone()) {
             Entry::Occupied(run) => return Ok(Begun::Existing(Box::new(run.get().snapshot()))),
-            Entry::Vacant(place) => place.insert(Run::new(record.clone(), now)).due,
+            Entry::Vacant(vacant) => {
+                let run = vacant.insert(Run::new(record.clone(), now));
+                lock(&self.store.index).update(run.place(), None, Some(run.state()));
+                run.due
+            }
         };
         lock(&self.store.due).push(Reverse((due, id.clone())));
         Ok(Begun::New)
@@ -81,6 +87,16 @@ impl Runs for MemoryScratchpad {
                 None => changed.await,
             }
         }
+    }
+
+    async fn list_runs(
+        &self,
+        filter: &RunFilter,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page<RunSummary>> {
+        self.sweep(Instant::now());
+        self.list(filter, cursor, limit)
     }
 
     async fn forget(&self, id: &RunId) -> Result<()> {
@@ -155,6 +171,29 @@ impl Run {
             skipped: self.failures.skipped(),
             result: self.result.clone(),
         }
+    }
+
+    pub(super) fn summary(&self) -> RunSummary {
+        RunSummary::new(self.record.clone(), self.state())
+    }
+
+    /// As [`RunSnapshot::state`], which costs more.
+    pub(super) fn state(&self) -> RunState {
+        if self.result.is_some() {
+            RunState::Done
+        } else if self.cancelled {
+            RunState::Cancelled
+        } else if self.failures.has_dead() {
+            RunState::Failed
+        } else if self.submitted {
+            RunState::Running
+        } else {
+            RunState::Open
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place::of(&self.record)
     }
 
     /// Done or cancelled: writes to its tree change nothing.

@@ -221,7 +221,10 @@ async fn a_run_that_is_over_takes_no_failure() {
     assert_eq!(log, FailureLog::default());
     let log = scratchpad.record(&first).await.unwrap();
     assert_eq!(log.attempts.len(), 1, "what was on record");
-    assert_eq!(scratchpad.list(&id, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        scratchpad.list_failures(&id, None, 10).await.unwrap().len(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]

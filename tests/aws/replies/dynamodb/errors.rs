@@ -57,7 +57,7 @@ async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() 
             (UPDATE, pad.cancel(&run).await.err()),
             (GET, pad.status(&run).await.err()),
             (GET, pad.is_over(&run).await.err()),
-            (QUERY, pad.list(&run, 10).await.err()),
+            (QUERY, pad.list_failures(&run, None, 10).await.err()),
             (UPDATE, pad.record(&report(1, Verdict::Skip)).await.err()),
         ];
         let mut made = Vec::new();

@@ -56,7 +56,7 @@ async fn what_others_have_written_is_read_consistently() {
     pad.arrived(&[group(0)]).await.unwrap();
     pad.status(&run).await.unwrap();
     pad.wait(&run, Duration::ZERO).await.unwrap();
-    pad.list(&run, 10).await.unwrap();
+    pad.list_failures(&run, None, 10).await.unwrap();
     let stage = "parse";
     let cleared = pad.clear(&run, stage, "packet 3", DeadLetterId::random());
     cleared.await.unwrap();
