@@ -51,6 +51,7 @@ async fn offline_is_for_templates_only() {
     let counted = counted.deploy("counted", AwsBackend::offline()).unwrap();
     let error = counted.provision().await.unwrap_err();
     assert!(matches!(error, Error::Backend { .. }), "{error:?}");
-    assert!(error.to_string().contains("set AWS_REGION"), "{error}");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("set AWS_REGION"), "{reason}");
     assert_eq!(counted.requests().total(), 0);
 }
