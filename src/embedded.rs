@@ -41,7 +41,7 @@ where
     drive(deployment, submission).await
 }
 
-/// It is the only one, so that it keeps nothing from others: it takes what there is, and never has to wait for more.
+/// The run's only worker: prefetching cannot starve others, so it takes as much as it can.
 fn worker<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>) -> Worker {
     deployment.worker().prefetch(PREFETCH)
 }
@@ -57,7 +57,8 @@ where
     let mut submitted = pin!(submission.send());
     let mut result = pin!(run.result());
     if let Poll::Ready(sent) = futures::poll!(submitted.as_mut()) {
-        // A small input is on the queue by now, and most of a small run's time would go into waking up.
+        // A small input is on the queue by now, and most of a small run's time would go into waking
+        // up.
         sent?;
         return tokio::select! {
             biased;

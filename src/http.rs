@@ -1,7 +1,7 @@
 //! A deployment's HTTP API, as a router for the application's own server (feature `http`).
 //!
-//! [`Deployment::router`] makes an [`axum::Router`] that is mounted wherever the application wants it.
-//! **There is no authentication in it: that is the host application's.**
+//! [`Deployment::router`] makes an [`axum::Router`] that is mounted wherever the application wants
+//! it. **There is no authentication in it: that is the host application's.**
 //!
 //! | request | what it does |
 //! | --- | --- |
@@ -17,21 +17,24 @@
 //! | `GET /dead-letters?limit=100&cursor=…` | the dead letters of all runs |
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
-//! An id stands in a path percent-encoded: `/` has to be `%2F`, so that run `invoices/2026-11-21` is
-//! `/runs/invoices%2F2026-11-21`. A proxy in between must not decode it. `.` and `..` are ids that no URL can carry.
+//! An id stands in a path percent-encoded: `/` has to be `%2F`, so that run `invoices/2026-11-21`
+//! is `/runs/invoices%2F2026-11-21`. A proxy in between must not decode it. `.` and `..` are ids
+//! that no URL can carry.
 //!
 //! # Lists
 //!
-//! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data` is the `cursor` of the
-//! next page, or null on the last one. A page may have fewer entries than its limit, even none, and still have a `next`. A
-//! page costs what it has: only a run's dead letters are looked for among up to a thousand others. Where a queue service
-//! cannot go on from where a page ended, as Amazon SQS, `truncated` is true if there may be more dead letters than are
-//! listed: ask with a higher limit.
+//! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data`
+//! is the `cursor` of the next page, or null on the last one. A page may have fewer entries than
+//! its limit, even none, and still have a `next`. A page costs what it has: only a run's dead
+//! letters are looked for among up to a thousand others. Where a queue service cannot go on from
+//! where a page ended, as Amazon SQS, `truncated` is true if there may be more dead letters than
+//! are listed: ask with a higher limit.
 //!
 //! # Answers
 //!
-//! Every answer but the OpenAPI document is a JSON object of three members: `status` is one of those below, `message` says
-//! on one line what happened and what to do, and `data` is what was asked for, or null.
+//! Every answer but the OpenAPI document is a JSON object of three members: `status` is one of
+//! those below, `message` says on one line what happened and what to do, and `data` is what was
+//! asked for, or null.
 //!
 //! | `status` | code | meaning |
 //! | --- | --- | --- |
@@ -68,8 +71,8 @@ use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
 
-/// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the deployment's name and the
-/// path that the router is mounted at.
+/// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the
+/// deployment's name and the path that the router is mounted at.
 pub fn openapi() -> &'static str {
     include_str!("http/openapi.json")
 }
@@ -108,22 +111,23 @@ impl HttpOptions {
         Self::default()
     }
 
-    /// The largest body, in bytes; 10 MiB by default, which is enough for a million numbers. A submission takes about
-    /// as much memory as its body. It is the router's own: axum's `DefaultBodyLimit` does not change it.
+    /// The largest body, in bytes; 10 MiB by default, which is enough for a million numbers. A
+    /// submission takes about as much memory as its body. It is the router's own: axum's
+    /// `DefaultBodyLimit` does not change it.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
     }
 
-    /// The longest that a request for a result is let wait, whatever its parameter `wait` says; 30 seconds by default. Keep it
-    /// below the idle timeout of whatever stands between the client and the server.
+    /// Upper bound on the `wait` parameter of a result request (default 30 s). Keep it below the
+    /// idle timeout of whatever stands between the client and the server.
     pub fn longest_wait(mut self, wait: Duration) -> Self {
         self.longest_wait = wait;
         self
     }
 
-    /// How long the backend is let work on one request, a wait for a result not counted, and how long the next part of a body may
-    /// be away; 30 seconds by default.
+    /// Time limit for backend calls per request, excluding the wait for a result, and for each
+    /// chunk of a body (default 30 s).
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
@@ -137,11 +141,13 @@ pub(crate) struct Api<I, R> {
 }
 
 impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
-    /// This deployment's HTTP API, with the default [limits](HttpOptions): what it has is listed at [`http`](crate::http). The
-    /// router has no state left to give, and can be nested, merged and layered as any other.
+    /// This deployment's HTTP API, with the default [limits](HttpOptions): what it has is listed at
+    /// [`http`](crate::http). The router has no state left to give, and can be nested, merged and
+    /// layered as any other.
     ///
-    /// **It does not ask who is calling: authentication and authorization are the host application's.** Put them around it as
-    /// a layer, or do not let it be reached by those who may not submit, read and cancel everybody's runs.
+    /// **It does not ask who is calling: authentication and authorization are the host
+    /// application's.** Put them around it as a layer, or do not let it be reached by those who may
+    /// not submit, read and cancel everybody's runs.
     ///
     /// Workers are not part of it: they run in this process or in others.
     ///
@@ -164,7 +170,8 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
         self.router_with(HttpOptions::default())
     }
 
-    /// As [`router`](Self::router), with other limits. **Authentication is the host application's** here, too.
+    /// As [`router`](Self::router), with other limits. **Authentication is the host application's**
+    /// here, too.
     pub fn router_with(&self, options: HttpOptions) -> Router {
         let api = Arc::new(Api {
             deployment: self.clone(),

@@ -60,9 +60,9 @@ const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 /// ([`Stage::visibility_timeout`](crate::Stage::visibility_timeout)) must be longer than the
 /// function's timeout; AWS advises six times as long. There are no heartbeats here.
 ///
-/// **The deadline.** Work must end a [margin](Self::margin) before the function's deadline. Unfinished
-/// records are answered in that time, so that an answer is always given, and one slow record
-/// does not cost the others. An asynchronous function is dropped; a CPU-bound one cannot be
+/// **The deadline.** Work must end a [margin](Self::margin) before the function's deadline.
+/// Unfinished records are answered in that time, so that an answer is always given, and one slow
+/// record does not cost the others. An asynchronous function is dropped; a CPU-bound one cannot be
 /// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. An
 /// outage of the backend that lasts until then costs an attempt, too.
 ///
@@ -70,8 +70,8 @@ const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 /// lambda build --release` aborts instead, and the whole batch comes back, unless `Cargo.toml` has
 /// `panic = "unwind"` under `[profile.release]`: put it there. [`run`](Self::run) warns of it.
 ///
-/// **A frozen container** has nothing to finish: what an answer says has happened before it is
-/// given, and acknowledgements do not wait for each other.
+/// **Freezing.** Nothing is left running when a response is returned: every outcome it reports is
+/// already durable.
 ///
 /// A stage's [`concurrency`](crate::Stage::concurrency) and
 /// [`rate_limit`](crate::Stage::rate_limit) hold for each container; the mapping's maximum

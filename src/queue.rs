@@ -1,4 +1,5 @@
-//! The contract of a queue: at-least-once delivery of bytes and their attributes, nothing of users' types.
+//! The contract of a queue: at-least-once delivery of bytes and their attributes, nothing of users'
+//! types.
 
 pub(crate) mod requeue;
 
@@ -306,8 +307,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A delivery of `message`, which is an [`Outgoing`] or a body without attributes; it has no id or time yet. `receive_count`
-    /// includes this delivery: 1 the first time.
+    /// A delivery of `message`, which is an [`Outgoing`] or a body without attributes; it has no id
+    /// or time yet. `receive_count` includes this delivery: 1 the first time.
     pub fn new(message: impl Into<Outgoing>, receipt: Receipt, receive_count: u32) -> Self {
         let Outgoing { body, attributes } = message.into();
         Self {
@@ -443,16 +444,16 @@ impl Depth {
 /// Opens queues by name. Its `Debug` names the service in logs, without secrets.
 #[async_trait]
 pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
-    /// A handle on the queue of this name and on its dead-letter queue, which is the same name
-    /// with `-dead` behind it. Two handles on one name are one queue.
+    /// Opens the queue and its dead-letter queue, named `{name}-dead`. Handles opened under one
+    /// name refer to the same queue.
     ///
     /// # Errors
     /// A service that needs provisioning names the queue that is missing.
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>>;
 
-    /// Makes the queue and its dead-letter queue if they are missing, updates the settings that differ
-    /// where that is safe, touches nothing else, and says what it did. Idempotent; many callers may do it at
-    /// once. Queues that need no making do nothing, which is the default.
+    /// Makes the queue and its dead-letter queue if they are missing, updates the settings that
+    /// differ where that is safe, touches nothing else, and says what it did. Idempotent; many
+    /// callers may do it at once. Queues that need no making do nothing, which is the default.
     async fn provision(&self, _name: &str, _options: &QueueOptions) -> Result<Vec<Change>> {
         Ok(Vec::new())
     }
@@ -504,30 +505,33 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// A stale receipt is not an error.
     async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()>;
 
-    /// Buried messages, without removing them: at most `max` (at least 1) after `cursor`, and a cursor if there may be
-    /// more. A page costs what it returns, however many there are. A page may have fewer, even none, and still have a
-    /// cursor; following the cursors always comes to an end. One that stays from the first page to the last is returned
-    /// exactly once; one that is buried, redriven or discarded meanwhile may be returned or not.
+    /// Buried messages, without removing them: at most `max` (at least 1) after `cursor`, and a
+    /// cursor if there may be more. A page costs what it returns, however many there are. A page
+    /// may have fewer, even none, and still have a cursor; following the cursors always comes to an
+    /// end. One that stays from the first page to the last is returned exactly once; one that is
+    /// buried, redriven or discarded meanwhile may be returned or not.
     ///
     /// A service that cannot go on where it left off returns no cursor, and says by
-    /// [`truncated`](Page::truncated) that there may be more than it returns. It may hide what it returns from the next
-    /// caller for a moment, and ends its search within a bounded time, also if what it has seen keeps coming back.
-    /// Cancelled, it leaves nothing behind but that.
+    /// [`truncated`](Page::truncated) that there may be more than it returns. It may hide what it
+    /// returns from the next caller for a moment, and ends its search within a bounded time, also
+    /// if what it has seen keeps coming back. Cancelled, it leaves nothing behind but that.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `cursor` is not one of this queue's.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `cursor` is not one of this
+    /// queue's.
     async fn dead_letters(
         &self,
         cursor: Option<&Cursor>,
         max: usize,
     ) -> Result<Page<BuriedMessage>>;
 
-    /// Puts buried messages back on the queue, with their attributes and a fresh receive count, then removes them from
-    /// the dead-letter queue. Cancelled in between, a message is in both. One that is no longer
-    /// in the dead-letter queue is passed over where the service can tell.
+    /// Puts buried messages back on the queue, with their attributes and a fresh receive count,
+    /// then removes them from the dead-letter queue. Cancelled in between, a message is in both.
+    /// One that is no longer in the dead-letter queue is passed over where the service can tell.
     ///
-    /// The default sends the messages and then discards the dead letters. It delivers a message once more that is no longer in
-    /// the dead-letter queue, as at-least-once allows: a service that can tell overrides it.
+    /// The default sends the messages and then discards the dead letters. It delivers a message
+    /// once more that is no longer in the dead-letter queue, as at-least-once allows: a service
+    /// that can tell overrides it.
     async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
         self.send(messages.iter().map(Outgoing::from).collect())
             .await?;
@@ -540,8 +544,8 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// How many messages there are.
     async fn depth(&self) -> Result<Depth>;
 
-    /// Waits until the queue would rather have more: back-pressure for those who produce faster
-    /// than others consume. A queue that keeps any amount returns at once, which is the default.
+    /// Back-pressure: waits until the queue has capacity for more messages. A queue that keeps any
+    /// amount returns at once, which is the default.
     ///
     /// It must return while nobody consumes, or a program that submits before it starts a worker
     /// would wait for ever. Cancelling it leaves nothing behind.
@@ -549,9 +553,9 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// How many messages one request of the service takes, where requests take their time and are what it charges by. A
-    /// worker then takes them in full batches, and lets acknowledgements wait a moment for each other. `None`, the
-    /// default, where a call costs next to nothing.
+    /// The service's maximum messages per request, if requests are slow or billed. A worker then
+    /// takes them in full batches, and lets acknowledgements wait a moment for each other. `None`,
+    /// the default, where a call costs next to nothing.
     fn batch(&self) -> Option<usize> {
         None
     }

@@ -24,7 +24,7 @@ pub use push::{Fate, Handler};
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 
-/// A worker's options. Every one has a default that is meant to do.
+/// A worker, not yet started. Every option has a default.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -90,21 +90,22 @@ impl Worker {
         self
     }
 
-    /// How many CPU-bound packets and groups are worked on at once, over all stages (default: as many as
-    /// the machine has cores; at least 1). Where there is a choice, later stages go first, so that what was begun
-    /// ends before more is begun. What asynchronous stages do at once is their own
-    /// [`concurrency`](crate::Stage::concurrency).
+    /// How many CPU-bound packets and groups are worked on at once, over all stages (default: as
+    /// many as the machine has cores; at least 1). Where there is a choice, later stages go first,
+    /// so that what was begun ends before more is begun. What asynchronous stages do at once is
+    /// their own [`concurrency`](crate::Stage::concurrency).
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.options.concurrency = concurrency.max(1);
         self
     }
 
-    /// How many received messages wait their turn, for each stage (at least 1). More save requests; fewer leave more to
-    /// other workers when each message takes long.
+    /// How many messages to hold per stage beyond those running (at least 1). Higher saves
+    /// requests; lower leaves more for other workers.
     ///
-    /// By default it follows from how long messages take: as many as are worked off within a second (a fiftieth of one
-    /// where receiving costs next to nothing), at most two full requests' (or 512). Of messages that take longer than that, and
-    /// of the first ones, a worker takes only what it begins at once.
+    /// By default it follows from how long messages take: as many as are worked off within a second
+    /// (a fiftieth of one where receiving costs next to nothing), at most two full requests' (or
+    /// 512). Of messages that take longer than that, and of the first ones, a worker takes only
+    /// what it begins at once.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.options.prefetch = Some(messages.max(1));
         self
@@ -116,7 +117,7 @@ impl Worker {
         self
     }
 
-    /// How old a look at whether a run was cancelled may be (default 2 s). A longer one saves requests.
+    /// How long a cancellation check is cached (default 2 s). Longer saves requests.
     pub fn cancel_check(mut self, interval: Duration) -> Self {
         self.options.cancel_check = interval;
         self
@@ -135,8 +136,8 @@ impl Worker {
         }
     }
 
-    /// Works for as long as it is polled, in the task that polls it. Only asynchronous functions are tasks of their own, and
-    /// only CPU-bound ones run on other threads.
+    /// Works for as long as it is polled, in the task that polls it. Only asynchronous functions
+    /// are tasks of their own, and only CPU-bound ones run on other threads.
     ///
     /// # Errors
     /// As [`run_until`](Self::run_until): it ends only if it cannot begin.
@@ -147,12 +148,12 @@ impl Worker {
         shift::run(self.shared, self.options, signal).await
     }
 
-    /// Works until `stop` completes, then shuts down as [`RunningWorker::shutdown`] does: the whole of a worker
-    /// process.
+    /// Works until `stop` completes, then shuts down as [`RunningWorker::shutdown`] does: the whole
+    /// of a worker process.
     ///
     /// # Errors
-    /// Where the worker cannot begin: a stage it is to serve does not exist, or a queue has not been
-    /// provisioned.
+    /// Where the worker cannot begin: a stage it is to serve does not exist, or a queue has not
+    /// been provisioned.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut worker = self.start();
         tokio::select! {
@@ -165,8 +166,8 @@ impl Worker {
     }
 }
 
-/// A worker at work. Dropping it stops it on the spot, like a crash: what it held is delivered again after the
-/// visibility timeout. [`shutdown`](Self::shutdown) is the orderly way.
+/// A worker at work. Dropping it stops it on the spot, like a crash: what it held is delivered
+/// again after the visibility timeout. [`shutdown`](Self::shutdown) is the orderly way.
 #[derive(Debug)]
 #[must_use = "dropping it stops the worker on the spot"]
 pub struct RunningWorker {

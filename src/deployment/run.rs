@@ -27,15 +27,17 @@ const WAIT: Duration = Duration::from_secs(60 * 60);
 const GROUPS_AT_ONCE: u64 = 1_000;
 /// How long a dead letter may take to get into its place after its failure is on record.
 const BURIAL: Duration = Duration::from_secs(5);
-/// Dead letters that go back in one call: a service may have to look through all of them to find these.
+/// Dead letters redriven per call; finding them may require scanning the whole dead-letter queue.
 const REDRIVEN_AT_ONCE: usize = 500;
 /// Dead letters of a run that are looked for in one search of a queue.
 const MOST_LETTERS: usize = 10_000;
-/// Failures that are read in one call when a run is redriven, and those whose dead letters it waits for.
+/// Failures that are read in one call when a run is redriven, and those whose dead letters it waits
+/// for.
 const FAILURES_AT_ONCE: usize = 1_000;
 const MOST_AWAITED: usize = 10_000;
 
-/// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the run.
+/// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the
+/// run.
 pub struct Run<R> {
     shared: Arc<Site>,
     run: RunId,
@@ -60,8 +62,8 @@ pub struct Status {
     pub state: RunState,
     /// Items in the array; `None` while a stream is still open.
     pub items: Option<u64>,
-    /// Items that have gone through every stage before the first reduction. Where packets had to be cut
-    /// short for a backend's size limit, an estimate from the packets.
+    /// Items that have gone through every stage before the first reduction. Where packets had to be
+    /// cut short for a backend's size limit, an estimate from the packets.
     pub items_done: u64,
     /// Packets the array makes; `None` while that is not known.
     pub packets: Option<u64>,
@@ -69,7 +71,8 @@ pub struct Status {
     pub packets_done: u64,
     /// Items left out under a skip policy.
     pub skipped: u64,
-    /// Messages that stand as dead letters; none once the run is done, since everything is in its result.
+    /// Messages that stand as dead letters; none once the run is done, since everything is in its
+    /// result.
     pub failures: u64,
     /// The first of those failures.
     pub failure: Option<Failure>,
@@ -133,8 +136,9 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// At once where the run has failed ([`Error::Failed`], with the first failure) or was cancelled;
-    /// [`Error::NoSuchRun`] where nobody knows it; [`Error::Decode`] where the result is no `R`.
+    /// At once where the run has failed ([`Error::Failed`], with the first failure) or was
+    /// cancelled; [`Error::NoSuchRun`] if the run is unknown; [`Error::Decode`] if the result is
+    /// not an `R`.
     pub async fn result(&self) -> Result<R> {
         (self.extract)(self.packet().await?)
     }
@@ -175,8 +179,9 @@ impl<R> Run<R> {
         })
     }
 
-    /// As [`wait`](Self::wait), with the outcome where there is one. The backend is not told that the result has been
-    /// taken: whoever asks over a network may ask again because the answer got lost.
+    /// As [`wait`](Self::wait), with the outcome where there is one. The backend is not told that
+    /// the result has been taken: whoever asks over a network may ask again because the answer got
+    /// lost.
     #[cfg(feature = "http")]
     pub(crate) async fn look(&self, timeout: Duration) -> Result<(Status, Option<Outcome<R>>)> {
         let snapshot = self.ended(timeout).await?;
@@ -195,7 +200,7 @@ impl<R> Run<R> {
             .result
             .get_or_try_init(|| async {
                 loop {
-                    // Who waits for hours does not lose the result to an answer that got lost.
+                    // Retried, so that one lost response does not end an hours-long wait.
                     let snapshot = retry("wait", Policy::FOREVER, || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
                         let packet = self.shared.carrier.read_packet(result)?;
@@ -230,8 +235,8 @@ impl<R> Run<R> {
         })
     }
 
-    /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns its status
-    /// then.
+    /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns
+    /// its status then.
     ///
     /// ```
     /// use std::time::Duration;
@@ -311,8 +316,8 @@ impl<R> Run<R> {
                 (items_done, done)
             }
         };
-        // A process that died between writing a failure down and burying its message leaves the mark of a dead letter that
-        // never came to be.
+        // If a process died between recording a failure and burying the message, the record names a
+        // dead letter that does not exist.
         let stands = state != RunState::Done;
         Ok(Status {
             state,
@@ -355,7 +360,8 @@ impl<R> Run<R> {
                         .map(|slot| group * fan_in + u64::from(slot)),
                 );
             }
-            // Of an open run nobody knows where it ends: a stretch without arrivals is taken for it.
+            // Of an open run nobody knows where it ends: a stretch without arrivals is taken for
+            // it.
             if groups.is_none() && leaves.len() == before {
                 return Ok(leaves);
             }
@@ -363,8 +369,8 @@ impl<R> Run<R> {
         }
     }
 
-    /// Cancels the run: waiting for its result ends at once, and workers drop its messages within seconds. A
-    /// finished run stays finished. Returns whether the run is cancelled now.
+    /// Cancels the run: waiting for its result ends at once, and workers drop its messages within
+    /// seconds. A finished run stays finished. Returns whether the run is cancelled now.
     ///
     /// ```
     /// use catchment::{Backend, Error, Pipeline};
@@ -385,8 +391,8 @@ impl<R> Run<R> {
         self.shared.scratchpad().cancel(&self.run).await
     }
 
-    /// Failures on record: messages that became dead letters, and items that were left out. Listed by stage name,
-    /// message and item, in pages of 100 unless [set otherwise](Listing::limit).
+    /// Failures on record: messages that became dead letters, and items that were left out. Listed
+    /// by stage name, message and item, in pages of 100 unless [set otherwise](Listing::limit).
     ///
     /// ```
     /// use catchment::{Backend, OnFailure, Pipeline, Stage};
@@ -428,7 +434,8 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidRunId`] for an id that no run can have, and [`Error::Backend`] if the scratchpad cannot be reached.
+    /// [`Error::InvalidRunId`] for an id that no run can have, and [`Error::Backend`] if the
+    /// scratchpad cannot be reached.
     pub fn failures(&self) -> Listing<Failure> {
         let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
         Listing::new(move |cursor, limit| {
@@ -441,8 +448,9 @@ impl<R> Run<R> {
         })
     }
 
-    /// This run's dead letters, stage after stage, in pages of 100 unless [set otherwise](Listing::limit). They are found
-    /// among the deployment's: a page reads at most a thousand of those, and may have fewer letters than its limit.
+    /// This run's dead letters, stage after stage, in pages of 100 unless [set
+    /// otherwise](Listing::limit). They are found among the deployment's: a page reads at most a
+    /// thousand of those, and may have fewer letters than its limit.
     ///
     /// Not every queue service can list dead letters from where an earlier page ended, as
     /// [`Deployment::dead_letters`](crate::Deployment::dead_letters) explains.
@@ -480,8 +488,8 @@ impl<R> Run<R> {
         })
     }
 
-    /// All of this run's dead letters that a search finds, with the queues that redrive them, and whether there may be
-    /// more.
+    /// All of this run's dead letters that a search finds, with the queues that redrive them, and
+    /// whether there may be more.
     async fn own_dead_letters(&self) -> Result<(Vec<Queued>, bool)> {
         let (mut letters, mut truncated) = (Vec::new(), false);
         let mut cursor = None;
@@ -499,8 +507,9 @@ impl<R> Run<R> {
         }
     }
 
-    /// Puts this run's dead letters back on their queues with all their attempts, after their cause was mended. What was
-    /// done stays done: the run goes on from where it stopped. Returns how many messages went back.
+    /// Puts this run's dead letters back on their queues with all their attempts, after their cause
+    /// was mended. What was done stays done: the run goes on from where it stopped. Returns how
+    /// many messages went back.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -528,8 +537,8 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call does the rest.
-    /// [`Error::NoSuchRun`] where nobody knows the run.
+    /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call
+    /// does the rest. [`Error::NoSuchRun`] where nobody knows the run.
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
         let failures = self.failures().limit(FAILURES_AT_ONCE).stream();
@@ -543,7 +552,8 @@ impl<R> Run<R> {
         let mut count = 0;
         let (mut letters, mut truncated) = self.own_dead_letters().await?;
         loop {
-            // Of a queue that cannot list all of its letters at once, these were some: the next search finds others.
+            // Of a queue that cannot list all of its letters at once, these were some: the next
+            // search finds others.
             let is_cut_short = truncated && !letters.is_empty();
             let mut found = letters.into_iter().peekable();
             while let Some((queue, letter)) = found.next() {
@@ -574,8 +584,8 @@ impl<R> Run<R> {
         }
     }
 
-    /// First the messages, then the marks: the other way round, a crash in between would leave a run that looks healthy
-    /// and never ends. A mark only goes if it is its letter's.
+    /// First the messages, then the marks: the other way round, a crash in between would leave a
+    /// run that looks healthy and never ends. A mark only goes if it is its letter's.
     async fn redrive_batch(&self, queue: &Arc<dyn Queue>, letters: Vec<DeadLetter>) -> Result<()> {
         let messages = letters.iter().map(|letter| letter.buried.clone());
         queue.redrive(messages.collect()).await?;

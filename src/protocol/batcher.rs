@@ -1,6 +1,7 @@
-//! Calls that belong together, made as one: while a call is under way, what comes in meanwhile waits
-//! and goes with the next. Under load batches fill themselves, without a timer and without delay. Where each call is
-//! billed, a batch that is not full waits a moment for more: as long as more may come.
+//! Calls that belong together, made as one: while a call is under way, what comes in meanwhile
+//! waits and goes with the next. Under load batches fill themselves, without a timer and without
+//! delay. Where each call is billed, a batch that is not full waits a moment for more: as long as
+//! more may come.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,7 +121,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
         self.inner.enough.notify_one();
     }
 
-    /// So many entries may come soon.
+    /// Announces `entries` that may be submitted soon.
     pub(crate) fn expect(&self, entries: usize) {
         self.inner.expected.fetch_add(entries, Ordering::Relaxed);
     }
@@ -133,8 +134,8 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Batcher<T, R> {
         }
     }
 
-    /// Hands in entries and waits for their answers, one for each. Dropped while it waits, the entries may still be
-    /// sent.
+    /// Hands in entries and waits for their answers, one for each. Dropped while it waits, the
+    /// entries may still be sent.
     pub(crate) async fn submit(&self, entries: Vec<T>) -> Answers<R> {
         let count = entries.len();
         if count == 0 {
@@ -330,7 +331,8 @@ mod tests {
             while_expected: false,
         };
         let batcher = doubling(&calls).lingering(Some(linger));
-        // Three wait for five seconds; twelve go at once; what comes when there is no time left, too.
+        // Three wait for five seconds; twelve go at once; what comes when there is no time left,
+        // too.
         let few = batcher.submit(vec![1, 2, 3]).await;
         assert_eq!(values(few), [2, 4, 6]);
         let many = (0..12).map(|n| batcher.submit(vec![n]));

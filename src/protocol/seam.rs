@@ -1,4 +1,4 @@
-//! One worker's way to its backend: calls that come together go together, and what may pass is retried.
+//! A worker's backend client: batches concurrent calls and retries transient errors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::scratchpad::{Arrival, GroupId};
 /// How long an acknowledgement waits for others. Heartbeats hold the message meanwhile.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long what a message causes waits for others while more are being worked on: neighbours share a request. Whoever works
-/// has its place free meanwhile.
+/// How long writes wait to share a request while other messages are in progress. The worker's slot
+/// is already free.
 const GOES_ON_WITHIN: Duration = Duration::from_millis(50);
 /// Partial results that are worth writing at once: a group of the default size.
 const MANY_ARRIVALS: usize = 32;
@@ -42,7 +42,8 @@ pub(crate) struct Seam {
 }
 
 impl Seam {
-    /// `batches` says for each stage how many messages a request of its queue takes, where there is a charge for it.
+    /// `batches` says for each stage how many messages a request of its queue takes, where there is
+    /// a charge for it.
     pub(crate) fn new(shared: Arc<Site>, batches: &[Option<usize>]) -> Self {
         let stages = 0..shared.definition.stages().len();
         let sends: Arc<[_]> = stages
@@ -79,8 +80,8 @@ impl Seam {
         }
     }
 
-    /// Stores partial results in their slots. Where one completes its group, the group's reduction has been asked for
-    /// when this returns. One answer for each.
+    /// Stores partial results in their slots. Where one completes its group, the group's reduction
+    /// has been asked for when this returns. One answer for each.
     pub(crate) async fn arrive(&self, partials: Vec<Partial>) -> Vec<Result<()>> {
         self.arrivals.submit(partials).await
     }
@@ -151,8 +152,9 @@ impl Seam {
     }
 }
 
-/// Neighbours that complete a group together ask for its reduction once, and none of them is done before that is
-/// durable: whichever of them comes back after a crash finds the group complete, and asks again.
+/// Neighbours that complete a group together ask for its reduction once, and none of them is done
+/// before that is durable: whichever of them comes back after a crash finds the group complete, and
+/// asks again.
 fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batcher<Partial, ()> {
     let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
     Batcher::new(move |partials: Arc<Vec<Partial>>| {

@@ -1,4 +1,4 @@
-//! What can be set about a template, with defaults that are meant to do.
+//! Template options and their defaults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,10 +23,11 @@ const UNGATHERED_BATCH: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Template {
-    /// For the AWS Serverless Application Model's `sam deploy`, which uploads the functions' code from this machine.
+    /// For the AWS Serverless Application Model's `sam deploy`, which uploads the functions' code
+    /// from this machine.
     Sam,
-    /// For plain AWS CloudFormation: the functions' code is an object in S3, named by the parameters `CodeBucket`
-    /// and `CodeKey`.
+    /// For plain AWS CloudFormation: the functions' code is an object in S3, named by the
+    /// parameters `CodeBucket` and `CodeKey`.
     CloudFormation,
 }
 
@@ -75,7 +76,8 @@ impl FunctionOptions {
         Self::default()
     }
 
-    /// Memory, in MiB, from 128 to 10,240 (default 512). Processor time grows with it: one core at 1,769.
+    /// Memory, in MiB, from 128 to 10,240 (default 512). Processor time grows with it: one core at
+    /// 1,769.
     pub fn memory(mut self, mebibytes: u32) -> Self {
         self.memory = Some(mebibytes);
         self
@@ -83,29 +85,32 @@ impl FunctionOptions {
 
     /// How long one invocation may take, for a whole batch; in seconds, rounded up, at most 900.
     ///
-    /// Lambda asks that a queue's visibility timeout be at least six times this, and the batching window more. By default
-    /// this is as long as the stage's [`visibility_timeout`](crate::Stage::visibility_timeout) allows: 5 s of the
-    /// default 30 s. For a longer one, set the visibility timeout of the stage, so that
+    /// Lambda asks that a queue's visibility timeout be at least six times this, and the batching
+    /// window more. By default this is as long as the stage's
+    /// [`visibility_timeout`](crate::Stage::visibility_timeout) allows: 5 s of the default 30 s.
+    /// For a longer one, set the visibility timeout of the stage, so that
     /// [`provision`](crate::Deployment::provision) and the template say the same.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How many messages an invocation gets at most, from 1 to 10,000 (default 10). An invocation's event has at most 6 MiB.
+    /// How many messages an invocation gets at most, from 1 to 10,000 (default 10). An invocation's
+    /// event has at most 6 MiB.
     pub fn batch_size(mut self, messages: u32) -> Self {
         self.batch_size = Some(messages);
         self
     }
 
-    /// How long messages are gathered for a batch; in whole seconds, at most 300 (default none, or 1 s for batches of
-    /// more than 10, which Lambda asks for).
+    /// How long messages are gathered for a batch; in whole seconds, at most 300 (default none, or
+    /// 1 s for batches of more than 10, which Lambda asks for).
     pub fn batching_window(mut self, window: Duration) -> Self {
         self.batching_window = Some(window);
         self
     }
 
-    /// How many invocations of the function run side by side at most, from 2 to 1,000 (default 100).
+    /// How many invocations of the function run side by side at most, from 2 to 1,000 (default
+    /// 100).
     pub fn maximum_concurrency(mut self, invocations: u32) -> Self {
         self.maximum_concurrency = Some(invocations);
         self
@@ -183,8 +188,8 @@ pub(super) struct Resolved {
     pub(super) concurrency: u32,
 }
 
-/// Options of a template, given to [`Deployment::template_with`](crate::Deployment::template_with). What is not set
-/// keeps its default.
+/// Options of a template, given to [`Deployment::template_with`](crate::Deployment::template_with).
+/// What is not set keeps its default.
 ///
 /// ```
 /// use catchment::template::{Architecture, FunctionOptions, TemplateOptions};
@@ -225,23 +230,26 @@ impl TemplateOptions {
         Self::default()
     }
 
-    /// The name of the program that serves every function, as Cargo has it (default `{deployment}_lambda`).
+    /// The name of the program that serves every function, as Cargo has it (default
+    /// `{deployment}_lambda`).
     pub fn binary(mut self, name: impl Into<String>) -> Self {
         self.binary = Some(name.into());
         self
     }
 
-    /// What `cargo lambda build` is told to build, for the command at the template's head (default `--bin {binary}`): such as
-    /// `--package invoices --bin invoices_lambda`, or for an example `--features lambda --example invoices`.
+    /// What `cargo lambda build` is told to build, for the command at the template's head (default
+    /// `--bin {binary}`): such as `--package invoices --bin invoices_lambda`, or for an example
+    /// `--features lambda --example invoices`.
     pub fn build(mut self, arguments: impl Into<String>) -> Self {
         self.build = Some(arguments.into());
         self
     }
 
     /// Where the program's zip file is: for SAM a path, from the template's folder (default
-    /// `target/lambda/{binary}/bootstrap.zip`, where `cargo lambda build --output-format zip` leaves it, for an example too: the
-    /// template then belongs into the folder that has `target`, the workspace's), for CloudFormation the default of the
-    /// parameter `CodeKey` (default `{binary}.zip`).
+    /// `target/lambda/{binary}/bootstrap.zip`, where `cargo lambda build --output-format zip`
+    /// leaves it, for an example too: the template then belongs into the folder that has `target`,
+    /// the workspace's), for CloudFormation the default of the parameter `CodeKey` (default
+    /// `{binary}.zip`).
     pub fn code(mut self, path: impl Into<String>) -> Self {
         self.code = Some(path.into());
         self
@@ -259,13 +267,15 @@ impl TemplateOptions {
         self
     }
 
-    /// Where the HTTP API takes arrays (default `/{deployment}`): `POST` there submits, `GET` of an id below it looks.
+    /// Where the HTTP API takes arrays (default `/{deployment}`): `POST` there submits, `GET` of an
+    /// id below it looks.
     pub fn api(mut self, path: impl Into<String>) -> Self {
         self.api = Api::At(path.into());
         self
     }
 
-    /// Without an HTTP API, and without the function behind it: arrays are submitted by other programs.
+    /// Without an HTTP API, and without the function behind it: arrays are submitted by other
+    /// programs.
     pub fn without_api(mut self) -> Self {
         self.api = Api::None;
         self

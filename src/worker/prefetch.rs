@@ -1,5 +1,5 @@
-//! How many messages to hold in waiting: few where each takes long, so that other workers get theirs; many where they
-//! are quick, so that nobody waits for the queue.
+//! How many messages to hold in waiting: few where each takes long, so that other workers get
+//! theirs; many where they are quick, so that nobody waits for the queue.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) struct Prefetch {
     batch: Option<usize>,
     most: usize,
     ahead: Duration,
-    /// What one message takes, as of late, with all that run at once.
+    /// Moving average of the time per message.
     each: Option<Duration>,
     /// Since when the messages that run have kept the stage busy.
     since: Option<Instant>,
@@ -56,7 +56,8 @@ impl Prefetch {
         ahead.clamp(usize::from(!is_charged), self.most)
     }
 
-    /// How many messages to ask for now, if any: so many wait already, and so many more could be begun at once.
+    /// How many messages to ask for now, if any: so many wait already, and so many more could be
+    /// begun at once.
     pub(super) fn wanted(&self, waiting: usize, idle: usize) -> Option<usize> {
         let messages = self.messages();
         if waiting > messages / 2 {

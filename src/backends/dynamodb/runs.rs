@@ -1,5 +1,5 @@
-//! The runs: an item each in the table of results. That a run is over is marked in the scratchpad's table as well, so
-//! that those who only work on it need not read results.
+//! The runs: an item each in the table of results. That a run is over is marked in the scratchpad's
+//! table as well, so that those who only work on it need not read results.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -175,7 +175,8 @@ impl Runs for DynamoDbScratchpad {
                 self.mark_over(run).await;
                 Ok(true)
             }
-            // It may have been this very write, whose answer was lost, or one who died before the mark.
+            // It may have been this very write, whose answer was lost, or one who died before the
+            // mark.
             Err(Refused { item: Some(item) }) if item.contains_key(RESULT) => {
                 self.mark_over(run).await;
                 Ok(false)
@@ -247,8 +248,8 @@ impl Runs for DynamoDbScratchpad {
 }
 
 impl DynamoDbScratchpad {
-    /// Sets attributes of a run's item, if the condition holds. Where it does not, `answer` says whether the item is to
-    /// be looked at: most stages may not read results.
+    /// Sets attributes of a run's item, if the condition holds. Where it does not, `answer` says
+    /// whether the item is to be looked at: most stages may not read results.
     async fn set(
         &self,
         run: &RunId,
@@ -284,8 +285,8 @@ impl DynamoDbScratchpad {
         }
     }
 
-    /// Notes that failures are on record. False for an unknown run. Most roles of a template allow writing only the attributes
-    /// that are written here (`FAILURE_MARK` in `template/roles.rs`).
+    /// Notes that failures are on record. False for an unknown run. Most roles of a template allow
+    /// writing only the attributes that are written here (`FAILURE_MARK` in `template/roles.rs`).
     pub(super) async fn mark_failures(&self, run: &RunId) -> Result<bool> {
         let written = self.set(run, OnRefusal::None, |terms| {
             let failures = terms.equal(FAILURES, AttributeValue::Bool(true));
@@ -294,7 +295,7 @@ impl DynamoDbScratchpad {
         Ok(written.await?.is_ok())
     }
 
-    /// Without the mark, workers only do what is no longer needed.
+    /// Best effort: without the mark, workers merely do redundant work.
     async fn mark_over(&self, run: &RunId) {
         let table = &self.tables.scratchpad;
         let mut item = mark_key(run);

@@ -1,5 +1,5 @@
-//! Requests of up to ten messages: split to the service's limits, several under way at once, and repeated for
-//! just the messages that failed.
+//! Requests of up to ten messages: split to the service's limits, several under way at once, and
+//! repeated for just the messages that failed.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
 use crate::core::retry::Policy;
 
-/// Messages a request.
+/// Messages per request.
 pub(super) const MOST_ENTRIES: usize = 10;
 /// Requests under way at once.
 const SIDE_BY_SIDE: usize = 8;
@@ -141,8 +141,8 @@ impl Named {
         aws::malformed(SERVICE, self.describe(operation.name()), error)
     }
 
-    /// Makes requests until each message is taken or refused for good, and returns those that were refused with
-    /// their places.
+    /// Makes requests until each message is taken or refused for good, and returns those that were
+    /// refused with their places.
     ///
     /// # Errors
     /// Where messages are still neither taken nor refused after several rounds.
@@ -198,9 +198,9 @@ impl Named {
         }
     }
 
-    /// One request; the places that it leaves unanswered, and those that failed. An error that may pass, before the
-    /// last round, leaves all of them unanswered, so that they are tried again without the messages of other
-    /// requests.
+    /// One request; the places that it leaves unanswered, and those that failed. An error that may
+    /// pass, before the last round, leaves all of them unanswered, so that they are tried again
+    /// without the messages of other requests.
     async fn attempt(
         &self,
         operation: Operation,

@@ -15,14 +15,15 @@ use crate::core::error::Result;
 use crate::queue::requeue::requeue;
 use crate::queue::{Delivery, Receipt};
 
-/// Messages a request.
+/// Messages per request.
 const MOST_MESSAGES: usize = 10;
 /// For how long, in seconds, a message is hidden that comes for a poll whose process may be gone.
 const BRIEF: i32 = 5;
 
-/// Receives messages. Dropped while it waits, the poll goes on by itself until it ends: a request that is cut off
-/// could still be answered with messages, which nobody would see before their visibility timeout is over. Messages
-/// that arrive for a receiver that has gone are requeued at once.
+/// Receives messages. Dropped while it waits, the poll goes on by itself until it ends: a request
+/// that is cut off could still be answered with messages, which nobody would see before their
+/// visibility timeout is over. Messages that arrive for a receiver that has gone are requeued at
+/// once.
 pub(super) async fn receive(
     queue: &Arc<Named>,
     max: usize,
@@ -99,7 +100,8 @@ impl Named {
             let messages = self
                 .poll_or_wait(max, seconds, || reply.is_closed())
                 .await?;
-            // A poll may end a little early; another one for the rest would cost as much as a whole one.
+            // A poll may end a little early; another one for the rest would cost as much as a whole
+            // one.
             let left = wait.saturating_sub(begin.elapsed());
             if !messages.is_empty() || left <= wait / 10 || reply.is_closed() {
                 let deliveries = messages.into_iter().filter_map(delivery);
@@ -114,9 +116,10 @@ impl Named {
         }
     }
 
-    /// A poll that is likely to wait hides what it brings for a few seconds only, and hides it for as long as it should be
-    /// once it is here: a process that ends meanwhile keeps nobody waiting for the whole visibility timeout. One that is
-    /// likely to be answered at once does without the second request.
+    /// A poll that is likely to wait hides what it brings for a few seconds only, and hides it for
+    /// as long as it should be once it is here: a process that ends meanwhile keeps nobody waiting
+    /// for the whole visibility timeout. One that is likely to be answered at once does without the
+    /// second request.
     async fn poll_or_wait(
         &self,
         max: usize,

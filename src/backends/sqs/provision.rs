@@ -15,8 +15,8 @@ use crate::queue::QueueOptions;
 
 /// How long messages are kept: what the service allows at most.
 const RETENTION_DAYS: u32 = 14;
-/// The service moves a message to the dead letters by itself when it was received so many times as often as the
-/// library makes attempts: a safety net for messages that nobody gets to bury.
+/// `maxReceiveCount` is this multiple of the library's attempts: a safety net for messages that
+/// never reach `bury`.
 const SAFETY_NET: u32 = 10;
 /// The most deliveries that the service's own policy counts.
 const MOST_DELIVERIES: u32 = 1_000;
@@ -131,7 +131,8 @@ async fn ensure(service: &Service, queue: &str, wanted: &Attributes) -> Result<C
     Ok(Change::updated(resource(queue), what.join(", ")))
 }
 
-/// Makes a queue. False where one of this name, made meanwhile by somebody else, has other attributes.
+/// Makes a queue. False where one of this name, made meanwhile by somebody else, has other
+/// attributes.
 async fn create(service: &Service, queue: &str, wanted: &Attributes) -> Result<bool> {
     let mut delays = DELETED_RECENTLY.delays();
     loop {
@@ -175,7 +176,8 @@ async fn attributes(
     })
 }
 
-/// Whether a setting is as wanted. A policy is JSON, whose fields may come in any order, and numbers in it as text.
+/// Whether a setting is as wanted. A policy is JSON, whose fields may come in any order, and
+/// numbers in it as text.
 fn is_same(present: Option<&String>, wanted: &str) -> bool {
     let Some(present) = present else { return false };
     let read = |text: &str| {
