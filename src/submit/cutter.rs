@@ -1,7 +1,7 @@
 //! Cutting: items become packets, and packets become the messages of the first stage's queue.
 //!
-//! There are two ways: [`Wire`] encodes each packet as it is cut, into a message that fits its queue; [`Kept`] leaves the
-//! items of a run inside the process as they are, and has the packets of one call share their memory.
+//! There are two ways: [`Wire`] encodes each packet as it is cut, into a message that fits its queue; [`Kept`] leaves
+//! the items of a run inside the process as they are, and has the packets of one call share their memory.
 
 mod kept;
 mod wire;
@@ -65,13 +65,14 @@ pub(crate) trait Cutter<T>: Send {
     /// Number of waiting packets.
     fn packets(&self) -> usize;
 
-    /// Whether enough packets are waiting for a call on the queue. Larger calls may pay if the queue was full at the last.
+    /// Whether enough packets are waiting for a call on the queue. Larger calls may pay if the queue was full at the
+    /// last one.
     fn is_full(&self, queue_was_full: bool) -> bool;
 
     /// Takes the messages of the waiting packets.
     ///
     /// # Errors
-    /// As [`cut`](Self::cut), for packets that are encoded no sooner.
+    /// As [`cut`](Self::cut), for a cutter that encodes packets only here.
     fn take(&mut self) -> Result<Vec<Outgoing>>;
 }
 

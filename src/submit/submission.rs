@@ -67,7 +67,8 @@ impl<S: Source> Submission<S> {
     }
 
     /// Sends all items, from the first on, and seals the tree: before sending if the number of packets is known, else
-    /// at the end. Ends early, without an error, if the run is cancelled. Safe to repeat: packet i is packet i each time.
+    /// at the end. Ends early, without an error, if the run is cancelled. Safe to repeat: packet i is packet i each
+    /// time.
     pub(super) async fn send(&mut self) -> Result<()> {
         tracing::debug!(run = %self.record.run, items = self.record.array_length, packets = self.record.packets, "submitting");
         seal(&self.site, &self.record, self.record.packets).await?;
