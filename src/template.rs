@@ -63,7 +63,7 @@ impl<I, R> Deployment<I, R> {
     /// As [`template`](Self::template), and for options that Lambda does not take.
     pub fn template_with(&self, template: Template, options: &TemplateOptions) -> Result<String> {
         let name = self.name();
-        let definition = &self.shared.definition;
+        let definition = &self.site.definition;
         if let Some(unknown) = options
             .named_stages()
             .find(|stage| definition.position(stage).is_none())

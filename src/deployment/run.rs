@@ -39,7 +39,7 @@ const MOST_AWAITED: usize = 10_000;
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the
 /// run.
 pub struct Run<R> {
-    shared: Arc<Site>,
+    site: Arc<Site>,
     run: RunId,
     extract: Extract<R>,
     result: OnceCell<OneOf<Packet>>,
@@ -93,9 +93,9 @@ pub struct Outcome<R> {
 }
 
 impl<R> Run<R> {
-    pub(crate) fn new(shared: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
+    pub(crate) fn new(site: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
         Self {
-            shared,
+            site,
             run,
             extract,
             result: OnceCell::new(),
@@ -187,7 +187,7 @@ impl<R> Run<R> {
         let snapshot = self.ended(timeout).await?;
         let outcome = match &snapshot.result {
             Some(result) => {
-                let packet = self.shared.carrier.read_packet(result)?;
+                let packet = self.site.carrier.read_packet(result)?;
                 Some(self.outcome_of(&packet)?)
             }
             None => None,
@@ -203,8 +203,8 @@ impl<R> Run<R> {
                     // Retried, so that one lost response does not end an hours-long wait.
                     let snapshot = retry("wait", Policy::FOREVER, || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
-                        let packet = self.shared.carrier.read_packet(result)?;
-                        if let Err(error) = self.shared.scratchpad().forget(&self.run).await {
+                        let packet = self.site.carrier.read_packet(result)?;
+                        if let Err(error) = self.site.scratchpad().forget(&self.run).await {
                             tracing::warn!(run = %self.run, %error, "a taken result could not be let go");
                         }
                         return Ok(packet);
@@ -229,7 +229,7 @@ impl<R> Run<R> {
     /// What is known of the run once it has ended, or after this long.
     async fn snapshot(&self, up_to: Duration) -> Result<RunSnapshot> {
         self.run.validate()?;
-        let snapshot = self.shared.scratchpad().wait(&self.run, up_to).await?;
+        let snapshot = self.site.scratchpad().wait(&self.run, up_to).await?;
         snapshot.ok_or_else(|| Error::NoSuchRun {
             run: self.run.clone(),
         })
@@ -352,7 +352,7 @@ impl<R> Run<R> {
                 .map(|index| GroupId::new(self.run.clone(), Arc::clone(&stage), 1, index))
                 .collect();
             let before = leaves.len();
-            let arrived = self.shared.scratchpad().arrived(&ids).await?;
+            let arrived = self.site.scratchpad().arrived(&ids).await?;
             for (group, slots) in (first..end).zip(arrived) {
                 leaves.extend(
                     slots
@@ -388,7 +388,7 @@ impl<R> Run<R> {
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn cancel(&self) -> Result<bool> {
         self.run.validate()?;
-        self.shared.scratchpad().cancel(&self.run).await
+        self.site.scratchpad().cancel(&self.run).await
     }
 
     /// Failures on record: messages that became dead letters, and items that were left out. Listed
@@ -437,12 +437,12 @@ impl<R> Run<R> {
     /// [`Error::InvalidRunId`] for an id that no run can have, and [`Error::Backend`] if the
     /// scratchpad cannot be reached.
     pub fn failures(&self) -> Listing<Failure> {
-        let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
+        let (site, run) = (Arc::clone(&self.site), self.run.clone());
         Listing::new(move |cursor, limit| {
-            let (shared, run) = (Arc::clone(&shared), run.clone());
+            let (site, run) = (Arc::clone(&site), run.clone());
             async move {
                 run.validate()?;
-                let scratchpad = shared.scratchpad();
+                let scratchpad = site.scratchpad();
                 scratchpad.list_failures(&run, cursor.as_ref(), limit).await
             }
         })
@@ -476,11 +476,11 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::Backend`] if a queue cannot be read.
     pub fn dead_letters(&self) -> Listing<DeadLetter> {
-        let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
+        let (site, run) = (Arc::clone(&self.site), self.run.clone());
         Listing::new(move |cursor, limit| {
-            let (shared, run) = (Arc::clone(&shared), run.clone());
+            let (site, run) = (Arc::clone(&site), run.clone());
             async move {
-                let letters = shared
+                let letters = site
                     .dead_letters(Some(&run), cursor.as_ref(), limit)
                     .await?;
                 Ok(letters.map(|(_, letter)| letter))
@@ -495,7 +495,7 @@ impl<R> Run<R> {
         let mut cursor = None;
         loop {
             let page = self
-                .shared
+                .site
                 .dead_letters(Some(&self.run), cursor.as_ref(), MOST_LETTERS);
             let page = page.await?;
             letters.extend(page.items);
@@ -589,7 +589,7 @@ impl<R> Run<R> {
     async fn redrive_batch(&self, queue: &Arc<dyn Queue>, letters: Vec<DeadLetter>) -> Result<()> {
         let messages = letters.iter().map(|letter| letter.buried.clone());
         queue.redrive(messages.collect()).await?;
-        let scratchpad = self.shared.scratchpad();
+        let scratchpad = self.site.scratchpad();
         for letter in letters {
             if let (Some(message), Some(id)) = (letter.message, letter.id) {
                 let stage = &letter.stage;
