@@ -46,7 +46,7 @@ pub use backend::Backend;
 /// # Ok(()) }
 /// ```
 pub struct Deployment<I, R> {
-    pub(crate) shared: Arc<Site>,
+    pub(crate) site: Arc<Site>,
     pub(crate) backend: Backend,
     extract: Extract<R>,
     types: PhantomData<fn(I)>,
@@ -55,7 +55,7 @@ pub struct Deployment<I, R> {
 impl<I, R> Clone for Deployment<I, R> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            site: Arc::clone(&self.site),
             backend: self.backend.clone(),
             extract: self.extract,
             types: PhantomData,
@@ -95,7 +95,7 @@ impl<I, R> Deployment<I, R> {
             bundling,
         );
         Self {
-            shared: Arc::new(site),
+            site: Arc::new(site),
             backend,
             extract,
             types: PhantomData,
@@ -104,7 +104,7 @@ impl<I, R> Deployment<I, R> {
 
     /// The name it was deployed under.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.site.name
     }
 
     /// The requests that this deployment's [backend](Backend::requests) has made of a service, in this process.
@@ -114,7 +114,7 @@ impl<I, R> Deployment<I, R> {
 
     /// The stages' names, in order.
     pub fn stages(&self) -> impl Iterator<Item = &str> {
-        let stages = self.shared.definition.stages();
+        let stages = self.site.definition.stages();
         stages.iter().map(|stage| &*stage.name)
     }
 
@@ -131,7 +131,7 @@ impl<I, R> Deployment<I, R> {
             queues,
             scratchpad,
             ..
-        } = self.shared.as_ref();
+        } = self.site.as_ref();
         let mut changes = Vec::new();
         for stage in definition.stages() {
             let queue = queue_name(name, &stage.name);
@@ -162,7 +162,7 @@ impl<I, R> Deployment<I, R> {
             queues,
             scratchpad,
             ..
-        } = self.shared.as_ref();
+        } = self.site.as_ref();
         let mut changes = Vec::new();
         for stage in definition.stages() {
             let queue = queue_name(name, &stage.name);
@@ -174,7 +174,7 @@ impl<I, R> Deployment<I, R> {
 
     /// A worker for this deployment's stages, with its options to set.
     pub fn worker(&self) -> Worker {
-        Worker::new(Arc::clone(&self.shared))
+        Worker::new(Arc::clone(&self.site))
     }
 
     /// One stage as a handler for messages that a service pushes: the counterpart of a [worker](Self::worker), which pulls.
@@ -182,7 +182,7 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::InvalidArgument`] if the deployment has no such stage; the error lists those it has.
     pub fn handler(&self, stage: &str) -> Result<Handler> {
-        Handler::new(&self.shared, stage)
+        Handler::new(&self.site, stage)
     }
 
     /// The runs that were submitted to this deployment, newest first, in pages of 100 unless
@@ -213,11 +213,11 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::Backend`] if the scratchpad cannot be reached, or cannot list runs.
     pub fn runs(&self, filter: RunFilter) -> Listing<RunSummary> {
-        let (shared, filter) = (Arc::clone(&self.shared), Arc::new(filter));
+        let (site, filter) = (Arc::clone(&self.site), Arc::new(filter));
         Listing::new(move |cursor, limit| {
-            let (shared, filter) = (Arc::clone(&shared), Arc::clone(&filter));
+            let (site, filter) = (Arc::clone(&site), Arc::clone(&filter));
             async move {
-                let scratchpad = shared.scratchpad();
+                let scratchpad = site.scratchpad();
                 scratchpad.list_runs(&filter, cursor.as_ref(), limit).await
             }
         })
@@ -233,11 +233,11 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::Backend`] if a queue cannot be read.
     pub fn dead_letters(&self) -> Listing<DeadLetter> {
-        let shared = Arc::clone(&self.shared);
+        let site = Arc::clone(&self.site);
         Listing::new(move |cursor, limit| {
-            let shared = Arc::clone(&shared);
+            let site = Arc::clone(&site);
             async move {
-                let letters = shared.dead_letters(None, cursor.as_ref(), limit).await?;
+                let letters = site.dead_letters(None, cursor.as_ref(), limit).await?;
                 Ok(letters.map(|(_, letter)| letter))
             }
         })
@@ -248,6 +248,6 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// A handle on a run that was submitted here or elsewhere. Nothing is asked yet: an id that nobody
     /// knows is an error of the handle's calls.
     pub fn attach(&self, id: impl Into<RunId>) -> Run<R> {
-        Run::new(Arc::clone(&self.shared), id.into(), self.extract)
+        Run::new(Arc::clone(&self.site), id.into(), self.extract)
     }
 }

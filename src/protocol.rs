@@ -145,7 +145,7 @@ impl Protocol {
         limits: &Limits,
         owner: &impl Owner,
     ) {
-        let Some(stage) = self.seam.shared.definition.stage(index) else {
+        let Some(stage) = self.seam.site.definition.stage(index) else {
             let answers = (0..messages.len()).map(|place| (place, Answer::Nack(Duration::ZERO)));
             return owner.answer(answers.collect()).await;
         };
@@ -202,7 +202,7 @@ impl Protocol {
 
     /// What becomes of a message whose work was stopped before its end: a failed attempt, with this `problem`.
     pub(crate) async fn cut_off(&self, index: usize, received: &Received, problem: &str) -> Answer {
-        let Some(stage) = self.seam.shared.definition.stage(index) else {
+        let Some(stage) = self.seam.site.definition.stage(index) else {
             return Answer::Nack(Duration::ZERO);
         };
         match self.task(index, stage, 0, received) {
@@ -215,7 +215,7 @@ impl Protocol {
     }
 
     fn kind_of(&self, stage: usize) -> Option<&StageKind> {
-        let stage = self.seam.shared.definition.stage(stage)?;
+        let stage = self.seam.site.definition.stage(stage)?;
         Some(&stage.kind)
     }
 }

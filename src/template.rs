@@ -63,17 +63,8 @@ impl<I, R> Deployment<I, R> {
     /// As [`template`](Self::template), and for options that Lambda does not take.
     pub fn template_with(&self, template: Template, options: &TemplateOptions) -> Result<String> {
         let name = self.name();
-        let definition = &self.shared.definition;
-        if let Some(unknown) = options
-            .named_stages()
-            .find(|stage| definition.position(stage).is_none())
-        {
-            let known: Vec<&str> = self.stages().collect();
-            return Err(invalid(format!(
-                "template options for stage `{unknown}`: deployment `{name}` has no such stage, but {}",
-                known.join(", ")
-            )));
-        }
+        let definition = &self.site.definition;
+        self.check_stages(options)?;
         let AwsBackend {
             queues, scratchpad, ..
         } = self.aws()?;
@@ -104,19 +95,16 @@ impl<I, R> Deployment<I, R> {
             };
             check_name(&function)?;
             resources.extend(resources::queues(name, &stage.name, &plan, part));
-            resources.push((part.logs.clone(), resources::logs(&function.name(), days)));
             let statements = roles::of_stage(definition, index, &ids);
-            resources.push((part.role.clone(), roles::role(statements, &part.logs)));
+            resources.extend(logs_and_role(&function, days, statements));
             resources.extend(functions::of_stage(template, &function, &plan));
         }
         if let Some(path) = &path {
             let memory = options.common().resolve("the API's function")?.memory;
             let function = functions::api_function(name, memory, &ids);
             check_name(&function)?;
-            let part = function.part;
-            resources.push((part.logs.clone(), resources::logs(&function.name(), days)));
             let statements = roles::of_api(definition, &ids);
-            resources.push((part.role.clone(), roles::role(statements, &part.logs)));
+            resources.extend(logs_and_role(&function, days, statements));
             resources.extend(functions::of_api(template, &function, path));
         }
         let document = document(template, name, options, resources, path.as_deref());
@@ -124,6 +112,23 @@ impl<I, R> Deployment<I, R> {
         let text = text.map_err(|error| Error::encode("the template", error))?;
         let header = header(template, name, options, path.as_deref())?;
         Ok(header + &text)
+    }
+
+    /// Refuses options for a stage that the deployment does not have.
+    fn check_stages(&self, options: &TemplateOptions) -> Result<()> {
+        let definition = &self.site.definition;
+        let unknown = options
+            .named_stages()
+            .find(|stage| definition.position(stage).is_none());
+        let Some(unknown) = unknown else {
+            return Ok(());
+        };
+        let known: Vec<&str> = self.stages().collect();
+        Err(invalid(format!(
+            "template options for stage `{unknown}`: deployment `{}` has no such stage, but {}",
+            self.name(),
+            known.join(", ")
+        )))
     }
 
     fn aws(&self) -> Result<&AwsBackend> {
@@ -134,6 +139,15 @@ impl<I, R> Deployment<I, R> {
             ))
         })
     }
+}
+
+/// The logs of a function, and a role that may write them and do what the statements say.
+fn logs_and_role(function: &Function<'_>, days: u32, statements: Vec<Node>) -> [(String, Node); 2] {
+    let part = function.part;
+    [
+        (part.logs.clone(), resources::logs(&function.name(), days)),
+        (part.role.clone(), roles::role(statements, &part.logs)),
+    ]
 }
 
 fn check_name(function: &Function<'_>) -> Result<()> {

@@ -44,7 +44,7 @@ const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 /// ```
 #[must_use = "a worker does nothing until it is started"]
 pub struct Worker {
-    shared: Arc<Site>,
+    site: Arc<Site>,
     options: Options,
 }
 
@@ -63,16 +63,16 @@ impl std::fmt::Debug for Worker {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Worker")
-            .field("deployment", &self.shared.name)
+            .field("deployment", &self.site.name)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Site>) -> Self {
+    pub(crate) fn new(site: Arc<Site>) -> Self {
         Self {
-            shared,
+            site,
             options: Options {
                 stages: None,
                 concurrency: cores(),
@@ -129,7 +129,7 @@ impl Worker {
     /// Outside a tokio runtime, as [`tokio::spawn`].
     pub fn start(self) -> RunningWorker {
         let (shutdown, signal) = watch::channel(false);
-        let task = tokio::spawn(shift::run(self.shared, self.options, signal));
+        let task = tokio::spawn(shift::run(self.site, self.options, signal));
         RunningWorker {
             shutdown,
             task: Some(task),
@@ -145,7 +145,7 @@ impl Worker {
         self.options.drive = Drive::Inline;
         // It never gets the signal to end.
         let (_shutdown, signal) = watch::channel(false);
-        shift::run(self.shared, self.options, signal).await
+        shift::run(self.site, self.options, signal).await
     }
 
     /// Works until `stop` completes, then shuts down as [`RunningWorker::shutdown`] does: the whole

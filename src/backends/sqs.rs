@@ -4,6 +4,7 @@ pub(crate) mod attributes;
 mod batch;
 mod body;
 mod dead_letters;
+mod named;
 mod poll;
 pub(crate) mod provision;
 
@@ -17,11 +18,10 @@ use aws_sdk_sqs::error::SdkError;
 use aws_types::SdkConfig;
 use tokio::sync::OnceCell;
 
-use self::attributes::MAX_ATTRIBUTES;
-use self::batch::{Entry, Operation, Refusal};
+use self::named::Named;
 use self::provision::QueueSettings;
 use super::aws::{self, CountRequests};
-use crate::core::error::{Error, Oversized, Result};
+use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
@@ -234,17 +234,6 @@ struct SqsQueue {
     dead: OnceCell<Named>,
 }
 
-/// One queue of the service.
-struct Named {
-    service: Arc<Service>,
-    name: String,
-    url: String,
-    /// In seconds.
-    visibility: i32,
-    /// Whether the last poll brought as much as it could have.
-    is_busy: AtomicBool,
-}
-
 impl SqsQueue {
     async fn dead(&self) -> Result<&Named> {
         let Named {
@@ -346,176 +335,6 @@ impl Queue for SqsQueue {
     fn max_body(&self) -> Option<usize> {
         Some(self.main.service.max_payload)
     }
-}
-
-impl Named {
-    async fn send(&self, messages: &[Outgoing]) -> Result<()> {
-        let limit = self.service.max_payload;
-        let mut entries = Vec::with_capacity(messages.len());
-        for message in messages {
-            let entry = Entry {
-                text: body::to_text(&message.body),
-                attributes: attributes::encode(&message.attributes, MAX_ATTRIBUTES),
-            };
-            if entry.size() > limit {
-                return Err(too_large(&self.name, entry.size(), limit));
-            }
-            entries.push(entry);
-        }
-        let refusals = self.in_batches(Operation::Send, &entries).await?;
-        match refusals.into_iter().next() {
-            None => Ok(()),
-            Some((_, refusal)) => Err(refusal.into_error(Operation::Send, &self.name)),
-        }
-    }
-
-    /// The reason takes one of the attributes the service allows and what room is left. A message
-    /// that only fits as it was sent goes without its reason.
-    async fn send_with_reason(&self, message: &Outgoing, reason: &str) -> Result<()> {
-        let limit = self.service.max_payload;
-        let mut entry = Entry {
-            text: body::to_text(&message.body),
-            attributes: attributes::encode(&message.attributes, MAX_ATTRIBUTES - 1),
-        };
-        if entry.size() > limit {
-            entry.attributes = attributes::encode(&message.attributes, MAX_ATTRIBUTES);
-        }
-        let room = limit.saturating_sub(entry.size());
-        let reason = match entry.attributes.len() < MAX_ATTRIBUTES {
-            true => body::reason(reason, room),
-            false => None,
-        };
-        let values = attributes::values(entry.attributes);
-        let values =
-            values.map_err(|error| aws::malformed(SERVICE, self.describe("SendMessage"), error))?;
-        let mut request = self
-            .service
-            .client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(entry.text)
-            .set_message_attributes(values);
-        if let Some(reason) = reason {
-            request = request.message_attributes(body::REASON, reason);
-        }
-        let sent = request.send().await;
-        sent.map(drop)
-            .map_err(|error| self.failed("SendMessage", error))
-    }
-
-    /// Removes messages. Those that are somebody else's by now stay.
-    async fn delete(&self, receipts: &[Receipt]) -> Result<()> {
-        let receipts = distinct(receipts)?;
-        for (_, refusal) in self.in_batches(Operation::Delete, &receipts).await? {
-            if !refusal.is_stale() {
-                return Err(refusal.into_error(Operation::Delete, &self.name));
-            }
-        }
-        Ok(())
-    }
-
-    /// Hides messages for so long from now, and returns the receipts that are stale.
-    async fn hide(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
-        let texts = distinct(&receipts)?;
-        let hide = Operation::Hide(whole_seconds(by));
-        let refusals = self.in_batches(hide, &texts).await?;
-        let mut stale = Vec::new();
-        for (place, refusal) in refusals {
-            match texts.get(place) {
-                Some(entry) if refusal.is_stale() => stale.push(Receipt::new(entry.text.as_str())),
-                _ => {
-                    return Err(refusal.into_error(hide, &self.name));
-                }
-            }
-        }
-        Ok(stale)
-    }
-
-    /// Ready, in flight and delayed.
-    async fn counts(&self) -> Result<[u64; 3]> {
-        use aws_sdk_sqs::types::QueueAttributeName as Name;
-        let names = [
-            Name::ApproximateNumberOfMessages,
-            Name::ApproximateNumberOfMessagesNotVisible,
-            Name::ApproximateNumberOfMessagesDelayed,
-        ];
-        let asked = self.service.client.get_queue_attributes();
-        let asked = asked
-            .queue_url(&self.url)
-            .set_attribute_names(Some(names.to_vec()));
-        let found = asked.send().await;
-        let found = found.map_err(|error| self.failed("GetQueueAttributes", error))?;
-        let attributes = found.attributes.unwrap_or_default();
-        Ok(names.map(|name| {
-            let value = attributes.get(&name);
-            value.and_then(|value| value.parse().ok()).unwrap_or(0)
-        }))
-    }
-
-    /// An operation on this queue, for error messages.
-    fn describe(&self, operation: &str) -> String {
-        format!("{operation} on queue `{}`", self.name)
-    }
-
-    fn failed<E>(
-        &self,
-        operation: &str,
-        error: SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
-    ) -> Error
-    where
-        E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        self.service.failed(operation, &self.name, error)
-    }
-}
-
-impl Refusal {
-    /// Whether it only says that the message is somebody else's, or gone.
-    fn is_stale(&self) -> bool {
-        matches!(
-            self.code.as_str(),
-            "ReceiptHandleIsInvalid"
-                | "MessageNotInflight"
-                | "AWS.SimpleQueueService.MessageNotInflight"
-                // A receipt that has expired, or a time beyond the 12 hours since it was received.
-                | "InvalidParameterValue"
-                | "InvalidParameterValueException"
-        )
-    }
-
-    fn into_error(self, operation: Operation, queue: &str) -> Error {
-        let Self { code, message, .. } = self;
-        Error::Backend {
-            service: SERVICE,
-            operation: format!("{} on queue `{queue}`", operation.name()),
-            retryable: aws::is_passing(&code),
-            source: format!("{code}: {message}").into(),
-        }
-    }
-}
-
-fn too_large(queue: &str, size: usize, limit: usize) -> Error {
-    let what = format!("a message for SQS queue `{queue}`");
-    Error::too_large(Oversized::Message, what, size, limit)
-}
-
-/// The service refuses a request that has one message twice.
-fn distinct(receipts: &[Receipt]) -> Result<Vec<Entry>> {
-    let mut seen = std::collections::HashSet::new();
-    let mut texts = Vec::with_capacity(receipts.len());
-    for receipt in receipts {
-        let Some(text) = receipt.as_str() else {
-            return Err(aws::malformed(
-                SERVICE,
-                "reading a receipt",
-                format!("receipt {receipt} does not belong to this service"),
-            ));
-        };
-        if seen.insert(text) {
-            texts.push(Entry::from(text.to_owned()));
-        }
-    }
-    Ok(texts)
 }
 
 /// Rounded up, and no more than the service takes.

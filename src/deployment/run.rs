@@ -1,45 +1,33 @@
-//! The handle on a run: its result, how far it is, and what to do when it failed.
+//! The handle on a run: its result, its end, and what went wrong in it.
 
-use std::collections::HashSet;
+mod redrive;
+mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::dead_letter::{DeadLetter, Queued};
+pub use self::status::Status;
+use super::dead_letter::DeadLetter;
 use super::listing::Listing;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::one_of::OneOf;
 use crate::core::retry::{Policy, retry};
-use crate::core::tree::Tree;
 use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
-use crate::queue::Queue;
-use crate::scratchpad::{DeadLetterId, Failure, GroupId, RunSnapshot, RunState, Verdict};
+use crate::scratchpad::{Failure, RunSnapshot};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
-/// Groups asked for in one call when a run's progress is looked up.
-const GROUPS_AT_ONCE: u64 = 1_000;
-/// How long a dead letter may take to get into its place after its failure is on record.
-const BURIAL: Duration = Duration::from_secs(5);
-/// Dead letters redriven per call; finding them may require scanning the whole dead-letter queue.
-const REDRIVEN_AT_ONCE: usize = 500;
-/// Dead letters of a run that are looked for in one search of a queue.
-const MOST_LETTERS: usize = 10_000;
-/// Failures that are read in one call when a run is redriven, and those whose dead letters it waits
-/// for.
-const FAILURES_AT_ONCE: usize = 1_000;
-const MOST_AWAITED: usize = 10_000;
 
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the
 /// run.
 pub struct Run<R> {
-    shared: Arc<Site>,
+    site: Arc<Site>,
     run: RunId,
     extract: Extract<R>,
     result: OnceCell<OneOf<Packet>>,
@@ -52,30 +40,6 @@ impl<R> std::fmt::Debug for Run<R> {
             .field("id", &self.run)
             .finish_non_exhaustive()
     }
-}
-
-/// A run's progress, read off the reduction tree: nothing that is delivered twice counts twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// How far it is.
-    pub state: RunState,
-    /// Items in the array; `None` while a stream is still open.
-    pub items: Option<u64>,
-    /// Items that have gone through every stage before the first reduction. Where packets had to be
-    /// cut short for a backend's size limit, an estimate from the packets.
-    pub items_done: u64,
-    /// Packets the array makes; `None` while that is not known.
-    pub packets: Option<u64>,
-    /// Packets that have gone through every stage before the first reduction.
-    pub packets_done: u64,
-    /// Items left out under a skip policy.
-    pub skipped: u64,
-    /// Messages that stand as dead letters; none once the run is done, since everything is in its
-    /// result.
-    pub failures: u64,
-    /// The first of those failures.
-    pub failure: Option<Failure>,
 }
 
 /// A result, and what it stands for.
@@ -93,9 +57,9 @@ pub struct Outcome<R> {
 }
 
 impl<R> Run<R> {
-    pub(crate) fn new(shared: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
+    pub(crate) fn new(site: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
         Self {
-            shared,
+            site,
             run,
             extract,
             result: OnceCell::new(),
@@ -187,7 +151,7 @@ impl<R> Run<R> {
         let snapshot = self.ended(timeout).await?;
         let outcome = match &snapshot.result {
             Some(result) => {
-                let packet = self.shared.carrier.read_packet(result)?;
+                let packet = self.site.carrier.read_packet(result)?;
                 Some(self.outcome_of(&packet)?)
             }
             None => None,
@@ -203,8 +167,8 @@ impl<R> Run<R> {
                     // Retried, so that one lost response does not end an hours-long wait.
                     let snapshot = retry("wait", Policy::FOREVER, || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
-                        let packet = self.shared.carrier.read_packet(result)?;
-                        if let Err(error) = self.shared.scratchpad().forget(&self.run).await {
+                        let packet = self.site.carrier.read_packet(result)?;
+                        if let Err(error) = self.site.scratchpad().forget(&self.run).await {
                             tracing::warn!(run = %self.run, %error, "a taken result could not be let go");
                         }
                         return Ok(packet);
@@ -229,7 +193,7 @@ impl<R> Run<R> {
     /// What is known of the run once it has ended, or after this long.
     async fn snapshot(&self, up_to: Duration) -> Result<RunSnapshot> {
         self.run.validate()?;
-        let snapshot = self.shared.scratchpad().wait(&self.run, up_to).await?;
+        let snapshot = self.site.scratchpad().wait(&self.run, up_to).await?;
         snapshot.ok_or_else(|| Error::NoSuchRun {
             run: self.run.clone(),
         })
@@ -273,102 +237,6 @@ impl<R> Run<R> {
         }
     }
 
-    /// How far the run is.
-    ///
-    /// ```
-    /// use catchment::{Backend, Pipeline, RunState};
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
-    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
-    /// # let adder = adder.deploy("adder", Backend::memory())?;
-    /// let run = adder.submit(1..=5).await?;
-    /// let status = run.status().await?;
-    /// assert_eq!((status.state, status.items, status.items_done), (RunState::Running, Some(5), 0));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::NoSuchRun`] where nobody knows the run.
-    pub async fn status(&self) -> Result<Status> {
-        let snapshot = self.snapshot(Duration::ZERO).await?;
-        self.status_of(snapshot).await
-    }
-
-    async fn status_of(&self, snapshot: RunSnapshot) -> Result<Status> {
-        let state = snapshot.state();
-        let record = &snapshot.record;
-        let (items, packets) = (record.array_length, record.packets);
-        let (items_done, packets_done) = match (state, items, packets) {
-            (RunState::Done, Some(items), Some(packets)) => (items, packets),
-            _ => {
-                let leaves = self.arrived_leaves(&snapshot).await?;
-                let done = leaves.len() as u64;
-                let length = items.unwrap_or(u64::MAX);
-                let as_planned = packets.is_none_or(|packets| {
-                    items.is_none_or(|items| record.plan.packets(items) == packets)
-                });
-                let items_done = match (as_planned, items, packets) {
-                    (false, Some(items), Some(packets)) if packets > 0 => {
-                        (u128::from(items) * u128::from(done) / u128::from(packets)) as u64
-                    }
-                    _ => record.plan.items(leaves, length),
-                };
-                (items_done, done)
-            }
-        };
-        // If a process died between recording a failure and burying the message, the record names a
-        // dead letter that does not exist.
-        let stands = state != RunState::Done;
-        Ok(Status {
-            state,
-            items,
-            items_done,
-            packets,
-            packets_done,
-            skipped: snapshot.skipped,
-            failures: if stands { snapshot.dead } else { 0 },
-            failure: snapshot.failure.filter(|_| stands),
-        })
-    }
-
-    /// The packets that have arrived at the first reduction, in ascending order.
-    async fn arrived_leaves(&self, snapshot: &RunSnapshot) -> Result<Vec<u64>> {
-        let record = &snapshot.record;
-        let fan_in = u64::from(record.fan_in);
-        let stage: Arc<str> = record.reduce_stage.as_str().into();
-        let groups = record
-            .packets
-            .map(|packets| Tree::new(packets, record.fan_in).first_level_groups());
-        let mut leaves = Vec::new();
-        let mut first = 0;
-        loop {
-            let end = groups.map_or(first + GROUPS_AT_ONCE, |groups| {
-                groups.min(first + GROUPS_AT_ONCE)
-            });
-            if first >= end {
-                return Ok(leaves);
-            }
-            let ids: Vec<GroupId> = (first..end)
-                .map(|index| GroupId::new(self.run.clone(), Arc::clone(&stage), 1, index))
-                .collect();
-            let before = leaves.len();
-            let arrived = self.shared.scratchpad().arrived(&ids).await?;
-            for (group, slots) in (first..end).zip(arrived) {
-                leaves.extend(
-                    slots
-                        .into_iter()
-                        .map(|slot| group * fan_in + u64::from(slot)),
-                );
-            }
-            // Of an open run nobody knows where it ends: a stretch without arrivals is taken for
-            // it.
-            if groups.is_none() && leaves.len() == before {
-                return Ok(leaves);
-            }
-            first = end;
-        }
-    }
-
     /// Cancels the run: waiting for its result ends at once, and workers drop its messages within
     /// seconds. A finished run stays finished. Returns whether the run is cancelled now.
     ///
@@ -388,7 +256,7 @@ impl<R> Run<R> {
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn cancel(&self) -> Result<bool> {
         self.run.validate()?;
-        self.shared.scratchpad().cancel(&self.run).await
+        self.site.scratchpad().cancel(&self.run).await
     }
 
     /// Failures on record: messages that became dead letters, and items that were left out. Listed
@@ -437,12 +305,12 @@ impl<R> Run<R> {
     /// [`Error::InvalidRunId`] for an id that no run can have, and [`Error::Backend`] if the
     /// scratchpad cannot be reached.
     pub fn failures(&self) -> Listing<Failure> {
-        let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
+        let (site, run) = (Arc::clone(&self.site), self.run.clone());
         Listing::new(move |cursor, limit| {
-            let (shared, run) = (Arc::clone(&shared), run.clone());
+            let (site, run) = (Arc::clone(&site), run.clone());
             async move {
                 run.validate()?;
-                let scratchpad = shared.scratchpad();
+                let scratchpad = site.scratchpad();
                 scratchpad.list_failures(&run, cursor.as_ref(), limit).await
             }
         })
@@ -476,127 +344,15 @@ impl<R> Run<R> {
     /// # Errors
     /// [`Error::Backend`] if a queue cannot be read.
     pub fn dead_letters(&self) -> Listing<DeadLetter> {
-        let (shared, run) = (Arc::clone(&self.shared), self.run.clone());
+        let (site, run) = (Arc::clone(&self.site), self.run.clone());
         Listing::new(move |cursor, limit| {
-            let (shared, run) = (Arc::clone(&shared), run.clone());
+            let (site, run) = (Arc::clone(&site), run.clone());
             async move {
-                let letters = shared
+                let letters = site
                     .dead_letters(Some(&run), cursor.as_ref(), limit)
                     .await?;
                 Ok(letters.map(|(_, letter)| letter))
             }
         })
-    }
-
-    /// All of this run's dead letters that a search finds, with the queues that redrive them, and
-    /// whether there may be more.
-    async fn own_dead_letters(&self) -> Result<(Vec<Queued>, bool)> {
-        let (mut letters, mut truncated) = (Vec::new(), false);
-        let mut cursor = None;
-        loop {
-            let page = self
-                .shared
-                .dead_letters(Some(&self.run), cursor.as_ref(), MOST_LETTERS);
-            let page = page.await?;
-            letters.extend(page.items);
-            truncated |= page.truncated;
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => return Ok((letters, truncated)),
-            }
-        }
-    }
-
-    /// Puts this run's dead letters back on their queues with all their attempts, after their cause
-    /// was mended. What was done stays done: the run goes on from where it stopped. Returns how
-    /// many messages went back.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-    /// use catchment::{Backend, Pipeline, permanent};
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
-    /// let fixed = Arc::new(AtomicBool::new(false));
-    /// let is_fixed = Arc::clone(&fixed);
-    /// let sum = Pipeline::new()
-    ///     .try_map(move |n: u64| match is_fixed.load(SeqCst) {
-    ///         true => Ok(n),
-    ///         false => Err(permanent("the price list is missing")),
-    ///     })
-    ///     .reduce(|| 0, |a, b| a + b);
-    /// let sum = sum.deploy("sum", Backend::memory())?;
-    /// let worker = sum.worker().start();
-    /// let run = sum.submit([1, 2]).await?;
-    /// assert!(run.result().await.is_err());
-    /// fixed.store(true, SeqCst);
-    /// assert!(run.redrive().await? > 0);
-    /// assert_eq!(run.result().await?, 3);
-    /// # worker.shutdown().await;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call
-    /// does the rest. [`Error::NoSuchRun`] where nobody knows the run.
-    pub async fn redrive(&self) -> Result<usize> {
-        let begin = Instant::now();
-        let failures = self.failures().limit(FAILURES_AT_ONCE).stream();
-        let awaited = failures.try_filter_map(async |failure| {
-            Ok(match failure.verdict {
-                Verdict::Dead(id) if id != DeadLetterId::UNQUEUED => Some(id),
-                _ => None,
-            })
-        });
-        let mut awaited: HashSet<DeadLetterId> = awaited.take(MOST_AWAITED).try_collect().await?;
-        let mut count = 0;
-        let (mut letters, mut truncated) = self.own_dead_letters().await?;
-        loop {
-            // Of a queue that cannot list all of its letters at once, these were some: the next
-            // search finds others.
-            let is_cut_short = truncated && !letters.is_empty();
-            let mut found = letters.into_iter().peekable();
-            while let Some((queue, letter)) = found.next() {
-                let mut batch = vec![letter];
-                while batch.len() < REDRIVEN_AT_ONCE
-                    && let Some((_, letter)) = found.next_if(|(next, _)| Arc::ptr_eq(next, &queue))
-                {
-                    batch.push(letter);
-                }
-                for letter in &batch {
-                    letter.id.map(|id| awaited.remove(&id));
-                }
-                count += batch.len();
-                self.redrive_batch(&queue, batch).await?;
-            }
-            // A failure is on record a moment before its dead letter is in its place.
-            if awaited.is_empty() || (begin.elapsed() >= BURIAL && !is_cut_short) {
-                if count == 0 {
-                    // There is nothing to redrive, unless there is no such run.
-                    self.snapshot(Duration::ZERO).await?;
-                }
-                return Ok(count);
-            }
-            tokio::time::sleep(BURIAL / 20).await;
-            (letters, truncated) = self.own_dead_letters().await?;
-            // What has failed again meanwhile is another failure.
-            letters.retain(|(_, letter)| letter.id.is_some_and(|id| awaited.contains(&id)));
-        }
-    }
-
-    /// First the messages, then the marks: the other way round, a crash in between would leave a
-    /// run that looks healthy and never ends. A mark only goes if it is its letter's.
-    async fn redrive_batch(&self, queue: &Arc<dyn Queue>, letters: Vec<DeadLetter>) -> Result<()> {
-        let messages = letters.iter().map(|letter| letter.buried.clone());
-        queue.redrive(messages.collect()).await?;
-        let scratchpad = self.shared.scratchpad();
-        for letter in letters {
-            if let (Some(message), Some(id)) = (letter.message, letter.id) {
-                let stage = &letter.stage;
-                let cleared = scratchpad.clear(&self.run, stage, &message, id);
-                cleared.await?;
-            }
-        }
-        Ok(())
     }
 }

@@ -97,7 +97,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     where
         S: Source<Item = I>,
     {
-        Opening::begin(&self.shared, id, source).await
+        Opening::begin(&self.site, id, source).await
     }
 
     /// Submits under `id`, or else under a new id. If that fails, a run under a new id is cancelled.

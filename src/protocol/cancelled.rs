@@ -65,7 +65,7 @@ impl Cancelled {
             }
         }
         // An id may be used again after its run has gone, so the answer can change back.
-        let over = match seam.shared.scratchpad().is_over(run).await {
+        let over = match seam.site.scratchpad().is_over(run).await {
             Ok(over) => over,
             Err(error) => {
                 tracing::warn!(%run, %error, "could not look up whether the run was cancelled");

@@ -122,7 +122,7 @@ impl Protocol {
     }
 
     async fn record(&self, report: &FailureReport) -> OurResult<FailureLog> {
-        let scratchpad = self.seam.shared.scratchpad();
+        let scratchpad = self.seam.site.scratchpad();
         self.seam
             .scratchpad("record_failure", || scratchpad.record(report))
             .await

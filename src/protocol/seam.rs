@@ -33,7 +33,7 @@ pub(crate) struct Partial {
 }
 
 pub(crate) struct Seam {
-    pub(crate) shared: Arc<Site>,
+    pub(crate) site: Arc<Site>,
     arrivals: Batcher<Partial, ()>,
     /// By stage: messages to its queue.
     sends: Arc<[Batcher<Outgoing, ()>]>,
@@ -44,13 +44,13 @@ pub(crate) struct Seam {
 impl Seam {
     /// `batches` says for each stage how many messages a request of its queue takes, where there is
     /// a charge for it.
-    pub(crate) fn new(shared: Arc<Site>, batches: &[Option<usize>]) -> Self {
-        let stages = 0..shared.definition.stages().len();
+    pub(crate) fn new(site: Arc<Site>, batches: &[Option<usize>]) -> Self {
+        let stages = 0..site.definition.stages().len();
         let sends: Arc<[_]> = stages
             .clone()
             .map(|stage| {
                 let batch = batches.get(stage).copied().flatten();
-                send_to(&shared, stage).lingering(batch.map(|full| Linger {
+                send_to(&site, stage).lingering(batch.map(|full| Linger {
                     full,
                     at_most: GOES_ON_WITHIN,
                     while_expected: true,
@@ -58,7 +58,7 @@ impl Seam {
             })
             .collect();
         let is_charged = batches.iter().any(Option::is_some);
-        let arrivals = arrive_at(&shared, &sends).lingering(is_charged.then_some(Linger {
+        let arrivals = arrive_at(&site, &sends).lingering(is_charged.then_some(Linger {
             full: MANY_ARRIVALS,
             at_most: GOES_ON_WITHIN,
             while_expected: true,
@@ -69,11 +69,11 @@ impl Seam {
                 at_most: ACKNOWLEDGED_WITHIN,
                 while_expected: false,
             });
-            acknowledge_on(&shared, stage).lingering(linger)
+            acknowledge_on(&site, stage).lingering(linger)
         });
         let acknowledgements = acknowledgements.collect();
         Self {
-            shared,
+            site,
             arrivals,
             sends,
             acknowledgements,
@@ -92,7 +92,7 @@ impl Seam {
             Some(batcher) => batcher.submit(messages).await,
             None => messages
                 .iter()
-                .map(|_| Err(self.shared.no_stage(stage)))
+                .map(|_| Err(self.site.no_stage(stage)))
                 .collect(),
         }
     }
@@ -101,7 +101,7 @@ impl Seam {
     pub(crate) async fn acknowledge(&self, stage: usize, receipts: Vec<Receipt>) -> Result<()> {
         match self.acknowledgements.get(stage) {
             Some(batcher) => batcher.submit(receipts).await.into_iter().collect(),
-            None => Err(self.shared.no_stage(stage)),
+            None => Err(self.site.no_stage(stage)),
         }
     }
 
@@ -123,7 +123,7 @@ impl Seam {
 
     /// Where a stage's packets go on to another map stage, the way to its queue.
     fn sends_on(&self, stage: usize) -> Option<&Batcher<Outgoing, ()>> {
-        let definition = &self.shared.definition;
+        let definition = &self.site.definition;
         let next = stage + 1;
         let is_map = |stage| definition.stage(stage).is_some_and(|s| !s.is_reduction());
         match is_map(stage) && is_map(next) {
@@ -155,14 +155,14 @@ impl Seam {
 /// Neighbours that complete a group together ask for its reduction once, and none of them is done
 /// before that is durable: whichever of them comes back after a crash finds the group complete, and
 /// asks again.
-fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batcher<Partial, ()> {
-    let (shared, sends) = (Arc::clone(shared), Arc::clone(sends));
+fn arrive_at(site: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batcher<Partial, ()> {
+    let (site, sends) = (Arc::clone(site), Arc::clone(sends));
     Batcher::new(move |partials: Arc<Vec<Partial>>| {
-        let (shared, sends) = (Arc::clone(&shared), Arc::clone(&sends));
+        let (site, sends) = (Arc::clone(&site), Arc::clone(&sends));
         async move {
             let arrivals = || partials.iter().map(|partial| partial.arrival.clone());
             let states = retry("arrive", Policy::FOREVER, || {
-                shared.scratchpad().arrive(arrivals().collect())
+                site.scratchpad().arrive(arrivals().collect())
             });
             let states = states.await?;
             // In an order that is the same each time, as all that happens in a simulation.
@@ -173,8 +173,8 @@ fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batche
                 .map(|(partial, _)| (&partial.arrival.group, partial))
                 .collect();
             let asked = complete.into_values().map(|partial| {
-                let (shared, sends) = (&shared, &sends);
-                async move { ask_for_reduction(shared, sends, partial).await }
+                let (site, sends) = (&site, &sends);
+                async move { ask_for_reduction(site, sends, partial).await }
             });
             futures::future::try_join_all(asked).await?;
             Ok(vec![(); partials.len()])
@@ -184,26 +184,26 @@ fn arrive_at(shared: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batche
 }
 
 async fn ask_for_reduction(
-    shared: &Site,
+    site: &Site,
     sends: &[Batcher<Outgoing, ()>],
     partial: &Partial,
 ) -> Result<()> {
     let message = Message::reduce(&partial.arrival.group, partial.fan_in);
-    let body = shared.carrier.write_message(message)?;
+    let body = site.carrier.write_message(message)?;
     let Some(batcher) = sends.get(partial.stage) else {
-        return Err(shared.no_stage(partial.stage));
+        return Err(site.no_stage(partial.stage));
     };
     let sent = batcher.submit(vec![body.into()]).await;
     sent.into_iter().collect()
 }
 
-fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
-    let shared = Arc::clone(shared);
+fn send_to(site: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
+    let site = Arc::clone(site);
     Batcher::new(move |messages: Arc<Vec<Outgoing>>| {
-        let shared = Arc::clone(&shared);
+        let site = Arc::clone(&site);
         async move {
             retry("send", Policy::FOREVER, || async {
-                shared.queue(stage).await?.send(messages.to_vec()).await
+                site.queue(stage).await?.send(messages.to_vec()).await
             })
             .await?;
             Ok(vec![(); messages.len()])
@@ -212,13 +212,13 @@ fn send_to(shared: &Arc<Site>, stage: usize) -> Batcher<Outgoing, ()> {
     })
 }
 
-fn acknowledge_on(shared: &Arc<Site>, stage: usize) -> Batcher<Receipt, ()> {
-    let shared = Arc::clone(shared);
+fn acknowledge_on(site: &Arc<Site>, stage: usize) -> Batcher<Receipt, ()> {
+    let site = Arc::clone(site);
     Batcher::new(move |receipts: Arc<Vec<Receipt>>| {
-        let shared = Arc::clone(&shared);
+        let site = Arc::clone(&site);
         async move {
             retry("acknowledge", Policy::FOREVER, || async {
-                let queue = shared.queue(stage).await?;
+                let queue = site.queue(stage).await?;
                 queue.acknowledge(receipts.to_vec()).await
             })
             .await?;

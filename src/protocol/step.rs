@@ -72,12 +72,12 @@ impl Protocol {
         let run = message.run().clone();
         let input = Input {
             message: message.clone(),
-            form: self.seam.shared.carrier.form(),
+            form: self.seam.site.carrier.form(),
             context: Context::new(run, Arc::clone(&stage.name), task.attempt),
             leniency,
             of_items: stage.works_on_items,
         };
-        match (&message.work, &self.seam.shared.bundling) {
+        match (&message.work, &self.seam.site.bundling) {
             (Work::Bundle(_), Some(bundling)) => {
                 let begun = Arc::clone(bundling).begin(stage, input)?;
                 Ok(Some(Step::Bundle(begun)))
@@ -105,7 +105,7 @@ impl Protocol {
         };
         let next = task.index + 1;
         let (Some(StageKind::Reduce(_)), Some(reduction)) =
-            (self.kind_of(next), self.seam.shared.definition.stage(next))
+            (self.kind_of(next), self.seam.site.definition.stage(next))
         else {
             return Ok(false);
         };
@@ -125,7 +125,7 @@ impl Protocol {
     }
 
     async fn members(&self, group: &GroupId) -> Result<Members, Failures> {
-        let scratchpad = self.seam.shared.scratchpad();
+        let scratchpad = self.seam.site.scratchpad();
         self.seam
             .scratchpad("members", || scratchpad.members(group))
             .await
@@ -139,7 +139,7 @@ impl Protocol {
         group: &GroupId,
     ) -> Result<(), Failures> {
         let message = Message::reduce(group, fan_in);
-        let body = self.seam.shared.carrier.write_message(message);
+        let body = self.seam.site.carrier.write_message(message);
         let body = body.map_err(refused)?;
         let sent: OurResult<()> = self
             .seam
@@ -189,17 +189,12 @@ impl Protocol {
         };
         let mut members = Vec::with_capacity(values.len());
         for (slot, bytes) in &values {
-            let packet = self
-                .seam
-                .shared
-                .carrier
-                .read_packet(bytes)
-                .map_err(|error| {
-                    refused(Error::decode(
-                        format!("slot {slot} of group {group}"),
-                        error,
-                    ))
-                })?;
+            let packet = self.seam.site.carrier.read_packet(bytes).map_err(|error| {
+                refused(Error::decode(
+                    format!("slot {slot} of group {group}"),
+                    error,
+                ))
+            })?;
             whole.array_length = whole.array_length.or(packet.array_length);
             whole.contains = whole.contains.saturating_add(packet.contains);
             whole.skipped = whole.skipped.saturating_add(packet.skipped);

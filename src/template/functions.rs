@@ -110,106 +110,104 @@ pub(super) fn api_function<'a>(deployment: &'a str, memory: u32, ids: &'a Ids) -
     }
 }
 
+/// A route of the HTTP API: its name, its method and its path.
+type Route = (&'static str, &'static str, String);
+
 /// The API's function, and the HTTP API in front of it.
 pub(super) fn of_api(
     template: Template,
     function: &Function<'_>,
     path: &str,
 ) -> Vec<(String, Node)> {
-    let id = &function.part.function;
     // A run's id may have slashes in it.
     let routes = [
         ("Submit", "POST", path.to_owned()),
         ("Status", "GET", format!("{path}/{{arrayId+}}")),
     ];
     match template {
-        Template::Sam => {
-            let events = routes.map(|(name, method, path)| {
-                let event = map! {
-                    "Type" => "HttpApi",
-                    "Properties" => map! {
-                        "ApiId" => reference("HttpApi"),
-                        "Method" => method,
-                        "Path" => path,
-                    },
-                };
-                (name.to_owned(), event)
-            });
-            let events = Node::from(events.to_vec());
-            let api = map! { "Name" => function.deployment };
-            vec![
-                (id.clone(), function.of(template, Some(events))),
-                (
-                    "HttpApi".to_owned(),
-                    resource("AWS::Serverless::HttpApi", api),
-                ),
-            ]
-        }
-        Template::CloudFormation => {
-            let api = reference("HttpApi");
-            let mut resources = vec![
-                (id.clone(), function.of(template, None)),
-                (
-                    "HttpApi".to_owned(),
-                    resource(
-                        "AWS::ApiGatewayV2::Api",
-                        map! { "Name" => function.deployment, "ProtocolType" => "HTTP" },
-                    ),
-                ),
-                (
-                    "HttpApiStage".to_owned(),
-                    resource(
-                        "AWS::ApiGatewayV2::Stage",
-                        map! {
-                            "ApiId" => api.clone(),
-                            "StageName" => "$default",
-                            "AutoDeploy" => true,
-                        },
-                    ),
-                ),
-                (
-                    "HttpApiIntegration".to_owned(),
-                    resource(
-                        "AWS::ApiGatewayV2::Integration",
-                        map! {
-                            "ApiId" => api.clone(),
-                            "IntegrationType" => "AWS_PROXY",
-                            "IntegrationUri" => arn(id),
-                            "PayloadFormatVersion" => "2.0",
-                        },
-                    ),
-                ),
-            ];
-            for (name, method, path) in routes {
-                let target = map! {
-                    "Fn::Join" => list!["/", list!["integrations", reference("HttpApiIntegration")]],
-                };
-                let route = map! {
-                    "ApiId" => api.clone(),
-                    "RouteKey" => format!("{method} {path}"),
-                    "Target" => target,
-                };
-                resources.push((
-                    format!("{name}Route"),
-                    resource("AWS::ApiGatewayV2::Route", route),
-                ));
-            }
-            let caller = substitute(
-                "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${HttpApi}/*",
-            );
-            resources.push((
-                "HttpApiPermission".to_owned(),
-                resource(
-                    "AWS::Lambda::Permission",
-                    map! {
-                        "Action" => "lambda:InvokeFunction",
-                        "FunctionName" => reference(id),
-                        "Principal" => "apigateway.amazonaws.com",
-                        "SourceArn" => caller,
-                    },
-                ),
-            ));
-            resources
-        }
+        Template::Sam => serverless_api(function, routes),
+        Template::CloudFormation => gateway(function, routes),
+    }
+}
+
+fn serverless_api(function: &Function<'_>, routes: [Route; 2]) -> Vec<(String, Node)> {
+    let events = routes.map(|(name, method, path)| {
+        let event = map! {
+            "Type" => "HttpApi",
+            "Properties" => map! {
+                "ApiId" => reference("HttpApi"),
+                "Method" => method,
+                "Path" => path,
+            },
+        };
+        (name.to_owned(), event)
+    });
+    let events = Node::from(events.to_vec());
+    let api = map! { "Name" => function.deployment };
+    vec![
+        (
+            function.part.function.clone(),
+            function.of(Template::Sam, Some(events)),
+        ),
+        (
+            "HttpApi".to_owned(),
+            resource("AWS::Serverless::HttpApi", api),
+        ),
+    ]
+}
+
+/// What the serverless kind of template makes out of a few lines, spelled out.
+fn gateway(function: &Function<'_>, routes: [Route; 2]) -> Vec<(String, Node)> {
+    let id = &function.part.function;
+    let api = map! { "Name" => function.deployment, "ProtocolType" => "HTTP" };
+    let stage = map! {
+        "ApiId" => reference("HttpApi"),
+        "StageName" => "$default",
+        "AutoDeploy" => true,
+    };
+    let integration = map! {
+        "ApiId" => reference("HttpApi"),
+        "IntegrationType" => "AWS_PROXY",
+        "IntegrationUri" => arn(id),
+        "PayloadFormatVersion" => "2.0",
+    };
+    let of_gateway = |name: &str, kind: &str, properties: Node| {
+        let kind = format!("AWS::ApiGatewayV2::{kind}");
+        (name.to_owned(), resource(&kind, properties))
+    };
+    let mut resources = vec![
+        (id.clone(), function.of(Template::CloudFormation, None)),
+        of_gateway("HttpApi", "Api", api),
+        of_gateway("HttpApiStage", "Stage", stage),
+        of_gateway("HttpApiIntegration", "Integration", integration),
+    ];
+    for (name, method, path) in routes {
+        let target = map! {
+            "Fn::Join" => list!["/", list!["integrations", reference("HttpApiIntegration")]],
+        };
+        let route = map! {
+            "ApiId" => reference("HttpApi"),
+            "RouteKey" => format!("{method} {path}"),
+            "Target" => target,
+        };
+        resources.push(of_gateway(&format!("{name}Route"), "Route", route));
+    }
+    resources.push((
+        "HttpApiPermission".to_owned(),
+        resource("AWS::Lambda::Permission", permission(id)),
+    ));
+    resources
+}
+
+/// Lets the HTTP API call the function.
+fn permission(function: &str) -> Node {
+    let caller = substitute(
+        "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${HttpApi}/*",
+    );
+    map! {
+        "Action" => "lambda:InvokeFunction",
+        "FunctionName" => reference(function),
+        "Principal" => "apigateway.amazonaws.com",
+        "SourceArn" => caller,
     }
 }

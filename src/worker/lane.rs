@@ -174,13 +174,13 @@ impl Lane {
     }
 
     /// Leases and decodes messages that were received; they wait until there is room for them.
-    pub(super) fn accept(&mut self, shared: &Site, deliveries: Vec<Delivery>) {
+    pub(super) fn accept(&mut self, site: &Site, deliveries: Vec<Delivery>) {
         self.receiving = false;
-        let definition = shared.definition.stage(self.stage);
+        let definition = site.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         let leases = self.heartbeat.lease(receipts);
         for (delivery, lease) in deliveries.into_iter().zip(leases) {
-            let message = Received::new(shared, delivery);
+            let message = Received::new(site, delivery);
             let weight = definition.map_or(1, |stage| message.weight(stage));
             self.last_weight = weight;
             self.waiting.push_back(Leased {

@@ -99,7 +99,7 @@ pub struct Handler {
 }
 
 struct Inner {
-    shared: Arc<Site>,
+    site: Arc<Site>,
     /// The stage's position in the pipeline.
     stage: usize,
     name: Arc<str>,
@@ -127,19 +127,19 @@ impl std::fmt::Debug for Handler {
 impl Handler {
     /// # Errors
     /// [`Error::InvalidArgument`] if the deployment has no such stage.
-    pub(crate) fn new(shared: &Arc<Site>, stage: &str) -> Result<Self> {
-        let position = shared.position("a handler", stage)?;
-        let Some(definition) = shared.definition.stage(position) else {
-            return Err(shared.no_stage(position));
+    pub(crate) fn new(site: &Arc<Site>, stage: &str) -> Result<Self> {
+        let position = site.position("a handler", stage)?;
+        let Some(definition) = site.definition.stage(position) else {
+            return Err(site.no_stage(position));
         };
-        let protocol = Protocol::new(Seam::new(Arc::clone(shared), &[]), CANCEL_CHECK);
-        let engine = Engine::new(protocol, shared, position, definition);
+        let protocol = Protocol::new(Seam::new(Arc::clone(site), &[]), CANCEL_CHECK);
+        let engine = Engine::new(protocol, site, position, definition);
         Ok(Self {
             inner: Arc::new(Inner {
-                shared: Arc::clone(shared),
+                site: Arc::clone(site),
                 stage: position,
                 name: Arc::clone(&definition.name),
-                queue_name: queue_name(&shared.name, &definition.name),
+                queue_name: queue_name(&site.name, &definition.name),
                 engine: Mutex::new(Arc::new(engine)),
             }),
             margin: None,
@@ -225,7 +225,7 @@ impl Handler {
         let inner = self.inner.as_ref();
         let queue = inner.queue(deadline.cut_off).await?;
         let messages = deliveries.into_iter();
-        let messages = messages.map(|delivery| Received::new(&inner.shared, delivery));
+        let messages = messages.map(|delivery| Received::new(&inner.site, delivery));
         let batch = Batch::new(queue, &inner.name, messages.collect());
         let engine = inner.engine();
         let mut work: BoxFuture<'_, ()> = Box::pin(inner.work(&engine, &batch));
@@ -246,8 +246,8 @@ impl Handler {
 }
 
 impl Engine {
-    fn new(protocol: Protocol, shared: &Site, stage: usize, definition: &StageDefinition) -> Self {
-        let cpu = shared.definition.cpu(cores(), false);
+    fn new(protocol: Protocol, site: &Site, stage: usize, definition: &StageDefinition) -> Self {
+        let cpu = site.definition.cpu(cores(), false);
         Self {
             protocol,
             limits: Limits::new(stage, &definition.options, cpu),
@@ -264,13 +264,13 @@ impl Inner {
     /// Replaces the engine for the calls that follow: calls on the backend that are stuck would
     /// hold up theirs, and threads that are stuck in a function would be missing.
     fn renew(&self, old: &Engine) -> Arc<Engine> {
-        let Some(definition) = self.shared.definition.stage(self.stage) else {
+        let Some(definition) = self.site.definition.stage(self.stage) else {
             return self.engine();
         };
         let protocol = old
             .protocol
-            .with_seam(Seam::new(Arc::clone(&self.shared), &[]));
-        let engine = Engine::new(protocol, &self.shared, self.stage, definition);
+            .with_seam(Seam::new(Arc::clone(&self.site), &[]));
+        let engine = Engine::new(protocol, &self.site, self.stage, definition);
         let engine = Arc::new(engine);
         let mut current = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::clone(&engine);
@@ -278,7 +278,7 @@ impl Inner {
     }
 
     async fn queue(&self, until: Instant) -> Result<Arc<dyn Queue>> {
-        match timeout_at(until, self.shared.queue(self.stage)).await {
+        match timeout_at(until, self.site.queue(self.stage)).await {
             Ok(queue) => queue.cloned(),
             Err(elapsed) => Err(Error::Backend {
                 service: "the queue",

@@ -40,12 +40,12 @@ struct Shift {
 
 /// Works until the signal comes. Dropped, it stops on the spot.
 pub(super) async fn run(
-    shared: Arc<Site>,
+    site: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
 ) -> Result<()> {
     let begin = async {
-        let lanes = open_lanes(&shared, &options).await;
+        let lanes = open_lanes(&site, &options).await;
         lanes.inspect_err(
             |error| tracing::error!(error = %describe(error), "the worker cannot begin"),
         )
@@ -61,20 +61,20 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         Some(()) = beats.next() => {}
-        () = work(shared, options, signal, lanes, cpu) => {}
+        () = work(site, options, signal, lanes, cpu) => {}
     }
     Ok(())
 }
 
 /// The worker's loop, and its orderly end.
 async fn work(
-    shared: Arc<Site>,
+    site: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
     lanes: Vec<Lane>,
     cpu: Arc<Cpu>,
 ) {
-    let seam = Seam::new(Arc::clone(&shared), &batches(&shared, &lanes));
+    let seam = Seam::new(Arc::clone(&site), &batches(&site, &lanes));
     let protocol = Protocol::new(seam, options.cancel_check);
     let (freed, mut places) = unbounded_channel();
     let mut shift = Shift {
@@ -118,7 +118,7 @@ async fn work(
             Some((index, deliveries)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
                     shift.protocol.expect(lane.stage, deliveries.len());
-                    lane.accept(&shared, deliveries);
+                    lane.accept(&site, deliveries);
                 }
             }
         }
@@ -130,8 +130,8 @@ async fn work(
 
 /// For each stage, how many messages a request of its queue takes, as far as the lanes know its
 /// queue.
-fn batches(shared: &Site, lanes: &[Lane]) -> Vec<Option<usize>> {
-    let mut batches = vec![None; shared.definition.stages().len()];
+fn batches(site: &Site, lanes: &[Lane]) -> Vec<Option<usize>> {
+    let mut batches = vec![None; site.definition.stages().len()];
     for (stage, queue) in lanes.iter().flat_map(Lane::queues) {
         if let Some(batch) = batches.get_mut(stage) {
             *batch = queue.batch();
@@ -141,14 +141,14 @@ fn batches(shared: &Site, lanes: &[Lane]) -> Vec<Option<usize>> {
 }
 
 /// Opens a lane for each stage that is served, and the threads that their CPU-bound work shares.
-async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
-    let definition = &shared.definition;
+async fn open_lanes(site: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>, Arc<Cpu>)> {
+    let definition = &site.definition;
     let served: Vec<usize> = match &options.stages {
         None => (0..definition.stages().len()).collect(),
         Some(names) => {
             let mut places = Vec::new();
             for name in names {
-                places.push(shared.position("a worker", name)?);
+                places.push(site.position("a worker", name)?);
             }
             places.sort_unstable();
             places.dedup();
@@ -163,7 +163,7 @@ async fn open_lanes(shared: &Arc<Site>, options: &Options) -> Result<(Vec<Lane>,
         };
         let open = async |stage| {
             retry("open", Policy::FOREVER, async || {
-                shared.queue(stage).await.cloned()
+                site.queue(stage).await.cloned()
             })
             .await
         };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::adder::{Adder, Process, SOON, until};
 use crate::common::Tables;
-use crate::distributed::{Adder, Process, SOON, until};
 
 /// Longer than any answer may take: a server waits 30 s for its backend, and 30 s for a result.
 const LONG: Duration = Duration::from_secs(90);

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod adder;
 #[cfg(feature = "http")]
 mod adder_http;
 mod backend;

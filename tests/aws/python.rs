@@ -9,8 +9,8 @@ use catchment::backends::sqs::SqsQueues;
 use catchment::queue::{Queue, QueueOptions, Queues};
 use catchment::{Pipeline, Stage};
 
+use crate::adder::{Adder, Process, SOON, until};
 use crate::common::{Tables, config, ministack};
-use crate::distributed::{Adder, Process, SOON, until};
 
 /// The interpreter that has what the scripts import.
 pub(crate) fn interpreter() -> PathBuf {

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::adder::{Adder, Process, SOON};
 use crate::common::Tables;
-use crate::distributed::{Adder, Process, SOON};
 
 const STORM: Duration = Duration::from_secs(60);
 const WORKERS: usize = 3;

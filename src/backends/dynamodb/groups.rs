@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
@@ -244,6 +245,25 @@ impl DynamoDbScratchpad {
             .try_collect::<()>()
             .await?;
 
+        let item = self.add_slots(&group, &values).await?;
+        let is_whole = [ARRIVED, EXPECTED, ROOT]
+            .iter()
+            .all(|name| item.contains_key(*name));
+        let state = match is_whole || item.contains_key(RETIRED) {
+            true => state(&item),
+            // A service that leaves out what the write did not change.
+            false => {
+                let table = &self.tables.scratchpad;
+                let found = self.get(table, key(&group, STATE)).await?;
+                found.as_ref().map(state).unwrap_or_default()
+            }
+        };
+        Ok((places, state))
+    }
+
+    /// Adds slots to the group's item, with the values that are small enough for it, and returns
+    /// what the service tells of the item after that. A retired group stays as it is.
+    async fn add_slots(&self, group: &GroupId, values: &BTreeMap<u32, Bytes>) -> Result<Item> {
         let mut terms = Terms::default();
         let slots = values.keys().map(u32::to_string).collect();
         let add = format!(
@@ -256,7 +276,7 @@ impl DynamoDbScratchpad {
             terms.keep(ROOT, AttributeValue::Bool(false)),
             terms.equal(EXPIRES, self.expires_at()),
         ];
-        for (slot, value) in &values {
+        for (slot, value) in values {
             let value = match is_small(*slot, value) {
                 true => item::bytes(value),
                 false => AttributeValue::Null(true),
@@ -267,39 +287,24 @@ impl DynamoDbScratchpad {
         let table = &self.tables.scratchpad;
         let expression = format!("{add} SET {}", set.join(", "));
         let written = self
-            .update(table, key(&group, STATE), expression, terms)
+            .update(table, key(group, STATE), expression, terms)
             .condition_expression(condition)
             .return_values(ReturnValue::UpdatedNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let item = match written {
-            Ok(written) => written.attributes.unwrap_or_default(),
+        match written {
+            Ok(written) => Ok(written.attributes.unwrap_or_default()),
             // It is retired, and its slots are as they will stay.
             Err(error) if is_condition(&error) => {
-                let old = error.into_service_error();
-                let old = match old {
-                    aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(old) => old.item,
+                let old = match error.into_service_error() {
+                    UpdateItemError::ConditionalCheckFailedException(old) => old.item,
                     _ => None,
                 };
-                old.unwrap_or_default()
+                Ok(old.unwrap_or_default())
             }
-            Err(error) => {
-                return Err(self.failed("UpdateItem", table, error));
-            }
-        };
-        let is_whole = [ARRIVED, EXPECTED, ROOT]
-            .iter()
-            .all(|name| item.contains_key(*name));
-        let state = match is_whole || item.contains_key(RETIRED) {
-            true => state(&item),
-            // A service that leaves out what the write did not change.
-            false => {
-                let found = self.get(table, key(&group, STATE)).await?;
-                found.as_ref().map(state).unwrap_or_default()
-            }
-        };
-        Ok((places, state))
+            Err(error) => Err(self.failed("UpdateItem", table, error)),
+        }
     }
 
     /// Writes a value that is too large for the group's item, if its place is empty.

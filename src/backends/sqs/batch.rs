@@ -80,6 +80,31 @@ pub(super) struct Refusal {
     sender_fault: bool,
 }
 
+impl Refusal {
+    /// Whether it only says that the message is somebody else's, or gone.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "ReceiptHandleIsInvalid"
+                | "MessageNotInflight"
+                | "AWS.SimpleQueueService.MessageNotInflight"
+                // A receipt that has expired, or a time beyond the 12 hours since it was received.
+                | "InvalidParameterValue"
+                | "InvalidParameterValueException"
+        )
+    }
+
+    pub(super) fn into_error(self, operation: Operation, queue: &str) -> Error {
+        let Self { code, message, .. } = self;
+        Error::Backend {
+            service: SERVICE,
+            operation: format!("{} on queue `{queue}`", operation.name()),
+            retryable: aws::is_passing(&code),
+            source: format!("{code}: {message}").into(),
+        }
+    }
+}
+
 /// The messages of one request: their places in the caller's list.
 type Places = Vec<usize>;
 

@@ -187,7 +187,7 @@ impl Protocol {
 
     /// The last line of defence: the root must stand for the whole array.
     async fn check_root(&self, task: &Task<'_>, packet: Packet) -> Result<Packet, Failures> {
-        let scratchpad = self.seam.shared.scratchpad();
+        let scratchpad = self.seam.site.scratchpad();
         let status = self
             .seam
             .scratchpad("status", || scratchpad.status(&packet.run));
@@ -206,7 +206,7 @@ impl Protocol {
             }));
         }
         // A share can only be judged now where the input was a stream.
-        let before = self.seam.shared.definition.stages().iter();
+        let before = self.seam.site.definition.stages().iter();
         let before = before.take(task.index);
         for stage in before.filter(|stage| !stage.is_reduction()) {
             let policy = stage.options.on_failure;
@@ -232,7 +232,7 @@ impl Protocol {
     }
 
     fn slot(&self, stage: usize, fan_in: u32, packet: Packet) -> Result<(Slot, Packet), Failures> {
-        let Some(definition) = self.seam.shared.definition.stage(stage) else {
+        let Some(definition) = self.seam.site.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
         let PacketId { level, index } = packet.packet_id;
@@ -254,7 +254,7 @@ impl Protocol {
 
     /// A packet on its way to the next stage.
     fn message(&self, stage: usize, fan_in: u32, work: MapWork) -> Result<Effect, Failures> {
-        let Some(definition) = self.seam.shared.definition.stage(stage) else {
+        let Some(definition) = self.seam.site.definition.stage(stage) else {
             return Err(refused(format!("there is no stage {stage}")));
         };
         Ok(Effect::Send(Message {

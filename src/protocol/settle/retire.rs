@@ -35,7 +35,7 @@ impl Protocol {
     }
 
     async fn retire_group(&self, group: &GroupId) -> Result<(), Failures> {
-        let scratchpad = self.seam.shared.scratchpad();
+        let scratchpad = self.seam.site.scratchpad();
         self.seam
             .scratchpad("retire", || scratchpad.retire(group))
             .await

@@ -70,7 +70,7 @@ impl Protocol {
     async fn arrive<'a>(&self, arriving: Vec<(InFlight<'a>, Slot, Packet)>) -> Vec<Written<'a>> {
         let split = |(message, slot, packet)| ((message, slot), packet);
         let (arriving, packets): (Vec<_>, Vec<_>) = arriving.into_iter().map(split).unzip();
-        let values = self.seam.shared.carrier.write_packets(packets);
+        let values = self.seam.site.carrier.write_packets(packets);
         let mut written = Vec::with_capacity(arriving.len());
         let mut living = Vec::with_capacity(arriving.len());
         let mut partials = Vec::with_capacity(arriving.len());
@@ -97,7 +97,7 @@ impl Protocol {
             return Vec::new();
         };
         let (sending, messages): (Vec<_>, Vec<_>) = sending.into_iter().unzip();
-        let bodies = self.seam.shared.carrier.write_messages(messages);
+        let bodies = self.seam.site.carrier.write_messages(messages);
         let mut written = Vec::with_capacity(sending.len());
         let mut living = Vec::with_capacity(sending.len());
         let mut outgoing = Vec::with_capacity(sending.len());
@@ -126,7 +126,7 @@ impl Protocol {
         done: Vec<(Slot, Packet)>,
         again: Vec<Message>,
     ) -> Result<(), Failures> {
-        let carrier = &self.seam.shared.carrier;
+        let carrier = &self.seam.site.carrier;
         let (slots, packets): (Vec<_>, Vec<_>) = done.into_iter().unzip();
         let values: OurResult<Vec<Bytes>> = carrier.write_packets(packets).into_iter().collect();
         let partials = slots.into_iter().zip(values.map_err(refused)?);
@@ -141,9 +141,9 @@ impl Protocol {
     }
 
     async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
-        let result = self.seam.shared.carrier.write_packet(packet.clone());
+        let result = self.seam.site.carrier.write_packet(packet.clone());
         let result = result.map_err(refused)?;
-        let scratchpad = self.seam.shared.scratchpad();
+        let scratchpad = self.seam.site.scratchpad();
         let complete = self.seam.scratchpad("complete", || {
             scratchpad.complete(&packet.run, result.clone())
         });

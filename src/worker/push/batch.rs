@@ -157,7 +157,7 @@ impl Inner {
     /// Works on all of a batch: together if a CPU-bound function takes one after the other,
     /// otherwise each by itself, as many at once as the stage may.
     pub(super) async fn work(&self, engine: &Engine, batch: &Batch) {
-        let Some(stage) = self.shared.definition.stage(self.stage) else {
+        let Some(stage) = self.site.definition.stage(self.stage) else {
             return;
         };
         let Engine { protocol, limits } = engine;

@@ -1,0 +1,134 @@
+//! How far a run is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Run;
+use crate::core::error::Result;
+use crate::core::tree::Tree;
+use crate::scratchpad::{Failure, GroupId, RunSnapshot, RunState};
+
+/// Groups asked for in one call when a run's progress is looked up.
+const GROUPS_AT_ONCE: u64 = 1_000;
+
+/// A run's progress, read off the reduction tree: nothing that is delivered twice counts twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// How far it is.
+    pub state: RunState,
+    /// Items in the array; `None` while a stream is still open.
+    pub items: Option<u64>,
+    /// Items that have gone through every stage before the first reduction. Where packets had to be
+    /// cut short for a backend's size limit, an estimate from the packets.
+    pub items_done: u64,
+    /// Packets the array makes; `None` while that is not known.
+    pub packets: Option<u64>,
+    /// Packets that have gone through every stage before the first reduction.
+    pub packets_done: u64,
+    /// Items left out under a skip policy.
+    pub skipped: u64,
+    /// Messages that stand as dead letters; none once the run is done, since everything is in its
+    /// result.
+    pub failures: u64,
+    /// The first of those failures.
+    pub failure: Option<Failure>,
+}
+
+impl<R> Run<R> {
+    /// How far the run is.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, RunState};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// # let adder = adder.deploy("adder", Backend::memory())?;
+    /// let run = adder.submit(1..=5).await?;
+    /// let status = run.status().await?;
+    /// assert_eq!((status.state, status.items, status.items_done), (RunState::Running, Some(5), 0));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRun`] where nobody knows the run.
+    pub async fn status(&self) -> Result<Status> {
+        let snapshot = self.snapshot(Duration::ZERO).await?;
+        self.status_of(snapshot).await
+    }
+
+    pub(super) async fn status_of(&self, snapshot: RunSnapshot) -> Result<Status> {
+        let state = snapshot.state();
+        let record = &snapshot.record;
+        let (items, packets) = (record.array_length, record.packets);
+        let (items_done, packets_done) = match (state, items, packets) {
+            (RunState::Done, Some(items), Some(packets)) => (items, packets),
+            _ => {
+                let leaves = self.arrived_leaves(&snapshot).await?;
+                let done = leaves.len() as u64;
+                let length = items.unwrap_or(u64::MAX);
+                let as_planned = packets.is_none_or(|packets| {
+                    items.is_none_or(|items| record.plan.packets(items) == packets)
+                });
+                let items_done = match (as_planned, items, packets) {
+                    (false, Some(items), Some(packets)) if packets > 0 => {
+                        (u128::from(items) * u128::from(done) / u128::from(packets)) as u64
+                    }
+                    _ => record.plan.items(leaves, length),
+                };
+                (items_done, done)
+            }
+        };
+        // If a process died between recording a failure and burying the message, the record names a
+        // dead letter that does not exist.
+        let stands = state != RunState::Done;
+        Ok(Status {
+            state,
+            items,
+            items_done,
+            packets,
+            packets_done,
+            skipped: snapshot.skipped,
+            failures: if stands { snapshot.dead } else { 0 },
+            failure: snapshot.failure.filter(|_| stands),
+        })
+    }
+
+    /// The packets that have arrived at the first reduction, in ascending order.
+    async fn arrived_leaves(&self, snapshot: &RunSnapshot) -> Result<Vec<u64>> {
+        let record = &snapshot.record;
+        let fan_in = u64::from(record.fan_in);
+        let stage: Arc<str> = record.reduce_stage.as_str().into();
+        let groups = record
+            .packets
+            .map(|packets| Tree::new(packets, record.fan_in).first_level_groups());
+        let mut leaves = Vec::new();
+        let mut first = 0;
+        loop {
+            let end = groups.map_or(first + GROUPS_AT_ONCE, |groups| {
+                groups.min(first + GROUPS_AT_ONCE)
+            });
+            if first >= end {
+                return Ok(leaves);
+            }
+            let ids: Vec<GroupId> = (first..end)
+                .map(|index| GroupId::new(self.run.clone(), Arc::clone(&stage), 1, index))
+                .collect();
+            let before = leaves.len();
+            let arrived = self.site.scratchpad().arrived(&ids).await?;
+            for (group, slots) in (first..end).zip(arrived) {
+                leaves.extend(
+                    slots
+                        .into_iter()
+                        .map(|slot| group * fan_in + u64::from(slot)),
+                );
+            }
+            // Of an open run nobody knows where it ends: a stretch without arrivals is taken for
+            // it.
+            if groups.is_none() && leaves.len() == before {
+                return Ok(leaves);
+            }
+            first = end;
+        }
+    }
+}
