@@ -27,13 +27,8 @@ impl Protocol {
     ) -> Answer {
         let problem = describe(malformed);
         tracing::error!(stage = %stage.name, bytes = delivery.body.len(), problem, "a message cannot be read, and becomes a dead letter");
-        let reason = Reason {
-            id: None,
-            item: None,
-            error: shorten(&format!("the message cannot be read: {problem}")),
-            attempts: Vec::new(),
-        };
-        Answer::Bury(reason.write())
+        let error = shorten(&format!("the message cannot be read: {problem}"));
+        Answer::Bury(Reason::new(error).write())
     }
 
     /// Writes the failure down, then says what becomes of the message.

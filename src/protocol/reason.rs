@@ -18,20 +18,27 @@ pub(crate) struct Reason {
 }
 
 impl Reason {
+    /// An error of which nothing else is known.
+    pub(super) fn new(error: String) -> Self {
+        Self {
+            id: None,
+            item: None,
+            error,
+            attempts: Vec::new(),
+        }
+    }
+
     pub(crate) fn write(&self) -> String {
         // Strings, numbers and a UUID: this cannot fail, and the error alone is better than nothing.
         serde_json::to_string(self).unwrap_or_else(|_| self.error.clone())
     }
 
     pub(crate) fn read(text: &str) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|_| Self {
-            id: None,
-            item: None,
-            error: match text {
+        serde_json::from_str(text).unwrap_or_else(|_| {
+            Self::new(match text {
                 "" => "the queue's own limit of deliveries was reached".to_owned(),
                 text => text.to_owned(),
-            },
-            attempts: Vec::new(),
+            })
         })
     }
 }
