@@ -107,7 +107,8 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     {
         let is_new = id.is_none();
         let run = self.attach(id.unwrap_or_else(RunId::random));
-        let sent = self.send(&run, source).await;
+        let opening = self.begin(run.id().clone(), source).await?;
+        let sent = opening.send().await;
         if is_new && sent.is_err() {
             withdraw(&run).await;
         }
@@ -128,18 +129,22 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     {
         let is_new = id.is_none();
         let run = self.attach(id.unwrap_or_else(RunId::random));
-        let sent = timeout(limit, self.send(&run, IterSource::new(items))).await;
-        if is_new && !matches!(sent, Ok(Ok(()))) {
+        // A call that is dropped may have begun the run; one that returns an error has not.
+        let mut may_have_begun = true;
+        let sent = timeout(limit, async {
+            match self.begin(run.id().clone(), IterSource::new(items)).await {
+                Ok(opening) => opening.send().await,
+                Err(error) => {
+                    may_have_begun = false;
+                    Err(error)
+                }
+            }
+        });
+        let sent = sent.await;
+        if is_new && may_have_begun && !matches!(sent, Ok(Ok(()))) {
             withdraw(&run).await;
         }
         sent.map(|sent| sent.map(|()| run))
-    }
-
-    async fn send<S>(&self, run: &Run<R>, source: S) -> Result<()>
-    where
-        S: Source<Item = I>,
-    {
-        self.begin(run.id().clone(), source).await?.send().await
     }
 }
 
