@@ -16,11 +16,23 @@ const LIST: &str = "dynamodb-failures";
 /// Items of a request: more would not fit into the service's megabyte.
 const MOST_ITEMS: usize = 1_000;
 
-/// The sort keys in each partition up to which everything has been returned.
+/// Where a list goes on.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Position {
+    /// The sort keys in each partition up to which everything has been read.
     dead: Option<String>,
     skipped: Option<String>,
+    /// The last failure that was returned. Any before it has been recorded since then in the other partition.
+    last: Option<Key>,
+}
+
+/// What failures are ordered by: stage, message, item, and whether the item was skipped.
+type Key = (String, String, Option<u64>, bool);
+
+fn key(failure: &Failure) -> Key {
+    let Failure { stage, message, .. } = failure;
+    let skipped = failure.is_skipped();
+    (stage.clone(), message.clone(), failure.item, skipped)
 }
 
 /// A part of a partition, in the order of its sort keys.
@@ -62,10 +74,6 @@ impl DynamoDbScratchpad {
         let (mut dead, mut skipped) = futures::try_join!(dead, skipped)?;
         let mut failures = Vec::new();
         while failures.len() < limit && !dead.is_cut_off() && !skipped.is_cut_off() {
-            let key = |failure: &Failure| {
-                let Failure { stage, message, .. } = failure;
-                (stage.clone(), message.clone(), failure.item)
-            };
             let is_dead = match (&dead.head, &skipped.head) {
                 (Some((_, dead)), Some((_, skipped))) => key(dead) <= key(skipped),
                 (dead, _) => dead.is_some(),
@@ -78,7 +86,11 @@ impl DynamoDbScratchpad {
                 break;
             };
             *last = Some(slot);
-            failures.push(failure);
+            let key = key(&failure);
+            if position.last.as_ref() < Some(&key) {
+                position.last = Some(key);
+                failures.push(failure);
+            }
             part.advance();
         }
         // Past items that are not failures, too, or a page of nothing else would lead to itself.
