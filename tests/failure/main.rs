@@ -14,6 +14,7 @@ mod dead_letters;
 mod endless;
 mod messages;
 mod redrive;
+mod refused;
 mod retry;
 mod skip;
 

@@ -1,0 +1,77 @@
+//! A queue or a store that refuses what a message causes: the message becomes a dead letter with the
+//! cause, and a redrive completes the run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::common::*;
+
+/// Refuses the first call of this kind that a message causes, for good.
+struct Refuses {
+    kind: &'static str,
+    refused: AtomicBool,
+}
+
+#[async_trait]
+impl Hook for Refuses {
+    async fn before(&self, call: &Call<'_>) -> Act {
+        let kind = match call {
+            Call::Send(queue, _) if queue.ends_with("-second") => "send to the next stage",
+            Call::Send(queue, _) if queue.ends_with("-sum") => "ask for a reduction",
+            Call::Arrive(_) => "arrive",
+            Call::Members(_) => "members",
+            Call::Complete(_) => "complete",
+            Call::Retire(_) => "retire",
+            _ => return Act::Go,
+        };
+        if kind != self.kind || self.refused.swap(true, SeqCst) {
+            return Act::Go;
+        }
+        Act::Fail(Error::refused("the store", kind, "you may not do this"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_refuses_is_a_dead_letter_that_can_be_redriven() {
+    for kind in [
+        "send to the next stage",
+        "ask for a reduction",
+        "arrive",
+        "members",
+        "complete",
+        "retire",
+    ] {
+        let store = Store::new();
+        let refused = AtomicBool::new(false);
+        let backend = store.hooked(Arc::new(Refuses { kind, refused }));
+        let items = Pipeline::new()
+            .map(|n: u64| n)
+            .with(Stage::named("first"))
+            .map(|n| n)
+            .with(Stage::named("second"));
+        let sum = items
+            .reduce(|| 0, |a, b| a + b)
+            .with(Stage::named("sum").fan_in(3));
+        let sum = sum.deploy("refused", backend).unwrap();
+        let worker = sum.worker().start();
+        let run = sum.submit(1..=20).await.unwrap();
+
+        match soon(run.result()).await {
+            // The result stands before its group is retired.
+            Ok(total) => assert_eq!((kind, total), ("retire", 210)),
+            Err(error) => {
+                let failure = failure(error);
+                assert!(
+                    failure.error.contains("you may not do this"),
+                    "{kind}: {failure:?}"
+                );
+                assert_eq!(run.redrive().await.unwrap(), 1, "{kind}");
+                assert_eq!(soon(run.result()).await.unwrap(), 210, "{kind}");
+            }
+        }
+        worker.shutdown().await;
+    }
+}
