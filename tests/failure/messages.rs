@@ -256,3 +256,31 @@ async fn a_group_that_cannot_be_read_in_full_is_read_again() {
     assert_eq!(store.depth(&deployment).await, Depth::default());
     drop(worker);
 }
+
+/// A reduce message that comes before its group is complete changes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_group_is_not_reduced_before_it_is_complete() {
+    let store = Store::new();
+    let early = sum(Pipeline::new().map(|n: u64| n).with(Stage::named("first")))
+        .deploy("early", store.backend())
+        .unwrap();
+    let reduction = early.stages().last().unwrap().to_owned();
+    let run = early.submit(1..=9).await.unwrap();
+    for (level, group) in [(1, 0), (1, 2), (2, 0), (3, 0)] {
+        let message = json!({
+            "version": 1,
+            "kind": "reduce",
+            "stage": reduction,
+            "arrayId": run.id().as_str(),
+            "fanIn": 3,
+            "level": level,
+            "group": group,
+        });
+        let queue = store.queue(&format!("early-{reduction}")).await;
+        let body = message.to_string().into_bytes();
+        queue.send(vec![body.into()]).await.unwrap();
+    }
+    let worker = early.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 45);
+    worker.shutdown().await;
+}

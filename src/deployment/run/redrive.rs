@@ -74,8 +74,8 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Backend`] where a queue or the scratchpad cannot be reached; repeating the call
-    /// does the rest. [`Error::NoSuchRun`] where nobody knows the run.
+    /// [`Error::Backend`](crate::Error::Backend) if a queue or the scratchpad cannot be reached; repeating the call
+    /// does the rest. [`Error::NoSuchRun`](crate::Error::NoSuchRun) if the run is unknown.
     pub async fn redrive(&self) -> Result<usize> {
         let begin = Instant::now();
         let failures = self.failures().limit(FAILURES_AT_ONCE).stream();

@@ -51,7 +51,7 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoSuchRun`] where nobody knows the run.
+    /// [`Error::NoSuchRun`](crate::Error::NoSuchRun) if the run is unknown.
     pub async fn status(&self) -> Result<Status> {
         let snapshot = self.snapshot(Duration::ZERO).await?;
         self.status_of(snapshot).await
