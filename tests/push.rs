@@ -274,6 +274,63 @@ async fn a_deadline_leaves_the_work_of_another_call_alone() {
     assert_eq!(depth.ready + depth.delayed, 1, "no copies: {depth:?}");
 }
 
+/// CPU-bound messages of the same call wait for the same threads. Those that have not begun by the
+/// margin are on the queue again, and their delivery was no attempt.
+#[tokio::test(start_paused = true)]
+async fn messages_that_wait_for_a_thread_at_the_deadline_are_requeued() {
+    let store = Store::new();
+    let (begun, mut begins) = unbounded_channel();
+    let (go_on, gate) = channel::<()>();
+    let gate: Mutex<Option<Receiver<()>>> = Mutex::new(Some(gate));
+    let stage = Stage::named("stuck")
+        .packet_size(1)
+        .concurrency(1)
+        .attempts(2);
+    let sum = Pipeline::new().map(move |n: u64| {
+        // Only the first item waits.
+        let gate = gate.lock().unwrap().take();
+        if let Some(gate) = gate {
+            begun.send(n).unwrap();
+            gate.recv().unwrap();
+        }
+        n
+    });
+    let sum = sum.with(stage).reduce(|| 0, |a, b| a + b);
+    let sum = sum.deploy("waiting", store.backend()).unwrap();
+    let run = sum.submit([1, 2, 3]).await.unwrap();
+    let stuck = Service::new(&store, &sum, "stuck").await;
+    let deliveries = stuck.receive(NOW).await;
+    let mut push = pin!(stuck.push(deliveries, TEN));
+    // A thread has the first one before the clock moves.
+    tokio::select! {
+        _ = &mut push => panic!("nothing has ended"),
+        _ = begins.recv() => {}
+    }
+    let fates = loop {
+        tokio::select! {
+            biased;
+            fates = &mut push => break fates,
+            () = tokio::task::yield_now() => advance(Duration::from_millis(250)).await,
+        }
+    };
+    let nacked = fates.iter().filter(|fate| is_nacked(fate)).count();
+    assert_eq!(nacked, 1, "{fates:?}");
+    let depth = stuck.depth().await;
+    assert_eq!((depth.ready + depth.delayed, depth.in_flight), (3, 0));
+    go_on.send(()).unwrap();
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        let delivery = stuck.queue.receive(1, LONG).await.unwrap();
+        counts.push(delivery[0].receive_count);
+        assert_eq!(stuck.push(delivery, TEN).await, [Fate::Acknowledge]);
+    }
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 1, 2]);
+    let worker = sum.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 6);
+    worker.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropped_anywhere_it_loses_nothing() {
     let mut polls = 0;
