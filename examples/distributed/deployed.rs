@@ -33,9 +33,11 @@ pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxErr
         }
         Command::Result { id } => format!("{}\n", adder.attach(id).result().await?),
         Command::Status { id } => status(&adder.attach(id)).await?,
-        Command::DeadLetters { id: None } => dead_letters(&adder.dead_letters().await?)?,
+        Command::DeadLetters { id: None } => {
+            dead_letters(&adder.dead_letters().limit(10_000).await?)?
+        }
         Command::DeadLetters { id: Some(id) } => {
-            dead_letters(&adder.attach(id).dead_letters().await?)?
+            dead_letters(&adder.attach(id).dead_letters().limit(10_000).await?)?
         }
         Command::Redrive { id } => format!("{}\n", adder.attach(id).redrive().await?),
         Command::Cancel { id } => cancel(&adder.attach(id)).await?,
