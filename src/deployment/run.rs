@@ -210,7 +210,7 @@ impl<R> Run<R> {
     /// # let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
     /// # let adder = adder.deploy("adder", Backend::memory())?;
     /// let run = adder.submit(1..=5).await?;
-    /// let status = run.wait(Duration::ZERO).await?; // nobody works yet
+    /// let status = run.wait(Duration::ZERO).await?; // no worker has started
     /// assert_eq!(status.state, RunState::Running);
     /// let worker = adder.worker().start();
     /// let status = run.wait(Duration::from_secs(60)).await?;

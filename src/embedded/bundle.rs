@@ -3,7 +3,7 @@
 //! A bundle stands for the node above its packets, `1/g`. Its work folds each packet and combines the partial results as
 //! the group's reduction would, and the outcome goes into the slot of node `1/g`; the group itself never comes to be. That
 //! is sound because a full group is never the root, is complete without having been told its size, and its node has the
-//! same value whoever makes it: the tree has the same shape, and a sum of floats the same bits.
+//! same value however it is made: the tree has the same shape, and a sum of floats the same bits.
 //!
 //! If the function or the reduction is slow, or something fails, the bundle is unpacked: partial results of packets that
 //! are done go into their slots, the others are sent again one by one, and the group is reduced, or fails, at its own

@@ -81,7 +81,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Whether it only says that the message is somebody else's, or gone.
+    /// Whether it only says that another receiver has the message, or that it is gone.
     pub(super) fn is_stale(&self) -> bool {
         matches!(
             self.code.as_str(),

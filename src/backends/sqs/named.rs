@@ -80,7 +80,7 @@ impl Named {
             .map_err(|error| self.failed("SendMessage", error))
     }
 
-    /// Removes messages. Those that are somebody else's by now stay.
+    /// Removes messages. Those that another receiver has by now stay.
     pub(super) async fn delete(&self, receipts: &[Receipt]) -> Result<()> {
         let receipts = distinct(receipts)?;
         for (_, refusal) in self.in_batches(Operation::Delete, &receipts).await? {

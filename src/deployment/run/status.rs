@@ -123,7 +123,7 @@ impl<R> Run<R> {
                         .map(|slot| group * fan_in + u64::from(slot)),
                 );
             }
-            // Of an open run nobody knows where it ends: a stretch without arrivals is taken for
+            // The end of an open run is unknown: a stretch without arrivals is taken for
             // it.
             if groups.is_none() && leaves.len() == before {
                 return Ok(leaves);
