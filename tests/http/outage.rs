@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::Method;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
+use catchment::http::HttpOptions;
 use catchment::testing::faults::Flaky;
 use catchment::{Backend, Error};
 use tokio::time::Instant;
@@ -81,7 +82,10 @@ async fn a_submission_that_fails_is_withdrawn_or_can_be_completed() {
         _ => Act::Go,
     });
     let (cut_off, _) = adder(store.hooked(Arc::new(broken)));
-    let cut_off = Client::new(cut_off.router());
+    // Twelve attempts take 50 s on average, with waits that are drawn: three times in a hundred less than the default limit of
+    // 30 s, and then the attempts are used up first.
+    let options = HttpOptions::new().time_limit(Duration::from_secs(5));
+    let cut_off = Client::new(cut_off.router_with(options));
     let (adder, _) = adder(store.backend());
     let client = Client::new(adder.router());
 
