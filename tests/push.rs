@@ -10,13 +10,13 @@ mod common;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catchment::queue::{Delivery, Depth, Queue};
 use catchment::{BoxError, Deployment, Error, Fate, Handler, Pipeline, Stage, permanent};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, advance, sleep};
 
 use common::*;
@@ -228,23 +228,34 @@ async fn at_the_deadline_begun_work_fails_and_the_rest_is_requeued() {
     assert_eq!((count(first), count(later), errors.len()), (1, 3, 4));
 }
 
-/// Calls may overlap, and the deadline of one is not the other's.
-#[tokio::test(start_paused = true)]
-async fn a_deadline_leaves_the_work_of_another_call_alone() {
-    let store = Store::new();
-    let (begun, mut begins) = unbounded_channel();
-    let (go_on, gate) = channel::<()>();
-    let gate: Mutex<Option<Receiver<()>>> = Mutex::new(Some(gate));
-    let stage = Stage::named("stuck").packet_size(1).concurrency(1);
-    let sum = Pipeline::new().map(move |n: u64| {
-        // Only the first item waits.
-        let gate = gate.lock().unwrap().take();
+/// A function that announces the first item it gets and holds it until told to go on. It passes
+/// every other item on at once.
+fn holding_the_first() -> (
+    impl Fn(u64) -> u64 + Send + Sync + 'static,
+    UnboundedReceiver<u64>,
+    Sender<()>,
+) {
+    let (begun, begins) = unbounded_channel();
+    let (go_on, gate) = channel();
+    let gate = Mutex::new(Some(gate));
+    let hold_first = move |n| {
+        let gate: Option<Receiver<()>> = gate.lock().unwrap().take();
         if let Some(gate) = gate {
             begun.send(n).unwrap();
             gate.recv().unwrap();
         }
         n
-    });
+    };
+    (hold_first, begins, go_on)
+}
+
+/// Calls may overlap, and the deadline of one is not the other's.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_leaves_the_work_of_another_call_alone() {
+    let store = Store::new();
+    let (hold_first, mut begins, go_on) = holding_the_first();
+    let stage = Stage::named("stuck").packet_size(1).concurrency(1);
+    let sum = Pipeline::new().map(hold_first);
     let sum = sum.with(stage).reduce(|| 0, |a, b| a + b);
     let sum = sum.deploy("overlap", store.backend()).unwrap();
     let run = sum.submit([1, 2, 3]).await.unwrap();
@@ -279,22 +290,12 @@ async fn a_deadline_leaves_the_work_of_another_call_alone() {
 #[tokio::test(start_paused = true)]
 async fn messages_that_wait_for_a_thread_at_the_deadline_are_requeued() {
     let store = Store::new();
-    let (begun, mut begins) = unbounded_channel();
-    let (go_on, gate) = channel::<()>();
-    let gate: Mutex<Option<Receiver<()>>> = Mutex::new(Some(gate));
+    let (hold_first, mut begins, go_on) = holding_the_first();
     let stage = Stage::named("stuck")
         .packet_size(1)
         .concurrency(1)
         .attempts(2);
-    let sum = Pipeline::new().map(move |n: u64| {
-        // Only the first item waits.
-        let gate = gate.lock().unwrap().take();
-        if let Some(gate) = gate {
-            begun.send(n).unwrap();
-            gate.recv().unwrap();
-        }
-        n
-    });
+    let sum = Pipeline::new().map(hold_first);
     let sum = sum.with(stage).reduce(|| 0, |a, b| a + b);
     let sum = sum.deploy("waiting", store.backend()).unwrap();
     let run = sum.submit([1, 2, 3]).await.unwrap();

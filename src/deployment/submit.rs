@@ -148,7 +148,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     }
 }
 
-/// Cancels a run that could not be submitted, and whose id nobody knows, so that nobody could complete it. Best effort.
+/// Cancels a run that could not be submitted: its caller never learned its id, and so cannot complete it. Best effort.
 async fn withdraw<R>(run: &Run<R>) {
     let problem = match timeout(CANCEL_WITHIN, run.cancel()).await {
         Ok(Ok(_)) => return,

@@ -30,8 +30,8 @@ pub(crate) async fn requeue(queue: &dyn Queue, deliveries: &[Delivery]) {
     }
 }
 
-/// The first half of [`requeue`], for a caller that has the originals acknowledged by somebody
-/// else.
+/// The first half of [`requeue`], for a caller that leaves it to others to acknowledge the
+/// originals.
 ///
 /// # Errors
 /// The queue's, after a few attempts. Some of the copies may be on the queue then.
