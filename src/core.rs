@@ -13,6 +13,7 @@ pub(crate) mod one_of;
 pub(crate) mod page;
 pub(crate) mod panic;
 pub(crate) mod provision;
+pub(crate) mod ready;
 pub(crate) mod requests;
 pub(crate) mod retry;
 pub(crate) mod tree;

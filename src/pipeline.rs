@@ -2,6 +2,7 @@
 
 mod closures;
 pub(crate) mod definition;
+mod draft;
 mod maps;
 mod reductions;
 mod state;
@@ -9,23 +10,28 @@ mod state;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::compute::map::MapHolder;
+use crate::compute::map::Chain;
 use crate::compute::sink::{Encode, Fold, Sink};
-use crate::compute::step::MapTail;
 use crate::core::error::{Error, Result};
 use crate::packet::Packet;
 use crate::packet::codec::Codec;
-use crate::stage::kernel::{CombineKernel, MapKernel};
+use crate::stage::kernel::{AsyncKernel, CombineKernel, MapKernel};
 use crate::stage::{Data, Stage};
 use closures::Identity;
-use definition::{Definition, DraftStage, StageKind};
+use definition::{Definition, StageKind};
+use draft::Draft;
 
 pub use state::{Answer, Many, One, Unreduced};
 
 /// A map/reduce pipeline that turns items of type `I` into values of type `O`. `S` is
 /// [`Many`] before a reduction and [`One`] after it.
 ///
-/// Each call adds a stage with a queue of its own. Closures may run on any worker, concurrently,
+/// Functions in a row are one stage, and a stage is a queue: a packet's items go through `map`, `filter`, `map` without a
+/// queue in between. A stage ends at a reduction, where CPU-bound functions (`map`, `try_map`, `filter`, `filter_map`,
+/// `flat_map`) meet asynchronous ones (`then`), and where [`with`](Self::with) stands. Stages that nobody named are called
+/// `map-0`, `reduce-1` and so on, by their position.
+///
+/// Closures may run on any worker, concurrently,
 /// and more than once for the same item: they are `Fn + Send + Sync + 'static`, and share state as
 /// threads do.
 ///
@@ -41,37 +47,14 @@ pub use state::{Answer, Many, One, Unreduced};
 /// ```
 #[must_use = "a pipeline does nothing until it is run or deployed"]
 pub struct Pipeline<I, O = I, S = Many> {
-    stages: Vec<DraftStage>,
-    last: Last<O>,
-    problem: Option<String>,
-    pub(crate) codec: Codec,
-    types: PhantomData<fn(I) -> S>,
-}
-
-/// The stage added last, whose outputs have no destination yet.
-enum Last<O> {
-    None(fn() -> Arc<dyn MapTail<O>>),
-    Map(Arc<dyn MapTail<O>>, Stage),
-    Reduced(DraftStage),
-}
-
-impl<O> Clone for Last<O> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::None(identity) => Self::None(*identity),
-            Self::Map(tail, options) => Self::Map(Arc::clone(tail), options.clone()),
-            Self::Reduced(stage) => Self::Reduced(stage.clone()),
-        }
-    }
+    draft: Draft,
+    types: PhantomData<fn(I) -> (O, S)>,
 }
 
 impl<I, O, S> Clone for Pipeline<I, O, S> {
     fn clone(&self) -> Self {
         Self {
-            stages: self.stages.clone(),
-            last: self.last.clone(),
-            problem: self.problem.clone(),
-            codec: self.codec,
+            draft: self.draft.clone(),
             types: PhantomData,
         }
     }
@@ -79,10 +62,9 @@ impl<I, O, S> Clone for Pipeline<I, O, S> {
 
 impl<I, O, S> std::fmt::Debug for Pipeline<I, O, S> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let last = usize::from(!matches!(self.last, Last::None(_)));
         formatter
             .debug_struct("Pipeline")
-            .field("stages", &(self.stages.len() + last))
+            .field("stages", &self.draft.len())
             .finish_non_exhaustive()
     }
 }
@@ -100,10 +82,7 @@ impl<I: Data> Pipeline<I> {
     /// ```
     pub fn new() -> Self {
         Self {
-            stages: Vec::new(),
-            last: Last::None(|| Arc::new(MapHolder(Arc::new(Identity::<I>::new())))),
-            problem: None,
-            codec: Codec::default(),
+            draft: Draft::new(Chain::in_turn(Arc::new(Identity::<I>::new()))),
             types: PhantomData,
         }
     }
@@ -116,15 +95,36 @@ impl<I: Data> Default for Pipeline<I> {
 }
 
 impl<I: Data, O: Data, S> Pipeline<I, O, S> {
-    fn map_by<K>(mut self, map: K) -> Pipeline<I, K::Output, S>
+    fn map_by<K>(self, map: K) -> Pipeline<I, K::Output, S>
     where
         K: MapKernel<Input = O>,
     {
-        self.close(|| Arc::new(Encode));
-        self.followed_by(Last::Map(Arc::new(MapHolder(Arc::new(map))), Stage::new()))
+        self.extended_by(Chain::in_turn(Arc::new(map)))
     }
 
-    /// Sets options of the stage just added. Repeated calls accumulate; a later value replaces an earlier one.
+    fn then_by<K>(self, map: K) -> Pipeline<I, K::Output, S>
+    where
+        K: AsyncKernel<Input = O>,
+    {
+        self.extended_by(Chain::side_by_side(Arc::new(map)))
+    }
+
+    /// Adds a function whose inputs are this pipeline's outputs.
+    fn extended_by<U>(mut self, next: Chain) -> Pipeline<I, U, S> {
+        self.draft.map(next, || Arc::new(Encode::<O>::new()));
+        self.retyped()
+    }
+
+    /// The same pipeline, now that its outputs are of another type or in another state.
+    fn retyped<U, T>(self) -> Pipeline<I, U, T> {
+        Pipeline {
+            draft: self.draft,
+            types: PhantomData,
+        }
+    }
+
+    /// Sets options of the stage built so far, and ends it: the next function begins a stage with a queue of its own.
+    /// Repeated calls accumulate; a later value replaces an earlier one.
     ///
     /// ```
     /// use catchment::{Backend, Pipeline, Stage};
@@ -139,15 +139,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// # Ok::<(), catchment::Error>(())
     /// ```
     pub fn with(mut self, options: Stage) -> Self {
-        match &mut self.last {
-            Last::None(_) => {
-                self.problem = Some("`with` stands before the first stage, so there is no stage that its options could belong to".into());
-            }
-            Last::Map(_, earlier) => *earlier = options.over(std::mem::take(earlier)),
-            Last::Reduced(stage) => {
-                stage.options = options.over(std::mem::take(&mut stage.options));
-            }
-        }
+        self.draft.with(options);
         self
     }
 
@@ -162,31 +154,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// # Ok(()) }
     /// ```
     pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.draft.codec = codec;
         self
-    }
-
-    /// Records the last stage, now that the destination of its outputs is known.
-    fn close(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
-        match &self.last {
-            Last::None(_) => {}
-            Last::Map(tail, options) => self.stages.push(DraftStage {
-                options: options.clone(),
-                kind: StageKind::Map(tail.finish(sink())),
-                execution: tail.execution(),
-            }),
-            Last::Reduced(stage) => self.stages.push(stage.clone()),
-        }
-    }
-
-    fn followed_by<U, T>(self, last: Last<U>) -> Pipeline<I, U, T> {
-        Pipeline {
-            stages: self.stages,
-            last,
-            problem: self.problem,
-            codec: self.codec,
-            types: PhantomData,
-        }
     }
 
     fn reduce_by<K>(mut self, combine: K) -> Pipeline<I, K::Output, One>
@@ -194,21 +163,10 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         K: CombineKernel<Input = O>,
     {
         let step = Arc::new(Fold(Arc::new(combine)));
-        self.close_with_identity(|| step.clone());
-        let execution = Sink::<O>::execution(step.as_ref());
-        self.followed_by(Last::Reduced(DraftStage {
-            options: Stage::new(),
-            kind: StageKind::Reduce(step),
-            execution,
-        }))
-    }
-
-    /// Like `close`; a pipeline without any stage gets one that passes items on unchanged.
-    fn close_with_identity(&mut self, sink: impl Fn() -> Arc<dyn Sink<O>>) {
-        if let Last::None(identity) = &self.last {
-            self.last = Last::Map(identity(), Stage::new());
-        }
-        self.close(sink);
+        let execution = step.execution();
+        let kind = StageKind::Reduce(Arc::clone(&step) as _);
+        self.draft.reduce(kind, execution, step);
+        self.retyped()
     }
 }
 
@@ -218,12 +176,16 @@ pub(crate) type Extract<R> = fn(&Packet) -> Result<R>;
 impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// Checks the pipeline under `name`, and returns how to read its answer.
     pub(crate) fn define(&self, name: &str) -> Result<(Definition, Extract<S::Value>)> {
-        if let Some(problem) = &self.problem {
+        if let Some(problem) = &self.draft.problem {
             return Err(Error::InvalidPipeline {
                 problem: problem.clone(),
             });
         }
         let closed = S::close(self.clone());
         Ok((Definition::check(name, closed.stages)?, closed.extract))
+    }
+
+    pub(crate) fn codec_of_values(&self) -> Codec {
+        self.draft.codec
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 
-use super::blocking::ready;
 use super::pool::{Job, timed_out};
 use super::sink::Fold;
 use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Output};
-use crate::core::error::{BoxError, Result as OurResult, describe, is_permanent, permanent};
+use crate::core::error::{BoxError, Result as OurResult, is_permanent, permanent};
 use crate::core::panic::panicked;
+use crate::core::ready::ready;
 use crate::packet::codec::{self, Form, Payload};
 use crate::stage::Context;
 use crate::stage::kernel::CombineKernel;
@@ -31,7 +31,7 @@ impl<C: CombineKernel> CombineJob<C> {
             Ok(Ok(value)) => return Ok(Output::plain(value)),
             Ok(Err(error)) => ItemFailure {
                 permanent: is_permanent(&error),
-                ..ItemFailure::whole(describe(error.as_ref()))
+                ..ItemFailure::whole(error)
             },
             Err(panic) => ItemFailure::whole(panicked(panic.as_ref())),
         };

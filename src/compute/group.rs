@@ -5,21 +5,24 @@
 //! future of its fold and an encoded partial result, each an allocation: five for a packet of one item. Here a whole group
 //! needs them once, and `tests/memory.rs` holds the engine to less than two allocations per packet of one item.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::blocking::ready;
+use super::line::{Line, Made, Terms};
+use super::list::List;
+use super::map::MapStep;
 use super::pool::Job;
-use super::sink::{Fold, Sink, SinkError};
+use super::sink::{At, Fold, SinkError};
 use super::step::{Computed, Input, ItemFailure, Output};
-use super::yields::Yields;
-use crate::core::error::{BoxError, describe, is_permanent};
+use super::trouble::Trouble;
+use super::watch::{Step, Watch};
 use crate::core::panic::panicked;
+use crate::core::ready::ready;
 use crate::packet::codec::{self, Form, Payload};
-use crate::packet::unit_of;
-use crate::stage::kernel::{CombineKernel, MapKernel};
-use crate::stage::{Context, Emitter, Items, Progress};
+use crate::stage::kernel::CombineKernel;
+use crate::stage::{Context, Progress};
 
 /// Stop processing the group as one after this long, so that other threads can share its packets.
 const LONG: Duration = Duration::from_millis(1);
@@ -27,22 +30,8 @@ const LONG: Duration = Duration::from_millis(1);
 const OUTPUTS: usize = 16 * 1024;
 /// While only folding, check the clock once per this many packets: reading it may take longer than a fold.
 const FOLDS_PER_CHECK: usize = 4;
-/// Items per packet from which on it pays to begin a loop over them.
-const MANY: usize = 4;
-
-/// A map stage whose function and reduction can process a whole group in one pass.
-pub(crate) trait GroupStep: Send + Sync {
-    /// The work on a group's packets. The items of all of them are the input's packet; `sizes` has the number of items of
-    /// each.
-    fn pass(&self, input: Input, sizes: Arc<[u32]>) -> Arc<dyn GroupPass>;
-}
-
-/// The work on a group's packets. Its job's output is the value that the reduction would make of the group.
-pub(crate) trait GroupPass: Job<Output = Computed> {
-    /// If the job ended without a value though nothing failed (the function or the reduction is slow, or the partial
-    /// results could not be combined): partial results of the first packets, in order. Can be taken once.
-    fn partials(&self) -> Option<Vec<Payload>>;
-}
+/// Packets go through the functions together, more of them each time by this factor: the clock is looked at in between.
+const GROWTH: usize = 2;
 
 /// What a reduction made of a group's outputs.
 pub(crate) enum Reduced {
@@ -53,12 +42,12 @@ pub(crate) enum Reduced {
 }
 
 /// A reduction of a whole group's outputs.
-pub(crate) trait GroupSink<O>: Send + Sync {
+pub(crate) trait GroupSink: Send + Sync {
     /// Folds each packet's outputs, which end at `ends`, and combines the partial results if `whole` is set, unless that
     /// turns out to be slow or fails.
     fn reduce(
         &self,
-        outputs: Vec<O>,
+        outputs: List,
         ends: &[usize],
         whole: bool,
         context: &Context,
@@ -66,16 +55,18 @@ pub(crate) trait GroupSink<O>: Send + Sync {
     ) -> Result<Reduced, SinkError>;
 }
 
-impl<C: CombineKernel> GroupSink<C::Input> for Fold<C> {
+impl<C: CombineKernel> GroupSink for Fold<C> {
     fn reduce(
         &self,
-        outputs: Vec<C::Input>,
+        outputs: List,
         ends: &[usize],
         whole: bool,
         context: &Context,
         progress: &Progress,
     ) -> Result<Reduced, SinkError> {
         let what = "a partial result";
+        let outputs = outputs.take::<C::Input>();
+        let outputs = outputs.map_err(|error| SinkError::whole(error.permanent()))?;
         let partials = fold_each(self, outputs, ends, whole, context, progress)?;
         if !whole || partials.len() < ends.len() {
             let encode = |partial| codec::encode(partial, Form::Local, what);
@@ -127,47 +118,40 @@ fn fold_each<C: CombineKernel>(
     Ok(partials)
 }
 
-/// How far the function has come with the items of all packets.
-struct Turn<I, O> {
-    values: std::vec::IntoIter<I>,
-    position: usize,
-    outputs: Vec<O>,
-    yields: Yields,
-    /// The end of each finished packet's outputs.
+/// The work on a group's packets. Its job's output is the value that the reduction would make of the group.
+pub(crate) struct GroupPass {
+    stage: Arc<MapStep>,
+    input: Input,
+    /// Number of items of each packet.
+    sizes: Arc<[u32]>,
+    watch: Watch,
+    partials: Mutex<Option<Vec<Payload>>>,
+}
+
+/// What has been made of the first packets.
+struct Mapped {
+    made: Made,
+    /// The end of each packet's outputs.
     ends: Vec<usize>,
     since: Instant,
 }
 
-/// A group's pass with its types.
-pub(super) struct TypedPass<M: MapKernel> {
-    map: Arc<M>,
-    sink: Arc<dyn Sink<M::Output>>,
-    input: Input,
-    sizes: Arc<[u32]>,
-    mapping: Progress,
-    folding: Progress,
-    /// Set when folding begins: outputs by item; `None` if one each.
-    yields: OnceLock<Option<Vec<u32>>>,
-    partials: Mutex<Option<Vec<Payload>>>,
-}
-
-impl<M: MapKernel> TypedPass<M> {
-    pub(super) fn new(
-        map: Arc<M>,
-        sink: Arc<dyn Sink<M::Output>>,
-        input: Input,
-        sizes: Arc<[u32]>,
-    ) -> Self {
+impl GroupPass {
+    pub(super) fn new(stage: Arc<MapStep>, input: Input, sizes: Arc<[u32]>) -> Self {
         Self {
-            map,
-            sink,
+            stage,
             input,
             sizes,
-            mapping: Progress::default(),
-            folding: Progress::default(),
-            yields: OnceLock::new(),
+            watch: Watch::default(),
             partials: Mutex::default(),
         }
+    }
+
+    /// If the job ended without a value though nothing failed (a function or the reduction is slow, or the partial
+    /// results could not be combined): partial results of the first packets, in order. Can be taken once.
+    pub(crate) fn partials(&self) -> Option<Vec<Payload>> {
+        let mut partials = self.partials.lock().unwrap_or_else(PoisonError::into_inner);
+        partials.take()
     }
 
     fn offset(&self) -> u64 {
@@ -175,134 +159,125 @@ impl<M: MapKernel> TypedPass<M> {
     }
 
     /// Maps packet after packet, until all are done or they had better be shared with other threads.
-    fn map(&self) -> Result<Turn<M::Input, M::Output>, ItemFailure> {
+    fn map(&self) -> Result<Mapped, ItemFailure> {
         let values = match self.input.work() {
-            Some(work) => codec::decode_list::<M::Input>(&work.packet.value, "the packets' items"),
-            None => Ok(Vec::new()),
+            Some(work) => self.stage.decode(&work.packet.value),
+            None => Ok(List::none()),
         };
-        let values = values.map_err(|(error, _)| ItemFailure::permanent(describe(&error)))?;
+        let values = values.map_err(|(error, _)| ItemFailure::permanent(error))?;
         let most = values.len().max(OUTPUTS);
-        let mut turn = Turn {
-            outputs: Vec::with_capacity(values.len()),
-            yields: Yields::new(values.len()),
-            values: values.into_iter(),
-            position: 0,
+        let nothing_excluded = BTreeSet::new();
+        let line = Line {
+            functions: self.stage.functions(),
+            watch: &self.watch,
+            terms: Terms {
+                context: &self.input.context,
+                units: None,
+                offset: Some(self.offset()),
+                excluded: &nothing_excluded,
+                lenient: false,
+            },
+        };
+        let mut mapped = Mapped {
+            made: line.nothing(values.len()),
             ends: Vec::with_capacity(self.sizes.len()),
             since: Instant::now(),
         };
-        let mut context = self.input.context.clone();
-        let mut at_once = turn.values.len() >= MANY * self.sizes.len();
-        for size in self.sizes.iter() {
-            let size = *size as usize;
-            at_once = at_once && self.map_at_once(&mut turn, size);
-            if !at_once {
-                self.map_in_turn(&mut turn, size, &mut context)?;
+        let mut values = values.supply();
+        let (mut position, mut count) = (0, 1);
+        while let Some(sizes) = next(&self.sizes, mapped.ends.len(), count) {
+            let items = sizes.iter().map(|size| *size as usize).sum();
+            if !line.apply(values.next(items), position, &mut mapped.made) {
+                return Err(self.failure(mapped.made.failed.pop()));
             }
-            turn.ends.push(turn.outputs.len());
-            if turn.since.elapsed() > LONG || turn.outputs.len() > most {
+            mapped.made.trail.ends_of_last(sizes, &mut mapped.ends);
+            position += items;
+            count *= GROWTH;
+            if mapped.since.elapsed() > LONG || mapped.made.outputs.len() > most {
                 break;
             }
         }
-        Ok(turn)
+        Ok(mapped)
     }
 
-    /// Maps the next packet in bulk, if the function allows that; returns whether it does.
-    fn map_at_once(&self, turn: &mut Turn<M::Input, M::Output>, size: usize) -> bool {
-        let items = Items {
-            values: &mut turn.values,
-            left: size,
-            progress: &self.mapping,
-        };
-        if !self.map.map_all(items, &mut turn.outputs) {
-            return false;
-        }
-        turn.position += size;
-        turn.yields.add_each(size);
-        true
-    }
-
-    /// Maps the next packet item by item.
-    fn map_in_turn(
-        &self,
-        turn: &mut Turn<M::Input, M::Output>,
-        size: usize,
-        context: &mut Context,
-    ) -> Result<(), ItemFailure> {
-        let offset = self.offset();
-        for value in turn.values.by_ref().take(size) {
-            let unit = turn.position;
-            turn.position += 1;
-            self.mapping.set(turn.position);
-            context.item = Some(offset.saturating_add(unit as u64));
-            let before = turn.outputs.len();
-            let mut emitter = Emitter {
-                values: &mut turn.outputs,
-            };
-            let mapped = ready(self.map.map(value, context, &mut emitter));
-            mapped.map_err(|error| self.failure(Some(unit), &error))?;
-            turn.yields.add(unit, turn.outputs.len() - before);
-        }
-        Ok(())
-    }
-
-    fn reduce(&self, turn: Turn<M::Input, M::Output>) -> Computed {
+    fn reduce(&self, mapped: Mapped) -> Computed {
         let failed = |failure| Err(vec![failure]);
-        let Some(sink) = self.sink.group() else {
+        let Some(sink) = self.stage.sink.group() else {
             return failed(ItemFailure::permanent(
                 "nothing reduces a group in one pass",
             ));
         };
+        let Mapped { made, ends, since } = mapped;
         // Slow work is not repeated.
-        let whole = turn.ends.len() == self.sizes.len() && turn.since.elapsed() <= LONG;
-        self.yields.get_or_init(|| turn.yields.unless_plain());
-        let (context, progress) = (&self.input.context, &self.folding);
-        match sink.reduce(turn.outputs, &turn.ends, whole, context, progress) {
+        let whole = ends.len() == self.sizes.len() && since.elapsed() <= LONG;
+        let trail = made.trail;
+        let progress = self.watch.begin(Step::Sink(trail.clone()));
+        let context = &self.input.context;
+        match sink.reduce(made.outputs, &ends, whole, context, progress) {
             Ok(Reduced::Whole(value)) => Ok(Output::plain(value)),
             Ok(Reduced::Each(partials)) => {
                 *self.partials.lock().unwrap_or_else(PoisonError::into_inner) = Some(partials);
                 failed(ItemFailure::whole("its packets go on one by one"))
             }
-            Err(SinkError { error, at_output }) => {
-                let unit = at_output.then(|| self.current_unit()).flatten();
-                failed(self.failure(unit, &error))
+            Err(SinkError { error, at }) => {
+                let position = match at {
+                    At::Whole => None,
+                    At::Last => self.watch.at(),
+                    At::Output(position) => Some(position),
+                };
+                let unit = position.map(|position| trail.source(position));
+                failed(self.failure(Some(Trouble::new(unit, error))))
             }
         }
     }
 
-    /// The position among the items of all packets of the one begun last, if known.
-    fn current_unit(&self) -> Option<usize> {
-        match self.yields.get() {
-            None => self.mapping.at(),
-            Some(_) if !self.sink.steps() => None,
-            Some(yields) => {
-                let position = self.folding.at()?;
-                let unit = |yields: &Vec<u32>| unit_of(yields, position);
-                Some(yields.as_ref().map_or(position, unit))
+    /// What goes wrong at this moment, with the item begun last if it is known.
+    fn current_trouble(&self, error: String) -> Trouble {
+        let trouble = |unit| Trouble::new(unit, error);
+        let functions = self.stage.functions();
+        match self.watch.current() {
+            Step::Reading => trouble(None),
+            Step::Function { place, trace } => {
+                let unit = self.watch.at().map(|position| trace.source(position));
+                trouble(unit).in_function(functions, place)
+            }
+            Step::Value { place, position } => {
+                trouble(Some(position)).in_function(functions, place)
+            }
+            Step::Sink(trail) => {
+                let position = self.watch.at().filter(|_| self.stage.sink.steps());
+                trouble(position.map(|position| trail.source(position)))
             }
         }
     }
 
-    fn failure(&self, unit: Option<usize>, error: &BoxError) -> ItemFailure {
+    /// The failure with the item's index in the array. There is always trouble where a function did not go on.
+    fn failure(&self, trouble: Option<Trouble>) -> ItemFailure {
+        let Some(trouble) = trouble else {
+            return ItemFailure::whole("it failed without an error: please report this");
+        };
+        let item = |unit| self.offset().saturating_add(unit as u64);
         ItemFailure {
-            permanent: is_permanent(error),
-            ..self.failure_of(unit, describe(error.as_ref()))
-        }
-    }
-
-    fn failure_of(&self, unit: Option<usize>, error: String) -> ItemFailure {
-        ItemFailure {
-            item: unit.map(|unit| self.offset().saturating_add(unit as u64)),
-            ..ItemFailure::whole(error)
+            item: trouble.unit.map(item),
+            error: trouble.error,
+            permanent: trouble.permanent,
         }
     }
 }
 
-impl<M: MapKernel> Job for TypedPass<M> {
+/// The sizes of the next packets, `count` of them or what is left; `None` if none are left.
+fn next(sizes: &[u32], done: usize, count: usize) -> Option<&[u32]> {
+    let left = sizes.get(done..)?;
+    let next = left.get(..count).unwrap_or(left);
+    (!next.is_empty()).then_some(next)
+}
+
+impl Job for GroupPass {
     type Output = Computed;
 
     fn run(&self) -> Computed {
         let work = || match self.map() {
-            Ok(turn) => self.reduce(turn),
+            Ok(mapped) => self.reduce(mapped),
             Err(failure) => Err(vec![failure]),
         };
         let ended = catch_unwind(AssertUnwindSafe(work));
@@ -310,18 +285,10 @@ impl<M: MapKernel> Job for TypedPass<M> {
     }
 
     fn begun(&self) -> usize {
-        let is_folding = usize::from(self.yields.get().is_some());
-        self.mapping.begun() + self.folding.begun() + is_folding
+        self.watch.begun()
     }
 
     fn failed(&self, error: String) -> Computed {
-        Err(vec![self.failure_of(self.current_unit(), error)])
-    }
-}
-
-impl<M: MapKernel> GroupPass for TypedPass<M> {
-    fn partials(&self) -> Option<Vec<Payload>> {
-        let mut partials = self.partials.lock().unwrap_or_else(PoisonError::into_inner);
-        partials.take()
+        Err(vec![self.failure(Some(self.current_trouble(error)))])
     }
 }

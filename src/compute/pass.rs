@@ -1,56 +1,33 @@
-//! Runs a map stage's function over one packet and attributes failures to items.
+//! Runs a map stage's functions over one packet and attributes failures to items.
 
 mod in_turn;
 mod side_by_side;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt;
 
-use super::blocking::ready;
+use super::list::List;
+use super::map::MapStep;
 use super::pool::{Ended, Job, timed_out};
-use super::sink::Sink;
+use super::sink::At;
 use super::step::{Computed, Input, ItemFailure, Leniency, Limits, Output};
-use super::yields::Yields;
-use crate::core::error::{BoxError, describe, is_permanent};
+use super::trail::Trail;
+use super::trouble::Trouble;
+use super::watch::{Step, Watch};
+use crate::core::error::permanent;
 use crate::core::panic::panicked;
-use crate::packet::codec::{self, Payload};
+use crate::core::ready::ready;
+use crate::packet::codec::Payload;
 use crate::packet::unit_of;
-use crate::stage::kernel::MapKernel;
-use crate::stage::{Execution, Progress};
+use crate::stage::Execution;
 
-/// One source item of the packet that failed, or, without a unit, the packet as a whole.
-struct Trouble {
-    unit: Option<usize>,
-    error: String,
-    permanent: bool,
-}
-
-impl Trouble {
-    fn new(unit: Option<usize>, error: String) -> Self {
-        Self {
-            unit,
-            error,
-            permanent: false,
-        }
-    }
-
-    fn of(unit: Option<usize>, error: &BoxError) -> Self {
-        Self {
-            permanent: is_permanent(error),
-            ..Self::new(unit, describe(error.as_ref()))
-        }
-    }
-}
-
-/// The function's outputs for a packet, before the sink.
-struct Mapped<O> {
-    outputs: Vec<O>,
-    /// Outputs by source item; absent: one each.
-    yields: Option<Vec<u32>>,
+/// The functions' outputs for a packet, before the sink.
+struct Mapped {
+    outputs: List,
+    trail: Trail,
     failed: Vec<Trouble>,
 }
 
@@ -58,38 +35,13 @@ struct Mapped<O> {
 struct Sunk {
     /// Encoded outputs.
     value: Payload,
-    /// Outputs by source item.
+    /// Outputs by source item, if the next stage has to know.
     yields: Option<Vec<u32>>,
     /// The items left out.
     failed: Vec<Trouble>,
 }
 
 type Passed = Result<Sunk, Vec<Trouble>>;
-
-/// The progress of a round, watched from another thread.
-#[derive(Default)]
-struct Watch {
-    rounds: AtomicUsize,
-    mapping: Progress,
-    sinking: Progress,
-    /// Set once the sink begins: outputs by source item.
-    sink_yields: Mutex<Option<Option<Vec<u32>>>>,
-}
-
-impl Watch {
-    fn sink_yields(&self) -> MutexGuard<'_, Option<Option<Vec<u32>>>> {
-        self.sink_yields
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin_round(&self) {
-        *self.sink_yields() = None;
-        self.mapping.reset();
-        self.sinking.reset();
-        self.rounds.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// The items that are left out, and why.
 #[derive(Clone, Default)]
@@ -108,17 +60,16 @@ struct Round {
 }
 
 /// Everything that the work on a packet needs, so that it can move to another thread.
-pub(super) struct Pass<M: MapKernel> {
-    map: Arc<M>,
-    sink: Arc<dyn Sink<M::Output>>,
+pub(super) struct Pass {
+    stage: Arc<MapStep>,
     input: Input,
-    /// The source item of each value; set once the yields are known to fit, and not plain.
+    /// The source item of each value, and the number of source items; set once the yields are known to fit, and not plain.
     units: OnceLock<Vec<usize>>,
     excluded: Mutex<Exclusion>,
     watch: Watch,
 }
 
-impl<M: MapKernel> Job for Pass<M> {
+impl Job for Pass {
     type Output = Computed;
 
     fn run(&self) -> Computed {
@@ -134,41 +85,36 @@ impl<M: MapKernel> Job for Pass<M> {
     }
 
     fn begun(&self) -> usize {
-        let in_sink = usize::from(self.watch.sink_yields().is_some());
-        self.watch.rounds.load(Ordering::Relaxed)
-            + self.watch.mapping.begun()
-            + self.watch.sinking.begun()
-            + in_sink
+        self.watch.begun()
     }
 
     fn failed(&self, error: String) -> Computed {
-        Err(vec![self.named(Trouble::new(self.current_unit(), error))])
+        Err(vec![self.named(self.current_trouble(error))])
     }
 
     /// The same work without the item that does not end, if items may be left out.
     fn instead(&self, error: &str) -> Option<Arc<dyn Job<Output = Computed>>> {
-        let unit = self.current_unit()?;
+        let trouble = self.current_trouble(error.to_owned());
+        let unit = trouble.unit?;
         let mut excluded = self.excluded().clone();
         if !excluded.lenient || !excluded.units.insert(unit) {
             return None;
         }
-        let trouble = Trouble::new(Some(unit), error.to_owned());
         excluded.skipped.push(self.named(trouble));
-        let (map, sink) = (Arc::clone(&self.map), Arc::clone(&self.sink));
         Some(Arc::new(Self {
             excluded: Mutex::new(excluded),
-            ..Self::new(map, sink, self.input.clone())
+            ..Self::new(Arc::clone(&self.stage), self.input.clone())
         }))
     }
 }
 
 /// The sink's work as a job, if it is CPU-bound and follows an asynchronous function.
-struct Absorb<M: MapKernel> {
-    pass: Arc<Pass<M>>,
-    mapped: Mutex<Option<Mapped<M::Output>>>,
+struct Absorb {
+    pass: Arc<Pass>,
+    mapped: Mutex<Option<Mapped>>,
 }
 
-impl<M: MapKernel> Job for Absorb<M> {
+impl Job for Absorb {
     type Output = Passed;
 
     fn run(&self) -> Passed {
@@ -188,16 +134,15 @@ impl<M: MapKernel> Job for Absorb<M> {
     }
 
     fn failed(&self, error: String) -> Passed {
-        Err(vec![Trouble::new(self.pass.current_unit(), error)])
+        Err(vec![self.pass.current_trouble(error)])
     }
 }
 
-impl<M: MapKernel> Pass<M> {
-    pub(super) fn new(map: Arc<M>, sink: Arc<dyn Sink<M::Output>>, input: Input) -> Self {
+impl Pass {
+    pub(super) fn new(stage: Arc<MapStep>, input: Input) -> Self {
         let lenient = input.leniency == Leniency::Always;
         Self {
-            map,
-            sink,
+            stage,
             input,
             units: OnceLock::new(),
             excluded: Mutex::new(Exclusion {
@@ -212,7 +157,7 @@ impl<M: MapKernel> Pass<M> {
         self.excluded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The work of an asynchronous function.
+    /// The work of asynchronous functions.
     pub(super) async fn side_by_side(self: Arc<Self>, limits: &Limits) -> Computed {
         loop {
             let round = self.begin_round();
@@ -227,9 +172,9 @@ impl<M: MapKernel> Pass<M> {
     }
 
     /// Runs the sink on the threads that suit it.
-    async fn absorb_apart(self: &Arc<Self>, limits: &Limits, mapped: Mapped<M::Output>) -> Passed {
+    async fn absorb_apart(self: &Arc<Self>, limits: &Limits, mapped: Mapped) -> Passed {
         let timeout = limits.timeout;
-        match self.sink.execution() {
+        match self.stage.sink.execution() {
             Execution::Blocking => {
                 let job: Arc<dyn Job<Output = Passed>> = Arc::new(Absorb {
                     pass: Arc::clone(self),
@@ -243,15 +188,13 @@ impl<M: MapKernel> Pass<M> {
             }
             Execution::Async => {
                 let work = tokio::time::timeout(timeout, self.absorb(mapped)).await;
-                work.unwrap_or_else(|_| {
-                    Err(vec![Trouble::new(self.current_unit(), timed_out(timeout))])
-                })
+                work.unwrap_or_else(|_| Err(vec![self.current_trouble(timed_out(timeout))]))
             }
         }
     }
 
     fn begin_round(&self) -> Round {
-        self.watch.begin_round();
+        self.watch.begin(Step::Reading);
         let excluded = self.excluded();
         Round {
             lenient: excluded.lenient,
@@ -303,34 +246,48 @@ impl<M: MapKernel> Pass<M> {
     fn named(&self, trouble: Trouble) -> ItemFailure {
         ItemFailure {
             item: trouble.unit.and_then(|unit| self.item(unit)),
+            error: trouble.error,
             permanent: trouble.permanent,
-            ..ItemFailure::whole(trouble.error)
         }
     }
 
-    /// The source item begun last, if known.
-    fn current_unit(&self) -> Option<usize> {
-        match &*self.watch.sink_yields() {
-            None => Some(self.unit(self.watch.mapping.at()?)),
-            Some(_) if !self.sink.steps() => None,
-            Some(yields) => {
-                let position = self.watch.sinking.at()?;
-                Some(
-                    yields
-                        .as_ref()
-                        .map_or(position, |yields| unit_of(yields, position)),
-                )
+    /// What goes wrong at this moment, with the source item begun last if it is known.
+    fn current_trouble(&self, error: String) -> Trouble {
+        let trouble = |unit| Trouble::new(unit, error);
+        let functions = self.stage.functions();
+        match self.watch.current() {
+            Step::Reading => trouble(None),
+            Step::Function { place, trace } => {
+                let position = self.watch.at();
+                let unit = position.map(|position| self.unit(trace.source(position)));
+                trouble(unit).in_function(functions, place)
+            }
+            Step::Value { place, position } => {
+                trouble(Some(self.unit(position))).in_function(functions, place)
+            }
+            Step::Sink(trail) => {
+                let position = self.watch.at().filter(|_| self.stage.sink.steps());
+                let unit = position.map(|position| self.unit(trail.source(position)));
+                trouble(unit)
             }
         }
     }
 
     /// The source item that a value of the packet came from.
     fn unit(&self, position: usize) -> usize {
-        match (self.units.get(), self.yields()) {
-            (Some(units), _) => units.get(position).copied().unwrap_or(position),
-            (None, Some(yields)) => unit_of(yields, position),
-            (None, None) => position,
-        }
+        let units = self.units.get();
+        let unit = units.and_then(|units| units.get(position));
+        unit.copied().unwrap_or(position)
+    }
+
+    /// The packet's source item, if it has one only.
+    fn only_unit(&self) -> Option<usize> {
+        let work = self.input.work()?;
+        let is_only = match &work.yields {
+            Some(yields) => yields.len() == 1,
+            None => work.packet.contains + work.packet.skipped == 1,
+        };
+        is_only.then_some(0)
     }
 
     /// The index in the array of a source item of this packet.
@@ -344,25 +301,25 @@ impl<M: MapKernel> Pass<M> {
         self.input.work()?.yields.as_ref()
     }
 
-    /// The packet's values, and how many source items they came from.
-    fn decode(&self) -> Result<(Vec<M::Input>, usize), Vec<Trouble>> {
+    /// The packet's values.
+    fn decode(&self) -> Result<List, Vec<Trouble>> {
         let values = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
-            Some(work) => codec::decode_list::<M::Input>(&work.packet.value, "the packet's value"),
-            None => Ok(Vec::new()),
+            Some(work) => self.stage.decode(&work.packet.value),
+            None => Ok(List::none()),
         }));
         let values = match values {
             Ok(Ok(values)) => values,
             Ok(Err((error, position))) => {
-                return Err(vec![Trouble {
-                    permanent: true,
-                    ..Trouble::new(position.map(|at| self.unit(at)), describe(&error))
-                }]);
+                let unit = position.map(|at| match self.yields() {
+                    Some(yields) => unit_of(yields, at),
+                    None => at,
+                });
+                return Err(vec![Trouble::new(unit, permanent(error))]);
             }
             Err(panic) => return Err(vec![Trouble::new(None, panicked(panic.as_ref()))]),
         };
         let Some(yields) = self.yields() else {
-            let units = values.len();
-            return Ok((values, units));
+            return Ok(values);
         };
         let sum: u64 = yields.iter().map(|count| u64::from(*count)).sum();
         if sum != values.len() as u64 {
@@ -370,10 +327,7 @@ impl<M: MapKernel> Pass<M> {
                 "packetYields adds up to {sum} values, but packetValue has {}",
                 values.len()
             );
-            return Err(vec![Trouble {
-                permanent: true,
-                ..Trouble::new(None, error)
-            }]);
+            return Err(vec![Trouble::new(None, permanent(error))]);
         }
         self.units.get_or_init(|| {
             let counted = yields.iter().enumerate();
@@ -381,51 +335,76 @@ impl<M: MapKernel> Pass<M> {
                 .flat_map(|(unit, count)| std::iter::repeat_n(unit, *count as usize))
                 .collect()
         });
-        Ok((values, yields.len()))
+        Ok(values)
     }
 
     /// The outputs without those of items that failed in part: an item counts whole or not at all.
-    fn settle(
-        &self,
-        round: &Round,
-        mut outputs: Vec<M::Output>,
-        mut yields: Yields,
-        failed: Vec<Trouble>,
-    ) -> Result<Mapped<M::Output>, Vec<Trouble>> {
-        if !failed.is_empty() {
-            if !round.lenient || failed.iter().any(|trouble| trouble.unit.is_none()) {
-                return Err(failed);
-            }
-            let bad: BTreeSet<usize> = failed.iter().filter_map(|trouble| trouble.unit).collect();
-            let mut rest = outputs.into_iter();
-            outputs = Vec::with_capacity(rest.len());
-            for (unit, count) in yields.counts().iter_mut().enumerate() {
-                let kept = rest.by_ref().take(*count as usize);
-                if bad.contains(&unit) {
-                    kept.for_each(drop);
-                    *count = 0;
-                } else {
-                    outputs.extend(kept);
-                }
+    fn settle(&self, round: &Round, values: usize, made: Mapped) -> Result<Mapped, Vec<Trouble>> {
+        let Mapped {
+            mut outputs,
+            trail,
+            failed,
+        } = made;
+        if failed.is_empty() {
+            return Ok(Mapped {
+                outputs,
+                trail,
+                failed,
+            });
+        }
+        if !round.lenient || failed.iter().any(|trouble| trouble.unit.is_none()) {
+            return Err(failed);
+        }
+        let bad: BTreeSet<usize> = failed.iter().filter_map(|trouble| trouble.unit).collect();
+        let mut counts = trail.each().unwrap_or_else(|| vec![1; values]);
+        let mut bad_outputs = Vec::with_capacity(outputs.len());
+        for (position, count) in counts.iter_mut().enumerate() {
+            let is_bad = bad.contains(&self.unit(position));
+            bad_outputs.extend(std::iter::repeat_n(is_bad, *count as usize));
+            if is_bad {
+                *count = 0;
             }
         }
+        outputs.retain(|position| bad_outputs.get(position) == Some(&false));
         Ok(Mapped {
             outputs,
-            yields: yields.unless_plain(),
+            trail: Trail::Counted(counts),
             failed,
         })
     }
 
+    /// The number of outputs of each source item; `None` if one each.
+    fn yields_of(&self, trail: &Trail) -> Option<Vec<u32>> {
+        let (each, Some(yields)) = (trail.each(), self.yields()) else {
+            return trail.each();
+        };
+        let Some(each) = each else {
+            // One of each value, of which the items have as many as before.
+            return Some(yields.clone());
+        };
+        let mut each = each.iter();
+        let sums = yields
+            .iter()
+            .map(|count| each.by_ref().take(*count as usize).sum());
+        let sums: Vec<u32> = sums.collect();
+        (!sums.iter().all(|count| *count == 1)).then_some(sums)
+    }
+
     /// Hands the outputs to the sink.
-    async fn absorb(&self, mapped: Mapped<M::Output>) -> Passed {
+    async fn absorb(&self, mapped: Mapped) -> Passed {
         let Mapped {
             outputs,
-            yields,
+            trail,
             mut failed,
         } = mapped;
-        *self.watch.sink_yields() = Some(yields.clone());
+        let sink = &self.stage.sink;
+        let yields = match sink.wants_yields() {
+            true => self.yields_of(&trail),
+            false => None,
+        };
+        let progress = self.watch.begin(Step::Sink(trail.clone()));
         let (context, form) = (&self.input.context, self.input.form);
-        let work = self.sink.take(outputs, context, form, &self.watch.sinking);
+        let work = sink.take(outputs, context, form, progress);
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok(value)) => {
                 return Ok(Sunk {
@@ -435,10 +414,15 @@ impl<M: MapKernel> Pass<M> {
                 });
             }
             Ok(Err(error)) => {
-                let unit = error.at_output.then(|| self.current_unit()).flatten();
-                Trouble::of(unit, &error.error)
+                let position = match error.at {
+                    At::Whole => None,
+                    At::Last => self.watch.at(),
+                    At::Output(position) => Some(position),
+                };
+                let unit = position.map(|position| self.unit(trail.source(position)));
+                Trouble::new(unit.or_else(|| self.only_unit()), error.error)
             }
-            Err(panic) => Trouble::new(self.current_unit(), panicked(panic.as_ref())),
+            Err(panic) => self.current_trouble(panicked(panic.as_ref())),
         };
         failed.push(trouble);
         Err(failed)

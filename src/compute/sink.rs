@@ -1,27 +1,30 @@
 //! The destination of a packet's outputs: values for the next stage, a partial result, or nothing.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::group::GroupSink;
-use crate::core::error::BoxError;
+use super::list::List;
+use crate::core::error::{BoxError, permanent};
 use crate::packet::codec::{self, Form, Payload};
 use crate::stage::kernel::CombineKernel;
 use crate::stage::{Context, Data, Execution, Items, Progress};
-use async_trait::async_trait;
 
 /// Turns the outputs of one packet, in item order, into the value that is sent on.
 #[async_trait]
-pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
+pub(crate) trait Sink: Send + Sync {
     async fn take(
         &self,
-        outputs: Vec<O>,
+        outputs: List,
         context: &Context,
         form: Form,
         progress: &Progress,
     ) -> Result<Payload, SinkError>;
 
     /// Its reduction of a whole group's outputs, if it has one that a CPU-bound function's thread may run.
-    fn group(&self) -> Option<&dyn GroupSink<O>> {
+    fn group(&self) -> Option<&dyn GroupSink> {
         None
     }
 
@@ -35,56 +38,114 @@ pub(crate) trait Sink<O: Send + 'static>: Send + Sync {
     fn steps(&self) -> bool {
         false
     }
+
+    /// Whether another map stage follows, which has to know how many outputs each item has.
+    fn wants_yields(&self) -> bool {
+        false
+    }
 }
 
 pub(crate) struct SinkError {
     pub(crate) error: BoxError,
-    /// Whether it can be attributed to the output begun last.
-    pub(crate) at_output: bool,
+    pub(crate) at: At,
+}
+
+/// The output that an error belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// None in particular.
+    Whole,
+    /// The one begun last.
+    Last,
+    /// The one at this position.
+    Output(usize),
 }
 
 impl SinkError {
     pub(super) fn whole(error: impl Into<BoxError>) -> Self {
         Self {
             error: error.into(),
-            at_output: false,
+            at: At::Whole,
         }
+    }
+
+    /// Repeating it gives the same error.
+    pub(super) fn permanent(error: impl Into<BoxError>) -> Self {
+        Self::whole(permanent(error))
     }
 }
 
+/// The output of the wrong type, which the builder never sends here.
+fn values<T: 'static>(outputs: List) -> Result<Vec<T>, SinkError> {
+    outputs
+        .take()
+        .map_err(|error| SinkError::whole(error.permanent()))
+}
+
 /// Another map stage follows: the values are sent on as a list.
-pub(crate) struct Encode;
+pub(crate) struct Encode<O>(PhantomData<fn(O)>);
+
+impl<O> Encode<O> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 #[async_trait]
-impl<O: Data> Sink<O> for Encode {
+impl<O: Data> Sink for Encode<O> {
     async fn take(
         &self,
-        outputs: Vec<O>,
+        outputs: List,
         _: &Context,
         form: Form,
         _: &Progress,
     ) -> Result<Payload, SinkError> {
-        codec::encode(outputs, form, "a packet's outputs").map_err(SinkError::whole)
+        let outputs = values::<O>(outputs)?;
+        if let Form::Wire(codec) = form {
+            let what = "a packet's outputs";
+            return codec::write(&outputs, codec, what).map_err(|error| {
+                let mut outputs = outputs.iter();
+                let bad = outputs.position(|output| codec::write(output, codec, what).is_err());
+                SinkError {
+                    at: bad.map_or(At::Whole, At::Output),
+                    ..SinkError::permanent(error)
+                }
+            });
+        }
+        codec::encode(outputs, form, "a packet's outputs").map_err(SinkError::permanent)
+    }
+
+    fn wants_yields(&self) -> bool {
+        true
     }
 }
 
 /// The pipeline ends here with its one value.
-pub(crate) struct Only;
+pub(crate) struct Only<O>(PhantomData<fn(O)>);
+
+impl<O> Only<O> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 #[async_trait]
-impl<O: Data> Sink<O> for Only {
+impl<O: Data> Sink for Only<O> {
     async fn take(
         &self,
-        mut outputs: Vec<O>,
+        outputs: List,
         _: &Context,
         form: Form,
         _: &Progress,
     ) -> Result<Payload, SinkError> {
+        let mut outputs = values::<O>(outputs)?;
         match (outputs.len(), outputs.pop()) {
-            (1, Some(value)) => codec::encode(value, form, "the result").map_err(SinkError::whole),
-            (count, _) => Err(SinkError::whole(crate::core::error::permanent(format!(
+            (1, Some(value)) => {
+                codec::encode(value, form, "the result").map_err(SinkError::permanent)
+            }
+            (count, _) => Err(SinkError::permanent(format!(
                 "the stage that finishes the result must make one value of it, and made {count}"
-            )))),
+            ))),
         }
     }
 }
@@ -93,15 +154,15 @@ impl<O: Data> Sink<O> for Only {
 pub(crate) struct Discard;
 
 #[async_trait]
-impl<O: Data> Sink<O> for Discard {
+impl Sink for Discard {
     async fn take(
         &self,
-        _: Vec<O>,
+        _: List,
         _: &Context,
         form: Form,
         _: &Progress,
     ) -> Result<Payload, SinkError> {
-        codec::encode((), form, "nothing").map_err(SinkError::whole)
+        codec::encode((), form, "nothing").map_err(SinkError::permanent)
     }
 }
 
@@ -124,30 +185,33 @@ impl<C: CombineKernel> Fold<C> {
         let partial = self.0.fold(items, context).await;
         partial.map_err(|error| SinkError {
             error,
-            at_output: self.0.folds_stepwise(),
+            at: match self.0.folds_stepwise() {
+                true => At::Last,
+                false => At::Whole,
+            },
         })
     }
 }
 
 #[async_trait]
-impl<C: CombineKernel> Sink<C::Input> for Fold<C> {
+impl<C: CombineKernel> Sink for Fold<C> {
     async fn take(
         &self,
-        outputs: Vec<C::Input>,
+        outputs: List,
         context: &Context,
         form: Form,
         progress: &Progress,
     ) -> Result<Payload, SinkError> {
-        let count = outputs.len();
-        let mut values = outputs.into_iter();
+        let mut values = values(outputs)?.into_iter();
+        let count = values.len();
         let partial = self.fold(&mut values, count, context, progress).await?;
-        codec::encode(partial, form, "a partial result").map_err(SinkError::whole)
+        codec::encode(partial, form, "a partial result").map_err(SinkError::permanent)
     }
 
-    fn group(&self) -> Option<&dyn GroupSink<C::Input>> {
+    fn group(&self) -> Option<&dyn GroupSink> {
         // An async reduction might block here, and one that reads its context would see the map stage.
         let allows = self.0.execution() == Execution::Blocking && !self.0.looks_at_context();
-        allows.then_some(self as &dyn GroupSink<C::Input>)
+        allows.then_some(self as &dyn GroupSink)
     }
 
     fn execution(&self) -> Execution {

@@ -1,4 +1,4 @@
-//! What a worker calls: functions with their types erased, bytes → bytes.
+//! What goes into a stage's work and what comes out, types erased.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -7,15 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use super::group::GroupStep;
 use super::pool::{Cpu, Job};
 use super::rate::Pace;
-use super::sink::Sink;
 use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::{Form, Payload};
 use crate::packet::{MapWork, Message, Work};
-use crate::stage::{Context, Execution, StageOptions};
+use crate::stage::{Context, StageOptions};
 
 /// What one worker allows one stage.
 pub(crate) struct Limits {
@@ -132,20 +130,6 @@ impl ItemFailure {
 /// Work on one message that runs on a thread for CPU-bound work.
 pub(crate) type Computation = dyn Job<Output = Computed>;
 
-/// A map stage with its types erased.
-#[async_trait]
-pub(crate) trait MapStep: Send + Sync {
-    /// For a CPU-bound function: its work on a packet.
-    fn job(&self, input: Input) -> Arc<Computation>;
-
-    /// For an asynchronous function: works on a packet.
-    async fn run(&self, input: Input, limits: &Limits) -> Computed;
-
-    /// The same stage for all packets of a group in one pass, if the function and its reduction are CPU-bound, so that
-    /// nothing would have to wait, and neither could tell the difference.
-    fn groups(&self) -> Option<&dyn GroupStep>;
-}
-
 /// A reduction with its types erased.
 #[async_trait]
 pub(crate) trait CombineStep: Send + Sync {
@@ -163,10 +147,4 @@ pub(crate) trait CombineStep: Send + Sync {
 
     /// The reduced value as a packet for a stage that finishes it.
     fn list_of_one(&self, value: &Payload) -> crate::core::error::Result<Payload>;
-}
-
-/// A map stage that does not know yet what becomes of its outputs.
-pub(crate) trait MapTail<O: Send + 'static>: Send + Sync {
-    fn finish(&self, sink: Arc<dyn Sink<O>>) -> Arc<dyn MapStep>;
-    fn execution(&self) -> Execution;
 }

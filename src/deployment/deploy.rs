@@ -34,7 +34,12 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         name: &str,
         backend: impl Into<Backend>,
     ) -> Result<Deployment<I, S::Value>> {
-        self.carried(name, backend.into(), Carrier::Wire(self.codec), None)
+        self.carried(
+            name,
+            backend.into(),
+            Carrier::Wire(self.codec_of_values()),
+            None,
+        )
     }
 
     pub(crate) fn carried(

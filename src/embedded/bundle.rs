@@ -55,10 +55,10 @@ impl Bundling for Bundles {
             let packets = Box::new(Single);
             return Ok(Begun { job, packets });
         }
-        let Some(groups) = map.groups() else {
+        if !map.works_on_groups() {
             return refused("a bundle came to a stage that works on single packets");
-        };
-        let pass = groups.pass(input.clone(), Arc::clone(&bundle.sizes));
+        }
+        let pass = map.group(input.clone(), Arc::clone(&bundle.sizes));
         let job: Arc<Computation> = Arc::clone(&pass) as _;
         let packets = Box::new(Group {
             bundles: self,
@@ -82,7 +82,7 @@ impl Unpack for Single {
 /// A group's packets at work.
 struct Group {
     bundles: Arc<Bundles>,
-    pass: Arc<dyn GroupPass>,
+    pass: Arc<GroupPass>,
     input: Input,
     /// Attempts that a message of the stage has.
     attempts: u32,

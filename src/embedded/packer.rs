@@ -56,7 +56,7 @@ impl Groups {
 /// attempt, and neither stage has a pace to keep.
 fn may_bundle(map: &StageDefinition, reduction: &StageDefinition) -> bool {
     let works_on_groups = match &map.kind {
-        StageKind::Map(step) => step.groups().is_some(),
+        StageKind::Map(step) => step.works_on_groups(),
         StageKind::Reduce(_) => false,
     };
     let (map, reduce) = (&map.options, &reduction.options);

@@ -76,7 +76,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     }
 
     fn embedded_over(&self, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        match self.codec {
+        match self.codec_of_values() {
             Codec::Json => {
                 let bundles = Arc::<Bundles>::default();
                 self.carried("embedded", backend, Carrier::local(), Some(bundles))

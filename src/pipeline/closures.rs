@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 
 use crate::core::error::BoxError;
-use crate::stage::kernel::{CombineKernel, MapKernel};
+use crate::stage::kernel::{AsyncKernel, CombineKernel, MapKernel};
 use crate::stage::{Context, Data, Emitter, Execution, Items};
 
 /// A closure with its input and output types. `fn(I) -> O` keeps it `Send` and `Sync`
@@ -30,16 +30,14 @@ where
     type Input = I;
     type Output = O;
 
-    async fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
+    const NAME: &'static str = "map";
+
+    fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
         output.push(self.0.0(item));
         Ok(())
     }
 
-    fn execution(&self) -> Execution {
-        Execution::Blocking
-    }
-
-    fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<O>) -> bool {
+    fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<O>, _: &mut Vec<u32>) -> bool {
         items.map_into(outputs, &self.0.0);
         true
     }
@@ -53,18 +51,11 @@ where
     type Input = I;
     type Output = O;
 
-    async fn map(
-        &self,
-        item: I,
-        context: &Context,
-        output: &mut Emitter<'_, O>,
-    ) -> Result<(), BoxError> {
+    const NAME: &'static str = "try_map";
+
+    fn map(&self, item: I, context: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
         output.push(self.0.0(item, context).map_err(Into::into)?);
         Ok(())
-    }
-
-    fn execution(&self) -> Execution {
-        Execution::Blocking
     }
 }
 
@@ -75,13 +66,22 @@ where
     type Input = I;
     type Output = O;
 
-    async fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
+    const NAME: &'static str = "filter_map";
+
+    fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
         output.extend(self.0.0(item));
         Ok(())
     }
 
-    fn execution(&self) -> Execution {
-        Execution::Blocking
+    fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<O>, counts: &mut Vec<u32>) -> bool {
+        counts.reserve(items.len());
+        items.for_each(|item| {
+            let output = self.0.0(item);
+            let count = u32::from(output.is_some());
+            outputs.extend(output);
+            counts.push(count);
+        });
+        true
     }
 }
 
@@ -94,22 +94,31 @@ where
     type Input = I;
     type Output = V::Item;
 
-    async fn map(
-        &self,
-        item: I,
-        _: &Context,
-        output: &mut Emitter<'_, V::Item>,
-    ) -> Result<(), BoxError> {
+    const NAME: &'static str = "flat_map";
+
+    fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, V::Item>) -> Result<(), BoxError> {
         output.extend(self.0.0(item));
         Ok(())
     }
 
-    fn execution(&self) -> Execution {
-        Execution::Blocking
+    fn map_all(
+        &self,
+        items: Items<'_, I>,
+        outputs: &mut Vec<V::Item>,
+        counts: &mut Vec<u32>,
+    ) -> bool {
+        counts.reserve(items.len());
+        items.for_each(|item| {
+            let before = outputs.len();
+            outputs.extend(self.0.0(item));
+            let count = outputs.len() - before;
+            counts.push(u32::try_from(count).unwrap_or(u32::MAX));
+        });
+        true
     }
 }
 
-impl<F, I: Data, O: Data, Fut, E> MapKernel for Async<F, I, (Fut, O, E)>
+impl<F, I: Data, O: Data, Fut, E> AsyncKernel for Async<F, I, (Fut, O, E)>
 where
     F: Fn(I, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<O, E>> + Send + 'static,
@@ -117,6 +126,8 @@ where
 {
     type Input = I;
     type Output = O;
+
+    const NAME: &'static str = "then";
 
     fn map(
         &self,
@@ -129,10 +140,6 @@ where
             output.push(future.await.map_err(Into::into)?);
             Ok(())
         }
-    }
-
-    fn execution(&self) -> Execution {
-        Execution::Async
     }
 }
 
@@ -152,15 +159,25 @@ where
     type Input = I;
     type Output = I;
 
-    async fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, I>) -> Result<(), BoxError> {
+    const NAME: &'static str = "filter";
+
+    fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, I>) -> Result<(), BoxError> {
         if self.0(&item) {
             output.push(item);
         }
         Ok(())
     }
 
-    fn execution(&self) -> Execution {
-        Execution::Blocking
+    fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<I>, counts: &mut Vec<u32>) -> bool {
+        counts.reserve(items.len());
+        items.for_each(|item| {
+            let keep = self.0(&item);
+            if keep {
+                outputs.push(item);
+            }
+            counts.push(u32::from(keep));
+        });
+        true
     }
 }
 
@@ -177,16 +194,14 @@ impl<T: Data> MapKernel for Identity<T> {
     type Input = T;
     type Output = T;
 
-    async fn map(&self, item: T, _: &Context, output: &mut Emitter<'_, T>) -> Result<(), BoxError> {
+    const NAME: &'static str = "map";
+
+    fn map(&self, item: T, _: &Context, output: &mut Emitter<'_, T>) -> Result<(), BoxError> {
         output.push(item);
         Ok(())
     }
 
-    fn execution(&self) -> Execution {
-        Execution::Blocking
-    }
-
-    fn map_all(&self, items: Items<'_, T>, outputs: &mut Vec<T>) -> bool {
+    fn map_all(&self, items: Items<'_, T>, outputs: &mut Vec<T>, _: &mut Vec<u32>) -> bool {
         items.map_into(outputs, |item| item);
         true
     }

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::compute::map::MapStep;
 use crate::compute::pool::Cpu;
-use crate::compute::step::{CombineStep, MapStep};
+use crate::compute::step::CombineStep;
 use crate::core::error::{Error, Result};
 use crate::packet::{Message, Work};
 use crate::queue::DEAD_LETTER_SUFFIX;
@@ -23,7 +24,7 @@ pub(crate) struct DraftStage {
 
 #[derive(Clone)]
 pub(crate) enum StageKind {
-    Map(Arc<dyn MapStep>),
+    Map(Arc<MapStep>),
     Reduce(Arc<dyn CombineStep>),
 }
 

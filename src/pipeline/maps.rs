@@ -1,13 +1,12 @@
 //! The stages that work on items, one after the other.
 
 use std::future::Future;
-use std::marker::PhantomData;
 
 use super::closures::{Async, FilterFn, FilterMapFn, FlatMapFn, MapFn, TryMapFn};
 use super::{Pipeline, Unreduced};
 use crate::core::error::BoxError;
 use crate::stage::kernel::User;
-use crate::stage::{Context, Data, Map};
+use crate::stage::{Context, Data, Execution, Map};
 
 impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// Adds a pure, CPU-bound function. It runs on threads for blocking work, one item of a packet
@@ -101,7 +100,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         Fut: Future<Output = Result<U, E>> + Send + 'static,
         F: Fn(O) -> Fut + Send + Sync + 'static,
     {
-        self.map_by(Async::new(move |item: O, _: Context| function(item)))
+        self.then_by(Async::new(move |item: O, _: Context| function(item)))
     }
 
     /// Like [`then`](Self::then), for a function that needs its [`Context`]: the run's id and the
@@ -128,7 +127,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         Fut: Future<Output = Result<U, E>> + Send + 'static,
         F: Fn(O, Context) -> Fut + Send + Sync + 'static,
     {
-        self.map_by(Async::new(function))
+        self.then_by(Async::new(function))
     }
 
     /// Yields any number of values per item, like [`Iterator::flat_map`]. They stay in the item's packet, in order.
@@ -151,13 +150,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         F: Fn(O) -> V + Send + Sync + 'static,
     {
         let pipeline: Pipeline<I, V::Item, S> = self.map_by(FlatMapFn::new(function));
-        Pipeline {
-            stages: pipeline.stages,
-            last: pipeline.last,
-            problem: pipeline.problem,
-            codec: pipeline.codec,
-            types: PhantomData,
-        }
+        pipeline.retyped()
     }
 
     /// Adds a map stage with state of its own. [`Map`] has an example with state.
@@ -191,7 +184,10 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     where
         M: Map<Input = O>,
     {
-        self.map_by(User(map))
+        match map.execution() {
+            Execution::Async => self.then_by(User(map)),
+            Execution::Blocking => self.map_by(User(map)),
+        }
     }
 
     /// Keeps the items for which `keep` returns true, like [`Iterator::filter`]. An item that is left out still

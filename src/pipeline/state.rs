@@ -8,7 +8,7 @@ use super::{Extract, Pipeline};
 use crate::compute::sink::{Discard, Fold, Only};
 use crate::packet::Packet;
 use crate::packet::codec;
-use crate::stage::{Data, Execution, Stage};
+use crate::stage::{Data, Execution};
 
 /// The state of a [`Pipeline`] that carries items, before a reduction.
 #[derive(Debug)]
@@ -55,15 +55,13 @@ impl<O: Data> Answer<O> for Many {
     type Value = u64;
 
     fn close<I: Data>(mut pipeline: Pipeline<I, O, Many>) -> private::Closed<u64> {
-        pipeline.close_with_identity(|| Arc::new(Discard));
-        let step = Fold(Arc::new(Tally));
-        pipeline.stages.push(DraftStage {
-            options: Stage::new(),
-            kind: StageKind::Reduce(Arc::new(step)),
-            execution: Execution::Async,
-        });
+        let step = Arc::new(Fold(Arc::new(Tally)));
+        let kind = StageKind::Reduce(Arc::clone(&step) as _);
+        pipeline
+            .draft
+            .reduce(kind, Execution::Async, Arc::new(Discard));
         private::Closed {
-            stages: pipeline.stages,
+            stages: pipeline.draft.stages(|| Arc::new(Discard)),
             extract: |packet: &Packet| Ok(packet.contains),
         }
     }
@@ -72,10 +70,9 @@ impl<O: Data> Answer<O> for Many {
 impl<O: Data> Answer<O> for One {
     type Value = O;
 
-    fn close<I: Data>(mut pipeline: Pipeline<I, O, One>) -> private::Closed<O> {
-        pipeline.close(|| Arc::new(Only));
+    fn close<I: Data>(pipeline: Pipeline<I, O, One>) -> private::Closed<O> {
         private::Closed {
-            stages: pipeline.stages,
+            stages: pipeline.draft.stages(|| Arc::new(Only::<O>::new())),
             extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
         }
     }

@@ -6,11 +6,43 @@ use std::future::Future;
 
 use super::{Combine, Context, Data, Emitter, Execution, Items, Map};
 use crate::core::error::BoxError;
+use crate::core::ready::ready;
 
-/// A map stage's function. The methods it shares with [`Map`] are documented there.
+/// A CPU-bound function of a map stage. The methods it shares with [`Map`] are documented there.
 pub(crate) trait MapKernel: Send + Sync + 'static {
     type Input: Data;
     type Output: Data;
+
+    /// The method of the builder that adds it.
+    const NAME: &'static str;
+
+    fn map(
+        &self,
+        item: Self::Input,
+        context: &Context,
+        output: &mut Emitter<'_, Self::Output>,
+    ) -> Result<(), BoxError>;
+
+    /// Bulk form of `map` for functions that never fail and ignore the context. Returns `false`, consuming nothing, if
+    /// this function is not of that kind. One that does not make one output of each item adds the number of outputs of
+    /// each to `counts`, once the item is done.
+    fn map_all(
+        &self,
+        _items: Items<'_, Self::Input>,
+        _outputs: &mut Vec<Self::Output>,
+        _counts: &mut Vec<u32>,
+    ) -> bool {
+        false
+    }
+}
+
+/// An asynchronous function of a map stage.
+pub(crate) trait AsyncKernel: Send + Sync + 'static {
+    type Input: Data;
+    type Output: Data;
+
+    /// The method of the builder that adds it.
+    const NAME: &'static str;
 
     fn map(
         &self,
@@ -18,15 +50,6 @@ pub(crate) trait MapKernel: Send + Sync + 'static {
         context: &Context,
         output: &mut Emitter<'_, Self::Output>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
-
-    fn execution(&self) -> Execution;
-
-    /// Bulk form of `map` for functions that yield exactly one value per item, never fail and
-    /// ignore the context. Returns `false`, consuming nothing, if this function is not of that
-    /// kind.
-    fn map_all(&self, _items: Items<'_, Self::Input>, _outputs: &mut Vec<Self::Output>) -> bool {
-        false
-    }
 }
 
 /// A reduction. The methods it shares with [`Combine`] are documented there.
@@ -69,6 +92,24 @@ impl<M: Map> MapKernel for User<M> {
     type Input = M::Input;
     type Output = M::Output;
 
+    const NAME: &'static str = "stage";
+
+    fn map(
+        &self,
+        item: M::Input,
+        context: &Context,
+        output: &mut Emitter<'_, M::Output>,
+    ) -> Result<(), BoxError> {
+        ready(self.0.map(item, context, output))
+    }
+}
+
+impl<M: Map> AsyncKernel for User<M> {
+    type Input = M::Input;
+    type Output = M::Output;
+
+    const NAME: &'static str = "stage";
+
     fn map(
         &self,
         item: M::Input,
@@ -76,10 +117,6 @@ impl<M: Map> MapKernel for User<M> {
         output: &mut Emitter<'_, M::Output>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         self.0.map(item, context, output)
-    }
-
-    fn execution(&self) -> Execution {
-        self.0.execution()
     }
 }
 

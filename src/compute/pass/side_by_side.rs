@@ -1,30 +1,36 @@
-//! The items of a packet side by side, for an asynchronous function.
+//! The items of a packet side by side, for asynchronous functions.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{FutureExt, StreamExt};
 
+use super::super::function::Function;
+use super::super::list::List;
 use super::super::pool::timed_out;
 use super::super::step::Limits;
-use super::super::yields::Yields;
-use super::{Mapped, Pass, Round, Trouble};
+use super::super::trail::Trail;
+use super::super::trouble::Trouble;
+use super::{Mapped, Pass, Round};
+use crate::core::error::{BoxError, permanent};
 use crate::core::panic::panicked;
-use crate::stage::Emitter;
-use crate::stage::kernel::MapKernel;
+use crate::stage::Context;
 
-impl<M: MapKernel> Pass<M> {
-    /// The items side by side, on the runtime.
+impl Pass {
+    /// The items side by side, on the runtime. Each goes through all functions without waiting for the others.
     pub(super) async fn map_side_by_side(
         &self,
         limits: &Limits,
         round: &Round,
-    ) -> Result<Mapped<M::Output>, Vec<Trouble>> {
-        let (values, units) = self.decode()?;
-        let mut made: Vec<Option<Vec<M::Output>>> = Vec::new();
-        made.resize_with(values.len(), || None);
+    ) -> Result<Mapped, Vec<Trouble>> {
+        let values = self.decode()?;
+        let count = values.len();
+        let mut made: Vec<Option<List>> = Vec::new();
+        made.resize_with(count, || None);
         let mut failed = Vec::new();
-        let mut running = futures::stream::iter(values.into_iter().enumerate())
-            .map(|(position, value)| self.map_one(limits, round, position, value))
+        let mut values = values.supply();
+        let mut running = futures::stream::iter(0..count)
+            .map(|position| self.map_one(limits, round, position, values.next(1)))
             .buffer_unordered(limits.concurrency);
         while let Some((position, result)) = running.next().await {
             match result {
@@ -37,14 +43,30 @@ impl<M: MapKernel> Pass<M> {
                 Err(trouble) => return Err(vec![trouble]),
             }
         }
-        let mut yields = Yields::new(units);
-        let mut outputs = Vec::with_capacity(made.len());
-        for (position, values) in made.into_iter().enumerate() {
-            let values = values.unwrap_or_default();
-            yields.add(self.unit(position), values.len());
-            outputs.extend(values);
+        drop(running);
+        let mut outputs = self.no_outputs();
+        let mut counts = Vec::with_capacity(count);
+        for values in made {
+            let values = values.unwrap_or_else(List::none);
+            // Lists are at most as long as a packet of 2^32 values.
+            counts.push(u32::try_from(values.len()).unwrap_or(u32::MAX));
+            if let Err(error) = outputs.append(values) {
+                return Err(vec![Trouble::new(None, error.permanent())]);
+            }
         }
-        self.settle(round, outputs, yields, failed)
+        let made = Mapped {
+            outputs,
+            trail: Trail::Counted(counts),
+            failed,
+        };
+        self.settle(round, count, made)
+    }
+
+    fn no_outputs(&self) -> List {
+        match self.stage.functions().last() {
+            Some(Function::SideBySide(last)) => last.outputs(),
+            Some(Function::InTurn(_)) | None => List::none(),
+        }
     }
 
     async fn map_one(
@@ -52,12 +74,11 @@ impl<M: MapKernel> Pass<M> {
         limits: &Limits,
         round: &Round,
         position: usize,
-        value: M::Input,
-    ) -> (usize, Result<Vec<M::Output>, Trouble>) {
+        value: List,
+    ) -> (usize, Result<List, Trouble>) {
         let unit = self.unit(position);
-        let mut outputs = Vec::new();
         if round.excluded.contains(&unit) {
-            return (position, Ok(outputs));
+            return (position, Ok(List::none()));
         }
         // The semaphore is never closed.
         let _permit = limits.items.acquire().await;
@@ -65,17 +86,41 @@ impl<M: MapKernel> Pass<M> {
             pace.wait(1).await;
         }
         let context = self.input.context.at(self.item(unit));
-        let mut emitter = Emitter {
-            values: &mut outputs,
-        };
-        let work = async { self.map.map(value, &context, &mut emitter).await };
+        let place = AtomicUsize::new(0);
+        let work = self.call_in_a_row(value, &context, &place);
         let work = AssertUnwindSafe(work).catch_unwind();
-        let trouble = match tokio::time::timeout(limits.timeout, work).await {
-            Ok(Ok(Ok(()))) => return (position, Ok(outputs)),
-            Ok(Ok(Err(error))) => Trouble::of(Some(unit), &error),
-            Ok(Err(panic)) => Trouble::new(Some(unit), panicked(panic.as_ref())),
-            Err(_) => Trouble::new(Some(unit), timed_out(limits.timeout)),
+        let error: BoxError = match tokio::time::timeout(limits.timeout, work).await {
+            Ok(Ok(Ok(outputs))) => return (position, Ok(outputs)),
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(panic)) => panicked(panic.as_ref()).into(),
+            Err(_) => timed_out(limits.timeout).into(),
         };
-        (position, Err(trouble))
+        let place = place.load(Ordering::Relaxed);
+        let trouble = Trouble::new(Some(unit), error);
+        (
+            position,
+            Err(trouble.in_function(self.stage.functions(), place)),
+        )
+    }
+
+    /// One item through all functions; `place` is that of the current one.
+    async fn call_in_a_row(
+        &self,
+        value: List,
+        context: &Context,
+        place: &AtomicUsize,
+    ) -> Result<List, BoxError> {
+        let mut values = value;
+        for (index, function) in self.stage.functions().iter().enumerate() {
+            place.store(index, Ordering::Relaxed);
+            let Function::SideBySide(function) = function else {
+                let problem = "a CPU-bound function follows an asynchronous one in one stage: please report this";
+                return Err(permanent(problem).into());
+            };
+            let mut outputs = function.outputs();
+            function.call(values, &mut outputs, context).await?;
+            values = outputs;
+        }
+        Ok(values)
     }
 }

@@ -1,0 +1,176 @@
+//! The CPU-bound functions of one stage, applied list by list.
+//!
+//! A list goes through one function as a whole and then through the next, so that each is a tight loop. What can be seen
+//! from outside is as if each value went through all functions before the next value began: if several values fail, the
+//! first of them counts; and if functions are slow, each value goes through all of them by itself, under one timeout.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::function::{Applied, Failed, Function, Scope, Source};
+use super::list::{List, Supply};
+use super::trail::{Trace, Trail};
+use super::trouble::{InFunction, Trouble};
+use super::watch::{Step, Watch};
+use crate::stage::Context;
+
+/// After a list that took longer than this, values go through the functions by themselves.
+const SLOW: Duration = Duration::from_millis(1);
+/// After a list that took less than this, the next list is longer by the factor `GROWTH`.
+const QUICK: Duration = Duration::from_micros(250);
+const GROWTH: usize = 8;
+
+/// The functions of a stage at work on one packet.
+pub(super) struct Line<'a> {
+    pub(super) functions: &'a [Function],
+    pub(super) watch: &'a Watch,
+    pub(super) terms: Terms<'a>,
+}
+
+/// What is the same for all values of a packet.
+pub(super) struct Terms<'a> {
+    pub(super) context: &'a Context,
+    /// See [`Source`].
+    pub(super) units: Option<&'a [usize]>,
+    pub(super) offset: Option<u64>,
+    /// See [`Scope`].
+    pub(super) excluded: &'a BTreeSet<usize>,
+    pub(super) lenient: bool,
+}
+
+/// What the functions have made of the values so far.
+pub(super) struct Made {
+    pub(super) outputs: List,
+    pub(super) trail: Trail,
+    pub(super) failed: Vec<Trouble>,
+}
+
+impl Line<'_> {
+    /// Nothing yet; there may be about `capacity` outputs.
+    pub(super) fn nothing(&self, capacity: usize) -> Made {
+        let outputs = match self.functions.last() {
+            Some(Function::InTurn(last)) => last.outputs(capacity),
+            Some(Function::SideBySide(_)) | None => List::new(Vec::<()>::new()),
+        };
+        Made {
+            outputs,
+            trail: Trail::Parts(Vec::new()),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Works on all values of a packet, up to the first one that fails unless the terms are lenient.
+    pub(super) fn run(&self, mut values: Box<dyn Supply>) -> Made {
+        let mut made = self.nothing(values.len());
+        let mut size = match self.functions.len() {
+            0 | 1 => usize::MAX,
+            _ => 1,
+        };
+        let mut position = 0;
+        loop {
+            let list = values.next(size);
+            let count = list.len();
+            let since = Instant::now();
+            if !self.apply(list, position, &mut made) || values.len() == 0 {
+                return made;
+            }
+            position += count;
+            let took = since.elapsed();
+            if took > SLOW {
+                size = 1;
+            } else if took < QUICK {
+                size = size.saturating_mul(GROWTH);
+            }
+        }
+    }
+
+    /// Works on the packet's next values, the first of which is at position `begin`. Returns whether the work may go on.
+    pub(super) fn apply(&self, values: List, begin: usize, made: &mut Made) -> bool {
+        let nothing_excluded = BTreeSet::new();
+        let count = values.len();
+        let is_alone = count == 1 && self.functions.len() > 1;
+        let mut trace = Trace::at(begin);
+        let mut inputs = values;
+        let mut functions = self.functions.iter().enumerate().peekable();
+        while let Some((place, function)) = functions.next() {
+            let step = match is_alone {
+                true => Step::Value {
+                    place,
+                    position: begin,
+                },
+                false => Step::Function {
+                    place,
+                    trace: trace.clone(),
+                },
+            };
+            let source = Source {
+                trace: &trace,
+                units: self.terms.units,
+                offset: self.terms.offset,
+            };
+            let scope = Scope {
+                context: self.terms.context,
+                source,
+                excluded: match place {
+                    0 => self.terms.excluded,
+                    _ => &nothing_excluded,
+                },
+                lenient: self.terms.lenient,
+                progress: self.watch.begin(step),
+            };
+            let applied = match function {
+                Function::SideBySide(_) => Applied::mixed(),
+                Function::InTurn(function) if functions.peek().is_none() => {
+                    let inputs = std::mem::replace(&mut inputs, List::none());
+                    function.apply(inputs, &mut made.outputs, &scope)
+                }
+                Function::InTurn(function) => {
+                    let mut outputs = function.outputs(inputs.len());
+                    let applied = function.apply(inputs, &mut outputs, &scope);
+                    inputs = outputs;
+                    applied
+                }
+            };
+            if !applied.failed.is_empty() {
+                if !self.terms.lenient {
+                    // This one comes before the value that failed in an earlier function.
+                    made.failed.clear();
+                }
+                let failed = applied.failed.into_iter();
+                made.failed
+                    .extend(failed.map(|failed| self.trouble(place, failed, source)));
+            }
+            trace.add(applied.counts);
+        }
+        made.trail.add(trace, count, made.outputs.len());
+        self.terms.lenient || made.failed.is_empty()
+    }
+
+    fn trouble(&self, place: usize, failed: Failed, source: Source<'_>) -> Trouble {
+        Trouble {
+            unit: failed.position.map(|position| source.unit(position)),
+            error: failed.error,
+            permanent: failed.permanent,
+        }
+        .in_function(self.functions, place)
+    }
+}
+
+impl Trouble {
+    /// Names the function in the error, if the stage has several.
+    pub(super) fn in_function(self, functions: &[Function], place: usize) -> Self {
+        let Some(function) = functions.get(place).filter(|_| functions.len() > 1) else {
+            return self;
+        };
+        Self {
+            error: Arc::new(InFunction {
+                number: place + 1,
+                count: functions.len(),
+                name: function.name(),
+                source: self.error,
+            }),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Lists of values with their type erased, as they pass from one function of a stage to the next.
+
+use std::any::{Any, type_name};
+use std::vec::IntoIter;
+
+use crate::core::error::{BoxError, permanent};
+
+/// A `Vec<T>` whose type only its producer and its consumer know.
+pub(crate) struct List(Box<dyn Values>);
+
+trait Values: Any + Send {
+    fn len(&self) -> usize;
+    fn retain(&mut self, keep: &mut dyn FnMut(usize) -> bool);
+    fn append(&mut self, other: List) -> Result<(), OtherType>;
+    fn supply(self: Box<Self>) -> Box<dyn Supply>;
+    fn any(self: Box<Self>) -> Box<dyn Any>;
+    fn any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<T: Send + 'static> Values for Vec<T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn retain(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
+        let mut position = 0;
+        self.retain(|_| {
+            position += 1;
+            keep(position - 1)
+        });
+    }
+
+    fn append(&mut self, other: List) -> Result<(), OtherType> {
+        if other.len() > 0 {
+            self.append(&mut other.take::<T>()?);
+        }
+        Ok(())
+    }
+
+    fn supply(self: Box<Self>) -> Box<dyn Supply> {
+        Box::new(self.into_iter())
+    }
+
+    fn any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// The values of a list, handed out from its beginning.
+pub(crate) trait Supply: Send {
+    fn len(&self) -> usize;
+
+    /// The next values: `count`, or what is left if that is less.
+    fn next(&mut self, count: usize) -> List;
+}
+
+impl<T: Send + 'static> Supply for IntoIter<T> {
+    fn len(&self) -> usize {
+        ExactSizeIterator::len(self)
+    }
+
+    fn next(&mut self, count: usize) -> List {
+        if count >= ExactSizeIterator::len(self) {
+            // All that is left keeps its memory.
+            return List::new(std::mem::take(self).collect());
+        }
+        List::new(self.by_ref().take(count).collect())
+    }
+}
+
+impl List {
+    pub(crate) fn new<T: Send + 'static>(values: Vec<T>) -> Self {
+        Self(Box::new(values))
+    }
+
+    /// Takes the place of a list that was taken. Of a `Vec<()>`, which takes no memory.
+    pub(super) fn none() -> Self {
+        Self::new(Vec::<()>::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Keeps the values at the positions for which `keep` returns true.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        self.0.retain(&mut keep);
+    }
+
+    /// Appends the values of a list that is empty or has the same type.
+    pub(super) fn append(&mut self, other: Self) -> Result<(), OtherType> {
+        self.0.append(other)
+    }
+
+    pub(super) fn supply(self) -> Box<dyn Supply> {
+        self.0.supply()
+    }
+
+    pub(super) fn take<T: 'static>(self) -> Result<Vec<T>, OtherType> {
+        let values = self.0.any().downcast();
+        values
+            .map(|values| *values)
+            .map_err(|_| OtherType::than::<T>())
+    }
+
+    pub(super) fn get_mut<T: 'static>(&mut self) -> Result<&mut Vec<T>, OtherType> {
+        let values = self.0.any_mut().downcast_mut();
+        values.ok_or_else(OtherType::than::<T>)
+    }
+}
+
+/// A list came to a function of another type. The builder never connects such functions.
+#[derive(Debug, thiserror::Error)]
+#[error("a list of another type came to a function that takes `{expected}`: please report this")]
+pub(crate) struct OtherType {
+    expected: &'static str,
+}
+
+impl OtherType {
+    fn than<T>() -> Self {
+        Self {
+            expected: type_name::<T>(),
+        }
+    }
+
+    pub(super) fn permanent(self) -> BoxError {
+        permanent(self).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_by_their_type_alone() {
+        let mut list = List::new(vec![1u32, 2, 3]);
+        list.get_mut::<u32>().unwrap().push(4);
+        assert!(list.get_mut::<i32>().is_err());
+        list.retain(|position| position != 1);
+        assert_eq!(
+            (list.len(), list.take::<u32>().unwrap()),
+            (3, vec![1, 3, 4])
+        );
+        let error = List::new(vec!["a".to_owned()]).take::<u32>().unwrap_err();
+        assert!(error.to_string().contains("`u32`"), "{error}");
+    }
+
+    #[test]
+    fn a_supply_hands_out_each_value_once() {
+        let mut supply = List::new(vec![1, 2, 3, 4, 5]).supply();
+        let mut next = |count| supply.next(count).take::<i32>().unwrap();
+        assert_eq!(
+            (next(2), next(0), next(9), next(9)),
+            (vec![1, 2], vec![], vec![3, 4, 5], vec![])
+        );
+    }
+}
