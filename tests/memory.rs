@@ -119,6 +119,7 @@ fn large_items_need_no_more_memory_than_what_is_in_flight() {
     const ITEMS: u64 = 1_000;
     let pipeline = Pipeline::new()
         .then(|text: String| async move { Ok::<_, Infallible>(text) })
+        .with(Stage::new())
         .then(|text: String| async move { Ok::<_, Infallible>(text.len() as u64) })
         .with(Stage::new().concurrency(4))
         .reduce(|| 0, |a, b| a + b);

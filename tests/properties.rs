@@ -148,12 +148,12 @@ proptest! {
 
     #[test]
     fn a_pipeline_computes_what_an_iterator_does(
-        steps in prop::collection::vec(step(), 0..5),
+        steps in prop::collection::vec((step(), any::<bool>()), 0..5),
         items in prop::collection::vec(-1_000..1_000i64, 0..60),
         manner in manner(),
     ) {
         let mut expected = items.clone();
-        for step in &steps {
+        for (step, _) in &steps {
             expected = expected.into_iter().flat_map(|n| step.apply(n)).collect();
         }
         // The first stage is always there, so that it can have a packet size.
@@ -162,8 +162,11 @@ proptest! {
             options = options.packet_size(size);
         }
         let mut pipeline = Pipeline::new().map(|n: i64| n).with(options);
-        for step in steps {
+        for (step, ends_its_stage) in steps {
             pipeline = step.add_to(pipeline);
+            if ends_its_stage {
+                pipeline = pipeline.with(Stage::new());
+            }
         }
         let by = || Stage::new().fan_in(manner.fan_in);
         let length = items.len() as u64;

@@ -143,7 +143,10 @@ fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
     let share = Stage::new().on_failure(OnFailure::TolerateShare(101.0));
     refused(on_map(share), "d", &["`map-0`", "101 per cent", "0 to 100"]);
 
-    let later = map().map(|n| n).with(Stage::named("later").packet_size(4));
+    let later = map()
+        .with(Stage::new())
+        .map(|n| n)
+        .with(Stage::named("later").packet_size(4));
     refused(
         sum(later),
         "d",

@@ -84,6 +84,7 @@ async fn later_stages_go_first() {
             first.lock().unwrap().push(0);
             n
         })
+        .with(Stage::new())
         .map(move |n| {
             second.lock().unwrap().push(1);
             n

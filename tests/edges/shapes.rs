@@ -88,11 +88,12 @@ async fn a_pipeline_may_begin_with_its_reduction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_maps_are_several_stages_with_a_queue_each() {
+async fn stages_that_are_apart_have_a_queue_each() {
     let store = Store::new();
     let record = Arc::new(Record::default());
     let deployment = Pipeline::new()
         .map(|n: u64| n + 1)
+        .with(Stage::new())
         .filter(|n| n % 2 == 0)
         .with(Stage::named("even"))
         .then(ok)

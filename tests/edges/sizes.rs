@@ -122,6 +122,7 @@ async fn an_output_that_is_too_large_is_a_dead_letter_that_says_so() {
     let (store, _, backend) = small_queues(2_000);
     let deployment = Pipeline::new()
         .then(|n: u64| ok("x".repeat(if n == 3 { 5_000 } else { 3 })))
+        .with(Stage::new())
         .then(ok)
         .count()
         .deploy("large", backend)
