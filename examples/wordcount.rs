@@ -59,7 +59,7 @@ type Found = Result<OsString, String>;
 
 type Counts = HashMap<String, u64>;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Summary {
     words: u64,
     different: usize,

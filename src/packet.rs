@@ -4,9 +4,10 @@ pub(crate) mod carrier;
 pub(crate) mod codec;
 #[cfg(feature = "postcard")]
 mod compact;
+pub(crate) mod handle;
 mod json;
-pub(crate) mod local;
 mod malformed;
+pub(crate) mod measure;
 mod message;
 pub(crate) mod tickets;
 mod wire;

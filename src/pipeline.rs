@@ -143,7 +143,8 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self
     }
 
-    /// Sets how values are written in messages and partial results ([JSON](Codec::Json) by default).
+    /// Sets how a deployment writes values in messages and partial results ([JSON](Codec::Json) by default). Inside one
+    /// process, in [`run`](Self::run), nothing is written.
     ///
     /// ```
     /// use catchment::{Codec, Pipeline};

@@ -18,14 +18,46 @@ pub use options::{OnFailure, Stage};
 pub(crate) use options::{Place, RateLimit, StageOptions};
 
 /// A value that a pipeline can carry from stage to stage: any type that serde can write and read
-/// back, owns its data and may move between threads. Implemented for every such type.
+/// back, that can be cloned, owns its data and may be shared between threads. Implemented for every
+/// such type.
+///
+/// # Inside one process
+/// In [`Pipeline::run`](crate::Pipeline::run) a value travels as it is. Each delivery of a packet
+/// gets a clone of its items, since it need not be the last, and so does each reader of a partial
+/// result and of the result. Nothing is encoded, so no limit of a format holds. A value's
+/// `Serialize` has one use there: of values that own memory on the heap, some are visited to
+/// estimate how much is in flight. Whatever it answers, the values stay as they are.
+///
+/// # Deployed
+/// A [`Deployment`](crate::Deployment) encodes every value in its [`Codec`](crate::Codec), over
+/// [`Backend::memory`](crate::Backend::memory) too. A value is then what its own `Serialize` and
+/// `Deserialize` make of it, and some attributes of serde cannot keep it:
+///
+/// - `#[serde(untagged)]`, an internal tag (`tag = ".."` without `content`) and `#[serde(flatten)]`
+///   have serde read a value before its type is known. No `u128` or `i128` can be read inside of
+///   them: an untagged `enum Amount { N(u128), F(f64) }` writes `N(1)` and comes back as `F(1.0)`.
+///   Nor can the keys of a map that are numbers or `bool`, which JSON writes as text.
+/// - Of two untagged variants that are written alike, the first one is read.
+/// - A field under `#[serde(skip)]` has its default value when it is read.
+///
+/// ```
+/// use catchment::Pipeline;
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// // JSON has no infinity, and writes `None` in its place. Here nothing is written.
+/// let largest = Pipeline::new()
+///     .map(|n: f64| Some(1.0 / n))
+///     .reduce(|| None, |a, b| if a > b { a } else { b });
+/// assert_eq!(largest.run([1.0, 0.0, 2.0]).await?, Some(f64::INFINITY));
+/// # Ok(()) }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between stages",
     label = "this value would have to be written to a queue and read back",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it; it must own its data and be `Send`"
+    note = "derive `Clone`, `serde::Serialize` and `serde::Deserialize` for it; it must own its data and be `Send` and `Sync`"
 )]
-pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
-impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
+pub trait Data: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Data for T {}
 
 /// Where the engine runs a stage's function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

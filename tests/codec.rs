@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use catchment::{Backend, Error, Pipeline, Stage};
+use catchment::pipeline::One;
+use catchment::{Backend, Data, Error, Pipeline, Result, Stage};
 
 /// Fails the first time it sees an item for which this is so.
 fn once<T: Clone + Eq + std::hash::Hash + Send + 'static>(
     fails: impl Fn(&T) -> bool + Send + Sync + 'static,
-) -> impl Fn(T) -> Result<T, String> + Send + Sync + 'static {
+) -> impl Fn(T) -> std::result::Result<T, String> + Send + Sync + 'static {
     let seen = Mutex::new(HashSet::new());
     move |item| match fails(&item) && seen.lock().unwrap().insert(item.clone()) {
         true => Err("not yet".into()),
@@ -35,33 +36,34 @@ async fn values_that_stay_in_the_process_come_back_after_a_failure() {
     assert_eq!(words.run(input).await.unwrap(), expected);
 }
 
-/// Embedded and deployed, the same value fails with the same error.
-#[tokio::test(start_paused = true)]
-async fn a_number_that_cannot_travel_fails_everywhere() {
-    let pipeline = || {
-        Pipeline::new()
-            .map(|n: f64| 1.0 / n)
-            .with(Stage::named("invert"))
-            .map(|n: f64| n)
-            .reduce(|| 0.0, |a, b| a + b)
-    };
-    let embedded = pipeline().run([1.0, 0.0]).await.unwrap_err();
-    let deployment = pipeline().deploy("same", Backend::memory()).unwrap();
+/// The result of these items over a backend in memory, which encodes what a service would.
+async fn deployed<I: Data, O: Data>(pipeline: &Pipeline<I, O, One>, items: Vec<I>) -> Result<O> {
+    let deployment = pipeline.deploy("deployed", Backend::memory()).unwrap();
     let worker = deployment.worker().start();
-    let run = deployment.submit([1.0, 0.0]).await.unwrap();
-    let deployed = run.result().await.unwrap_err();
+    let run = deployment.submit(items).await?;
+    let result = run.result().await;
     drop(worker);
-    let failure = |error: Error| match error {
-        Error::Failed { failure, .. } => (failure.stage, failure.item, failure.error),
-        other => panic!("{other}"),
-    };
-    assert_eq!(failure(embedded), failure(deployed));
+    result
 }
 
-/// A type of the application's own need not be `Clone`, and may write itself as it likes.
 #[tokio::test(start_paused = true)]
-async fn types_of_ones_own_are_written_and_read_inside_the_process_as_well() {
-    #[derive(serde::Serialize, serde::Deserialize)]
+async fn a_number_that_json_cannot_write_fails_when_deployed_only() {
+    let pipeline = Pipeline::new()
+        .map(|n: f64| 1.0 / n)
+        .with(Stage::named("invert"))
+        .map(|n: f64| n)
+        .reduce(|| 0.0, |a, b| a + b);
+    assert_eq!(pipeline.run([1.0, 0.0]).await.unwrap(), f64::INFINITY);
+    match deployed(&pipeline, vec![1.0, 0.0]).await.unwrap_err() {
+        Error::Failed { failure, .. } => assert_eq!(failure.item, Some(1)),
+        other => panic!("{other}"),
+    }
+}
+
+/// A type of the application's own may write itself as it likes.
+#[tokio::test(start_paused = true)]
+async fn types_of_ones_own_are_written_and_read_when_deployed() {
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
     struct Celsius(#[serde(with = "kelvin")] f64);
     mod kelvin {
         use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -76,7 +78,8 @@ async fn types_of_ones_own_are_written_and_read_inside_the_process_as_well() {
         .map(|t: Celsius| t.0)
         .reduce(|| f64::MIN, f64::max);
     let input = [7.0, 21.0, -3.0].map(Celsius);
-    assert_eq!(warmest.run(input).await.unwrap(), 21.0);
+    assert_eq!(warmest.run(input.clone()).await.unwrap(), 21.0);
+    assert_eq!(deployed(&warmest, input.into()).await.unwrap(), 21.0);
 }
 
 #[cfg(feature = "postcard")]
@@ -84,7 +87,7 @@ mod postcard {
     use super::*;
     use catchment::Codec;
 
-    fn lengths(codec: Codec) -> Pipeline<String, Vec<u64>, catchment::pipeline::One> {
+    fn lengths(codec: Codec) -> Pipeline<String, Vec<u64>, One> {
         Pipeline::new()
             .flat_map(|line: String| {
                 line.split_whitespace()
@@ -130,7 +133,7 @@ mod postcard {
 
     #[tokio::test(start_paused = true)]
     async fn a_type_that_the_codec_cannot_read_is_a_clear_failure() {
-        #[derive(serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, serde::Serialize, serde::Deserialize)]
         #[serde(untagged)]
         enum Size {
             Exact(u64),
@@ -143,9 +146,11 @@ mod postcard {
             })
             .with(Stage::named("sizes"))
             .reduce(|| 0, |a, b| a + b);
-        let input = || [Size::Exact(3), Size::Named("four".into())];
+        let input = || vec![Size::Exact(3), Size::Named("four".into())];
+        assert_eq!(deployed(&sizes, input()).await.unwrap(), 7);
+        let sizes = sizes.codec(Codec::Postcard);
         assert_eq!(sizes.run(input()).await.unwrap(), 7);
-        let error = sizes.codec(Codec::Postcard).run(input()).await.unwrap_err();
+        let error = deployed(&sizes, input()).await.unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("sizes") && text.contains("packet's value"),

@@ -9,6 +9,7 @@
 #[path = "common/counting.rs"]
 mod counting;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{Depth, QueueOptions, Queues};
 use catchment::testing::faults::{Chaos, Rates};
-use catchment::{Backend, Pipeline, Stage};
+use catchment::{Backend, Data, Pipeline, Stage};
 use futures::future::join_all;
 use futures::stream;
 use serde::{Deserialize, Serialize};
@@ -129,8 +130,8 @@ fn large_items_need_no_more_memory_than_what_is_in_flight() {
     });
 }
 
-/// A type that is not among those that are kept unencoded.
-#[derive(Serialize, Deserialize)]
+/// A type of the application's own, whose memory only its `Serialize` shows.
+#[derive(Clone, Serialize, Deserialize)]
 struct Text(String);
 
 #[test]
@@ -145,7 +146,80 @@ fn values_of_own_types_need_no_more_memory_than_what_is_in_flight() {
     });
 }
 
-/// Strings are not encoded in a run inside the process, but they count.
+/// Items of 10 KB, whatever they own it by, through a stage and through two with a queue between them.
+fn assert_streams<T: Data>(
+    what: &str,
+    items: u64,
+    item: impl Fn(u64) -> T,
+    bytes: fn(&T) -> usize,
+) {
+    let is_right = |sum: u64| assert_eq!(sum, items * 10_000, "{what}");
+    assert_flat(what, 24 * MIB, async {
+        let pipeline = Pipeline::new()
+            .map(move |value: T| bytes(&value) as u64)
+            .reduce(|| 0, |a, b| a + b);
+        is_right(pipeline.run((0..items).map(&item)).await.unwrap());
+    });
+    assert_flat(&format!("{what}, two stages"), 24 * MIB, async {
+        let pipeline = Pipeline::new()
+            .map(|value: T| value)
+            .with(Stage::named("first"))
+            .map(move |value: T| bytes(&value) as u64)
+            .with(Stage::named("second"))
+            .reduce(|| 0, |a, b| a + b);
+        is_right(pipeline.run((0..items).map(&item)).await.unwrap());
+    });
+}
+
+#[test]
+fn a_gigabyte_of_structs_is_never_all_in_flight() {
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Record {
+        place: (f64, f64),
+        text: Option<String>,
+    }
+    let record = |n| Record {
+        place: (n as f64, f64::NAN),
+        text: Some("r".repeat(10_000)),
+    };
+    assert_streams("a gigabyte of structs", 100_000, record, |record| {
+        record.text.as_ref().map_or(0, String::len)
+    });
+}
+
+#[test]
+fn maps_need_no_more_memory_than_what_is_in_flight() {
+    let map = |_| HashMap::from(["a", "b", "c", "d"].map(|key| (key.into(), "r".repeat(2_500))));
+    assert_streams(
+        "200 MB of maps",
+        20_000,
+        map,
+        |map: &HashMap<String, String>| map.values().map(String::len).sum(),
+    );
+}
+
+#[test]
+fn lists_of_options_need_no_more_memory_than_what_is_in_flight() {
+    let list = |n| {
+        let text = |part| (part != n % 5).then(|| "r".repeat(2_500).into_boxed_str());
+        (0..5).map(text).collect()
+    };
+    assert_streams(
+        "200 MB of lists",
+        20_000,
+        list,
+        |list: &Vec<Option<Box<str>>>| list.iter().flatten().map(|text| text.len()).sum(),
+    );
+}
+
+/// Most items are empty, and one of a hundred has all the memory of the hundred.
+#[test]
+fn a_few_large_items_among_many_need_no_more_memory_than_what_is_in_flight() {
+    let rare = |n| Text("r".repeat(1_000_000 * usize::from(n % 100 == 7)));
+    assert_streams("200 MB in a few items", 20_000, rare, |text| text.0.len());
+}
+
+/// Nothing is encoded in a run inside the process, but it counts.
 #[test]
 fn values_that_are_kept_as_they_are_need_no_more_memory_than_what_is_in_flight() {
     assert_flat("4 GB of kept strings", 24 * MIB, async {

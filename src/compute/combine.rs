@@ -84,7 +84,7 @@ impl<C: CombineKernel> CombineStep for Fold<C> {
     }
 
     fn list_of_one(&self, value: &Payload) -> OurResult<Payload> {
-        codec::list_of_one::<C::Output>(value)
+        Ok(codec::list_of_one(value))
     }
 }
 

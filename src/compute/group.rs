@@ -73,9 +73,6 @@ impl<C: CombineKernel> GroupSink for Fold<C> {
             let each: crate::core::error::Result<_> = partials.into_iter().map(encode).collect();
             return each.map(Reduced::Each).map_err(SinkError::whole);
         }
-        let sent = |partial| codec::sent(partial, Form::Local, what);
-        let partials: crate::core::error::Result<Vec<_>> = partials.into_iter().map(sent).collect();
-        let partials = partials.map_err(SinkError::whole)?;
         // A reduction that fails does so at its own stage.
         let combine = AssertUnwindSafe(|| ready(self.0.combine(partials, context)));
         let value = match catch_unwind(combine) {

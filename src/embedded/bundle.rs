@@ -132,9 +132,11 @@ fn unpack(
     attempts: impl Fn(u64) -> u32,
 ) -> Option<Unpacked> {
     let whole = &bundle.whole.packet;
-    let Payload::Part(list, items) = &whole.value else {
+    let Payload::Local(list) = &whole.value else {
         return None;
     };
+    let items = list.items()?;
+    let bytes_per_item = list.bytes().checked_div(items.len()).unwrap_or(0);
     let mut partials = partials.into_iter();
     let (mut done, mut again) = (Vec::new(), Vec::new());
     let (mut begin, mut offset) = (items.start, bundle.whole.offset);
@@ -148,7 +150,8 @@ fn unpack(
         match partials.next() {
             Some(partial) => done.push(packet(partial)),
             None => {
-                let packet = packet(Payload::Part(Arc::clone(list), begin..end));
+                let bytes = bytes_per_item * *size as usize;
+                let packet = packet(Payload::Local(list.part(begin..end, bytes)));
                 again.push(Message {
                     stage: Arc::clone(&message.stage),
                     fan_in: message.fan_in,

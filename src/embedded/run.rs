@@ -6,7 +6,6 @@ use super::bundle::Bundles;
 use crate::core::error::Result;
 use crate::deployment::{Backend, Deployment};
 use crate::packet::carrier::Carrier;
-use crate::packet::codec::Codec;
 use crate::pipeline::{Answer, Pipeline};
 use crate::stage::Data;
 
@@ -14,8 +13,11 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// Runs the pipeline inside this process over a backend of its own: queues, scratchpad and
     /// workers live as long as the run. Memory is bounded by what is in flight, not by the input.
     ///
-    /// Nothing leaves the process, so numbers, strings and lists of them are not encoded. All other types are, as a
-    /// deployment does with every type: what works here works there, and what fails there fails here.
+    /// Nothing leaves the process, so values are not encoded, whatever [`codec`](Self::codec) the pipeline has: NaN, map
+    /// keys that are tuples and `Some(None)` work. A deployment encodes, over [`Backend::memory`] too: a test of what a
+    /// service will do deploys.
+    ///
+    /// Each delivery of a packet gets a clone of its items.
     ///
     /// Dropping the future stops the run.
     ///
@@ -76,14 +78,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     }
 
     fn embedded_over(&self, backend: Backend) -> Result<Deployment<I, S::Value>> {
-        match self.codec_of_values() {
-            Codec::Json => {
-                let bundles = Arc::<Bundles>::default();
-                self.carried("embedded", backend, Carrier::local(), Some(bundles))
-            }
-            // A pipeline that asks for a codec gets it.
-            #[cfg(feature = "postcard")]
-            codec => self.carried("embedded", backend, Carrier::Wire(codec), None),
-        }
+        let bundles = Arc::<Bundles>::default();
+        self.carried("embedded", backend, Carrier::local(), Some(bundles))
     }
 }

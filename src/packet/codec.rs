@@ -1,15 +1,11 @@
 //! How values become bytes, and which of them need not: JSON by default, so that a person can read a queue with any tool.
 
-use std::any::Any;
-use std::fmt;
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Malformed, local};
+use super::Malformed;
+use super::handle::Handle;
 use crate::core::error::{Error, Result};
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
@@ -31,27 +27,16 @@ pub enum Codec {
 pub(crate) enum Form {
     /// Bytes that can leave the process.
     Wire(Codec),
-    /// The value itself, where its type allows that; JSON otherwise.
+    /// The value itself, which stays in the process.
     Local,
 }
 
-impl Form {
-    fn codec(self) -> Codec {
-        match self {
-            Self::Wire(codec) => codec,
-            Self::Local => Codec::Json,
-        }
-    }
-}
-
 /// A list of items, or a partial result.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Payload {
     Encoded(Codec, Bytes),
-    /// A value that never leaves the process: a list is a `Vec` of its items.
-    Local(Arc<dyn Any + Send + Sync>),
-    /// Some of the items of such a `Vec`.
-    Part(Arc<dyn Any + Send + Sync>, Range<usize>),
+    /// The value itself, in a run inside the process.
+    Local(Handle),
 }
 
 impl Payload {
@@ -64,37 +49,11 @@ impl Payload {
         Self::Encoded(Codec::Json, bytes)
     }
 
-    /// Bytes of a partial result, as far as that is known.
+    /// Its memory in bytes, about.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Encoded(_, bytes) => bytes.len(),
-            Self::Local(value) => local::kept_size(value.as_ref()),
-            Self::Part(..) => 0,
-        }
-    }
-}
-
-impl fmt::Debug for Payload {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Encoded(codec, bytes) => write!(formatter, "{codec:?} {bytes:?}"),
-            Self::Local(_) => formatter.write_str("(a value)"),
-            Self::Part(_, part) => write!(formatter, "(values {part:?})"),
-        }
-    }
-}
-
-impl PartialEq for Payload {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Encoded(codec, bytes), Self::Encoded(others, theirs)) => {
-                (codec, bytes) == (others, theirs)
-            }
-            (Self::Local(value), Self::Local(other)) => Arc::ptr_eq(value, other),
-            (Self::Part(list, part), Self::Part(other, others)) => {
-                Arc::ptr_eq(list, other) && part == others
-            }
-            _ => false,
+            Self::Local(value) => value.bytes(),
         }
     }
 }
@@ -111,39 +70,25 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, codec: Codec, what: &str) 
     Ok(Payload::Encoded(codec, bytes.into()))
 }
 
-/// A value as it travels. `what` names it in the error.
+/// A value as it travels: inside the process as it is, which cannot fail. `what` names it in the error.
 pub(crate) fn encode<T>(value: T, form: Form, what: &str) -> Result<Payload>
 where
-    T: Serialize + Send + 'static,
+    T: Serialize + Send + Sync + 'static,
 {
-    let value = match form {
-        Form::Local => match local::keep(value) {
-            Ok(kept) => return Ok(Payload::Local(kept)),
-            Err(value) => value,
-        },
-        Form::Wire(_) => value,
-    };
-    write(&value, form.codec(), what)
-}
-
-/// Reads a value. `what` names it in the error.
-pub(crate) fn decode<T: DeserializeOwned + 'static>(payload: &Payload, what: &str) -> Result<T> {
-    match payload {
-        Payload::Encoded(codec, bytes) => read(*codec, bytes, what),
-        Payload::Local(value) => local::copy(value.as_ref()).ok_or_else(|| of_another_type(what)),
-        // Only lists of items are cut, and those are read as such.
-        Payload::Part(..) => Err(of_another_type(what)),
+    match form {
+        Form::Local => Ok(Payload::Local(Handle::of_value(value))),
+        Form::Wire(codec) => write(&value, codec, what),
     }
 }
 
-/// A value as whoever reads it gets it.
-pub(crate) fn sent<T>(value: T, form: Form, what: &str) -> Result<T>
+/// Reads a value; one that stayed in the process is cloned. `what` names it in the error.
+pub(crate) fn decode<T>(payload: &Payload, what: &str) -> Result<T>
 where
-    T: Serialize + DeserializeOwned + Send + 'static,
+    T: DeserializeOwned + Clone + 'static,
 {
-    match form {
-        Form::Local if local::is_kept(&value) => Ok(value),
-        _ => decode(&write(&value, form.codec(), what)?, what),
+    match payload {
+        Payload::Encoded(codec, bytes) => read(*codec, bytes, what),
+        Payload::Local(value) => value.value().ok_or_else(|| of_another_type(what)),
     }
 }
 
@@ -165,15 +110,16 @@ fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T
 
 /// Reads a list of values. The second field of an error is the position of the first value that
 /// cannot be read, where it is one of the values and not the list that is broken, and the codec tells.
-pub(crate) fn decode_list<T: DeserializeOwned + 'static>(
+pub(crate) fn decode_list<T>(
     payload: &Payload,
     what: &str,
-) -> Result<Vec<T>, (Error, Option<usize>)> {
+) -> Result<Vec<T>, (Error, Option<usize>)>
+where
+    T: DeserializeOwned + Clone + 'static,
+{
     let decoded = match payload {
-        Payload::Part(list, part) => {
-            local::copy_part(list.as_ref(), part.clone()).ok_or_else(|| of_another_type(what))
-        }
-        _ => decode(payload, what),
+        Payload::Local(list) => list.list().ok_or_else(|| of_another_type(what)),
+        Payload::Encoded(..) => decode(payload, what),
     };
     decoded.map_err(|error| {
         let position = match payload {
@@ -191,11 +137,8 @@ pub(crate) fn decode_list<T: DeserializeOwned + 'static>(
 }
 
 /// The list that has one value.
-pub(crate) fn list_of_one<T>(value: &Payload) -> Result<Payload>
-where
-    T: Serialize + DeserializeOwned + Send + 'static,
-{
-    Ok(match value {
+pub(crate) fn list_of_one(value: &Payload) -> Payload {
+    match value {
         Payload::Encoded(Codec::Json, bytes) => {
             Payload::json([b"[", bytes.as_ref(), b"]"].concat().into())
         }
@@ -204,11 +147,9 @@ where
         Payload::Encoded(codec, bytes) => {
             Payload::Encoded(*codec, [&[1], bytes.as_ref()].concat().into())
         }
-        Payload::Local(_) | Payload::Part(..) => {
-            let value: T = decode(value, "a reduced value")?;
-            encode(vec![value], Form::Local, "a reduced value")?
-        }
-    })
+        // It is read as one.
+        Payload::Local(_) => value.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -249,7 +190,7 @@ mod tests {
         let forms = CODECS.map(Form::Wire).into_iter().chain([Form::Local]);
         for form in forms {
             let value = encode(7i64, form, "x").unwrap();
-            let list = list_of_one::<i64>(&value).unwrap();
+            let list = list_of_one(&value);
             assert_eq!(decode_list::<i64>(&list, "x").unwrap(), [7], "{form:?}");
         }
     }

@@ -111,7 +111,7 @@ impl<'a> Wire<'a> {
         let (codec, value) = match value {
             None => (codec, None),
             Some(Payload::Encoded(codec, bytes)) => (*codec, Some(bytes)),
-            Some(Payload::Local(_) | Payload::Part(..)) => {
+            Some(Payload::Local(_)) => {
                 return Err(Error::encode(
                     "a packet",
                     "its value is not to leave the process",

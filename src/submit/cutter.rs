@@ -1,7 +1,8 @@
 //! Cutting: items become packets, and packets become the messages of the first stage's queue.
 //!
 //! There are two ways: [`Wire`] encodes each packet as it is cut, into a message that fits its queue; [`Kept`] leaves
-//! the items of a run inside the process as they are, and has the packets of one call share their memory.
+//! the items of a run inside the process as they are, whatever their type, and has the packets of one call share their
+//! memory.
 
 mod kept;
 mod wire;
@@ -11,14 +12,14 @@ use std::sync::Arc;
 use crate::core::error::Result;
 use crate::core::id::{PacketId, RunId};
 use crate::packet::codec::{Form, Payload};
-use crate::packet::{MapWork, Message, Packet, Work, local};
+use crate::packet::{MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::site::Site;
 use crate::queue::{Outgoing, Queue};
 use crate::scratchpad::RunRecord;
 use crate::stage::Data;
 use kept::Kept;
-use wire::{Batch, Wire, encode_items};
+use wire::{Batch, Wire};
 
 /// Messages and bytes per call, for a queue without a batch size of its own.
 pub(super) const BATCH_MESSAGES: usize = 10;
@@ -59,7 +60,8 @@ pub(crate) trait Cutter<T>: Send {
     /// number.
     ///
     /// # Errors
-    /// [`Error::Encode`](crate::Error::Encode) and [`Error::TooLarge`](crate::Error::TooLarge) name the packet.
+    /// [`Error::Encode`](crate::Error::Encode) and [`Error::TooLarge`](crate::Error::TooLarge) name the packet, from a
+    /// cutter that encodes.
     fn cut(&mut self, at: Position) -> Result<usize>;
 
     /// Number of waiting packets.
@@ -70,9 +72,6 @@ pub(crate) trait Cutter<T>: Send {
     fn is_full(&self, queue_was_full: bool) -> bool;
 
     /// Takes the messages of the waiting packets.
-    ///
-    /// # Errors
-    /// As [`cut`](Self::cut), for a cutter that encodes packets only here.
     fn take(&mut self) -> Result<Vec<Outgoing>>;
 }
 
@@ -84,17 +83,17 @@ pub(super) fn choose<T: Data>(
     first: &StageDefinition,
 ) -> Box<dyn Cutter<T>> {
     let leaves = Leaves::new(record, first);
-    let is_kept = local::keep(Vec::<T>::new()).is_ok();
     match site.carrier.form() {
-        Form::Local if is_kept => {
+        Form::Local => {
             let bundling = site.bundling.clone();
             let packer =
                 bundling.and_then(|bundling| bundling.packer(&site.definition, record.packets));
             Box::new(Kept::new(&site.carrier, leaves, packer))
         }
-        Form::Local | Form::Wire(_) => {
+        Form::Wire(codec) => {
             let batch = Batch::new(queue.batch());
-            Box::new(Wire::new(&site.carrier, leaves, queue.max_body(), batch))
+            let limit = queue.max_body();
+            Box::new(Wire::new(&site.carrier, leaves, codec, limit, batch))
         }
     }
 }

@@ -1,14 +1,13 @@
 //! Packets inside the process: items stay as they are, and the packets of one call share their memory.
 
-use std::any::Any;
-use std::sync::Arc;
-
-use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position, encode_items};
+use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::cut::Cut;
 use crate::core::error::Result;
+use crate::packet::Message;
 use crate::packet::carrier::Carrier;
-use crate::packet::codec::{Codec, Payload};
-use crate::packet::{Message, local};
+use crate::packet::codec::Payload;
+use crate::packet::handle::Handle;
+use crate::packet::measure::Measure;
 use crate::protocol::bundle::Packer;
 use crate::queue::Outgoing;
 use crate::stage::Data;
@@ -23,6 +22,7 @@ pub(super) struct Kept<T> {
     items: Vec<T>,
     /// Where the items are cut into packets.
     cuts: Vec<Cut>,
+    measure: Measure,
     /// Size of the items that are in packets.
     bytes: usize,
     /// Bundles packets, if this submission may.
@@ -38,6 +38,7 @@ impl<T> Kept<T> {
             leaves,
             items: Vec::new(),
             cuts: Vec::new(),
+            measure: Measure::new(),
             bytes: 0,
             packer,
             usual: 0,
@@ -58,7 +59,7 @@ impl<T: Data> Cutter<T> for Kept<T> {
         let begin = self.items_in_packets();
         let items = self.items.get(begin..).unwrap_or_default();
         // An item takes something, if only the time to count it.
-        let (count, bytes) = (items.len(), local::size(items).max(items.len()));
+        let (count, bytes) = (items.len(), self.measure.list(items).max(items.len()));
         self.cuts.push(Cut {
             packet: at.packet,
             offset: at.offset,
@@ -103,22 +104,18 @@ impl<T: Data> Cutter<T> for Kept<T> {
             self.usual = items.len();
         }
         let cuts = std::mem::take(&mut self.cuts);
-        let mut held = std::mem::take(&mut self.bytes);
-        let messages = match local::keep(items) {
-            Ok(kept) => self.kept_messages(&kept, &cuts),
-            // A float that JSON cannot write is an error in its packet, if not before.
-            Err(items) => self.encoded_messages(&items, &cuts, &mut held)?,
-        };
+        let held = std::mem::take(&mut self.bytes);
+        let messages = self.messages(&Handle::of_list(items, held), &cuts);
         let bodies = self.carrier.write_block(messages, held);
         bodies.into_iter().map(|body| Ok(body?.into())).collect()
     }
 }
 
 impl<T: Data> Kept<T> {
-    fn kept_messages(&mut self, kept: &Arc<dyn Any + Send + Sync>, cuts: &[Cut]) -> Vec<Message> {
+    fn messages(&mut self, list: &Handle, cuts: &[Cut]) -> Vec<Message> {
         let mut messages = Vec::with_capacity(cuts.len());
         let mut rest = cuts;
-        while let Some((message, left)) = self.next_message(kept, rest) {
+        while let Some((message, left)) = self.next_message(list, rest) {
             messages.push(message);
             rest = left;
         }
@@ -126,19 +123,16 @@ impl<T: Data> Kept<T> {
     }
 
     /// The message of the next packets, which is one packet's or a bundle, and the packets after those.
-    fn next_message<'a>(
-        &mut self,
-        kept: &Arc<dyn Any + Send + Sync>,
-        cuts: &'a [Cut],
-    ) -> Option<(Message, &'a [Cut])> {
+    fn next_message<'a>(&mut self, list: &Handle, cuts: &'a [Cut]) -> Option<(Message, &'a [Cut])> {
         let first = cuts.first()?;
         let packer = self.packer.as_deref_mut();
         let bundled = packer.and_then(|packer| packer.next(cuts));
         let bundled = bundled.filter(|count| (1..=cuts.len()).contains(count));
         let (packets, rest) = cuts.split_at_checked(bundled.unwrap_or(1))?;
-        let items = first.items.start..packets.last()?.items.end;
+        let last = packets.last()?;
+        let items = first.items.start..last.items.end;
         let count = items.len();
-        let value = Payload::Part(Arc::clone(kept), items);
+        let value = Payload::Local(list.part(items, last.bytes.end - first.bytes.start));
         let mut message = self.leaves.message(value, position(first), count);
         if bundled.is_some()
             && let Some(packer) = &self.packer
@@ -146,22 +140,6 @@ impl<T: Data> Kept<T> {
             packer.pack(&mut message, packets);
         }
         Some((message, rest))
-    }
-
-    /// Adds to `held` the size of what is encoded.
-    fn encoded_messages(
-        &self,
-        items: &[T],
-        cuts: &[Cut],
-        held: &mut usize,
-    ) -> Result<Vec<Message>> {
-        let messages = cuts.iter().map(|cut| {
-            let items = items.get(cut.items.clone()).unwrap_or_default();
-            let value = encode_items(items, Codec::default(), position(cut))?;
-            *held += value.size();
-            Ok(self.leaves.message(value, position(cut), items.len()))
-        });
-        messages.collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
 use crate::packet::carrier::Carrier;
-use crate::packet::codec::{self, Codec, Form, Payload};
+use crate::packet::codec::{self, Codec, Payload};
 use crate::queue::Outgoing;
 use crate::stage::Data;
 
@@ -51,13 +51,10 @@ impl<T> Wire<T> {
     pub(super) fn new(
         carrier: &Carrier,
         leaves: Leaves,
+        codec: Codec,
         max_body: Option<usize>,
         batch: Batch,
     ) -> Self {
-        let codec = match carrier.form() {
-            Form::Wire(codec) => codec,
-            Form::Local => Codec::default(),
-        };
         let limit = max_body.unwrap_or(usize::MAX);
         Self {
             carrier: carrier.clone(),
@@ -92,13 +89,11 @@ impl<T: Data> Cutter<T> for Wire<T> {
         loop {
             let (items, _) = self.items.split_at(count);
             let value = encode_items(items, self.codec, at)?;
-            let size = value.size();
             let message = self.leaves.message(value, at, count);
             let body = self.carrier.write_message(message)?;
             if body.len() <= self.limit {
                 self.items.drain(..count);
-                // Inside the process, a body is only a ticket.
-                self.bytes += size.max(body.len());
+                self.bytes += body.len();
                 self.messages.push(body.into());
                 return Ok(count);
             }
@@ -176,7 +171,7 @@ mod tests {
             fan_in: 2,
             array_length: None,
         };
-        Wire::new(&CARRIER, leaves, max_body, Batch::new(batch))
+        Wire::new(&CARRIER, leaves, Codec::Json, max_body, Batch::new(batch))
     }
 
     /// Cuts all items, and returns the packets: their indices, their offsets and their items.
