@@ -8,6 +8,7 @@ mod json;
 pub(crate) mod local;
 mod malformed;
 mod message;
+pub(crate) mod strict;
 pub(crate) mod tickets;
 mod wire;
 
