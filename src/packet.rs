@@ -9,6 +9,7 @@ mod json;
 mod malformed;
 pub(crate) mod measure;
 mod message;
+pub(crate) mod strict;
 pub(crate) mod tickets;
 mod wire;
 

@@ -4,6 +4,8 @@
 //! [`scratchpad::conformance`], as every backend of this crate does. The wrappers in [`faults`] make
 //! any backend duplicate, reorder, fail or crash, without changes to the code under test.
 //!
+//! For the types of an application, [`travels`] finds out whether a value comes back from the wire as it was.
+//!
 //! Nothing here has a clock of its own: time passes by [`tokio::time::sleep`], so a
 //! suite takes no time at all on a backend that uses tokio's clock, paused.
 //!
@@ -46,6 +48,7 @@
 )]
 
 mod suite;
+mod travels;
 
 pub mod faults;
 pub mod hostile;
@@ -54,3 +57,4 @@ pub mod scratchpad;
 pub mod tree;
 
 pub use suite::Scenario;
+pub use travels::{Difference, Misfit, MisfitKind, TravelError, travels, travels_in, written};

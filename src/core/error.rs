@@ -366,11 +366,12 @@ impl std::error::Error for Mark {
     }
 }
 
-/// Whether the error or anything it wraps was marked by [`permanent`].
+/// Whether the error or anything it wraps was marked by [`permanent`], or is a value that cannot be written.
 pub(crate) fn is_permanent(error: &BoxError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
     while let Some(error) = cause {
-        if error.is::<Permanent>() || error.is::<Mark>() {
+        let unwritable = || matches!(error.downcast_ref(), Some(Error::Encode { .. }));
+        if error.is::<Permanent>() || error.is::<Mark>() || unwritable() {
             return true;
         }
         cause = error.source();
@@ -403,6 +404,8 @@ mod tests {
         assert!(is_permanent(&wrapped.into()));
         assert!(is_permanent(&permanent("gone").into()));
         assert!(!is_permanent(&"busy".into()));
+        let unwritable = Error::encode("a partial result", "JSON has no number for NaN");
+        assert!(is_permanent(&unwritable.into()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use serde::Serialize;
 
 use crate::core::error::{Error, describe};
+use crate::packet::strict::{self, Checked, JsonUpTo};
 
 /// When a client is asked to come back after an outage, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -83,10 +84,10 @@ impl Answer {
             data,
         };
         // The result's type is the application's, and so is how it is written.
-        let body = match catch_unwind(AssertUnwindSafe(|| serde_json::to_vec(&envelope))) {
+        let body = match catch_unwind(AssertUnwindSafe(|| write(&envelope))) {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => {
-                tracing::error!(%error, "an answer cannot be written as JSON");
+                tracing::error!(error = %describe(&error), "an answer cannot be written as JSON");
                 return Self::new(Kind::Error, "the answer cannot be written as JSON");
             }
             Err(_) => return Self::panicked(),
@@ -125,6 +126,17 @@ impl IntoResponse for Answer {
         }
         response
     }
+}
+
+/// Every result that the store can keep, within the levels of the envelope.
+type Rules = JsonUpTo<{ strict::JSON_NESTING + 2 }>;
+
+/// Writes an answer, in which a result of another codec may have what JSON has not, such as NaN.
+fn write<T: Serialize>(envelope: &Envelope<'_, T>) -> Result<Vec<u8>, Error> {
+    let written = strict::checked(envelope, |checked: &Checked<'_, _, Rules>| {
+        serde_json::to_vec(checked)
+    });
+    written.map_err(|unwritable| unwritable.into_error("an answer"))
 }
 
 /// Only the first line of an error is for the client: what a service said may name hosts and accounts.
@@ -266,5 +278,8 @@ mod tests {
         assert_eq!(Answer::with(Kind::Success, "", Panics).kind, Kind::Error);
         let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
         assert_eq!(Answer::with(Kind::Success, "", keys).kind, Kind::Error);
+        // JSON would write `null`, which is another result.
+        assert_eq!(Answer::with(Kind::Success, "", f64::NAN).kind, Kind::Error);
+        assert_eq!(Answer::with(Kind::Success, "", Some(())).kind, Kind::Error);
     }
 }

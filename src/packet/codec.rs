@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::Malformed;
 use super::handle::Handle;
+use super::strict::{self, Unwritable};
 use crate::core::error::{Error, Result};
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
@@ -58,13 +59,25 @@ impl Payload {
     }
 }
 
-/// Writes a value as bytes. `what` names it in the error.
+/// Writes a value as bytes, if it is read back as it is. `what` names it in the error.
 pub(crate) fn write<T: Serialize + ?Sized>(value: &T, codec: Codec, what: &str) -> Result<Payload> {
+    write_strictly(value, codec).map_err(|unwritable| unwritable.into_error(what))
+}
+
+/// As [`write`], for a caller that finds the value's name in the error.
+pub(crate) fn write_strictly<T: Serialize + ?Sized>(
+    value: &T,
+    codec: Codec,
+) -> Result<Payload, Unwritable> {
     let bytes = match codec {
-        Codec::Json => serde_json::to_vec(value).map_err(|source| Error::encode(what, source))?,
+        Codec::Json => strict::checked(value, |value: &strict::Checked<'_, T, strict::Json>| {
+            serde_json::to_vec(value)
+        })?,
         #[cfg(feature = "postcard")]
         Codec::Postcard => {
-            postcard::to_allocvec(value).map_err(|source| Error::encode(what, source))?
+            strict::checked(value, |value: &strict::Checked<'_, T, strict::Postcard>| {
+                postcard::to_allocvec(value)
+            })?
         }
     };
     Ok(Payload::Encoded(codec, bytes.into()))

@@ -256,7 +256,7 @@ async fn parameters_are_checked() {
 }
 
 /// A type whose reading panics at one value, and whose writing panics at another.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Odd(i64);
 
 impl<'de> Deserialize<'de> for Odd {
