@@ -15,4 +15,5 @@ pub(crate) mod panic;
 pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod retry;
+pub(crate) mod runtime;
 pub(crate) mod tree;

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use serde::Serialize;
 
 use crate::core::error::{Error, describe};
+use crate::core::runtime;
 
 /// When a client is asked to come back after an outage, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -143,6 +144,8 @@ impl From<Error> for Answer {
                 retryable: true, ..
             } => Kind::Unavailable,
             Error::Backend { .. }
+            | Error::NoRuntime { .. }
+            | Error::LostThreads { .. }
             | Error::NotProvisioned { .. }
             | Error::InvalidPipeline { .. }
             | Error::Integrity { .. }
@@ -160,6 +163,9 @@ pub(super) async fn within(
     limit: Duration,
     work: impl Future<Output = Result<Answer, Answer>>,
 ) -> Answer {
+    if let Err(error) = runtime::check() {
+        return Answer::from(error);
+    }
     let work = AssertUnwindSafe(tokio::time::timeout(limit, work)).catch_unwind();
     match work.await {
         Ok(Ok(Ok(answer) | Err(answer))) => answer,
