@@ -197,10 +197,19 @@ impl Cpu {
         }
     }
 
-    fn enqueue(self: &Arc<Self>, stage: usize, tickets: impl Iterator<Item = Ticket>) {
+    /// Queues jobs of a stage. Those that are part of something begun, and so cannot be cancelled, go first.
+    fn enqueue(
+        self: &Arc<Self>,
+        stage: usize,
+        tickets: impl Iterator<Item = Ticket>,
+        can_be_cancelled: bool,
+    ) {
         let mut state = self.lock();
-        if let Some(stage) = state.stages.get_mut(stage) {
-            stage.queue.extend(tickets);
+        if let Some(Stage { queue, .. }) = state.stages.get_mut(stage) {
+            match can_be_cancelled {
+                true => queue.extend(tickets),
+                false => tickets.for_each(|ticket| queue.push_front(ticket)),
+            }
         }
         self.enqueued.fetch_add(1, Ordering::Relaxed);
         let runners = state.claim_runners(self.max_runners);

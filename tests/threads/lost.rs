@@ -69,15 +69,12 @@ async fn more_items_that_never_end_than_threads_may_be_lost_end_the_run_with_an_
     // As a stream, whose submission goes on while its worker works.
     let items = futures::stream::iter(0..);
     let error = soon(hanging.run_stream(items)).await.unwrap_err();
-    lost_of(error);
-}
-
-fn lost_of(error: Error) {
-    assert_eq!(lost(error).0, ["stuck"]);
+    assert_eq!(self::lost(error).0, ["stuck"]);
 }
 
 #[tokio::test]
 async fn a_worker_that_has_lost_too_many_threads_hands_back_the_rest_and_says_why_it_ends() {
+    // A message that was not handed back would keep the run from its end for longer than this test lasts.
     let hanging = hanging(|n| n < 3, OnFailure::Skip);
     let hanging = hanging.deploy("limit", Backend::memory()).unwrap();
     let run = hanging.submit(0..100).await.unwrap();
@@ -88,12 +85,10 @@ async fn a_worker_that_has_lost_too_many_threads_hands_back_the_rest_and_says_wh
     soon(first.finished()).await.expect("it is said once");
     assert_eq!(run.status().await.unwrap().state, RunState::Running);
 
-    // A new process, as it were: nothing waits for the visibility timeout of 30 seconds.
-    let begin = std::time::Instant::now();
+    // A new process, as it were.
     let second = worker().start();
     let outcome = soon(run.outcome()).await.unwrap();
     assert_eq!((outcome.contains, outcome.skipped), (97, 3));
-    assert!(begin.elapsed() < HANG / 4, "{:?}", begin.elapsed());
     soon(second.shutdown()).await;
 }
 
@@ -104,7 +99,7 @@ async fn run_until_returns_the_error() {
     let _run = hanging.submit(0..10).await.unwrap();
     let worker = hanging.worker().max_lost_threads(0);
     let error = soon(worker.run_until(std::future::pending())).await;
-    lost_of(error.unwrap_err());
+    assert_eq!(lost(error.unwrap_err()).0, ["stuck"]);
 }
 
 /// One item after the other outlasts its timeout, and returns after all.

@@ -30,6 +30,7 @@ fn hanging(hangs: fn(u64) -> bool, policy: OnFailure) -> Pipeline<u64, u64, One>
         .timeout(TIMEOUT)
         .attempts(1)
         .packet_size(1)
+        .visibility_timeout(Duration::from_secs(60 * 60))
         .on_failure(policy);
     Pipeline::new()
         .map(move |n| match hangs(n) {

@@ -118,7 +118,6 @@ pub(crate) struct Running<T> {
     /// The first has all the jobs, the others have replacements of jobs that were given up.
     batches: Vec<Arc<Batch<T>>>,
     stage: usize,
-    can_be_cancelled: bool,
     /// Jobs whose end has not been returned by [`next`](Self::next).
     unreported: usize,
     watchdog: Watchdog,
@@ -142,18 +141,17 @@ impl<T: Send + 'static> Running<T> {
             reports: Arc::new(Reports::new(unreported)),
             batches: Vec::new(),
             stage,
-            can_be_cancelled,
             unreported,
             watchdog: Watchdog::new(timeout),
             after_bulk: unreported > 1,
             awaited: (unreported > 0).then(|| cpu.clock.hold()),
         };
         let slots = jobs.into_iter().enumerate().map(Slot::new);
-        running.enqueue(slots.collect());
+        running.enqueue(slots.collect(), can_be_cancelled);
         running
     }
 
-    fn enqueue(&mut self, slots: Vec<Slot<T>>) {
+    fn enqueue(&mut self, slots: Vec<Slot<T>>, can_be_cancelled: bool) {
         let count = slots.len();
         if count == 0 {
             return;
@@ -161,12 +159,12 @@ impl<T: Send + 'static> Running<T> {
         let batch = Arc::new(Batch {
             slots,
             reports: Arc::clone(&self.reports),
-            can_be_cancelled: self.can_be_cancelled,
+            can_be_cancelled,
         });
         self.batches.push(Arc::clone(&batch));
         let batch: Arc<dyn Queued> = batch;
         let tickets = (0..count).map(|index| -> Ticket { (Arc::clone(&batch), index) });
-        self.cpu.enqueue(self.stage, tickets);
+        self.cpu.enqueue(self.stage, tickets, can_be_cancelled);
     }
 
     /// Cancels the jobs that have not begun, of these alone. [`next`](Self::next) reports them as not begun.
@@ -240,7 +238,9 @@ impl<T: Send + 'static> Running<T> {
             }
         }
         self.watchdog.checked(now);
-        self.enqueue(replacements);
+        // Their work has begun: if they were cancelled, the message would come back as if it had not, and its function would
+        // cost the next worker a thread, too.
+        self.enqueue(replacements, false);
     }
 }
 

@@ -133,8 +133,8 @@ async fn cancelled_jobs_never_begin_unless_they_finish_something() {
     let (queued, _) = bench.job("queued");
     let (part, _) = bench.job("part");
     let mut running = cpu.run(0, vec![first as _, queued as _], TIMEOUT);
-    let mut part = cpu.finish(0, part, TIMEOUT);
     assert_eq!(bench.next().await, "first");
+    let mut part = cpu.finish(0, part, TIMEOUT);
     cpu.cancel_queued();
     drop(gate);
     let done = outcomes(&mut running).await;
@@ -197,7 +197,7 @@ async fn a_runner_survives_a_panic_of_a_value_that_is_dropped() {
         }
         (Arc::new(One(Bomb(AtomicBool::new(false)))), 0)
     };
-    cpu.enqueue(0, std::iter::once(ticket));
+    cpu.enqueue(0, std::iter::once(ticket), true);
     drop(gate);
     assert_eq!(outcomes(&mut first).await.len(), 1);
     let (last, gate) = bench.job("last");
@@ -235,6 +235,56 @@ async fn a_stuck_job_is_given_up_and_its_thread_is_lost_until_it_returns() {
     drop(gate);
     lost.changed().await.unwrap();
     assert_eq!(*lost.borrow_and_update(), [0, 0]);
+}
+
+/// A job that is begun anew without what was stuck in it, as one whose items may be left out.
+struct Replaced {
+    stuck: Arc<Manual>,
+    replacement: Arc<Manual>,
+}
+
+impl Job for Replaced {
+    type Output = Result<&'static str, String>;
+
+    fn run(&self) -> Self::Output {
+        self.stuck.run()
+    }
+
+    fn begun(&self) -> usize {
+        self.stuck.begun()
+    }
+
+    fn failed(&self, error: String) -> Self::Output {
+        Err(error)
+    }
+
+    fn instead(&self, _: &str) -> Option<Arc<dyn Job<Output = Self::Output>>> {
+        Some(Arc::clone(&self.replacement) as _)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_goes_first_and_is_not_cancelled() {
+    let mut bench = Bench::new();
+    let cpu = Cpu::new(1, [9].into_iter(), false);
+    let (stuck, _gate) = bench.job("stuck");
+    let (replacement, replacement_gate) = bench.job("replacement");
+    let (queued, _queued_gate) = bench.job("queued");
+    let replaced = Replaced { stuck, replacement };
+    let mut running = cpu.run(0, vec![Arc::new(replaced) as _, queued as _], TIMEOUT);
+    assert_eq!(bench.next().await, "stuck");
+    let mut done = std::pin::pin!(outcomes(&mut running));
+    loop {
+        tokio::select! {
+            biased;
+            name = bench.next() => break assert_eq!(name, "replacement"),
+            _ = &mut done => panic!("nothing has ended"),
+            () = tokio::task::yield_now() => advance(TIMEOUT / 4).await,
+        }
+    }
+    cpu.cancel_queued();
+    drop(replacement_gate);
+    assert_eq!(done.await, [(0, Some(Ok("replacement"))), (1, None)]);
 }
 
 #[tokio::test(start_paused = true)]
