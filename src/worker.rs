@@ -41,6 +41,7 @@ const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 ///     .concurrency(2)                      // CPU-bound work at once
 ///     .prefetch(4)                         // messages held in waiting, for each stage
 ///     .grace_period(Duration::from_secs(5))
+///     .max_lost_threads(8)                 // functions that were given up and do not return
 ///     .start();
 /// worker.shutdown().await;
 /// # Ok(()) }

@@ -78,7 +78,11 @@ async fn work(
     lanes: Vec<Lane>,
     cpu: Arc<Cpu>,
 ) -> Result<()> {
-    let mut too_many_lost = pin!(too_many_lost(&site, cpu.lost_threads(), options.max_lost_threads));
+    let mut too_many_lost = pin!(too_many_lost(
+        &site,
+        cpu.lost_threads(),
+        options.max_lost_threads
+    ));
     let seam = Seam::new(Arc::clone(&site), &batches(&site, &lanes));
     let protocol = Protocol::new(seam, options.cancel_check);
     let (freed, mut places) = unbounded_channel();

@@ -53,15 +53,27 @@ async fn problems() -> Vec<(&'static str, String)> {
     let mut worker = deployed.worker().start();
     let problems = vec![
         ("run", problem(adder.run(1..=5).await)),
-        ("run_stream", problem(adder.run_stream(stream::iter(1..=5)).await)),
+        (
+            "run_stream",
+            problem(adder.run_stream(stream::iter(1..=5)).await),
+        ),
         ("submit", problem(deployed.submit(1..=5).await)),
         ("submit_as", problem(deployed.submit_as("a", 1..=5).await)),
-        ("submit_stream", problem(deployed.submit_stream(stream::iter(1..=5)).await)),
-        ("submit_stream_as", problem(deployed.submit_stream_as("a", stream::iter(1..=5)).await)),
+        (
+            "submit_stream",
+            problem(deployed.submit_stream(stream::iter(1..=5)).await),
+        ),
+        (
+            "submit_stream_as",
+            problem(deployed.submit_stream_as("a", stream::iter(1..=5)).await),
+        ),
         ("provision", problem(deployed.provision().await)),
         ("deprovision", problem(deployed.deprovision("adder").await)),
         ("runs", problem(deployed.runs(Default::default()).await)),
-        ("runs as a stream", problem(deployed.runs(Default::default()).stream().try_next().await)),
+        (
+            "runs as a stream",
+            problem(deployed.runs(Default::default()).stream().try_next().await),
+        ),
         ("dead_letters", problem(deployed.dead_letters().await)),
         ("result", problem(run.result().await)),
         ("outcome", problem(run.outcome().await)),
@@ -71,9 +83,15 @@ async fn problems() -> Vec<(&'static str, String)> {
         ("dead letters of a run", problem(run.dead_letters().await)),
         ("cancel", problem(run.cancel().await)),
         ("redrive", problem(run.redrive().await)),
-        ("try_handle", problem(handler.try_handle(Vec::new(), Duration::MAX).await)),
+        (
+            "try_handle",
+            problem(handler.try_handle(Vec::new(), Duration::MAX).await),
+        ),
         ("a worker", problem(worker.finished().await)),
-        ("run_until", problem(deployed.worker().run_until(std::future::pending()).await)),
+        (
+            "run_until",
+            problem(deployed.worker().run_until(std::future::pending()).await),
+        ),
     ];
     assert!(worker.finished().await.is_ok(), "the error is said once");
     deployed.worker().start().shutdown().await;
@@ -84,7 +102,10 @@ async fn problems() -> Vec<(&'static str, String)> {
 #[test]
 fn outside_of_a_runtime_every_call_says_what_to_do() {
     for (call, problem) in block_on(problems()) {
-        assert!(problem.contains("outside of a tokio runtime"), "{call}: {problem}");
+        assert!(
+            problem.contains("outside of a tokio runtime"),
+            "{call}: {problem}"
+        );
         assert!(problem.contains("#[tokio::main]"), "{call}: {problem}");
     }
 }
@@ -107,8 +128,12 @@ fn run_blocking_needs_no_runtime() {
         catchment_ok(n)
     });
     assert_eq!(waiting.run_blocking(1..=5).unwrap(), 5);
-    let failing = Pipeline::new().try_map(|n: u64| Err::<u64, _>(catchment::permanent(n.to_string())));
-    assert!(matches!(failing.run_blocking([7]), Err(Error::Failed { .. })));
+    let failing =
+        Pipeline::new().try_map(|n: u64| Err::<u64, _>(catchment::permanent(n.to_string())));
+    assert!(matches!(
+        failing.run_blocking([7]),
+        Err(Error::Failed { .. })
+    ));
 }
 
 fn catchment_ok(n: u64) -> Result<u64, std::convert::Infallible> {

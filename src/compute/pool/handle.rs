@@ -46,12 +46,7 @@ impl AtomicPhase {
     /// Changes the phase, unless it is not `from` any more. Returns whether this call did.
     fn change(&self, from: Phase, to: Phase) -> bool {
         self.0
-            .compare_exchange(
-                from as u8,
-                to as u8,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
+            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 }

@@ -291,12 +291,12 @@ async fn a_replacement_goes_first_and_is_not_cancelled() {
 async fn a_paused_clock_waits_for_jobs() {
     let mut bench = Bench::new();
     let cpu = Cpu::new(1, [9].into_iter(), false);
-    for _ in 0..20 {
+    for _ in 0..10 {
         let (job, gate) = bench.job("job");
         let mut running = cpu.run(0, vec![job as _], TIMEOUT);
         assert_eq!(bench.next().await, "job");
         let opener = std::thread::spawn(move || {
-            for _ in 0..1_000 {
+            for _ in 0..10 {
                 std::thread::yield_now();
             }
             drop(gate);
@@ -334,6 +334,58 @@ fn a_job_keeps_no_runtime_from_its_end() {
         });
         drop(runtime);
         drop(gate);
+    }
+}
+
+/// Its timers fail, and the thread is free again.
+#[test]
+fn a_job_that_blocks_on_a_runtime_that_has_ended_ends_too() {
+    struct Sleeper {
+        begins: UnboundedSender<()>,
+        gate: Mutex<Receiver<()>>,
+        ended: Sender<bool>,
+    }
+    impl Job for Sleeper {
+        type Output = ();
+        fn run(&self) {
+            let sleeps = || Handle::current().block_on(async { sleep(HOUR).await });
+            self.begins.send(()).unwrap();
+            let _ = self.gate.lock().unwrap().recv();
+            let slept = catch_unwind(AssertUnwindSafe(sleeps));
+            self.ended.send(slept.is_ok()).unwrap();
+        }
+        fn begun(&self) -> usize {
+            0
+        }
+        fn failed(&self, _: String) {}
+    }
+    for opens_before in [true, false] {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        let (begins, mut begun) = unbounded_channel();
+        let (open, gate) = channel();
+        let (ended, end) = channel();
+        let gate = Mutex::new(gate);
+        let job: Arc<dyn Job<Output = ()>> = Arc::new(Sleeper {
+            begins,
+            gate,
+            ended,
+        });
+        let mut open = Some(open);
+        runtime.block_on(async {
+            let cpu = Cpu::new(1, [9].into_iter(), false);
+            let mut running = cpu.run(0, vec![job], TIMEOUT);
+            tokio::select! {
+                _ = running.next() => panic!("it has not ended"),
+                _ = begun.recv() => {}
+            }
+        });
+        if opens_before {
+            open.take();
+        }
+        drop(runtime);
+        drop(open);
+        assert_eq!(end.recv(), Ok(false));
     }
 }
 
@@ -407,7 +459,6 @@ fn work_that_is_handed_to_a_thread_about_to_exit_is_done() {
         std::thread::yield_now();
     }
 }
-
 
 #[test]
 fn a_thread_survives_a_panic_of_its_work() {
