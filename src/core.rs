@@ -16,4 +16,5 @@ pub(crate) mod provision;
 pub(crate) mod ready;
 pub(crate) mod requests;
 pub(crate) mod retry;
+pub(crate) mod runtime;
 pub(crate) mod tree;

@@ -15,6 +15,7 @@ use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
+use crate::core::runtime;
 use crate::packet::carrier::Carrier;
 use crate::pipeline::Extract;
 use crate::pipeline::definition::{Definition, queue_name};
@@ -125,6 +126,7 @@ impl<I, R> Deployment<I, R> {
     /// # Errors
     /// [`Error::Backend`] with the service's reason.
     pub async fn provision(&self) -> Result<Vec<Change>> {
+        runtime::check()?;
         let Site {
             name,
             definition,
@@ -157,6 +159,7 @@ impl<I, R> Deployment<I, R> {
                 ),
             ));
         }
+        runtime::check()?;
         let Site {
             definition,
             queues,

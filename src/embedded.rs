@@ -6,6 +6,7 @@ mod run;
 
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::Stream;
 
@@ -41,9 +42,11 @@ where
     drive(deployment, submission).await
 }
 
-/// The run's only worker: prefetching cannot starve others, so it takes as much as it can.
+/// The run's only worker: prefetching cannot starve others, so it takes as much as it can. If it ends by itself, nothing is
+/// left to finish, since the run ends with it.
 fn worker<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>) -> Worker {
-    deployment.worker().prefetch(PREFETCH)
+    let worker = deployment.worker().grace_period(Duration::ZERO);
+    worker.prefetch(PREFETCH)
 }
 
 /// Submits and waits side by side, so that a run that fails does not pull the rest of its input.
@@ -66,7 +69,7 @@ where
             Err(error) = worker(&deployment).run_inline() => Err(error),
         };
     }
-    let worker = worker(&deployment).start();
+    let mut worker = worker(&deployment).start();
     let result = tokio::select! {
         biased;
         early = &mut result => match early {
@@ -75,9 +78,14 @@ where
             Err(error) => Err(error),
         },
         sent = &mut submitted => match sent {
-            Ok(()) => result.await,
+            Ok(()) => tokio::select! {
+                biased;
+                result = result => result,
+                Err(error) = worker.finished() => Err(error),
+            },
             Err(error) => Err(error),
         },
+        Err(error) = worker.finished() => Err(error),
     };
     // Nothing is left to hand back: the queues go with it.
     drop(worker);

@@ -63,7 +63,8 @@ const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 /// **The deadline.** Work must end a [margin](Self::margin) before the function's deadline.
 /// Unfinished records are answered in that time, so that an answer is always given, and one slow
 /// record does not cost the others. An asynchronous function is dropped; a CPU-bound one cannot be
-/// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. An
+/// stopped: its thread goes on, as long as the container lives, and its outcome is ignored. Nothing
+/// limits the number of such threads: give a function that may never return a limit of its own. An
 /// outage of the backend that lasts until then costs an attempt, too.
 ///
 /// **A panic** is its record's failure only where panics unwind, as they do by default. `cargo

@@ -4,6 +4,7 @@ mod crew;
 mod heartbeat;
 mod lane;
 mod lease;
+mod lost;
 mod prefetch;
 mod push;
 mod shift;
@@ -16,12 +17,14 @@ use tokio::task::JoinHandle;
 
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
+use crate::core::runtime;
 use crate::protocol::site::Site;
 use crew::Drive;
 
 pub use push::{Fate, Handler};
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+const DEFAULT_LOST_THREADS_PER_CORE: usize = 4;
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 
 /// A worker, not yet started. Every option has a default.
@@ -38,6 +41,7 @@ const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 ///     .concurrency(2)                      // CPU-bound work at once
 ///     .prefetch(4)                         // messages held in waiting, for each stage
 ///     .grace_period(Duration::from_secs(5))
+///     .max_lost_threads(8)                 // functions that were given up and do not return
 ///     .start();
 /// worker.shutdown().await;
 /// # Ok(()) }
@@ -55,6 +59,7 @@ struct Options {
     prefetch: Option<usize>,
     grace_period: Duration,
     cancel_check: Duration,
+    max_lost_threads: usize,
     /// How CPU-bound work is driven.
     drive: Drive,
 }
@@ -79,6 +84,7 @@ impl Worker {
                 prefetch: None,
                 grace_period: DEFAULT_GRACE,
                 cancel_check: DEFAULT_CANCEL_CHECK,
+                max_lost_threads: DEFAULT_LOST_THREADS_PER_CORE * cores(),
                 drive: Drive::Spawned,
             },
         }
@@ -123,24 +129,33 @@ impl Worker {
         self
     }
 
+    /// Sets how many threads may be lost (default: four per core). A CPU-bound function cannot be stopped: one that
+    /// outlasts its stage's [`timeout`](crate::Stage::timeout) has failed, and its thread is lost until it returns. The
+    /// worker warns of each, and works on with another thread. With more than `threads` of them lost, it stops receiving,
+    /// hands back the messages that it has not begun, and ends with [`Error::LostThreads`].
+    pub fn max_lost_threads(mut self, threads: usize) -> Self {
+        self.options.max_lost_threads = threads;
+        self
+    }
+
     /// Starts it on the current tokio runtime.
     ///
-    /// # Panics
-    /// Outside a tokio runtime, as [`tokio::spawn`].
+    /// Outside of a runtime, or in one without timers, the returned worker has ended with [`Error::NoRuntime`], which
+    /// [`finished`](RunningWorker::finished) returns and [`shutdown`](RunningWorker::shutdown) logs.
     pub fn start(self) -> RunningWorker {
         let (shutdown, signal) = watch::channel(false);
-        let task = tokio::spawn(shift::run(self.site, self.options, signal));
-        RunningWorker {
-            shutdown,
-            task: Some(task),
-        }
+        let state = match runtime::check() {
+            Ok(()) => State::Started(tokio::spawn(shift::run(self.site, self.options, signal))),
+            Err(error) => State::NotStarted(error),
+        };
+        RunningWorker { shutdown, state }
     }
 
     /// Works for as long as it is polled, in the task that polls it. Only asynchronous functions
     /// are tasks of their own, and only CPU-bound ones run on other threads.
     ///
     /// # Errors
-    /// As [`run_until`](Self::run_until): it ends only if it cannot begin.
+    /// As [`run_until`](Self::run_until): it ends only if it cannot begin, or has lost too many threads.
     pub(crate) async fn run_inline(mut self) -> Result<()> {
         self.options.drive = Drive::Inline;
         // It never gets the signal to end.
@@ -152,8 +167,7 @@ impl Worker {
     /// of a worker process.
     ///
     /// # Errors
-    /// Where the worker cannot begin: a stage it is to serve does not exist, or a queue has not
-    /// been provisioned.
+    /// As [`RunningWorker::finished`].
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut worker = self.start();
         tokio::select! {
@@ -172,7 +186,16 @@ impl Worker {
 #[must_use = "dropping it stops the worker on the spot"]
 pub struct RunningWorker {
     shutdown: watch::Sender<bool>,
-    task: Option<JoinHandle<Result<()>>>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Started(JoinHandle<Result<()>>),
+    /// There was no runtime to start it on.
+    NotStarted(Error),
+    /// Its end has been reported.
+    Finished,
 }
 
 impl RunningWorker {
@@ -185,31 +208,34 @@ impl RunningWorker {
         }
     }
 
-    /// Waits until the worker has ended by itself, which it does only when it cannot begin.
+    /// Waits until the worker has ended by itself, which it does only when it cannot begin, or has lost too many threads.
     ///
     /// # Errors
-    /// The reason: a stage it is to serve does not exist, or a queue has not been provisioned.
+    /// The reason, once: [`Error::InvalidArgument`] if a stage that it is to serve does not exist,
+    /// [`Error::NotProvisioned`] if a queue has not been provisioned, [`Error::NoRuntime`] if it was started where there
+    /// is no runtime that it can use, and [`Error::LostThreads`] if too many functions do not return.
     pub async fn finished(&mut self) -> Result<()> {
-        let Some(task) = &mut self.task else {
-            return Ok(());
+        let outcome = match &mut self.state {
+            State::Started(task) => Some(task.await),
+            State::NotStarted(_) | State::Finished => None,
         };
-        let outcome = task.await;
-        self.task = None;
-        match outcome {
-            Ok(result) => result,
-            Err(error) => Err(Error::Backend {
+        match (std::mem::replace(&mut self.state, State::Finished), outcome) {
+            (_, Some(Ok(result))) => result,
+            (_, Some(Err(error))) => Err(Error::Backend {
                 service: "worker",
                 operation: "its task".to_owned(),
                 retryable: false,
                 source: error.into(),
             }),
+            (State::NotStarted(error), None) => Err(error),
+            (_, None) => Ok(()),
         }
     }
 }
 
 impl Drop for RunningWorker {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let State::Started(task) = &self.state {
             task.abort();
         }
     }

@@ -1,21 +1,33 @@
 //! A small thread pool for CPU-bound stages. A runner keeps draining jobs while there are any, so a burst of jobs costs
-//! one thread hand-off instead of one per job.
+//! one thread hand-off instead of one per job. `pool/README.md` says which states a thread has and why no wake-up is lost.
 
+mod clock;
+mod handle;
 mod reports;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
-use crate::core::clock::after;
-use crate::core::panic::panicked;
+use clock::Clock;
+pub(crate) use handle::{Running, timed_out};
 pub(crate) use reports::Ended;
-use reports::{EndedJobs, Reports};
+use threads::Threads;
+
+/// How long a runner without a job spins (yielding) before its thread parks, and the task that waits for jobs before it
+/// does. Waking a parked thread costs about as much …
+const SPIN: Duration = Duration::from_micros(50);
+/// … so only a runner that has been busy for less than this spins: others have work worth a wake-up.
+const SPIN_IF_BUSY_LESS_THAN: Duration = Duration::from_micros(200);
 
 /// A piece of work that runs to its end on one thread.
 pub(crate) trait Job: Send + Sync {
@@ -35,74 +47,82 @@ pub(crate) trait Job: Send + Sync {
     }
 }
 
-/// Longest wait for a report after a bulk of them, so that one slow job does not hold up the quick ones before it.
-const LATER: Duration = Duration::from_millis(10);
-
-/// How long an idle runner spins (yielding) before it parks. Waking a parked thread costs about as much, so only runners
-/// that found less than `LITTLE` of work spin.
-const LOOK_OUT: Duration = Duration::from_micros(50);
-const LITTLE: Duration = Duration::from_micros(200);
-
 /// The threads that one worker may keep busy at once.
 pub(crate) struct Cpu {
     state: Mutex<State>,
-    /// How often jobs have been queued.
-    queued: AtomicUsize,
-    runners: usize,
+    /// How often jobs have been queued. Spinning runners watch it.
+    enqueued: AtomicUsize,
+    max_runners: usize,
     /// Whether the task waiting for jobs spins briefly before it parks.
-    awaited: bool,
+    waiter_spins: bool,
+    /// Threads that are lost in functions that were given up and have not returned, by stage.
+    lost_threads: watch::Sender<Vec<usize>>,
+    /// Whether the system gave fewer threads than were asked for.
+    lacks_threads: AtomicBool,
+    threads: &'static Threads,
+    clock: Arc<Clock>,
 }
 
 struct State {
     /// Later ones go first, so that what was begun ends.
     stages: Vec<Stage>,
+    /// Threads that run jobs or spin; those that are lost are not among them.
+    runners: usize,
+    /// How many of `runners` are spinning for more work.
+    spinning: usize,
+}
+
+/// The jobs of one stage.
+struct Stage {
+    queue: VecDeque<Ticket>,
     running: usize,
-    /// How many of `running` are spinning for more work.
-    idle: usize,
+    max_running: usize,
+}
+
+/// A queued job: its batch, and its index in there.
+type Ticket = (Arc<dyn Queued>, usize);
+
+/// A batch of jobs, types erased.
+trait Queued: Send + Sync {
+    /// Runs a job. Returns false if it was given up meanwhile, and its runner has been replaced.
+    fn run(&self, index: usize) -> bool;
+    /// Cancels a job that has not begun. Returns false if it is part of something begun, and must be done.
+    fn cancel(&self, index: usize) -> bool;
+}
+
+impl Stage {
+    /// How many more of its jobs may begin.
+    fn may_begin(&self) -> usize {
+        let free = self.max_running.saturating_sub(self.running);
+        self.queue.len().min(free)
+    }
 }
 
 impl State {
-    /// A job of this stage has ended.
-    fn end(&mut self, stage: Option<usize>) {
-        if let Some(stage) = stage.and_then(|stage| self.stages.get_mut(stage)) {
-            stage.running -= 1;
+    /// A stage's job has ended, or was given up.
+    fn end(&mut self, stage: usize) {
+        if let Some(stage) = self.stages.get_mut(stage) {
+            stage.running = stage.running.saturating_sub(1);
         }
     }
 
     /// The next job, with its stage.
     fn next(&mut self) -> Option<(usize, Ticket)> {
         let mut stages = self.stages.iter_mut().enumerate().rev();
-        let (place, stage) = stages.find(|(_, stage)| stage.may_begin() > 0)?;
-        let ticket = stage.queued.pop_front()?;
+        let (index, stage) = stages.find(|(_, stage)| stage.may_begin() > 0)?;
+        let ticket = stage.queue.pop_front()?;
         stage.running += 1;
-        Some((place, ticket))
+        Some((index, ticket))
     }
-}
 
-/// The jobs of one stage.
-struct Stage {
-    queued: VecDeque<Ticket>,
-    running: usize,
-    most: usize,
-}
-
-impl Stage {
-    /// How many more of its jobs may begin.
-    fn may_begin(&self) -> usize {
-        self.queued
-            .len()
-            .min(self.most.saturating_sub(self.running))
+    /// Runners to start for what is queued, which spinning ones will not take. They count from here on.
+    fn claim_runners(&mut self, max_runners: usize) -> usize {
+        let jobs: usize = self.stages.iter().map(Stage::may_begin).sum();
+        let wanted = jobs.saturating_sub(self.spinning);
+        let more = wanted.min(max_runners.saturating_sub(self.runners));
+        self.runners += more;
+        more
     }
-}
-
-/// A job that waits its turn: the place of one in its batch.
-type Ticket = (Arc<dyn Runs>, usize);
-
-trait Runs: Send + Sync {
-    /// Runs a job. Returns false where it was given up meanwhile, and its runner has been replaced.
-    fn run(&self, place: usize) -> bool;
-    /// Cancels a job that has not begun. Returns false if it is part of something begun, and must be done.
-    fn cancel(&self, place: usize) -> bool;
 }
 
 impl Cpu {
@@ -113,39 +133,51 @@ impl Cpu {
         stages: impl Iterator<Item = usize>,
         awaited: bool,
     ) -> Arc<Self> {
-        let stages = stages.map(|most| Stage {
-            queued: VecDeque::new(),
+        let stages = stages.map(|max_running| Stage {
+            queue: VecDeque::new(),
             running: 0,
-            most,
+            max_running,
         });
+        let stages: Vec<Stage> = stages.collect();
+        let lost_threads = vec![0; stages.len()];
         Arc::new(Self {
             state: Mutex::new(State {
-                stages: stages.collect(),
-                running: 0,
-                idle: 0,
+                stages,
+                runners: 0,
+                spinning: 0,
             }),
-            queued: AtomicUsize::new(0),
-            runners: runners.max(1),
-            awaited,
+            enqueued: AtomicUsize::new(0),
+            max_runners: runners.max(1),
+            waiter_spins: awaited,
+            lost_threads: watch::Sender::new(lost_threads),
+            lacks_threads: AtomicBool::new(false),
+            threads: Threads::shared(),
+            clock: Arc::default(),
         })
     }
 
+    /// The number of jobs that run at once.
     pub(crate) fn runners(&self) -> usize {
-        self.runners
+        self.max_runners
+    }
+
+    /// For each stage, how many threads are lost in functions that were given up and have not returned.
+    pub(crate) fn lost_threads(&self) -> watch::Receiver<Vec<usize>> {
+        self.lost_threads.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs jobs of a stage. Dropped, those that have not been begun never are.
+    /// Runs jobs of a stage. If the returned value is dropped, those that have not begun never do.
     pub(crate) fn run<T: Send + 'static>(
         self: &Arc<Self>,
         stage: usize,
         jobs: Vec<Arc<dyn Job<Output = T>>>,
         timeout: Duration,
     ) -> Running<T> {
-        self.begin(stage, jobs, timeout, false)
+        Running::begin(self, stage, jobs, timeout, true)
     }
 
     /// As [`run`](Self::run), for a job that is part of something begun: it is not cancelled.
@@ -155,319 +187,132 @@ impl Cpu {
         job: Arc<dyn Job<Output = T>>,
         timeout: Duration,
     ) -> Running<T> {
-        self.begin(stage, vec![job], timeout, true)
-    }
-
-    fn begin<T: Send + 'static>(
-        self: &Arc<Self>,
-        stage: usize,
-        jobs: Vec<Arc<dyn Job<Output = T>>>,
-        timeout: Duration,
-        kept: bool,
-    ) -> Running<T> {
-        let left = jobs.len();
-        let slots = jobs.into_iter().enumerate().map(Slot::new).collect();
-        let reports = Arc::new(Reports {
-            ended: Mutex::new(EndedJobs {
-                untaken: Vec::new(),
-                left,
-                told_at: std::time::Instant::now(),
-            }),
-            told: Notify::new(),
-            abandoned: AtomicBool::new(false),
-        });
-        let mut running = Running {
-            cpu: Arc::clone(self),
-            reports,
-            batches: Vec::new(),
-            stage,
-            kept,
-            left,
-            timeout,
-            seen: Vec::new(),
-            in_bulk: left > 1,
-            look_at: None,
-        };
-        running.enqueue(slots);
-        running
-    }
-
-    fn enqueue(self: &Arc<Self>, stage: usize, tickets: impl Iterator<Item = Ticket>) {
-        let more = {
-            let mut state = self.lock();
-            if let Some(stage) = state.stages.get_mut(stage) {
-                stage.queued.extend(tickets);
-            }
-            self.queued.fetch_add(1, Ordering::Relaxed);
-            self.missing(&mut state)
-        };
-        self.start(more);
-    }
-
-    /// Runners to start for what is queued. They count as running from here on.
-    fn missing(&self, state: &mut State) -> usize {
-        let wanted: usize = state.stages.iter().map(Stage::may_begin).sum();
-        let wanted = wanted.saturating_sub(state.idle);
-        let more = wanted.min(self.runners.saturating_sub(state.running));
-        state.running += more;
-        more
-    }
-
-    fn start(self: &Arc<Self>, runners: usize) {
-        for _ in 0..runners {
-            let this = Arc::clone(self);
-            tokio::task::spawn_blocking(move || this.run_all());
-        }
-    }
-
-    fn run_all(&self) {
-        let since = std::time::Instant::now();
-        let mut last = None;
-        loop {
-            let mut state = self.lock();
-            state.end(last.take());
-            let mut next = state.next();
-            if next.is_none() && since.elapsed() < LITTLE {
-                state.idle += 1;
-                let queued = self.queued.load(Ordering::Relaxed);
-                drop(state);
-                self.look_out(queued);
-                state = self.lock();
-                state.idle -= 1;
-                next = state.next();
-            }
-            let Some((stage, (batch, place))) = next else {
-                state.running -= 1;
-                return;
-            };
-            drop(state);
-            if !batch.run(place) {
-                // Replaced.
-                return;
-            }
-            last = Some(stage);
-        }
-    }
-
-    /// Waits a moment for jobs, until more have been queued than so many.
-    fn look_out(&self, queued: usize) {
-        let since = std::time::Instant::now();
-        while self.queued.load(Ordering::Relaxed) == queued && since.elapsed() < LOOK_OUT {
-            std::thread::yield_now();
-        }
-    }
-
-    /// A runner is stuck in a job that was given up: another takes its place, or a few that never end would stop the
-    /// worker.
-    fn replace(self: &Arc<Self>, stage: usize) {
-        let more = {
-            let mut state = self.lock();
-            state.running = state.running.saturating_sub(1);
-            if let Some(stage) = state.stages.get_mut(stage) {
-                stage.running = stage.running.saturating_sub(1);
-            }
-            self.missing(&mut state)
-        };
-        self.start(more);
+        Running::begin(self, stage, vec![job], timeout, false)
     }
 
     /// Cancels every job that has not begun.
     pub(crate) fn cancel_queued(&self) {
         for stage in &mut self.lock().stages {
-            stage.queued.retain(|(batch, place)| !batch.cancel(*place));
-        }
-    }
-}
-
-const QUEUED: u8 = 0;
-const RUNNING: u8 = 1;
-const ENDED: u8 = 2;
-
-struct Slot<T> {
-    place: usize,
-    phase: AtomicU8,
-    job: Arc<dyn Job<Output = T>>,
-}
-
-impl<T> Slot<T> {
-    fn new((place, job): (usize, Arc<dyn Job<Output = T>>)) -> Self {
-        Self {
-            place,
-            phase: AtomicU8::new(QUEUED),
-            job,
+            stage.queue.retain(|(batch, index)| !batch.cancel(*index));
         }
     }
 
-    fn turn(&self, from: u8, to: u8) -> bool {
-        self.phase
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-}
-
-struct Batch<T> {
-    slots: Vec<Slot<T>>,
-    reports: Arc<Reports<T>>,
-    /// Its jobs are not cancelled when the worker is about to end.
-    kept: bool,
-}
-
-impl<T: Send> Runs for Batch<T> {
-    fn run(&self, index: usize) -> bool {
-        let Some(slot) = self.slots.get(index) else {
-            return true;
-        };
-        if self.reports.abandoned.load(Ordering::Relaxed) || !slot.turn(QUEUED, RUNNING) {
-            return true;
+    /// Queues jobs of a stage. Those that are part of something begun, and so cannot be cancelled, go first.
+    fn enqueue(
+        self: &Arc<Self>,
+        stage: usize,
+        tickets: impl Iterator<Item = Ticket>,
+        can_be_cancelled: bool,
+    ) {
+        let mut state = self.lock();
+        if let Some(Stage { queue, .. }) = state.stages.get_mut(stage) {
+            match can_be_cancelled {
+                true => queue.extend(tickets),
+                false => tickets.for_each(|ticket| queue.push_front(ticket)),
+            }
         }
-        let output = catch_unwind(AssertUnwindSafe(|| slot.job.run()));
-        let output = output.unwrap_or_else(|panic| slot.job.failed(panicked(panic.as_ref())));
-        let ours = slot.turn(RUNNING, ENDED);
-        if ours {
-            self.reports.end(slot.place, Ended::Done(output));
-        }
-        ours
+        self.enqueued.fetch_add(1, Ordering::Relaxed);
+        let runners = state.claim_runners(self.max_runners);
+        drop(state);
+        self.start(runners);
     }
 
-    fn cancel(&self, index: usize) -> bool {
-        if self.kept {
+    /// Starts runners that have been claimed. Their jobs find the runtime of the task that waits for them.
+    fn start(self: &Arc<Self>, runners: usize) {
+        for started in 0..runners {
+            let (this, runtime) = (Arc::clone(self), Handle::try_current().ok());
+            let run_jobs = move || {
+                let _entered = runtime.as_ref().map(Handle::enter);
+                this.run_jobs();
+            };
+            if let Err(error) = self.threads.run(Box::new(run_jobs)) {
+                tracing::warn!(%error, "the system gives no thread for CPU-bound work; trying again");
+                self.lock().runners -= runners - started;
+                self.lacks_threads.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
+    fn lacks_threads(&self) -> bool {
+        self.lacks_threads.load(Ordering::Relaxed)
+    }
+
+    /// Tries once more to start runners, after the system gave no thread.
+    fn start_missing(self: &Arc<Self>) {
+        self.lacks_threads.store(false, Ordering::Relaxed);
+        let runners = self.lock().claim_runners(self.max_runners);
+        self.start(runners);
+    }
+
+    /// A runner: runs jobs until none has come for a while.
+    fn run_jobs(&self) {
+        let begin = Instant::now();
+        let mut state = self.lock();
+        loop {
+            let mut next = state.next();
+            if next.is_none() && begin.elapsed() < SPIN_IF_BUSY_LESS_THAN {
+                state.spinning += 1;
+                // Read under the lock: what is queued from here on changes it.
+                let enqueued = self.enqueued.load(Ordering::Relaxed);
+                drop(state);
+                self.spin_while(enqueued);
+                state = self.lock();
+                state.spinning -= 1;
+                next = state.next();
+            }
+            let Some((stage, (batch, index))) = next else {
+                state.runners -= 1;
+                return;
+            };
+            drop(state);
+            let in_time = batch.run(index);
+            // It may be the last one to hold the batch, and a value of the user's may panic as it is dropped.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(batch))));
+            if !in_time {
+                return self.thread_returned(stage);
+            }
+            state = self.lock();
+            state.end(stage);
+        }
+    }
+
+    /// Spins for a moment, or until more jobs are queued.
+    fn spin_while(&self, enqueued: usize) {
+        let begin = Instant::now();
+        while self.enqueued.load(Ordering::Relaxed) == enqueued && begin.elapsed() < SPIN {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Gives up a stage's job, whose thread is lost then. Another takes its place, or a few jobs that never end would
+    /// stop the worker. Returns whether `give_up` did, since the job may have ended meanwhile.
+    fn lose_thread(self: &Arc<Self>, stage: usize, give_up: impl FnOnce() -> bool) -> bool {
+        let mut state = self.lock();
+        // Under the lock, so that the thread cannot be counted as returned before it is as lost.
+        if !give_up() {
             return false;
         }
-        if let Some(slot) = self.slots.get(index)
-            && slot.turn(QUEUED, ENDED)
-        {
-            self.reports.end(slot.place, Ended::NotBegun);
-        }
+        state.runners = state.runners.saturating_sub(1);
+        state.end(stage);
+        self.count_lost(stage, |lost| lost + 1);
+        let runners = state.claim_runners(self.max_runners);
+        drop(state);
+        self.start(runners);
         true
     }
-}
 
-/// Jobs under way. Dropping it lets those that run end unheard, and the others never begin.
-pub(crate) struct Running<T> {
-    cpu: Arc<Cpu>,
-    reports: Arc<Reports<T>>,
-    /// The first has all the jobs, the others have what is done instead of some.
-    batches: Vec<Arc<Batch<T>>>,
-    stage: usize,
-    kept: bool,
-    left: usize,
-    timeout: Duration,
-    /// How far each job was when last looked at, and since when it has not moved.
-    seen: Vec<Option<(usize, Instant)>>,
-    /// Some have ended lately, and others may have since.
-    in_bulk: bool,
-    look_at: Option<Instant>,
-}
+    /// A thread has come back from a job that was given up. Its runner was replaced long ago.
+    fn thread_returned(&self, stage: usize) {
+        let _state = self.lock();
+        self.count_lost(stage, |lost| lost.saturating_sub(1));
+    }
 
-impl<T: Send + 'static> Running<T> {
-    fn enqueue(&mut self, slots: Vec<Slot<T>>) {
-        let count = slots.len();
-        if count == 0 {
-            return;
-        }
-        let reports = Arc::clone(&self.reports);
-        let batch = Arc::new(Batch {
-            slots,
-            reports,
-            kept: self.kept,
+    fn count_lost(&self, stage: usize, change: impl FnOnce(usize) -> usize) {
+        self.lost_threads.send_modify(|lost| {
+            if let Some(lost) = lost.get_mut(stage) {
+                *lost = change(*lost);
+            }
         });
-        self.batches.push(Arc::clone(&batch));
-        let batch: Arc<dyn Runs> = batch;
-        let tickets = (0..count).map(|index| (Arc::clone(&batch), index));
-        self.cpu.enqueue(self.stage, tickets);
     }
-
-    /// Cancels the jobs that have not begun, of these alone. [`next`](Self::next) reports them as not begun.
-    pub(crate) fn cancel_queued(&self) {
-        for batch in &self.batches {
-            for index in 0..batch.slots.len() {
-                batch.cancel(index);
-            }
-        }
-    }
-
-    /// The jobs that have ended since the last call, by their places: at least one, or none when all have been told.
-    /// A job that does not move for as long as the timeout is given up. Its thread cannot be stopped; what it makes
-    /// then is dropped. Cancelled, it has taken nothing.
-    pub(crate) async fn next(&mut self) -> Vec<(usize, Ended<T>)> {
-        let since = std::time::Instant::now();
-        while self.left > 0 {
-            // Short jobs can finish before a parked thread wakes, so spin first; wait for all of them to avoid reporting them one by one.
-            let looks_out = self.cpu.awaited && since.elapsed() < LOOK_OUT;
-            let ended = self.reports.take(looks_out);
-            if !ended.is_empty() {
-                self.left -= ended.len();
-                self.in_bulk = self.left > 0;
-                return ended;
-            }
-            if looks_out {
-                std::thread::yield_now();
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let quarter = self.timeout / 4;
-            let look_at = *self
-                .look_at
-                .get_or_insert_with(|| after(Instant::now(), quarter));
-            tokio::select! {
-                biased;
-                () = self.reports.told.notified() => {}
-                // Should one of many quick jobs not be quick, those before it do not wait for it.
-                () = tokio::time::sleep(LATER), if self.in_bulk => self.in_bulk = false,
-                () = tokio::time::sleep_until(look_at) => {
-                    self.look();
-                    self.look_at = Some(after(Instant::now(), quarter));
-                }
-            }
-        }
-        Vec::new()
-    }
-
-    /// Gives up what is stuck.
-    fn look(&mut self) {
-        let now = Instant::now();
-        let mut instead = Vec::new();
-        let slots = self.batches.iter().flat_map(|batch| &batch.slots);
-        for (index, slot) in slots.enumerate() {
-            if self.seen.len() <= index {
-                self.seen.push(None);
-            }
-            let Some(seen) = self.seen.get_mut(index) else {
-                continue;
-            };
-            if slot.phase.load(Ordering::Acquire) != RUNNING {
-                continue;
-            }
-            let begun = slot.job.begun();
-            match seen {
-                Some((steps, since)) if *steps == begun => {
-                    if now.duration_since(*since) >= self.timeout && slot.turn(RUNNING, ENDED) {
-                        let error = timed_out(self.timeout);
-                        match slot.job.instead(&error) {
-                            Some(job) => instead.push(Slot::new((slot.place, job))),
-                            None => {
-                                let output = slot.job.failed(error);
-                                self.reports.end(slot.place, Ended::Done(output));
-                            }
-                        }
-                        self.cpu.replace(self.stage);
-                    }
-                }
-                _ => *seen = Some((begun, now)),
-            }
-        }
-        self.enqueue(instead);
-    }
-}
-
-impl<T> Drop for Running<T> {
-    fn drop(&mut self) {
-        if self.left > 0 {
-            self.reports.abandoned.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-pub(crate) fn timed_out(timeout: Duration) -> String {
-    format!("timed out: no end after {timeout:?}")
 }

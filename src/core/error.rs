@@ -116,6 +116,33 @@ pub enum Error {
         array_length: u64,
     },
 
+    /// There is no tokio runtime that the call can use: it was made outside of one, or in one without timers; or it blocks
+    /// its thread, and was made inside of one. Nothing has been done.
+    #[error("no tokio runtime that can be used: {problem}")]
+    #[non_exhaustive]
+    NoRuntime {
+        /// What is wrong, and what to do about it.
+        problem: String,
+    },
+
+    /// A worker has ended because too many of its threads are lost: they run functions that were given up after their
+    /// stage's timeout and have not returned. It has released the messages that it held. Only the end of the process ends
+    /// such threads, so let a supervisor start a new one.
+    /// [`Worker::max_lost_threads`](crate::Worker::max_lost_threads) sets the limit.
+    #[error(
+        "{lost} threads are lost in functions that do not return, of stage `{}`, and at most {limit} may be: find out why they do not return, and start a new process, since only its end ends such threads",
+        .stages.join("`, `")
+    )]
+    #[non_exhaustive]
+    LostThreads {
+        /// The names of the stages whose functions have not returned.
+        stages: Vec<String>,
+        /// The number of lost threads.
+        lost: usize,
+        /// The number of threads that may be lost.
+        limit: usize,
+    },
+
     /// A value could not be written in the wire format.
     #[error("cannot encode {what}")]
     #[non_exhaustive]

@@ -8,6 +8,7 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use crate::core::error::{Error, Result};
 use crate::core::page::{Cursor, Page};
+use crate::core::runtime;
 
 /// Items of a page, unless set otherwise.
 const LIMIT: usize = 100;
@@ -61,7 +62,10 @@ impl<T: Send + 'static> Listing<T> {
         F: Future<Output = Result<Page<T>>> + Send + 'static,
     {
         Self {
-            read: Arc::new(move |cursor, limit| Box::pin(read(cursor, limit))),
+            read: Arc::new(move |cursor, limit| match runtime::check() {
+                Ok(()) => Box::pin(read(cursor, limit)),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            }),
             after: None,
             limit: LIMIT,
         }

@@ -16,6 +16,7 @@ use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::one_of::OneOf;
 use crate::core::retry::{Policy, retry};
+use crate::core::runtime;
 use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
@@ -193,6 +194,7 @@ impl<R> Run<R> {
     /// What is known of the run once it has ended, or after this long.
     async fn snapshot(&self, up_to: Duration) -> Result<RunSnapshot> {
         self.run.validate()?;
+        runtime::check()?;
         let snapshot = self.site.scratchpad().wait(&self.run, up_to).await?;
         snapshot.ok_or_else(|| Error::NoSuchRun {
             run: self.run.clone(),
@@ -256,6 +258,7 @@ impl<R> Run<R> {
     /// [`Error::Backend`] where the scratchpad cannot be reached.
     pub async fn cancel(&self) -> Result<bool> {
         self.run.validate()?;
+        runtime::check()?;
         self.site.scratchpad().cancel(&self.run).await
     }
 

@@ -9,6 +9,7 @@ use super::Deployment;
 use super::run::Run;
 use crate::core::error::{Result, describe};
 use crate::core::id::RunId;
+use crate::core::runtime;
 use crate::stage::Data;
 use crate::submit::{IterSource, Opening, Source, StreamSource};
 
@@ -24,11 +25,13 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// # Errors
     /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Backend`] if the service
     /// could not be reached. The run is cancelled then; to be able to complete a submission that broke off,
-    /// give it an id with [`submit_as`](Self::submit_as).
+    /// give it an id with [`submit_as`](Self::submit_as). [`Error::NoRuntime`], before anything is done, outside of a tokio
+    /// runtime that has timers.
     ///
     /// [`Error::Encode`]: crate::Error::Encode
     /// [`Error::TooLarge`]: crate::Error::TooLarge
     /// [`Error::Backend`]: crate::Error::Backend
+    /// [`Error::NoRuntime`]: crate::Error::NoRuntime
     pub async fn submit<V>(&self, items: V) -> Result<Run<R>>
     where
         V: IntoIterator<Item = I>,
@@ -97,6 +100,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     where
         S: Source<Item = I>,
     {
+        runtime::check()?;
         Opening::begin(&self.site, id, source).await
     }
 
@@ -127,6 +131,9 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     where
         V: IntoIterator<Item = I>,
     {
+        if let Err(error) = runtime::check() {
+            return Ok(Err(error));
+        }
         let is_new = id.is_none();
         let run = self.attach(id.unwrap_or_else(RunId::random));
         // A call that is dropped may have begun the run; one that returns an error has not.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bundle::Bundles;
 use crate::core::error::Result;
+use crate::core::runtime;
 use crate::deployment::{Backend, Deployment};
 use crate::packet::carrier::Carrier;
 use crate::pipeline::{Answer, Pipeline};
@@ -35,12 +36,40 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline), as [`deploy`](Self::deploy); [`Error::Failed`](crate::Error::Failed), at once, when an item
-    /// cannot be processed.
+    /// cannot be processed; [`Error::NoRuntime`](crate::Error::NoRuntime) outside of a tokio runtime that has timers;
+    /// [`Error::LostThreads`](crate::Error::LostThreads) if too many functions do not return, four per core.
     pub async fn run<V>(&self, items: V) -> Result<S::Value>
     where
         V: IntoIterator<Item = I>,
     {
         super::run(self.embedded()?, items).await
+    }
+
+    /// As [`run`](Self::run), for programs without a tokio runtime: it brings its own, of one thread, and blocks the caller
+    /// until the run has ended. CPU-bound functions have their threads as in [`run`](Self::run).
+    ///
+    /// ```
+    /// use catchment::Pipeline;
+    ///
+    /// fn main() -> Result<(), catchment::Error> {
+    ///     let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    ///     assert_eq!(adder.run_blocking(1..=5)?, 30);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and [`Error::NoRuntime`](crate::Error::NoRuntime) inside of a tokio runtime, a thread of which
+    /// it would block.
+    pub fn run_blocking<V>(&self, items: V) -> Result<S::Value>
+    where
+        V: IntoIterator<Item = I>,
+    {
+        let runtime = runtime::own()?;
+        let result = runtime.block_on(self.run(items));
+        // A blocking task that a function has left does not keep the caller.
+        runtime.shutdown_background();
+        result
     }
 
     /// As [`run`](Self::run), for input that comes as a stream.

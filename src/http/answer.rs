@@ -9,6 +9,7 @@ use futures::FutureExt;
 use serde::Serialize;
 
 use crate::core::error::{Error, describe};
+use crate::core::runtime;
 use crate::packet::strict::{self, Checked, JsonUpTo};
 
 /// When a client is asked to come back after an outage, in seconds.
@@ -155,6 +156,8 @@ impl From<Error> for Answer {
                 retryable: true, ..
             } => Kind::Unavailable,
             Error::Backend { .. }
+            | Error::NoRuntime { .. }
+            | Error::LostThreads { .. }
             | Error::NotProvisioned { .. }
             | Error::InvalidPipeline { .. }
             | Error::Integrity { .. }
@@ -172,6 +175,9 @@ pub(super) async fn within(
     limit: Duration,
     work: impl Future<Output = Result<Answer, Answer>>,
 ) -> Answer {
+    if let Err(error) = runtime::check() {
+        return Answer::from(error);
+    }
     let work = AssertUnwindSafe(tokio::time::timeout(limit, work)).catch_unwind();
     match work.await {
         Ok(Ok(Ok(answer) | Err(answer))) => answer,

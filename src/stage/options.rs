@@ -75,7 +75,9 @@ impl Stage {
     /// Sets the time limit of the function per item, or per group (default 15 minutes). An
     /// asynchronous function is dropped then. A CPU-bound one cannot be stopped from outside: its
     /// thread continues, its outcome is ignored, and the attempt counts as failed. The timeout of
-    /// such a function is noticed up to a quarter late.
+    /// such a function is noticed up to a quarter late. A worker bears a
+    /// [limited number](crate::Worker::max_lost_threads) of such threads. They do not keep the
+    /// process from its end.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

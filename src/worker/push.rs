@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::compute::step::Limits;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result, describe};
+use crate::core::runtime;
 use crate::pipeline::definition::{StageDefinition, queue_name};
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
@@ -192,8 +193,10 @@ impl Handler {
     /// | could not be answered in time, or only with an error | left alone | `Leave` without a delay |
     ///
     /// An asynchronous function is dropped when it is stopped. A CPU-bound one cannot be stopped:
-    /// its thread goes on, and its outcome is ignored. An outage of the backend that lasts until
-    /// then costs an attempt, too.
+    /// its thread goes on, and its outcome is ignored. The next calls use other threads, and nothing
+    /// limits how many go on in this way, as [`Worker::max_lost_threads`](crate::Worker::max_lost_threads)
+    /// does for a worker: a function that may never return belongs in a worker, or needs a limit of
+    /// its own. An outage of the backend that lasts until then costs an attempt, too.
     ///
     /// Nothing goes on after it returns, except for such threads: a process may be frozen then.
     /// Dropping the future loses nothing: messages that were not acknowledged come back, and
@@ -215,12 +218,14 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::NotProvisioned`] if the queue does not exist, and [`Error::Backend`] if the service
-    /// could not be reached before the margin began.
+    /// could not be reached before the margin began; [`Error::NoRuntime`] outside of a tokio runtime
+    /// that has timers.
     pub async fn try_handle(
         &self,
         deliveries: Vec<Delivery>,
         remaining: Duration,
     ) -> Result<Vec<Fate>> {
+        runtime::check()?;
         let deadline = Deadline::new(Instant::now(), remaining, self.margin);
         let inner = self.inner.as_ref();
         let queue = inner.queue(deadline.cut_off).await?;

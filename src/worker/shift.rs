@@ -1,5 +1,6 @@
 //! A worker's one loop: what to receive, what to begin, when to stop.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::Options;
 use super::crew::{Crew, Drive};
 use super::lane::Lane;
 use super::lease::{Freed, LeasedBatch};
+use super::lost::too_many_lost;
 use crate::compute::pool::Cpu;
 use crate::core::error::{Result, describe};
 use crate::core::retry::{Policy, retry};
@@ -60,20 +62,27 @@ pub(super) async fn run(
     // Polled first, so that load cannot starve heartbeats.
     tokio::select! {
         biased;
-        Some(()) = beats.next() => {}
-        () = work(site, options, signal, lanes, cpu) => {}
+        Some(()) = beats.next() => Ok(()),
+        ended = work(site, options, signal, lanes, cpu) => ended,
     }
-    Ok(())
 }
 
 /// The worker's loop, and its orderly end.
+///
+/// # Errors
+/// [`Error::LostThreads`](crate::core::error::Error::LostThreads) if too many functions do not return.
 async fn work(
     site: Arc<Site>,
     options: Options,
     mut signal: watch::Receiver<bool>,
     lanes: Vec<Lane>,
     cpu: Arc<Cpu>,
-) {
+) -> Result<()> {
+    let mut too_many_lost = pin!(too_many_lost(
+        &site,
+        cpu.lost_threads(),
+        options.max_lost_threads
+    ));
     let seam = Seam::new(Arc::clone(&site), &batches(&site, &lanes));
     let protocol = Protocol::new(seam, options.cancel_check);
     let (freed, mut places) = unbounded_channel();
@@ -87,7 +96,7 @@ async fn work(
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
     let mut rooms = FuturesUnordered::<BoxFuture<'static, usize>>::new();
-    loop {
+    let ended = loop {
         shift.begin_work();
         for (index, lane) in shift.lanes.iter_mut().enumerate() {
             if let Some(receive) = lane.receive() {
@@ -102,7 +111,8 @@ async fn work(
         }
         tokio::select! {
             biased;
-            _ = signal.wait_for(|stop| *stop) => break,
+            _ = signal.wait_for(|stop| *stop) => break Ok(()),
+            error = &mut too_many_lost => break Err(error),
             Some(freed) = places.recv() => {
                 shift.free(freed);
                 while let Ok(freed) = places.try_recv() {
@@ -122,10 +132,11 @@ async fn work(
                 }
             }
         }
-    }
+    };
     // Receiving may be given up at any await: it has taken nothing, or what comes back by itself.
     drop(receives);
     shift.end(options.grace_period).await;
+    ended
 }
 
 /// For each stage, how many messages a request of its queue takes, as far as the lanes know its

@@ -1,14 +1,15 @@
 //! Completions of jobs, reported in bulk.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Completions are reported in bulk: after `MANY` jobs, after `SOON` since the last report, or when the last job ends.
-const MANY: usize = 256;
-const SOON: Duration = Duration::from_millis(5);
+/// The waiter is notified after this many completions, if not sooner …
+const REPORT_AFTER_JOBS: usize = 256;
+/// … of the first completion this long after the last notification, and of the last job's.
+const REPORT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The outcome of a job.
 pub(crate) enum Ended<T> {
@@ -19,46 +20,75 @@ pub(crate) enum Ended<T> {
 
 /// Completed jobs on their way to the task that waits for them.
 pub(super) struct Reports<T> {
-    pub(super) ended: Mutex<EndedJobs<T>>,
-    pub(super) told: Notify,
-    pub(super) abandoned: AtomicBool,
+    completions: Mutex<Completions<T>>,
+    due: Notify,
+    /// Nothing waits for the jobs any more.
+    abandoned: AtomicBool,
 }
 
-pub(super) struct EndedJobs<T> {
+struct Completions<T> {
     /// Each with the job's position.
-    pub(super) untaken: Vec<(usize, Ended<T>)>,
-    /// Jobs that have not ended.
-    pub(super) left: usize,
-    pub(super) told_at: std::time::Instant,
+    untaken: Vec<(usize, Ended<T>)>,
+    unfinished_jobs: usize,
+    last_report: Instant,
 }
 
 impl<T> Reports<T> {
-    pub(super) fn lock(&self) -> MutexGuard<'_, EndedJobs<T>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(jobs: usize) -> Self {
+        Self {
+            completions: Mutex::new(Completions {
+                untaken: Vec::new(),
+                unfinished_jobs: jobs,
+                last_report: Instant::now(),
+            }),
+            due: Notify::new(),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    fn completions(&self) -> MutexGuard<'_, Completions<T>> {
+        self.completions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The completions so far; with `all`, none until every job has ended.
     pub(super) fn take(&self, all: bool) -> Vec<(usize, Ended<T>)> {
-        let mut ended = self.lock();
-        match all && ended.left > 0 {
+        let mut completions = self.completions();
+        match all && completions.unfinished_jobs > 0 {
             true => Vec::new(),
-            false => std::mem::take(&mut ended.untaken),
+            false => std::mem::take(&mut completions.untaken),
         }
     }
 
     /// Adds a completion, and notifies the waiting task if a report is due.
-    pub(super) fn end(&self, place: usize, outcome: Ended<T>) {
-        let now = std::time::Instant::now();
-        let mut ended = self.lock();
-        ended.untaken.push((place, outcome));
-        ended.left = ended.left.saturating_sub(1);
-        let is_due = ended.left == 0 || ended.untaken.len() >= MANY || now - ended.told_at >= SOON;
+    pub(super) fn add(&self, position: usize, outcome: Ended<T>) {
+        let now = Instant::now();
+        let mut completions = self.completions();
+        completions.untaken.push((position, outcome));
+        completions.unfinished_jobs = completions.unfinished_jobs.saturating_sub(1);
+        let is_due = completions.unfinished_jobs == 0
+            || completions.untaken.len() >= REPORT_AFTER_JOBS
+            || now - completions.last_report >= REPORT_INTERVAL;
         if is_due {
-            ended.told_at = now;
+            completions.last_report = now;
         }
-        drop(ended);
+        drop(completions);
         if is_due {
-            self.told.notify_one();
+            self.due.notify_one();
         }
+    }
+
+    /// Waits until a report is due. A notification that nothing waited for is kept for the next call.
+    pub(super) async fn due(&self) {
+        self.due.notified().await;
+    }
+
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,49 @@
+//! The tokio runtime that a call needs.
+
+use std::panic::catch_unwind;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::error::{Error, Result};
+
+/// Checks that the caller is inside of a tokio runtime that has timers.
+///
+/// Tokio cannot be asked for the latter. So a timer is made, which is cheap, and panics if there are none: then the panic
+/// hook prints tokio's own message before the caller gets the error.
+///
+/// # Errors
+/// [`Error::NoRuntime`], which says what to do.
+pub(crate) fn check() -> Result<()> {
+    if Handle::try_current().is_err() {
+        return Err(no_runtime(
+            "it was called outside of a tokio runtime: await it in a function under `#[tokio::main]`, enter a runtime by `Runtime::block_on` or `Handle::enter`, or use `Pipeline::run_blocking`, which needs none",
+        ));
+    }
+    let timer = || drop(tokio::time::sleep(Duration::ZERO));
+    catch_unwind(timer).map_err(|_| {
+        no_runtime("the tokio runtime has no timers: build it with `enable_time` or `enable_all`")
+    })
+}
+
+/// A new runtime for a call that blocks its thread.
+///
+/// # Errors
+/// [`Error::NoRuntime`] inside of a runtime, one of whose threads the call would block, and if the system refuses what a
+/// runtime needs.
+pub(crate) fn own() -> Result<tokio::runtime::Runtime> {
+    if Handle::try_current().is_ok() {
+        return Err(no_runtime(
+            "a call that blocks its thread was made inside of a tokio runtime: await `Pipeline::run` there",
+        ));
+    }
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build();
+    runtime.map_err(|error| no_runtime(&format!("a runtime could not be made: {error}")))
+}
+
+fn no_runtime(problem: &str) -> Error {
+    Error::NoRuntime {
+        problem: problem.to_owned(),
+    }
+}
