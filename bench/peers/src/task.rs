@@ -102,8 +102,12 @@ macro_rules! of_numbers {
         impl Task for $task {
             numbers!();
 
-            fn values($this, numbers: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
-                numbers.map(move |$n| $result)
+            fn values(self, numbers: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
+                numbers.map(move |n| self.apply(n))
+            }
+
+            fn apply($this, $n: i64) -> i64 {
+                $result
             }
 
             fn add(sum: i64, value: i64) -> i64 {
