@@ -36,7 +36,7 @@ pub(crate) struct Table {
     /// The peers [default: all]
     #[arg(long, value_delimiter = ',', value_parser = names())]
     pub(crate) peer: Vec<String>,
-    /// Sizes of the jobs double, work and single [default: each job's own]
+    /// Sizes of the jobs double, work, single and chain [default: each job's own]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) n: Vec<i64>,
     /// How often the whole table is measured.

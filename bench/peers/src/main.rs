@@ -12,6 +12,7 @@ mod one;
 mod peers;
 mod report;
 mod table;
+mod targets;
 mod task;
 
 use std::fs;
@@ -52,7 +53,8 @@ fn main() -> Result<()> {
     for run in 1..=table.runs {
         session.run(run, kinds)?;
     }
-    let tables = report::tables(session.rows(), kinds, table.runs);
+    let tables = report::tables(session.rows(), kinds, table.runs)
+        + &targets::table(session.rows(), table.runs);
     print!("{tables}");
     if let Some(file) = &table.markdown {
         let head = head.join("\\\n");

@@ -37,6 +37,8 @@ pub(crate) fn measure(
 ) -> Result<Measured> {
     let (warm_ups, own) = match job.kind {
         Kind::Latency => (100, 2_000),
+        // Runs of a thousand items are too short for five to tell much.
+        Kind::Apart => (3, 25),
         Kind::Stream => (0, 1),
         _ => (1, 5),
     };

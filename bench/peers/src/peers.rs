@@ -4,6 +4,7 @@ mod apalis;
 mod catchment;
 mod flume;
 mod futures;
+mod jobs;
 mod omniqueue;
 mod paladin;
 mod rayon;
@@ -14,10 +15,14 @@ use anyhow::Result;
 
 use crate::input::Input;
 use crate::job::{Job, Kind};
+use jobs::{
+    ALL, ALL_AND_STREAM, APART, BUT_SLEEP, CHUNKS, CORES, EACH, EACH_AND_FETCH, ONE_THREAD,
+    TWO_HOPS,
+};
 
 /// How many items a hand-made chunk has.
 const CHUNK: usize = 1_024;
-/// How many items wait at once in the job `sleep`.
+/// How many items wait at once in the jobs `sleep` and `fetch`.
 const IN_FLIGHT: usize = 256;
 
 /// One repetition: from the input to the sum.
@@ -34,36 +39,6 @@ pub(crate) struct Peer {
     /// Starts what is there before the clock starts: runtimes, threads, workers.
     pub(crate) prepare: fn(&Job) -> Result<Run>,
 }
-
-/// What a peer does that takes items one by one.
-const EACH: &[Kind] = &[
-    Kind::Double,
-    Kind::Work,
-    Kind::Sleep,
-    Kind::Single,
-    Kind::Words,
-    Kind::Latency,
-];
-const EACH_AND_STREAM: &[Kind] = &[
-    Kind::Double,
-    Kind::Work,
-    Kind::Sleep,
-    Kind::Single,
-    Kind::Words,
-    Kind::Latency,
-    Kind::Stream,
-];
-/// For one thread, that could only wait, and for variants that would tell twice how others wait.
-const BUT_SLEEP: &[Kind] = &[
-    Kind::Double,
-    Kind::Work,
-    Kind::Single,
-    Kind::Words,
-    Kind::Latency,
-];
-/// With chunks of items: they would wait one after the other, and are not single.
-const CHUNKS: &[Kind] = &[Kind::Double, Kind::Work, Kind::Words, Kind::Latency];
-const CORES: &[Kind] = &[Kind::Cores];
 
 /// A row of which the time is divided by rayon's.
 const fn peer(
@@ -85,11 +60,11 @@ pub(crate) const PEERS: &[Peer] = &[
     peer(
         "sequential",
         "an iterator, one thread",
-        BUT_SLEEP,
+        ONE_THREAD,
         sequential::prepare,
     ),
-    peer("rayon", "rayon", EACH, |job| rayon::prepare(job, None)),
-    peer("futures", "futures, one each", EACH, |job| {
+    peer("rayon", "rayon", ALL, |job| rayon::prepare(job, None)),
+    peer("futures", "futures, one each", EACH_AND_FETCH, |job| {
         futures::prepare(job, 1)
     }),
     peer("futures-chunks", "futures, chunks", CHUNKS, |job| {
@@ -116,7 +91,7 @@ pub(crate) const PEERS: &[Peer] = &[
     peer(
         "flume-json-2",
         "flume, JSON, one each, two hops",
-        BUT_SLEEP,
+        TWO_HOPS,
         |job| flume::prepare(job, flume::Pool::new(flume::Codec::Json, 1, 2)),
     ),
     peer(
@@ -128,7 +103,7 @@ pub(crate) const PEERS: &[Peer] = &[
     peer(
         "flume-postcard-2",
         "flume, postcard, one each, two hops",
-        BUT_SLEEP,
+        TWO_HOPS,
         |job| flume::prepare(job, flume::Pool::new(flume::Codec::Postcard, 1, 2)),
     ),
     peer(
@@ -150,7 +125,7 @@ pub(crate) const PEERS: &[Peer] = &[
     peer("paladin-chunks", "paladin, chunks", CHUNKS, |job| {
         paladin::prepare(job, CHUNK)
     }),
-    peer("apalis", "apalis, one each", EACH, |job| {
+    peer("apalis", "apalis, one each", EACH_AND_FETCH, |job| {
         apalis::prepare(job, 1)
     }),
     peer("apalis-chunks", "apalis, chunks", CHUNKS, |job| {
@@ -162,24 +137,24 @@ pub(crate) const PEERS: &[Peer] = &[
     peer("omniqueue-chunks", "omniqueue, chunks", CHUNKS, |job| {
         omniqueue::prepare(job, CHUNK)
     }),
-    peer("catchment", "catchment", EACH_AND_STREAM, |job| {
+    peer("catchment", "catchment", ALL_AND_STREAM, |job| {
         catchment::embedded(job, catchment::Travel::Json, None)
     }),
-    peer("catchment-deployed", "catchment, deployed", EACH, |job| {
+    peer("catchment-deployed", "catchment, deployed", ALL, |job| {
         catchment::deployed(job, catchment::Travel::Json, None)
     }),
     #[cfg(feature = "compact")]
     peer(
         "catchment-postcard",
         "catchment, postcard",
-        EACH_AND_STREAM,
+        ALL_AND_STREAM,
         |job| catchment::embedded(job, catchment::Travel::Postcard, None),
     ),
     #[cfg(feature = "compact")]
     peer(
         "catchment-postcard-deployed",
         "catchment, postcard, deployed",
-        EACH,
+        ALL,
         |job| catchment::deployed(job, catchment::Travel::Postcard, None),
     ),
     peer("rayon-1", "rayon, 1 thread", CORES, |job| {
@@ -215,6 +190,47 @@ pub(crate) const PEERS: &[Peer] = &[
             |job| catchment::deployed(job, catchment::Travel::Json, Some(2)),
         )
     },
+    peer("one", "catchment, one stage", APART, |job| {
+        catchment::embedded(job, catchment::Travel::Json, None)
+    }),
+    Peer {
+        baseline: "one",
+        ..peer("apart", "catchment, two stages", APART, |_| {
+            catchment::embedded_apart(catchment::Travel::Json)
+        })
+    },
+    peer(
+        "one-deployed",
+        "catchment, deployed, one stage",
+        APART,
+        |job| catchment::deployed(job, catchment::Travel::Json, None),
+    ),
+    Peer {
+        baseline: "one-deployed",
+        ..peer(
+            "apart-deployed",
+            "catchment, deployed, two stages",
+            APART,
+            |_| catchment::deployed_apart(catchment::Travel::Json),
+        )
+    },
+    #[cfg(feature = "compact")]
+    peer(
+        "one-postcard-deployed",
+        "catchment, postcard, deployed, one stage",
+        APART,
+        |job| catchment::deployed(job, catchment::Travel::Postcard, None),
+    ),
+    #[cfg(feature = "compact")]
+    Peer {
+        baseline: "one-postcard-deployed",
+        ..peer(
+            "apart-postcard-deployed",
+            "catchment, postcard, deployed, two stages",
+            APART,
+            |_| catchment::deployed_apart(catchment::Travel::Postcard),
+        )
+    },
 ];
 
 pub(crate) fn find(name: &str) -> Option<&'static Peer> {
@@ -225,9 +241,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Peer> {
 macro_rules! with_task {
     ($job:expr, |$task:ident| $run:expr) => {{
         use crate::job::Kind;
-        use crate::task::{Double, Nap, Words, Work};
+        use crate::task::{Chain, Double, Fetch, Nap, Records, Words, Work};
         match $job.kind {
-            Kind::Double | Kind::Single | Kind::Latency | Kind::Stream => {
+            Kind::Double | Kind::Single | Kind::Apart | Kind::Latency | Kind::Stream => {
                 let $task = Double;
                 $run
             }
@@ -243,6 +259,18 @@ macro_rules! with_task {
             }
             Kind::Words => {
                 let $task = Words;
+                $run
+            }
+            Kind::Records => {
+                let $task = Records;
+                $run
+            }
+            Kind::Chain => {
+                let $task = Chain;
+                $run
+            }
+            Kind::Fetch => {
+                let $task = Fetch;
                 $run
             }
         }

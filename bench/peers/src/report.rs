@@ -165,6 +165,7 @@ fn over_runs(measured: &[&Measured], value: impl Fn(&Measured) -> f64) -> f64 {
 fn ratio_head(kind: Kind, runs: u32) -> Vec<&'static str> {
     let ratio = match kind {
         Kind::Cores => "time ÷ one core's",
+        Kind::Apart => "time ÷ one stage's",
         _ => "time ÷ rayon's",
     };
     match runs {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{IN_FLIGHT, Run, chunks, runtime, with_task};
 use crate::job::{Job, Kind};
-use crate::task::{Task, nap};
+use crate::task::{Fetch, Task, nap};
 
 /// What the tasks of a run have come to.
 struct Tally {
@@ -42,7 +42,8 @@ impl Tally {
 
 pub(super) fn prepare(job: &Job, chunk: usize) -> Result<Run> {
     match (job.kind, chunk) {
-        (Kind::Sleep, _) => sleep(),
+        (Kind::Sleep, _) => sleep(|n| n),
+        (Kind::Fetch, _) => sleep(Fetch::then),
         (_, 1) => with_task!(job, |task| each(task)),
         _ => with_task!(job, |task| chunked(task, chunk)),
     }
@@ -102,14 +103,15 @@ fn chunked<T: Task>(task: T, chunk: usize) -> Result<Run> {
     }))
 }
 
-fn sleep() -> Result<Run> {
+/// Waits, and adds what `then` makes of the number.
+fn sleep(then: fn(i64) -> i64) -> Result<Run> {
     let runtime = runtime()?;
     Ok(Box::new(move |input| {
         let tally = Tally::of(input.n);
         let shared = Arc::clone(&tally);
         let handler = move |n: i64| {
             let tally = Arc::clone(&shared);
-            async move { tally.add(nap(n).await, 1) }
+            async move { tally.add(then(nap(n).await), 1) }
         };
         work_off!(runtime, tally, 1..=input.n, |worker| worker
             .concurrency(IN_FLIGHT)

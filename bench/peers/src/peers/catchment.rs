@@ -1,18 +1,18 @@
 //! catchment, as its front page shows it. Embedded, each run has a backend and a worker of its own. Deployed, one
 //! deployment and one worker serve all runs. The options are the defaults, except where the job asks for one: packets of
-//! one item in the job `single`, 256 items in flight in the job `sleep`.
+//! one item in the job `single`, 256 items in flight in the jobs `sleep` and `fetch`.
 
-use std::convert::Infallible;
+mod pipelines;
 
 use anyhow::Result;
 use catchment::pipeline::One;
 use catchment::{Backend, Data, Deployment, Pipeline, RunningWorker, Stage};
 use futures::stream;
 
-use super::{IN_FLIGHT, Run, runtime, with_task};
-use crate::input::Input;
+use super::{Run, runtime, with_task};
 use crate::job::{Job, Kind};
-use crate::task::{Double, Nap, Task, nap};
+use crate::task::{Double, Task};
+use pipelines::{Pipelined, apart};
 
 /// What packets travel as.
 #[derive(Clone, Copy)]
@@ -23,41 +23,48 @@ pub(super) enum Travel {
 }
 
 pub(super) fn embedded(job: &Job, travel: Travel, concurrency: Option<usize>) -> Result<Run> {
-    let runtime = runtime()?;
+    let options = options(job, concurrency);
     match job.kind {
-        Kind::Sleep => {
-            let pipeline = sleeping(travel);
-            Ok(Box::new(move |input| {
-                Ok(runtime.block_on(pipeline.run(Nap::items(input)))?)
-            }))
-        }
         Kind::Stream => {
-            let pipeline = computing(Double, job, travel, None);
+            let runtime = runtime()?;
+            let pipeline = encoded(Double.pipeline(options), travel);
             Ok(Box::new(move |input| {
                 let numbers = stream::iter(Double::items(input));
                 Ok(runtime.block_on(pipeline.run_stream(numbers))?)
             }))
         }
-        _ => with_task!(job, |task| {
-            let pipeline = computing(task, job, travel, concurrency);
-            Ok(Box::new(move |input: &mut Input| {
-                Ok(runtime.block_on(pipeline.run(items(task, input)))?)
-            }))
-        }),
+        _ => with_task!(job, |task| running(
+            task,
+            encoded(task.pipeline(options), travel)
+        )),
     }
 }
 
 pub(super) fn deployed(job: &Job, travel: Travel, concurrency: Option<usize>) -> Result<Run> {
-    match job.kind {
-        Kind::Sleep => submitting(Nap, &sleeping(travel), concurrency),
-        _ => with_task!(job, |task| {
-            submitting(task, &computing(task, job, travel, None), concurrency)
-        }),
-    }
+    with_task!(job, |task| {
+        let pipeline = encoded(task.pipeline(options(job, None)), travel);
+        submitting(task, &pipeline, concurrency)
+    })
+}
+
+/// The job `apart` in two stages; in one it is as every other job.
+pub(super) fn embedded_apart(travel: Travel) -> Result<Run> {
+    running(Double, encoded(apart(), travel))
+}
+
+pub(super) fn deployed_apart(travel: Travel) -> Result<Run> {
+    submitting(Double, &encoded(apart(), travel), None)
+}
+
+fn running<T: Task>(_: T, pipeline: Pipeline<T::Item, i64, One>) -> Result<Run> {
+    let runtime = runtime()?;
+    Ok(Box::new(move |input| {
+        Ok(runtime.block_on(pipeline.run(T::items(input)))?)
+    }))
 }
 
 fn submitting<T: Task>(
-    task: T,
+    _: T,
     pipeline: &Pipeline<T::Item, i64, One>,
     concurrency: Option<usize>,
 ) -> Result<Run> {
@@ -68,7 +75,7 @@ fn submitting<T: Task>(
         // It works as long as it is not dropped.
         let _ = &worker;
         runtime.block_on(async {
-            let run = deployment.submit(items(task, input)).await?;
+            let run = deployment.submit(T::items(input)).await?;
             Ok(run.result().await?)
         })
     }))
@@ -81,34 +88,13 @@ fn start<I, R>(deployment: &Deployment<I, R>, concurrency: Option<usize>) -> Run
     }
 }
 
-fn items<T: Task>(_: T, input: &mut Input) -> T::Items {
-    T::items(input)
-}
-
-fn computing<T: Task>(
-    task: T,
-    job: &Job,
-    travel: Travel,
-    concurrency: Option<usize>,
-) -> Pipeline<T::Item, i64, One> {
-    let stage = match (job.kind, concurrency) {
+/// The options of the first stage.
+fn options(job: &Job, concurrency: Option<usize>) -> Stage {
+    match (job.kind, concurrency) {
         (Kind::Single, _) => Stage::new().packet_size(1),
         (_, Some(concurrency)) => Stage::new().concurrency(concurrency),
         _ => Stage::new(),
-    };
-    let pipeline = Pipeline::new()
-        .map(move |item: T::Item| task.apply(item))
-        .with(stage)
-        .reduce(|| 0, i64::wrapping_add);
-    encoded(pipeline, travel)
-}
-
-fn sleeping(travel: Travel) -> Pipeline<i64, i64, One> {
-    let pipeline = Pipeline::new()
-        .then(|n: i64| async move { Ok::<_, Infallible>(nap(n).await) })
-        .with(Stage::new().concurrency(IN_FLIGHT))
-        .reduce(|| 0, i64::wrapping_add);
-    encoded(pipeline, travel)
+    }
 }
 
 fn encoded<I: Data>(pipeline: Pipeline<I, i64, One>, travel: Travel) -> Pipeline<I, i64, One> {

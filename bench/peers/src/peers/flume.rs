@@ -1,7 +1,7 @@
 //! What one would write by hand in an afternoon: threads that take messages off a bounded `flume` channel. A message is
 //! bytes, a vector of items encoded, as it would be if it were to leave the process. With one hop a worker decodes, maps
 //! and sums, and gives back the sum of the message. With two it encodes what it has mapped and sends it on to a thread
-//! that reduces. There are two workers, except where items block. The threads stay from one run to the next.
+//! that reduces; in the job `fetch` the first hop waits and that thread maps too. There are two workers, except where items block. The threads stay from one run to the next.
 
 use std::thread;
 
@@ -40,7 +40,7 @@ impl Pool {
 
 pub(super) fn prepare(job: &Job, pool: Pool) -> Result<Run> {
     let workers = match job.kind {
-        Kind::Sleep => IN_FLIGHT,
+        Kind::Sleep | Kind::Fetch => IN_FLIGHT,
         _ => WORKERS,
     };
     with_task!(job, |task| Ok(run(task, pool, workers)))
@@ -57,7 +57,7 @@ fn run<T: Task>(task: T, pool: Pool, workers: usize) -> Run {
     let mapped = (pool.hops == 2).then(|| {
         let (mapped, arrived) = flume::bounded(room);
         let sums = sums.clone();
-        thread::spawn(move || reduce(pool.codec, &arrived, &sums));
+        thread::spawn(move || reduce::<T>(pool.codec, &arrived, &sums));
         mapped
     });
     for _ in 0..workers {
@@ -111,7 +111,7 @@ fn map<T: Task>(
 ) {
     for message in messages {
         let values = codec.decode::<Vec<T::Item>>(&message).and_then(|items| {
-            let values: Vec<i64> = items.into_iter().map(|item| task.apply(item)).collect();
+            let values: Vec<T::Value> = task.values(items.into_iter()).collect();
             codec.encode(&values)
         });
         let sent = match values {
@@ -124,10 +124,10 @@ fn map<T: Task>(
     }
 }
 
-fn reduce(codec: Codec, mapped: &Receiver<Vec<u8>>, sums: &Sender<Result<i64>>) {
+fn reduce<T: Task>(codec: Codec, mapped: &Receiver<Vec<u8>>, sums: &Sender<Result<i64>>) {
     for message in mapped {
-        let values = codec.decode::<Vec<i64>>(&message);
-        let sum = values.map(|values| values.into_iter().fold(0, i64::wrapping_add));
+        let values = codec.decode::<Vec<T::Value>>(&message);
+        let sum = values.map(|values| values.into_iter().fold(0, T::add));
         if sums.send(sum).is_err() {
             return;
         }

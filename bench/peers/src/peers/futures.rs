@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{IN_FLIGHT, Run, chunks, runtime, with_task};
 use crate::job::{Job, Kind};
-use crate::task::{Task, nap};
+use crate::task::{Fetch, Task, nap};
 
 /// Chunks under way at once: enough that no core waits, and few enough to stay in the caches.
 const CHUNKS_IN_FLIGHT: usize = 64;
@@ -16,6 +16,7 @@ const CHUNKS_IN_FLIGHT: usize = 64;
 pub(super) fn prepare(job: &Job, chunk: usize) -> Result<Run> {
     match (job.kind, chunk) {
         (Kind::Sleep, _) => sleep(),
+        (Kind::Fetch, _) => fetch(),
         (_, 1) => with_task!(job, |task| each(task)),
         _ => with_task!(job, |task| chunked(task, chunk)),
     }
@@ -49,6 +50,19 @@ fn sleep() -> Result<Run> {
         let sums = stream::iter(1..=input.n)
             .map(nap)
             .buffer_unordered(IN_FLIGHT)
+            .fold(0_i64, |sum, value| ready(sum.wrapping_add(value)));
+        Ok(runtime.block_on(sums))
+    }))
+}
+
+/// What was fetched is mapped where it arrives: it costs less than a task.
+fn fetch() -> Result<Run> {
+    let runtime = runtime()?;
+    Ok(Box::new(move |input| {
+        let sums = stream::iter(1..=input.n)
+            .map(nap)
+            .buffer_unordered(IN_FLIGHT)
+            .map(Fetch::then)
             .fold(0_i64, |sum, value| ready(sum.wrapping_add(value)));
         Ok(runtime.block_on(sums))
     }))

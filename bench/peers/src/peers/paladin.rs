@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IN_FLIGHT, Run, chunks, runtime, with_task};
 use crate::job::{Job, Kind};
-use crate::task::{Double, Nap, Task, Words, Work};
+use crate::task::{Chain, Double, Fetch, Nap, Records, Task, Words, Work};
 
 paladin::registry!();
 
@@ -72,6 +72,9 @@ operations!(Double, DoubleEach, DoubleChunk);
 operations!(Work, WorkEach, WorkChunk);
 operations!(Nap, NapEach, NapChunk);
 operations!(Words, WordsEach, WordsChunk);
+operations!(Records, RecordsEach, RecordsChunk);
+operations!(Chain, ChainEach, ChainChunk);
+operations!(Fetch, FetchEach, FetchChunk);
 
 #[derive(Serialize, Deserialize, RemoteExecute)]
 struct Sum;

@@ -42,6 +42,7 @@ fn run_in_place<T: Task>(task: T, config: RuntimeConfig, batches: BatchMode) -> 
         let shared = Arc::new(Input {
             n: input.n,
             lines: std::mem::take(&mut input.lines),
+            records: Vec::new(),
         });
         let borrowed = Arc::clone(&shared);
         let environment = StreamContext::new(Arc::clone(&config));

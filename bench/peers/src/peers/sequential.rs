@@ -3,11 +3,19 @@
 use anyhow::Result;
 
 use super::{Run, with_task};
-use crate::job::Job;
+use crate::job::{Job, Kind};
 use crate::task::Task;
 
 pub(super) fn prepare(job: &Job) -> Result<Run> {
-    with_task!(job, |task| Ok(run(task)))
+    match job.kind {
+        Kind::Records | Kind::Chain => with_task!(job, |task| Ok(run_owned(task))),
+        _ => with_task!(job, |task| Ok(run(task))),
+    }
+}
+
+/// Takes the items, since mapping a record does.
+fn run_owned<T: Task>(task: T) -> Run {
+    Box::new(move |input| Ok(task.sum(T::items(input))))
 }
 
 fn run<T: Task>(task: T) -> Run {
