@@ -21,6 +21,8 @@ pub(super) struct Counter {
     depth: u32,
     /// How many lists the current value is in.
     lists: usize,
+    /// Whether anything was visited but numbers, structs and tuples: then the next value of the type may be larger.
+    may_differ: bool,
 }
 
 /// An error of a type's own `Serialize`.
@@ -47,6 +49,7 @@ impl Counter {
             bytes: 0,
             depth: 0,
             lists: 0,
+            may_differ: false,
         }
     }
 
@@ -58,6 +61,13 @@ impl Counter {
     fn add(&mut self, bytes: usize) -> Result<(), Refused> {
         self.bytes = self.bytes.saturating_add(bytes);
         Ok(())
+    }
+
+    /// As [`add`](Self::add), for what the next value of the type may have more of.
+    #[inline]
+    fn add_some(&mut self, bytes: usize) -> Result<(), Refused> {
+        self.may_differ = true;
+        self.add(bytes)
     }
 
     /// Visits a value inside of the current one. One that refuses does not keep the rest from being visited.
@@ -92,6 +102,7 @@ impl<'a> Elements<'a> {
     fn begin(counter: &'a mut Counter, count: Option<usize>) -> Self {
         let most = ELEMENTS.get(counter.lists).copied().unwrap_or(1);
         counter.lists += 1;
+        counter.may_differ = false;
         counter.bytes = counter.bytes.saturating_add(HEADER);
         Self {
             before: counter.bytes,
@@ -136,6 +147,7 @@ impl<'a> Elements<'a> {
             ..
         } = self;
         counter.lists -= 1;
+        counter.may_differ = true;
         let bytes = counter.bytes.saturating_sub(before);
         let all = bytes
             .checked_div(measured)
@@ -254,21 +266,22 @@ impl<'a> Serializer for &'a mut Counter {
 
     #[inline]
     fn serialize_str(self, text: &str) -> Result<(), Refused> {
-        self.add(HEADER + text.len())
+        self.add_some(HEADER + text.len())
     }
 
     #[inline]
     fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refused> {
-        self.add(HEADER + bytes.len())
+        self.add_some(HEADER + bytes.len())
     }
 
     #[inline]
     fn serialize_none(self) -> Result<(), Refused> {
-        self.add(OPAQUE)
+        self.add_some(OPAQUE)
     }
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.may_differ = true;
         self.visit(value)
     }
 
@@ -289,7 +302,7 @@ impl<'a> Serializer for &'a mut Counter {
         _: u32,
         _: &'static str,
     ) -> Result<(), Refused> {
-        self.add(OPAQUE)
+        self.add_some(OPAQUE)
     }
 
     #[inline]
@@ -309,7 +322,7 @@ impl<'a> Serializer for &'a mut Counter {
         _: &'static str,
         value: &T,
     ) -> Result<(), Refused> {
-        self.add(OPAQUE)?;
+        self.add_some(OPAQUE)?;
         self.visit(value)
     }
 
@@ -335,7 +348,7 @@ impl<'a> Serializer for &'a mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.add(OPAQUE)?;
+        self.add_some(OPAQUE)?;
         Ok(self)
     }
 
@@ -356,11 +369,12 @@ impl<'a> Serializer for &'a mut Counter {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Refused> {
-        self.add(OPAQUE)?;
+        self.add_some(OPAQUE)?;
         Ok(self)
     }
 
-    /// Skips from one measured element to the next: of a `Vec`, the others take no time.
+    /// Skips from one measured element to the next: of a `Vec`, the others take no time. If the elements are plain numbers,
+    /// the first one is enough.
     fn collect_seq<I>(self, elements: I) -> Result<(), Refused>
     where
         I: IntoIterator,
@@ -379,7 +393,6 @@ impl<'a> Serializer for &'a mut Counter {
             return measured.end();
         };
         measured.is_measured = true;
-        // The last element before the next stretch begins, from which on `skip` more are passed over.
         let (step, mut passed) = (measured.one_of, 0);
         while passed < count {
             let stretch = step.min(count - passed);
@@ -389,6 +402,9 @@ impl<'a> Serializer for &'a mut Counter {
             };
             measured.visit(&element)?;
             measured.measured += 1;
+            if !measured.counter.may_differ {
+                break;
+            }
             let rest = stretch - place - 1;
             if rest > 0 {
                 elements.nth(rest - 1);
@@ -401,7 +417,7 @@ impl<'a> Serializer for &'a mut Counter {
 
     /// Text that is made for this: how long it would be is not worth making it.
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Refused> {
-        self.add(size_of_val(value).max(OPAQUE))
+        self.add_some(size_of_val(value).max(OPAQUE))
     }
 
     /// Types are spared to write numbers and times as text.
@@ -498,6 +514,8 @@ mod tests {
             }
         }
         about(&vec![Seen; 1_000_000], 8_000_000);
+        assert_eq!(VISITED.swap(0, Relaxed), 1);
+        about(&vec![Some(Seen); 1_000_000], 8_000_000);
         assert_eq!(VISITED.swap(0, Relaxed), 64);
         about(
             &vec![vec![vec![vec![Seen; 30]; 30]; 30]; 100],
