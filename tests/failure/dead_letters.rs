@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use catchment::queue::Depth;
-use catchment::{Backend, Pipeline, RunState, Stage, permanent};
+use catchment::{Backend, Data, Deployment, Error, Pipeline, RunState, Stage, permanent};
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -144,32 +144,47 @@ async fn a_bad_item_becomes_a_dead_letter_that_says_everything() {
     seven_is_bad("an error at a later stage", sum(far), "7 is bad", 3).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_value_that_cannot_be_read_or_written_is_a_bad_item() {
-    // NaN is not JSON: it is written as null, and null is not a number.
-    let doubled = Pipeline::new()
-        .map(|x: f64| x * 2.0)
-        .with(Stage::new().packet_size(10))
-        .collect();
-    let error = soon(doubled.run([1.0, f64::NAN, 3.0])).await.unwrap_err();
-    let failure = failure(error);
-    assert_eq!(
-        (failure.item, failure.attempts.len()),
-        (Some(1), 1),
-        "{failure}"
-    );
-    assert!(failure.error.contains("null"), "{failure}");
+/// The error of a deployed run, which writes its values.
+async fn deployed<I: Data, R: Send + 'static>(pipeline: Deployment<I, R>, items: Vec<I>) -> Error {
+    let worker = pipeline.worker().start();
+    let run = pipeline.submit(items).await.unwrap();
+    let error = soon(run.result()).await.err().unwrap();
+    drop(worker);
+    error
+}
 
-    // Keys that are not strings cannot be written.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_written_is_a_bad_item() {
+    // JSON has no infinity. The first attempt is the last one: another would make the same of the item.
+    let inverse = Pipeline::new()
+        .map(|x: f64| 1.0 / x)
+        .with(Stage::named("inverse").packet_size(10))
+        .map(|x| x)
+        .collect()
+        .deploy("inverse", Backend::memory())
+        .unwrap();
+    let failed = failure(deployed(inverse, vec![1.0, 0.0, 3.0]).await);
+    assert_eq!((&*failed.stage, failed.item), ("inverse", Some(1)));
+    assert_eq!(failed.attempts.len(), 1, "{failed}");
+    assert!(
+        failed.error.contains("JSON has no number for inf"),
+        "{failed}"
+    );
+
+    // Keys that are not text cannot be written.
     let paired = Pipeline::new()
         .map(|n: u32| BTreeMap::from([((n, n), n)]))
         .with(Stage::named("pair"))
         .then(ok)
-        .count();
-    let error = soon(paired.run([1, 2])).await.unwrap_err();
-    let failure = self::failure(error);
-    assert_eq!(failure.stage, "pair");
-    assert!(failure.error.contains("key must be a string"), "{failure}");
+        .count()
+        .deploy("pair", Backend::memory())
+        .unwrap();
+    let failed = failure(deployed(paired, vec![1, 2]).await);
+    assert_eq!(failed.stage, "pair");
+    assert!(
+        failed.error.contains("JSON has only text as keys"),
+        "{failed}"
+    );
 }
 
 /// One packet takes an hour; a waiter for the result does not.
