@@ -10,12 +10,12 @@
 mod common;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use catchment::testing::faults::{Chaos, Rates};
-use catchment::{Backend, Backoff, Error, Pipeline, Stage, permanent};
+use catchment::{Backend, Backoff, Context, Error, Pipeline, Stage, permanent};
 use common::*;
 use futures::stream;
 
@@ -377,4 +377,72 @@ fn each_item_counts_once_whatever_happens_to_messages() {
         }));
         assert_eq!(sum, counting(1_500), "seed {seed}");
     }
+}
+
+/// Two stages with a queue between them, in a run that passes the queue by if it can.
+fn apart(
+    second: impl Fn(u64, &Context) -> Result<String, String> + Send + Sync + 'static,
+) -> Pipeline<u64, String> {
+    Pipeline::new()
+        .map(|n: u64| n)
+        .with(Stage::named("first").packet_size(1).attempts(2))
+        .try_map_with(second)
+        .with(Stage::named("second").attempts(3).backoff(Backoff::none()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stages_that_are_apart_come_to_the_same() {
+    let pipeline = apart(|n, context| match (context.stage(), context.item()) {
+        ("second", Some(item)) if item == n => Ok(format!("{n} ")),
+        other => Err(format!("{other:?} at {n}")),
+    });
+    let pipeline = pipeline
+        .filter(|text| text.len() != 3)
+        .reduce(String::new, |a, b| a + &b);
+    for length in [0, 1, MANY, MANY + 1] {
+        let expected: String = (0..length)
+            .map(|n| format!("{n} "))
+            .filter(|text| text.len() != 3)
+            .collect();
+        assert_eq!(pipeline.run(0..length).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_stage_counts_its_own_attempts_and_names_itself() {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let pipeline = apart(move |n, _| match n {
+        77 => {
+            counted.fetch_add(1, Relaxed);
+            Err("it is bad".to_owned())
+        }
+        _ => Ok(n.to_string()),
+    });
+    let error = pipeline.count().run(0..MANY).await.unwrap_err();
+    let Error::Failed { failure, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((&*failure.stage, failure.item), ("second", Some(77)));
+    assert_eq!(failure.attempts.len(), 3, "{failure}");
+    // Once in the bundle, and then as often as the stage has attempts.
+    assert_eq!(calls.load(Relaxed), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_stage_that_fails_once_or_is_slow_goes_on() {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let pipeline = apart(move |n, _| {
+        if n == 77 {
+            assert!(counted.fetch_add(1, Relaxed) > 1, "not yet");
+        }
+        if n % 500 == 1 {
+            work_long();
+        }
+        Ok(format!("{n} "))
+    });
+    let pipeline = pipeline.reduce(String::new, |a, b| a + &b);
+    assert_eq!(pipeline.run(0..MANY).await.unwrap(), counting(MANY));
+    assert_eq!(calls.load(Relaxed), 3);
 }

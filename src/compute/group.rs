@@ -7,12 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::line::{Line, Made, Terms};
 use super::list::List;
-use super::map::MapStep;
+use super::map::Row;
 use super::pool::Job;
 use super::sink::{At, Fold, SinkError};
 use super::step::{Computed, Input, ItemFailure, Output};
@@ -117,11 +118,13 @@ fn fold_each<C: CombineKernel>(
 
 /// The work on a group's packets. Its job's output is the value that the reduction would make of the group.
 pub(crate) struct GroupPass {
-    stage: Arc<MapStep>,
+    row: Arc<Row>,
     input: Input,
     /// Number of items of each packet.
     sizes: Arc<[u32]>,
     watch: Watch,
+    /// Set if a function of a later stage has failed.
+    failed_later: AtomicBool,
     partials: Mutex<Option<Vec<Payload>>>,
 }
 
@@ -134,12 +137,13 @@ struct Mapped {
 }
 
 impl GroupPass {
-    pub(super) fn new(stage: Arc<MapStep>, input: Input, sizes: Arc<[u32]>) -> Self {
+    pub(super) fn new(row: Arc<Row>, input: Input, sizes: Arc<[u32]>) -> Self {
         Self {
-            stage,
+            row,
             input,
             sizes,
             watch: Watch::default(),
+            failed_later: AtomicBool::new(false),
             partials: Mutex::default(),
         }
     }
@@ -151,6 +155,18 @@ impl GroupPass {
         partials.take()
     }
 
+    /// Whether a function of a later stage has failed. It will again when the packets come to that stage one by one, which
+    /// counts the attempt and names itself.
+    pub(crate) fn has_failed_later(&self) -> bool {
+        self.failed_later.load(Ordering::Relaxed)
+    }
+
+    fn note_place(&self, place: Option<usize>) {
+        if place >= Some(self.row.own().len()) {
+            self.failed_later.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn offset(&self) -> u64 {
         self.input.work().map_or(0, |work| work.offset)
     }
@@ -158,17 +174,19 @@ impl GroupPass {
     /// Maps packet after packet, until all are done or they had better be shared with other threads.
     fn map(&self) -> Result<Mapped, ItemFailure> {
         let values = match self.input.work() {
-            Some(work) => self.stage.decode(&work.packet.value),
+            Some(work) => self.row.decode(&work.packet.value),
             None => Ok(List::none()),
         };
         let values = values.map_err(|(error, _)| ItemFailure::permanent(error))?;
         let most = values.len().max(OUTPUTS);
         let nothing_excluded = BTreeSet::new();
+        let contexts = self.row.contexts(&self.input.context);
         let line = Line {
-            functions: self.stage.functions(),
+            functions: self.row.functions(),
+            own: self.row.own().len(),
             watch: &self.watch,
             terms: Terms {
-                context: &self.input.context,
+                contexts: &contexts,
                 units: None,
                 offset: Some(self.offset()),
                 excluded: &nothing_excluded,
@@ -185,6 +203,7 @@ impl GroupPass {
         while let Some(sizes) = next(&self.sizes, mapped.ends.len(), count) {
             let items = sizes.iter().map(|size| *size as usize).sum();
             if !line.apply(values.next(items), position, &mut mapped.made) {
+                self.note_place(mapped.made.failed_at);
                 return Err(self.failure(mapped.made.failed.pop()));
             }
             mapped.made.trail.ends_of_last(sizes, &mut mapped.ends);
@@ -199,7 +218,7 @@ impl GroupPass {
 
     fn reduce(&self, mapped: Mapped) -> Computed {
         let failed = |failure| Err(vec![failure]);
-        let Some(sink) = self.stage.sink.group() else {
+        let Some(sink) = self.row.sink.group() else {
             return failed(ItemFailure::permanent(
                 "nothing reduces a group in one pass",
             ));
@@ -231,8 +250,10 @@ impl GroupPass {
     /// What goes wrong at this moment, with the item begun last if it is known.
     fn current_trouble(&self, error: String) -> Trouble {
         let trouble = |unit| Trouble::new(unit, error);
-        let functions = self.stage.functions();
-        match self.watch.current() {
+        let functions = self.row.own();
+        let step = self.watch.current();
+        self.note_place(step.place());
+        match step {
             Step::Reading => trouble(None),
             Step::Function { place, trace } => {
                 let unit = self.watch.at().map(|position| trace.source(position));
@@ -242,7 +263,7 @@ impl GroupPass {
                 trouble(Some(position)).in_function(functions, place)
             }
             Step::Sink(trail) => {
-                let position = self.watch.at().filter(|_| self.stage.sink.steps());
+                let position = self.watch.at().filter(|_| self.row.sink.steps());
                 trouble(position.map(|position| trail.source(position)))
             }
         }

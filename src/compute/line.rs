@@ -24,13 +24,16 @@ const GROWTH: usize = 8;
 /// The functions of a stage at work on one packet.
 pub(super) struct Line<'a> {
     pub(super) functions: &'a [Function],
+    /// How many of the functions are the stage's own. The others are those of later stages, whose queues are passed by.
+    pub(super) own: usize,
     pub(super) watch: &'a Watch,
     pub(super) terms: Terms<'a>,
 }
 
 /// What is the same for all values of a packet.
 pub(super) struct Terms<'a> {
-    pub(super) context: &'a Context,
+    /// Each with the place of the first function that it is for, in order.
+    pub(super) contexts: &'a [(usize, Context)],
     /// See [`Source`].
     pub(super) units: Option<&'a [usize]>,
     pub(super) offset: Option<u64>,
@@ -44,6 +47,8 @@ pub(super) struct Made {
     pub(super) outputs: List,
     pub(super) trail: Trail,
     pub(super) failed: Vec<Trouble>,
+    /// The place of the function that failed last.
+    pub(super) failed_at: Option<usize>,
 }
 
 impl Line<'_> {
@@ -57,6 +62,7 @@ impl Line<'_> {
             outputs,
             trail: Trail::Parts(Vec::new()),
             failed: Vec::new(),
+            failed_at: None,
         }
     }
 
@@ -109,8 +115,12 @@ impl Line<'_> {
                 units: self.terms.units,
                 offset: self.terms.offset,
             };
+            let mut contexts = self.terms.contexts.iter().rev();
+            let Some((_, context)) = contexts.find(|(first, _)| *first <= place) else {
+                continue;
+            };
             let scope = Scope {
-                context: self.terms.context,
+                context,
                 source,
                 excluded: match place {
                     0 => self.terms.excluded,
@@ -137,6 +147,7 @@ impl Line<'_> {
                     // This one comes before the value that failed in an earlier function.
                     made.failed.clear();
                 }
+                made.failed_at = Some(place);
                 let failed = applied.failed.into_iter();
                 made.failed
                     .extend(failed.map(|failed| self.trouble(place, failed, source)));
@@ -153,7 +164,7 @@ impl Line<'_> {
             error: failed.error,
             permanent: failed.permanent,
         }
-        .in_function(self.functions, place)
+        .in_function(self.functions.get(..self.own).unwrap_or_default(), place)
     }
 }
 

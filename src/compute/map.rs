@@ -11,7 +11,7 @@ use super::step::{Computation, Computed, Input, Limits};
 use crate::core::error::Error;
 use crate::packet::codec::{self, Payload};
 use crate::stage::kernel::{AsyncKernel, MapKernel};
-use crate::stage::{Data, Execution};
+use crate::stage::{Context, Data, Execution};
 
 /// Functions in a row, while it is open what becomes of their outputs. It has one function at least.
 #[derive(Clone)]
@@ -89,15 +89,65 @@ impl MapStep {
         let pass = Arc::new(Pass::new(Arc::clone(self), input));
         pass.side_by_side(limits).await
     }
+}
 
-    /// Whether one pass may work on all packets of a group: its functions and its reduction are CPU-bound, so that
-    /// nothing would have to wait, and neither could tell the difference.
-    pub(crate) fn works_on_groups(&self) -> bool {
-        self.execution == Execution::Blocking && self.sink.group().is_some()
+/// The map stages before a reduction as one, for the packets of a group that go through all of them in one pass.
+pub(crate) struct Row {
+    first: Arc<MapStep>,
+    functions: Vec<Function>,
+    /// The later stages' names, each with the place of its first function.
+    later: Vec<(usize, Arc<str>)>,
+    pub(super) sink: Arc<dyn Sink>,
+}
+
+impl Row {
+    /// `None` unless all functions and the reduction are CPU-bound, so that nothing would have to wait, and none of them
+    /// could tell the difference. `stages` are the map stages with their names.
+    pub(crate) fn new(stages: &[(Arc<str>, Arc<MapStep>)]) -> Option<Self> {
+        let ((_, first), (_, last)) = stages.first().zip(stages.last())?;
+        let blocking = |(_, step): &(_, Arc<MapStep>)| step.execution == Execution::Blocking;
+        if !stages.iter().all(blocking) || last.sink.group().is_none() {
+            return None;
+        }
+        let (mut functions, mut later) = (Vec::new(), Vec::new());
+        for (name, step) in stages {
+            later.push((functions.len(), Arc::clone(name)));
+            functions.extend_from_slice(step.functions());
+        }
+        later.remove(0);
+        Some(Self {
+            first: Arc::clone(first),
+            functions,
+            later,
+            sink: Arc::clone(&last.sink),
+        })
     }
 
-    /// The work on a group's packets, if the stage [works on groups](Self::works_on_groups). The items of all packets
-    /// are the input's packet; `sizes` has the number of items of each.
+    pub(super) fn decode(&self, payload: &Payload) -> Result<List, (Error, Option<usize>)> {
+        self.first.decode(payload)
+    }
+
+    /// The functions of all stages.
+    pub(super) fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The functions of the first stage.
+    pub(super) fn own(&self) -> &[Function] {
+        self.first.functions()
+    }
+
+    /// What the functions are told, given the context of a packet at the first stage.
+    pub(super) fn contexts(&self, first: &Context) -> Vec<(usize, Context)> {
+        let later = self.later.iter().map(|(place, name)| {
+            let context = Context::new(first.run().clone(), Arc::clone(name), 1);
+            (*place, context)
+        });
+        std::iter::once((0, first.clone())).chain(later).collect()
+    }
+
+    /// The work on a group's packets. The items of all packets are the input's packet; `sizes` has the number of items of
+    /// each.
     pub(crate) fn group(self: &Arc<Self>, input: Input, sizes: Arc<[u32]>) -> Arc<GroupPass> {
         Arc::new(GroupPass::new(Arc::clone(self), input, sizes))
     }

@@ -33,6 +33,16 @@ pub(super) enum Step {
     Sink(Trail),
 }
 
+impl Step {
+    /// The place of the function at work.
+    pub(super) fn place(&self) -> Option<usize> {
+        match self {
+            Self::Function { place, .. } | Self::Value { place, .. } => Some(*place),
+            Self::Reading | Self::Sink(_) => None,
+        }
+    }
+}
+
 impl Watch {
     fn step(&self) -> MutexGuard<'_, Step> {
         self.step.lock().unwrap_or_else(PoisonError::into_inner)

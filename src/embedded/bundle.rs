@@ -5,15 +5,19 @@
 //! is sound because a full group is never the root, is complete without having been told its size, and its node has the
 //! same value however it is made: the tree has the same shape, and a sum of floats the same bits.
 //!
-//! If the function or the reduction is slow, or something fails, the bundle is unpacked: partial results of packets that
+//! If several CPU-bound map stages come before the reduction, the bundle goes through all of them in one pass, and their
+//! queues are passed by. A function of a later stage that fails is tried again at its own stage.
+//!
+//! If a function or the reduction is slow, or something fails, the bundle is unpacked: partial results of packets that
 //! are done go into their slots, the others are sent again one by one, and the group is reduced, or fails, at its own
 //! stage. Only the packet that failed has one attempt less.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::packer::Groups;
 use crate::compute::group::GroupPass;
+use crate::compute::map::Row;
 use crate::compute::step::{Computation, Failures, Input, ItemFailure};
 use crate::core::id::PacketId;
 use crate::packet::codec::Payload;
@@ -26,11 +30,27 @@ use crate::protocol::bundle::{Begun, Bundling, Packer, Unpack, Unpacked};
 pub(super) struct Bundles {
     /// Groups that were too slow to stay together, for the submitter.
     split: AtomicUsize,
+    /// The stages that a bundle goes through in one pass; `None` if they work on single packets.
+    row: OnceLock<Option<Arc<Row>>>,
 }
 
 impl Bundles {
     pub(super) fn split(&self) -> usize {
         self.split.load(Ordering::Relaxed)
+    }
+
+    /// The map stages before the reduction as one, if they work on whole groups.
+    pub(super) fn row(&self, definition: &Definition) -> Option<&Arc<Row>> {
+        let row = self.row.get_or_init(|| {
+            let stages = definition.before_reduction();
+            let stages = stages.map(|stage| match &stage.kind {
+                StageKind::Map(step) => Some((Arc::clone(&stage.name), Arc::clone(step))),
+                StageKind::Reduce(_) => None,
+            });
+            let stages: Option<Vec<_>> = stages.collect();
+            Row::new(&stages?).map(Arc::new)
+        });
+        row.as_ref()
     }
 }
 
@@ -44,7 +64,12 @@ impl Bundling for Bundles {
         Some(Box::new(groups))
     }
 
-    fn begin(self: Arc<Self>, stage: &StageDefinition, input: Input) -> Result<Begun, Failures> {
+    fn begin(
+        self: Arc<Self>,
+        definition: &Definition,
+        stage: &StageDefinition,
+        input: Input,
+    ) -> Result<Begun, Failures> {
         let refused = |problem| Err(vec![ItemFailure::permanent(problem)]);
         let (StageKind::Map(map), Work::Bundle(bundle)) = (&stage.kind, &input.message.work) else {
             return refused("a bundle came to a stage that does not map");
@@ -55,10 +80,10 @@ impl Bundling for Bundles {
             let packets = Box::new(Single);
             return Ok(Begun { job, packets });
         }
-        if !map.works_on_groups() {
+        let Some(row) = self.row(definition) else {
             return refused("a bundle came to a stage that works on single packets");
-        }
-        let pass = map.group(input.clone(), Arc::clone(&bundle.sizes));
+        };
+        let pass = row.group(input.clone(), Arc::clone(&bundle.sizes));
         let job: Arc<Computation> = Arc::clone(&pass) as _;
         let packets = Box::new(Group {
             bundles: self,
@@ -97,6 +122,11 @@ impl Unpack for Group {
         if let Some(partials) = self.pass.partials() {
             self.bundles.split.fetch_add(1, Ordering::Relaxed);
             return unpack(&self.input.message, bundle, partials, |_| earlier_attempts);
+        }
+        if self.pass.has_failed_later() {
+            return unpack(&self.input.message, bundle, Vec::new(), |_| {
+                earlier_attempts
+            });
         }
         let is_last = self.input.context.attempt() >= self.attempts;
         if is_last || failures.iter().any(|failure| failure.permanent) {

@@ -6,7 +6,7 @@ use super::bundle::Bundles;
 use crate::core::cores::cores;
 use crate::core::cut::Cut;
 use crate::packet::{Bundle, Message, Work};
-use crate::pipeline::definition::{Definition, StageDefinition, StageKind};
+use crate::pipeline::definition::{Definition, StageDefinition};
 use crate::protocol::bundle::Packer;
 use crate::stage::OnFailure;
 
@@ -38,12 +38,15 @@ impl Groups {
         definition: &Definition,
         packets: Option<u64>,
     ) -> Option<Self> {
-        let first = definition.stage(0)?;
         let reduction = definition.reductions().next()?;
         let group = u64::from(reduction.options.fan_in);
         let many = GROUPS_PER_CORE * cores() as u64;
         let are_many = packets.is_none_or(|packets| packets / group >= many);
-        (are_many && may_bundle(first, reduction)).then(|| Self {
+        let stages = definition.before_reduction();
+        let may_bundle = stages
+            .into_iter()
+            .all(|map| may_bundle(definition.stage(0), map, reduction));
+        (are_many && may_bundle && bundles.row(definition).is_some()).then(|| Self {
             split: bundles.split(),
             bundles,
             group,
@@ -52,20 +55,21 @@ impl Groups {
     }
 }
 
-/// Whether a bundle's work is the same as that of its packets: an item that fails fails the run, but not at its first
-/// attempt, and neither stage has a pace to keep.
-fn may_bundle(map: &StageDefinition, reduction: &StageDefinition) -> bool {
-    let works_on_groups = match &map.kind {
-        StageKind::Map(step) => step.works_on_groups(),
-        StageKind::Reduce(_) => false,
-    };
+/// Whether a bundle's work at a map stage is the same as that of its packets: an item that fails fails the run, but not at
+/// its first attempt, and no stage has a pace to keep, or works on less at once than the first one.
+fn may_bundle(
+    first: Option<&StageDefinition>,
+    map: &StageDefinition,
+    reduction: &StageDefinition,
+) -> bool {
     let (map, reduce) = (&map.options, &reduction.options);
-    works_on_groups
-        && map.on_failure == OnFailure::Fail
+    let at_once = first.map_or(usize::MAX, |first| first.options.concurrency);
+    map.on_failure == OnFailure::Fail
         && map.queue.attempts > 1
         && map.rate_limit.is_none()
+        && map.concurrency >= at_once
         && reduce.rate_limit.is_none()
-        && reduce.concurrency >= map.concurrency
+        && reduce.concurrency >= at_once
 }
 
 /// Bytes of neighbouring packets.

@@ -133,6 +133,19 @@ impl Definition {
         self.stages.iter().position(|stage| &*stage.name == name)
     }
 
+    /// The map stages that items go through before the first reduction.
+    pub(crate) fn before_reduction(&self) -> impl Iterator<Item = &StageDefinition> {
+        self.stages.iter().take_while(|stage| !stage.is_reduction())
+    }
+
+    /// The place of the first reduction at or after this place.
+    pub(crate) fn reduction_from(&self, place: usize) -> Option<usize> {
+        let mut stages = self.stages.iter().enumerate().skip(place);
+        stages
+            .find(|(_, stage)| stage.is_reduction())
+            .map(|(place, _)| place)
+    }
+
     /// The reductions in order. The leaves of a run arrive at the first one; each later one has a
     /// single leaf.
     pub(crate) fn reductions(&self) -> impl Iterator<Item = &StageDefinition> {

@@ -22,7 +22,12 @@ pub(crate) trait Bundling: Send + Sync {
     ///
     /// # Errors
     /// If the stage works on no bundles.
-    fn begin(self: Arc<Self>, stage: &StageDefinition, input: Input) -> Result<Begun, Failures>;
+    fn begin(
+        self: Arc<Self>,
+        definition: &Definition,
+        stage: &StageDefinition,
+        input: Input,
+    ) -> Result<Begun, Failures>;
 }
 
 /// Decides which packets of a submission are sent as one message.

@@ -79,7 +79,8 @@ impl Protocol {
         };
         match (&message.work, &self.seam.site.bundling) {
             (Work::Bundle(_), Some(bundling)) => {
-                let begun = Arc::clone(bundling).begin(stage, input)?;
+                let definition = &self.seam.site.definition;
+                let begun = Arc::clone(bundling).begin(definition, stage, input)?;
                 Ok(Some(Step::Bundle(begun)))
             }
             (Work::Bundle(_), None) => Err(refused("this deployment knows no bundles")),

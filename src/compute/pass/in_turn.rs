@@ -10,9 +10,10 @@ impl Pass {
         let count = values.len();
         let line = Line {
             functions: self.stage.functions(),
+            own: self.stage.functions().len(),
             watch: &self.watch,
             terms: Terms {
-                context: &self.input.context,
+                contexts: &[(0, self.input.context.clone())],
                 units: self.units.get().map(Vec::as_slice),
                 offset: self.item(0),
                 excluded: &round.excluded,
@@ -23,6 +24,7 @@ impl Pass {
             outputs,
             trail,
             failed,
+            ..
         } = line.run(values.supply());
         let made = Mapped {
             outputs,

@@ -77,6 +77,9 @@ impl Protocol {
         };
         match (then, &task.message.work) {
             (Then::Map, Work::Map(work)) => self.mapped(task, work, output).await,
+            (Then::Bundle(_), Work::Bundle(bundle)) if bundle.sizes.len() == 1 => {
+                self.mapped(task, &bundle.whole, output).await
+            }
             (Then::Bundle(_), Work::Bundle(bundle)) => self.bundled(task, bundle, output.value),
             (Then::Reduce(reduction), _) => self.reduced(task, reduction, output.value).await,
             (Then::Map | Then::Bundle(_), _) => Err(refused("its work is of another kind")),
@@ -130,7 +133,14 @@ impl Protocol {
             packet_id: bundle.node(task.fan_in),
             ..bundle.whole.packet.around(value)
         };
-        self.arrival(task.index + 1, task.fan_in, packet)
+        self.arrival(self.tree_of(task)?, task.fan_in, packet)
+    }
+
+    /// The place of the reduction at which a bundle's packets arrive. It may go through several map stages in one pass.
+    fn tree_of(&self, task: &Task<'_>) -> Result<usize, Failures> {
+        let definition = &self.seam.site.definition;
+        let reduction = definition.reduction_from(task.index);
+        reduction.ok_or_else(|| refused("no reduction follows"))
     }
 
     /// A bundle came to no value: its packets go on one by one, unless it has failed as any other message.
@@ -146,9 +156,9 @@ impl Protocol {
         if let Some(name) = unpacked.failed {
             self.note_attempt(task, name, &failures).await;
         }
-        let next = task.index + 1;
+        let tree = self.tree_of(task)?;
         let done = unpacked.done.into_iter();
-        let done = done.map(|packet| self.slot(next, task.fan_in, packet));
+        let done = done.map(|packet| self.slot(tree, task.fan_in, packet));
         let done: Result<_, Failures> = done.collect();
         Ok(Effect::Unpack(done?, unpacked.again))
     }
