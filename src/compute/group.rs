@@ -31,8 +31,10 @@ const LONG: Duration = Duration::from_millis(1);
 const OUTPUTS: usize = 16 * 1024;
 /// While only folding, check the clock once per this many packets: reading it may take longer than a fold.
 const FOLDS_PER_CHECK: usize = 4;
-/// Packets go through the functions together, more of them each time by this factor: the clock is looked at in between.
-const GROWTH: usize = 2;
+/// Packets go through the functions together, and the clock is looked at in between. As long as the work has taken less
+/// than `QUICK`, there are more packets each time by the factor `GROWTH`.
+const QUICK: Duration = Duration::from_micros(100);
+const GROWTH: usize = 4;
 
 /// What a reduction made of a group's outputs.
 pub(crate) enum Reduced {
@@ -208,9 +210,12 @@ impl GroupPass {
             }
             mapped.made.trail.ends_of_last(sizes, &mut mapped.ends);
             position += items;
-            count *= GROWTH;
-            if mapped.since.elapsed() > LONG || mapped.made.outputs.len() > most {
+            let took = mapped.since.elapsed();
+            if took > LONG || mapped.made.outputs.len() > most {
                 break;
+            }
+            if took < QUICK {
+                count *= GROWTH;
             }
         }
         Ok(mapped)

@@ -61,17 +61,6 @@ impl Trace {
         sources
     }
 
-    /// Number of outputs of the first `values` of these values.
-    pub(super) fn outputs(&self, values: usize) -> usize {
-        self.counts.iter().fold(values, |values, counts| {
-            counts
-                .iter()
-                .take(values)
-                .map(|count| *count as usize)
-                .sum()
-        })
-    }
-
     /// Number of outputs of each of the first `values` of these values.
     pub(super) fn each(&self, values: usize) -> Vec<u32> {
         let mut each = vec![1u32; values];
@@ -119,11 +108,18 @@ impl Trail {
         let Some(last) = parts.last() else {
             return;
         };
-        let begin = last.end - last.trace.outputs(last.values);
-        let mut values = 0;
+        let before = parts.len().checked_sub(2).and_then(|at| parts.get(at));
+        let mut end = before.map_or(0, |before| before.end);
+        let counts = last.trace.counts.iter();
+        let mut counts: Vec<_> = counts.map(|counts| counts.iter()).collect();
         for size in sizes {
-            values += *size as usize;
-            ends.push(begin + last.trace.outputs(values));
+            let mut outputs = *size as usize;
+            for counts in &mut counts {
+                let counts = counts.by_ref().take(outputs);
+                outputs = counts.map(|count| *count as usize).sum();
+            }
+            end += outputs;
+            ends.push(end);
         }
     }
 
@@ -183,7 +179,6 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|at| trace.source(at)), [5, 5, 8, 8]);
         assert_eq!(trace.sources(4), [5, 5, 8, 8]);
         assert_eq!(trace.sources(2), [5, 5]);
-        assert_eq!([0, 1, 2, 3, 4].map(|n| trace.outputs(n)), [0, 2, 2, 2, 4]);
         assert_eq!(trace.each(4), [2, 0, 0, 2]);
         assert_eq!(Trace::at(3).source(4), 7);
     }
@@ -199,6 +194,10 @@ mod tests {
         assert!(sources.eq([0, 1, 2, 3, 4, 5, 5, 8, 8, 9, 10]));
         let counts = vec![1, 1, 1, 1, 1, 2, 0, 0, 2, 1, 1];
         assert_eq!(trail.each().as_ref(), Some(&counts));
+        let (mut parts, mut ends) = (trail.clone(), Vec::new());
+        parts.add(trace(), 4, 15);
+        parts.ends_of_last(&[1, 0, 2, 1], &mut ends);
+        assert_eq!(ends, [13, 13, 13, 15]);
         let counted = Trail::Counted(counts);
         assert!((0..11).all(|at| trail.source(at) == counted.source(at)));
         assert_eq!(Trail::Counted(vec![1, 1]).each(), None);
