@@ -89,6 +89,74 @@ mod codec {
     }
 }
 
+/// Writing a user's values by the strict adaptor, beside the format's own serializer.
+mod strict {
+    use catchment::Codec;
+    use catchment::testing::written;
+    use serde::Serialize;
+
+    use super::*;
+
+    const ITEMS: usize = 10_000;
+
+    #[derive(Serialize)]
+    struct Record {
+        id: u64,
+        name: String,
+        position: [f64; 3],
+        parent: Option<u64>,
+    }
+
+    fn numbers() -> Vec<i64> {
+        let mut random = fastrand::Rng::with_seed(7);
+        (0..ITEMS)
+            .map(|_| random.i64(..) >> random.u32(..64))
+            .collect()
+    }
+
+    fn records() -> Vec<Record> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let record = |id: u64| Record {
+            id,
+            name: format!("record number {id:06}"),
+            position: [random.f64(), random.f64(), 3.0],
+            parent: (id % 2 == 0).then_some(id / 2),
+        };
+        (0..ITEMS as u64).map(record).collect()
+    }
+
+    macro_rules! beside {
+        ($name:ident, $values:ident, $codec:ident, $bare:path) => {
+            mod $name {
+                use super::*;
+
+                #[divan::bench]
+                fn bare(bencher: Bencher) {
+                    let values = $values();
+                    bencher
+                        .counter(ItemsCount::new(ITEMS))
+                        .bench(|| bytes::Bytes::from($bare(black_box(&values)).unwrap()));
+                }
+
+                #[divan::bench]
+                fn checked(bencher: Bencher) {
+                    let values = $values();
+                    bencher
+                        .counter(ItemsCount::new(ITEMS))
+                        .bench(|| written(Codec::$codec, black_box(&values)).unwrap());
+                }
+            }
+        };
+    }
+
+    beside!(json_numbers, numbers, Json, serde_json::to_vec);
+    beside!(json_records, records, Json, serde_json::to_vec);
+    #[cfg(feature = "postcard")]
+    beside!(postcard_numbers, numbers, Postcard, postcard::to_allocvec);
+    #[cfg(feature = "postcard")]
+    beside!(postcard_records, records, Postcard, postcard::to_allocvec);
+}
+
 mod tree_arithmetic {
     use super::*;
 

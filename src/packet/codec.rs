@@ -11,14 +11,42 @@ use crate::core::error::{Error, Result};
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
 /// so that a deployment may change it while runs are under way.
+///
+/// # A value comes back as it was, or is refused
+/// A value that its codec would not give back is refused where it is written. [`submit`](crate::Deployment::submit) returns
+/// [`Error::Encode`]; a function's output, a partial result or a result fails the run at its stage, without
+/// another attempt. The error names the part of the value and a way out: `cannot encode packet 0, item 1:
+/// at scores["mean"]: JSON has no number for NaN; write it as an Option or a string, or use Codec::Postcard`.
+///
+/// | refused | [`Json`](Self::Json) | [`Postcard`](Self::Postcard) |
+/// | --- | --- | --- |
+/// | NaN and infinities | yes | |
+/// | `Some` of what is written as `null`: `Some(None)`, `Some(())` | yes | |
+/// | a map whose keys are not text, numbers, `bool`s, `char`s or unit variants | yes | |
+/// | a field that `skip_serializing_if` leaves out | | yes |
+/// | a list or map of unknown length, as `flatten` makes it | | yes |
+/// | nested values | more than 126 lists, maps and structs, 125 in an item | more than 256 values of any kind, 255 in an item |
+///
+/// # What nothing can notice
+/// Serde lets a type write itself in a way from which it cannot be read, and the codec does not see that:
+///
+/// - An `untagged` enum is read as the first variant that fits, whichever was written.
+/// - Inside of types that are `untagged`, tagged internally or flattened, serde reads no `i128`, no `u128` and no keys of maps but
+///   text. The value cannot be read, or is read as another variant.
+/// - Flattened maps must not have keys that are names of the struct's fields, and `flatten` of an `Option` reads `None` as `Some`
+///   if all fields of the inside have defaults.
+/// - In postcard, a field with `skip_serializing` alone, or a variant with `skip` that is not the last, shifts what comes after it.
+/// - Postcard cannot read types that have to be asked what they are: `untagged`, tagged internally or adjacently, `flatten`, and
+///   `serde_json::Value`. The stage that reads them fails; a result cannot be read.
+///
+/// `testing::travels` (feature `testing`) finds all of these in a test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
     /// Text that a person can read with any tool, and another language can write.
     #[default]
     Json,
-    /// The compact binary format of the crate `postcard`. Types that have to be asked what they are
-    /// (`#[serde(untagged)]`, `#[serde(flatten)]`, `skip_serializing_if`, `serde_json::Value`) cannot be read back from it.
+    /// The compact binary format of the crate `postcard`.
     #[cfg(feature = "postcard")]
     Postcard,
 }
