@@ -4,6 +4,7 @@ mod crew;
 mod heartbeat;
 mod lane;
 mod lease;
+mod onward;
 mod prefetch;
 mod push;
 mod shift;
