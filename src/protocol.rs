@@ -38,8 +38,9 @@ use seam::Seam;
 
 /// The owner of the messages that are handled: a worker that leased them, or a handler they were pushed to.
 pub(crate) trait Owner: Sync {
-    /// The user's function is done with this many `messages`: what is left is reading and writing.
-    fn worked(&self, messages: usize);
+    /// The user's function is done with this many `messages`: what is left is reading and writing. What it has made of
+    /// them for another map stage has this many `bytes`, as far as that is known.
+    fn worked(&self, messages: usize, bytes: usize);
 
     /// Whether the message at this place now belongs to another worker.
     fn is_lost(&self, place: usize) -> bool;
@@ -159,7 +160,7 @@ impl Protocol {
             }
         }
         if !answers.is_empty() {
-            owner.worked(answers.len());
+            owner.worked(answers.len(), 0);
             settling.push(Box::pin(owner.answer(answers)));
         }
         while !tasks.is_empty() {
@@ -170,7 +171,7 @@ impl Protocol {
             }
             let (ready, ended) = self.prepare(&mut tasks).await;
             if !ended.is_empty() {
-                owner.worked(ended.len());
+                owner.worked(ended.len(), 0);
                 settling.push(Box::pin(self.settle(ended, owner)));
             }
             self.compute(stage, ready, limits, owner, &mut settling)

@@ -5,6 +5,7 @@ mod heartbeat;
 mod lane;
 mod lease;
 mod lost;
+mod onward;
 mod prefetch;
 mod push;
 mod shift;

@@ -133,7 +133,7 @@ impl Protocol {
                     batch.waiting.push(Some((task, then)));
                 }
                 Started::Computed(then, computed) => {
-                    owner.worked(1);
+                    owner.worked(1, 0);
                     let outcome = vec![(task, Outcome::Computed(then, computed))];
                     settling.push(Box::pin(self.settle(outcome, owner)));
                 }
@@ -215,7 +215,7 @@ impl Protocol {
             if ended.is_empty() {
                 return;
             }
-            owner.worked(ended.len());
+            owner.worked(ended.len(), self.bytes_sent_on(limits.stage, &ended));
             let mut outcomes = Vec::with_capacity(ended.len());
             for (place, ended) in ended {
                 if let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) {
@@ -228,6 +228,18 @@ impl Protocol {
             }
             settling.push(Box::pin(self.settle(outcomes, owner)));
         }
+    }
+
+    /// Bytes of the outputs of a stage, if another map stage follows.
+    fn bytes_sent_on(&self, stage: usize, ended: &[(usize, Ended<Computed>)]) -> usize {
+        let Some(StageKind::Map(_)) = self.kind_of(stage + 1) else {
+            return 0;
+        };
+        let outputs = ended.iter().map(|(_, ended)| match ended {
+            Ended::Done(Ok(output)) => output.value.size(),
+            Ended::Done(Err(_)) | Ended::NotBegun => 0,
+        });
+        outputs.sum()
     }
 }
 

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 
 use super::heartbeat::Heartbeat;
 use super::lease::Lease;
+use super::onward::Onward;
 use super::prefetch::Prefetch;
 use crate::compute::pool::Cpu;
 use crate::compute::step::Limits;
@@ -25,29 +26,24 @@ use crate::stage::Execution;
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// Without its queues a worker has nothing to do, so it repeats these calls whatever the error is: a queue that does not exist
 /// may be made.
-const RETRY: Policy = Policy::FOREVER
-    .whatever_the_error()
-    .with_backoff(Backoff::exponential(
-        Duration::from_millis(500),
-        Duration::from_secs(30),
-    ));
+pub(super) const RETRY: Policy =
+    Policy::FOREVER
+        .whatever_the_error()
+        .with_backoff(Backoff::exponential(
+            Duration::from_millis(500),
+            Duration::from_secs(30),
+        ));
 
 /// Messages whose work is done while their outcome is being written and they are acknowledged. Others are worked on
 /// meanwhile, and the more outcomes come together, the fewer requests they take.
 const SETTLING: usize = 256;
-
-/// Messages that are begun each time the next stage's queue says that it has room.
-const BEGUN_AT_ONCE: usize = 10;
 
 pub(super) struct Lane {
     /// The stage's place in the pipeline.
     pub(super) stage: usize,
     pub(super) queue: Arc<dyn Queue>,
     /// Where this stage's outputs go, if to a queue that can be full: then nothing more is begun.
-    next: Option<Arc<dyn Queue>>,
-    /// Messages that may be begun before that queue is asked again whether it has room.
-    may_begin: usize,
-    asking: bool,
+    next: Option<Onward>,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
     pub(super) cpu_bound: bool,
@@ -90,15 +86,18 @@ impl Lane {
             true => cpu.runners().min(options.concurrency),
             false => options.concurrency,
         };
+        let limits = Arc::new(Limits::new(stage, options, cpu));
+        let next = next.map(|queue| match takes_all(cpu_bound, &limits) {
+            true => Onward::together(queue, runners),
+            false => Onward::one_by_one(queue),
+        });
         Self {
             stage,
             next,
-            may_begin: 0,
-            asking: false,
             prefetch: Prefetch::new(prefetch, queue.batch()),
             heartbeat: Heartbeat::new(Arc::clone(&queue), options.queue.visibility_timeout),
             queue,
-            limits: Arc::new(Limits::new(stage, &definition.options, cpu)),
+            limits,
             cpu_bound,
             runners,
             concurrency: options.concurrency,
@@ -115,7 +114,8 @@ impl Lane {
     /// The queues it receives from and sends packets on to, with their stages.
     pub(super) fn queues(&self) -> impl Iterator<Item = (usize, &dyn Queue)> {
         let own = (self.stage, &*self.queue);
-        let next = self.next.as_deref().map(|queue| (self.stage + 1, queue));
+        let next = self.next.as_ref();
+        let next = next.map(|next| (self.stage + 1, next.queue()));
         std::iter::once(own).chain(next)
     }
 
@@ -131,7 +131,9 @@ impl Lane {
             if next.lease.is_lost() {
                 self.lost += 1;
             } else {
-                self.may_begin = self.may_begin.saturating_sub(1);
+                if let Some(next) = &mut self.next {
+                    next.begin();
+                }
                 self.running += 1;
                 self.begun += 1;
                 self.weight += next.weight;
@@ -144,10 +146,8 @@ impl Lane {
         taken
     }
 
-    /// Whether everything that is there is worked on together. Where there is a pace to keep, each message waits for
-    /// its own start; where another stage's queue follows, only as many begin as run, so that the later stage goes first.
     fn takes_all(&self) -> bool {
-        self.cpu_bound && self.limits.pace.is_none() && self.next.is_none()
+        takes_all(self.cpu_bound, &self.limits)
     }
 
     fn has_room_for_more(&self) -> bool {
@@ -157,12 +157,15 @@ impl Lane {
         };
         // A message may be answered before its place is seen to be free.
         let is_settling = self.begun.saturating_sub(self.running) >= SETTLING;
-        let is_blocked = self.next.is_some() && self.may_begin == 0;
+        let is_blocked = self.next.as_ref().is_some_and(Onward::is_blocked);
         !is_busy && !is_settling && !is_blocked
     }
 
-    /// The user's function is done with messages.
-    pub(super) fn worked(&mut self, messages: usize, weight: usize) {
+    /// The user's function is done with messages, and its outputs have this many `bytes`.
+    pub(super) fn worked(&mut self, messages: usize, weight: usize, bytes: usize) {
+        if let Some(next) = &mut self.next {
+            next.made(messages, bytes);
+        }
         self.running -= messages;
         self.weight -= weight;
         self.prefetch.worked(messages, self.running > 0);
@@ -244,23 +247,27 @@ impl Lane {
 
     /// Something to wait for before more is begun, where the next stage's queue is to be asked for room. What was
     /// received stays held meanwhile, so that those who send to this stage's queue see that it is full, too.
-    pub(super) fn ask_for_room(&mut self) -> Option<BoxFuture<'static, ()>> {
-        let next = self.next.as_ref()?;
-        if self.asking || self.may_begin > 0 || self.waiting.is_empty() {
+    pub(super) fn ask_for_room(&mut self) -> Option<BoxFuture<'static, bool>> {
+        if self.waiting.is_empty() {
             return None;
         }
-        self.asking = true;
-        let next = Arc::clone(next);
-        let ask = async move {
-            let room = retry("ask for room", RETRY, || next.room()).await;
-            // Never an error, under that policy.
-            room.unwrap_or_default();
+        let unanswered = match self.takes_all() {
+            true => self.begun,
+            false => 0,
         };
-        Some(ask.boxed())
+        self.next.as_mut()?.ask(unanswered)
     }
 
-    pub(super) fn has_room(&mut self) {
-        self.asking = false;
-        self.may_begin = BEGUN_AT_ONCE;
+    /// The next stage's queue has room; `at_once` says that it had some when it was asked.
+    pub(super) fn has_room(&mut self, at_once: bool) {
+        if let Some(next) = &mut self.next {
+            next.has_room(at_once);
+        }
     }
+}
+
+/// Whether a stage works on everything together that it may begin: its threads take one message after the other, and
+/// those of later stages first. If there is a pace to keep, each message waits for its own start.
+fn takes_all(cpu_bound: bool, limits: &Limits) -> bool {
+    cpu_bound && limits.pace.is_none()
 }

@@ -52,6 +52,8 @@ pub(super) struct Freed {
     /// their outcome is being written.
     pub(super) worked: usize,
     pub(super) weight: usize,
+    /// Bytes of what the function has made of them for another map stage.
+    pub(super) bytes: usize,
     /// Messages that have been answered.
     pub(super) ended: usize,
 }
@@ -125,7 +127,7 @@ impl LeasedBatch {
             .await;
     }
 
-    fn free(&self, worked: usize, ended: usize) {
+    fn free(&self, worked: usize, bytes: usize, ended: usize) {
         let weight = if self.messages.len() == 1 {
             self.weight * worked
         } else {
@@ -136,16 +138,17 @@ impl LeasedBatch {
             lane: self.lane,
             worked,
             weight,
+            bytes,
             ended,
         }));
     }
 }
 
 impl Owner for LeasedBatch {
-    fn worked(&self, messages: usize) {
+    fn worked(&self, messages: usize, bytes: usize) {
         self.working.fetch_sub(messages, Ordering::Relaxed);
         self.protocol.expect_no_longer(self.stage, messages);
-        self.free(messages, 0);
+        self.free(messages, bytes, 0);
     }
 
     fn is_lost(&self, place: usize) -> bool {
@@ -191,7 +194,7 @@ impl Owner for LeasedBatch {
         let count = receipts.len();
         self.heartbeat.end(receipts.into_iter());
         self.unanswered.fetch_sub(count, Ordering::Relaxed);
-        self.free(0, count);
+        self.free(0, 0, count);
     }
 }
 
@@ -205,6 +208,6 @@ impl Drop for LeasedBatch {
         }
         let working = self.working.load(Ordering::Relaxed);
         self.protocol.expect_no_longer(self.stage, working);
-        self.free(working, unanswered);
+        self.free(working, 0, unanswered);
     }
 }

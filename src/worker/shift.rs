@@ -95,7 +95,7 @@ async fn work(
         freed,
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
-    let mut rooms = FuturesUnordered::<BoxFuture<'static, usize>>::new();
+    let mut rooms = FuturesUnordered::<BoxFuture<'static, (usize, bool)>>::new();
     let ended = loop {
         shift.begin_work();
         for (index, lane) in shift.lanes.iter_mut().enumerate() {
@@ -103,10 +103,7 @@ async fn work(
                 receives.push(Box::pin(async move { (index, receive.await) }));
             }
             if let Some(room) = lane.ask_for_room() {
-                rooms.push(Box::pin(async move {
-                    room.await;
-                    index
-                }));
+                rooms.push(Box::pin(async move { (index, room.await) }));
             }
         }
         tokio::select! {
@@ -120,9 +117,9 @@ async fn work(
                 }
             }
             Some(()) = shift.work.ended() => {}
-            Some(index) = rooms.next() => {
+            Some((index, at_once)) = rooms.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
-                    lane.has_room();
+                    lane.has_room(at_once);
                 }
             }
             Some((index, deliveries)) = receives.next() => {
@@ -224,7 +221,7 @@ impl Shift {
 
     fn free(&mut self, freed: Freed) {
         if let Some(lane) = self.lanes.get_mut(freed.lane) {
-            lane.worked(freed.worked, freed.weight);
+            lane.worked(freed.worked, freed.weight, freed.bytes);
             lane.ended(freed.ended);
         }
     }

@@ -88,6 +88,48 @@ async fn packets_go_on_to_the_next_stage_together() {
     assert!(sent <= 30, "{sent} requests for 60 pairs that end together");
 }
 
+/// The calls on two queues in memory, where no call waits for another: what shares one was worked on together.
+#[derive(Default)]
+struct Calls {
+    sent_on: AtomicUsize,
+    acknowledged: AtomicUsize,
+    asked_for_room: AtomicUsize,
+}
+
+#[async_trait]
+impl Hook for Calls {
+    async fn before(&self, call: &Call<'_>) -> Act {
+        let count = match call {
+            Call::Send("sum-second", _) => &self.sent_on,
+            Call::Acknowledge("sum-first", _) => &self.acknowledged,
+            Call::Room("sum-second") => &self.asked_for_room,
+            _ => return Act::Go,
+        };
+        count.fetch_add(1, SeqCst);
+        Act::Go
+    }
+}
+
+#[tokio::test]
+async fn packets_of_a_cpu_bound_stage_go_on_to_the_next_stage_together() {
+    let pipeline = Pipeline::new()
+        .map(|n: u64| n)
+        .with(Stage::named("first").packet_size(1).concurrency(2))
+        .map(|n| n)
+        .with(Stage::named("second"))
+        .reduce(|| 0, |a, b| a + b);
+    let calls = Arc::new(Calls::default());
+    let backend = Store::new().hooked(Arc::clone(&calls) as Arc<dyn Hook>);
+    let sum = pipeline.deploy("sum", backend).unwrap();
+    let run = sum.submit(0..1_000).await.unwrap();
+    let _worker = sum.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 499_500);
+    let calls = [&calls.sent_on, &calls.acknowledged, &calls.asked_for_room];
+    let calls = calls.map(|count| count.load(SeqCst));
+    // Two at once would be 500 calls each. A slow machine reports what is done more often.
+    assert!(calls.iter().all(|count| *count <= 250), "{calls:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_partial_result_waits_for_nobody() {
     let (_, alone) = run(1, Duration::from_millis(20)).await;

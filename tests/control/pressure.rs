@@ -72,6 +72,50 @@ async fn a_fast_producer_waits_for_slow_work() {
     }
 }
 
+/// A CPU-bound stage works on many packets together, but stops in time if what it makes of them is large or too much.
+#[tokio::test(start_paused = true)]
+async fn a_fast_cpu_bound_stage_waits_for_a_slow_one() {
+    const CAPACITY: usize = 50;
+    const LARGE: usize = 256 * 1024;
+    for (what, size, messages, bytes) in [
+        ("many", 1, CAPACITY, usize::MAX),
+        ("large", LARGE, usize::MAX, CAPACITY * LARGE),
+    ] {
+        let live = Gauge::default();
+        let (made, used) = (live.clone(), live.clone());
+        let pipeline = Pipeline::new()
+            .map(move |n: usize| {
+                drop(made.enter());
+                "x".repeat(size + n % 2)
+            })
+            .with(Stage::named("fast").packet_size(1).concurrency(2))
+            .then(move |text: String| {
+                let used = used.clone();
+                async move {
+                    sleep(Duration::from_millis(10)).await;
+                    used.leave();
+                    ok(text.len()).await
+                }
+            })
+            .with(Stage::named("slow").concurrency(4))
+            .reduce(|| 0, |a, b| a + b);
+        let queues = MemoryQueues::with_capacity(messages, bytes);
+        let store = Store::with_queues(queues);
+        let deployment = pipeline.deploy("press", store.backend()).unwrap();
+        let worker = deployment.worker().start();
+        let run = soon(deployment.submit(0..600)).await.unwrap();
+        let sum = soon(run.result()).await.unwrap();
+        assert_eq!(sum, 600 * size + 300, "{what}");
+        // The slow stage's queue may hold its capacity, and beyond it what was begun while it had room.
+        let most = live.most();
+        assert!(
+            (CAPACITY..=CAPACITY + 30).contains(&most),
+            "{what}: {most} items between the stages"
+        );
+        drop(worker);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn submitting_ends_although_nobody_works_yet() {
     let store = Store::new();

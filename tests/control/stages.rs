@@ -75,33 +75,81 @@ async fn a_stage_that_does_not_exist_is_an_error_of_the_worker() {
     soon(worker().start().shutdown()).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn later_stages_go_first() {
+/// The most packets that waited between two CPU-bound stages, the first of which takes this long for an item.
+async fn most_between(items: u64, takes: Duration) -> i32 {
     let trace = Arc::new(Mutex::new(Vec::new()));
     let (first, second) = (Arc::clone(&trace), Arc::clone(&trace));
     let pipeline = Pipeline::new()
         .map(move |n: u64| {
-            first.lock().unwrap().push(0);
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < takes {
+                std::hint::spin_loop();
+            }
+            first.lock().unwrap().push(1);
             n
         })
-        .with(Stage::new())
+        .with(Stage::named("first").packet_size(1))
         .map(move |n| {
-            second.lock().unwrap().push(1);
+            second.lock().unwrap().push(-1);
             n
         })
+        .with(Stage::named("second"))
         .reduce(|| 0, |a, b| a + b);
     let deployment = pipeline.deploy("first", Backend::memory()).unwrap();
-    let run = deployment.submit(0..200).await.unwrap();
+    let run = deployment.submit(0..items).await.unwrap();
     let worker = deployment.worker().concurrency(1).start();
-    assert_eq!(soon(run.result()).await.unwrap(), 19_900);
+    assert_eq!(run.result().await.unwrap(), items * (items - 1) / 2);
+    drop(worker);
     let mut backlog = 0i32;
-    let mut most = 0;
-    for stage in trace.lock().unwrap().iter() {
-        backlog += if *stage == 0 { 1 } else { -1 };
-        most = most.max(backlog);
-    }
+    let trace = trace.lock().unwrap();
+    let backlogs = trace.iter().map(|step| {
+        backlog += step;
+        backlog
+    });
+    let most = backlogs.max().unwrap();
     assert_eq!(backlog, 0);
-    assert!(most <= 3, "{most} packets waited between the stages");
+    most
+}
+
+#[tokio::test]
+async fn later_stages_go_first() {
+    let most = most_between(40, Duration::from_millis(10)).await;
+    assert!(most <= 8, "{most} packets waited between the stages");
+}
+
+/// The later stage goes first once those have ended that were begun together.
+#[tokio::test]
+async fn few_packets_wait_between_quick_stages() {
+    let most = most_between(1_000, Duration::ZERO).await;
+    assert!(most <= 500, "{most} packets waited between the stages");
+}
+
+/// Packets go on while others that were begun together with them still run: each waits for one before it.
+#[tokio::test]
+async fn packets_that_are_done_wait_for_no_others() {
+    const BEFORE: u64 = 10;
+    let (done, heard) = std::sync::mpsc::channel();
+    let heard = Mutex::new(heard);
+    let pipeline = Pipeline::new()
+        .map(move |n: u64| {
+            if n >= BEFORE {
+                let next = heard.lock().unwrap().recv_timeout(MINUTE);
+                assert!(next.is_ok(), "item {n} waits, and none before it goes on");
+            }
+            n
+        })
+        .with(Stage::named("first").packet_size(1).concurrency(1))
+        .map(move |n| {
+            // The receiver has gone once the first stage is done.
+            let _ = done.send(n);
+            n
+        })
+        .with(Stage::named("second"))
+        .reduce(|| 0, |a, b| a + b);
+    let deployment = pipeline.deploy("before", Backend::memory()).unwrap();
+    let worker = deployment.worker().concurrency(2).start();
+    let run = deployment.submit(0..100).await.unwrap();
+    assert_eq!(run.result().await.unwrap(), 4_950);
     drop(worker);
 }
 

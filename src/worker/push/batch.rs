@@ -128,7 +128,7 @@ struct Part<'a> {
 }
 
 impl Owner for Part<'_> {
-    fn worked(&self, _messages: usize) {}
+    fn worked(&self, _messages: usize, _bytes: usize) {}
 
     /// The queue's visibility timeout is longer than the call.
     fn is_lost(&self, _place: usize) -> bool {
