@@ -2,8 +2,10 @@
 
 use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
+use crate::core::fingerprint::Fingerprint;
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::{self, Codec, Payload};
+use crate::packet::fingerprint::Fingerprinter;
 use crate::queue::Outgoing;
 use crate::stage::Data;
 
@@ -44,6 +46,8 @@ pub(super) struct Wire<T> {
     items: Vec<T>,
     messages: Vec<Outgoing>,
     bytes: usize,
+    /// Of the packets that were cut.
+    fingerprinter: Fingerprinter,
 }
 
 impl<T> Wire<T> {
@@ -70,6 +74,7 @@ impl<T> Wire<T> {
             items: Vec::new(),
             messages: Vec::new(),
             bytes: 0,
+            fingerprinter: Fingerprinter::new(),
         }
     }
 }
@@ -92,6 +97,8 @@ impl<T: Data> Cutter<T> for Wire<T> {
             let message = self.leaves.message(value, at, count);
             let body = self.carrier.write_message(message)?;
             if body.len() <= self.limit {
+                let added = self.fingerprinter.add(items);
+                added.map_err(|source| Error::encode(name_packet(at, count), source))?;
                 self.items.drain(..count);
                 self.bytes += body.len();
                 self.messages.push(body.into());
@@ -108,6 +115,10 @@ impl<T: Data> Cutter<T> for Wire<T> {
             }
             count /= 2;
         }
+    }
+
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        Some(self.fingerprinter.fingerprint())
     }
 
     fn packets(&self) -> usize {
