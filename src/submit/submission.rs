@@ -275,7 +275,10 @@ impl<S: Source> Submission<S> {
         self.record_progress().await?;
         let reached = self.reached();
         let Self {
-            site, queue, record, ..
+            site,
+            queue,
+            record,
+            ..
         } = self;
         let mut was_full = false;
         let sent = async {

@@ -70,10 +70,14 @@ fn the_order_of_a_map_is_none_and_that_of_a_list_is_one() {
         let map: HashMap<_, _> = entries.iter().cloned().collect();
         assert_eq!(one(map), one(&tree));
     }
-    let nested = |inner: [(u8, u8); 2]| HashMap::from([(1, HashMap::from(inner)), (2, HashMap::new())]);
+    let nested =
+        |inner: [(u8, u8); 2]| HashMap::from([(1, HashMap::from(inner)), (2, HashMap::new())]);
     assert_eq!(one(nested([(1, 2), (3, 4)])), one(nested([(3, 4), (1, 2)])));
     assert_ne!(one(nested([(1, 2), (3, 4)])), one(nested([(1, 4), (3, 2)])));
-    assert_ne!(one(HashMap::from([(1, 1)])), one(HashMap::<i32, i32>::new()));
+    assert_ne!(
+        one(HashMap::from([(1, 1)])),
+        one(HashMap::<i32, i32>::new())
+    );
     let reversed: Vec<_> = entries.iter().rev().collect();
     assert_ne!(one(entries.iter().collect::<Vec<_>>()), one(reversed));
 }
@@ -114,16 +118,37 @@ fn values_that_differ_have_other_fingerprints() {
         one(Shape::Newtype(1)),
         one(Shape::Tuple(1, 1)),
         one(Shape::Struct { first: 1 }),
-        one(Record { first: None, second: None }),
-        one(Record { first: Some(1), second: None }),
-        one(Record { first: None, second: Some(1) }),
+        one(Record {
+            first: None,
+            second: None,
+        }),
+        one(Record {
+            first: Some(1),
+            second: None,
+        }),
+        one(Record {
+            first: None,
+            second: Some(1),
+        }),
         one(vec![
-            Record { first: None, second: None },
-            Record { first: Some(1), second: None },
+            Record {
+                first: None,
+                second: None,
+            },
+            Record {
+                first: Some(1),
+                second: None,
+            },
         ]),
         one(vec![
-            Record { first: Some(1), second: None },
-            Record { first: None, second: None },
+            Record {
+                first: Some(1),
+                second: None,
+            },
+            Record {
+                first: None,
+                second: None,
+            },
         ]),
     ];
     for (place, fingerprint) in all.iter().enumerate() {
@@ -145,10 +170,16 @@ fn the_type_of_a_number_is_no_part_of_it() {
 /// happen.
 #[test]
 fn the_form_stays() {
-    let record = Record { first: Some(1), second: None };
+    let record = Record {
+        first: Some(1),
+        second: None,
+    };
     let map = HashMap::from([("a", Some(1.5)), ("b", None)]);
     let item = (record, map, Shape::Tuple(1, 2), ["x"], u128::MAX, true);
-    let fingerprint = of(&[&[item.clone()], &[item.clone(), item]]);
+    let fingerprint = of(&[std::slice::from_ref(&item), &[item.clone(), item.clone()]]);
     assert_eq!(fingerprint.to_string(), "81b6f18acc4e2246dfa56129ff6bd602");
-    assert_eq!(of(&[&[1, 2, 3]]).to_string(), "?");
+    assert_eq!(
+        of(&[&[1, 2, 3]]).to_string(),
+        "60a8c0f94457010e6b17d9a23cb136e9"
+    );
 }

@@ -19,7 +19,8 @@ use crate::core::clock::after;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState, RunSummary, Runs,
+    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState,
+    RunSummary, Runs,
 };
 
 /// How long a run that has not ended is kept after its last write.
@@ -46,7 +47,8 @@ impl Runs for MemoryScratchpad {
     }
 
     async fn checkpoint(&self, id: &RunId, reached: &Checkpoint) -> Result<()> {
-        self.write(id, |run| run.checkpoint(*reached)).unwrap_or(Ok(()))
+        self.write(id, |run| run.checkpoint(*reached))
+            .unwrap_or(Ok(()))
     }
 
     async fn measure(&self, id: &RunId, end: &Checkpoint) -> Result<()> {
