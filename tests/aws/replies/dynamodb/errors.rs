@@ -1,5 +1,7 @@
 //! Throttling, lost connections and refusals.
 
+use catchment::scratchpad::{Checkpoint, Fingerprint};
+
 use super::*;
 
 /// Transient refusals, and how often the client itself tries.
