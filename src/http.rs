@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `POST /runs` | submits a JSON array of items under a new id |
 //! | `GET /runs?state=failed&since=…&until=…&limit=100&cursor=…` | the runs, newest first |
-//! | `PUT /runs/{arrayId}` | the same under an id of the caller's: submitting it twice is one run |
+//! | `PUT /runs/{arrayId}` | the same under an id of the caller's: submitting it twice is one run, and other items under it are a conflict |
 //! | `GET /runs/{arrayId}` | how far the run is |
 //! | `GET /runs/{arrayId}/result?wait=20` | its result, waiting up to so many seconds for it |
 //! | `GET /runs/{arrayId}/failures?limit=100&cursor=…` | what failed, or was left out |

@@ -81,6 +81,8 @@ struct Setting {
     forgets: bool,
     /// The packets of a full group travel as a bundle.
     together: bool,
+    /// Submitters note after each packet how far they are.
+    notes: bool,
     mutations: Vec<Mutation>,
 }
 
@@ -98,6 +100,7 @@ impl Setting {
             reads_back: false,
             forgets: false,
             together: false,
+            notes: false,
             mutations: Vec::new(),
         }
     }
@@ -273,7 +276,11 @@ impl System {
             false => self.setting.workers,
         };
         state.workers[..alike].sort_unstable();
-        state.submitters.sort_unstable();
+        let [first, second] = [0, 1].map(|place| (state.submitters[place], state.skips[place]));
+        if first > second {
+            state.submitters.swap(0, 1);
+            state.skips.swap(0, 1);
+        }
     }
 }
 
@@ -310,7 +317,10 @@ impl Model for System {
             }
             Action::Step(worker) => self.step(&mut state, worker),
             Action::ArriveTogether => self.arrive_together(&mut state),
-            Action::SubmitterCrashes(submitter) => state.submitters[submitter] = 0,
+            Action::SubmitterCrashes(submitter) => {
+                state.submitters[submitter] = 0;
+                state.skips[submitter] = 0;
+            }
             Action::TimesOut(worker) => self.time_out(&mut state, worker),
             Action::Crashes(worker) if self.setting.shared_writes && worker < 2 => {
                 self.crash(&mut state, 0);

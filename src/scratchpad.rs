@@ -5,6 +5,7 @@
 //! The types of the contract may gain fields and variants: a backend makes them by their constructors and sets the public
 //! fields of the value.
 
+mod checkpoint;
 mod failures;
 mod groups;
 mod listing;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::checkpoint::Checkpoint;
 pub use self::failures::{FailureLog, FailureReport, Failures};
 pub use self::groups::{Arrival, Groups, Members};
 pub(crate) use self::listing::Place;
@@ -23,6 +25,7 @@ pub use self::runs::{Begun, RunRecord, RunSnapshot, RunState, Runs};
 pub use crate::core::cut::PacketPlan;
 use crate::core::error::Result;
 pub use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
+pub use crate::core::fingerprint::Fingerprint;
 pub use crate::core::group::{GroupId, GroupState};
 pub use crate::core::page::{Cursor, Page};
 use crate::core::provision::Change;

@@ -10,6 +10,7 @@ mod cutter;
 mod failure;
 mod linger;
 mod opening;
+mod progress;
 mod seal;
 mod source;
 mod submission;

@@ -41,7 +41,12 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
 
     /// Submits an array under an id of the caller's. Submitting the same array under the same id again, from
     /// anywhere, is the same run: it sends nothing if everything was sent, and completes a submission that broke off.
-    /// Packet i must have the same items each time, which the caller has to see to.
+    ///
+    /// An id stands for its items: all are pulled again, compared with what was sent, and refused if they are others or
+    /// have another order. They must serialize the same each time; the order of a map's entries makes no difference,
+    /// but that of a [`HashSet`](std::collections::HashSet) does. A submission records what it has sent every second,
+    /// every thousand packets, and when it fails: what a process had sent after that when it was killed is not compared.
+    /// Of two submissions of other items at the same time, one is refused, and the run's result is not to be relied on.
     ///
     /// ```
     /// # use catchment::{Backend, Pipeline};
@@ -52,12 +57,14 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// let run = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
     /// let same = adder.submit_as("invoices/2026-11-21", 1..=5).await?;
     /// assert_eq!((run.result().await?, same.result().await?), (30, 30));
+    /// // An id stands for its items.
+    /// assert!(adder.submit_as("invoices/2026-11-21", 2..=6).await.is_err());
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     /// As [`submit`](Self::submit), but the run stays open, and repeating the call completes it.
-    /// [`Error::Submission`] if the id was used for an array of another length,
+    /// [`Error::Submission`] if the id was used for other items, or for an array of another length,
     /// [`Error::InvalidRunId`] for an id that not every backend could keep.
     ///
     /// [`Error::Submission`]: crate::Error::Submission

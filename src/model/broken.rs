@@ -190,6 +190,18 @@ fn a_run_is_not_submitted_before_everything_is_sent() {
     breaks_in_short_too(NOT_STUCK, setting);
 }
 
+/// The submitter that comes next skips the packet, which nobody has sent.
+#[test]
+fn a_packet_is_not_noted_before_it_is_sent() {
+    for sealed in [Sealed::First, Sealed::Last] {
+        let mut setting = two_leaves(sealed, 1, &[NoteBeforeSending]);
+        setting.notes = true;
+        breaks_in_short_too(NOT_STUCK, setting.clone());
+        setting.together = true;
+        breaks_in_short_too(NOT_STUCK, setting);
+    }
+}
+
 /// Asking too often only costs work, because the reducer checks first. Without both rules, a group
 /// is reduced before it is complete.
 #[test]

@@ -99,6 +99,7 @@ impl Setting {
             (self.reads_back, "state read later"),
             (self.forgets, "tree dropped at the end"),
             (self.together, "packets together"),
+            (self.notes, "submitters note"),
         ];
         for (_, variant) in variants.iter().filter(|(is_so, _)| *is_so) {
             name = format!("{name}, {variant}");

@@ -44,6 +44,8 @@ pub(super) enum Mutation {
     SealWithoutRoot,
     /// Sealing that completes a group does not ask for its reduction.
     SealDoesNotSend,
+    /// A packet is noted as sent before it is.
+    NoteBeforeSending,
     /// The run is marked as submitted before it is.
     SubmittedFirst,
     /// An acknowledgement with a stale receipt removes the later delivery.

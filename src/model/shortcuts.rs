@@ -28,7 +28,9 @@ impl System {
             let hidden = match self.operations.get(usize::from(*at)) {
                 Some(Operation::Send(_) | Operation::Ask(_)) => true,
                 // Only submitters read the run's record.
-                Some(Operation::Measure | Operation::Submitted) => self.setting.submitters == 1,
+                Some(Operation::Note(_) | Operation::Measure | Operation::Submitted) => {
+                    self.setting.submitters == 1
+                }
                 _ => false,
             };
             if hidden {
@@ -111,6 +113,7 @@ impl System {
         if state.submitters.iter().all(|at| *at > 0) {
             state.measured = true;
             state.submitted = true;
+            state.noted = u8::MAX;
         }
     }
 }

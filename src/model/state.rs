@@ -238,8 +238,12 @@ pub(super) struct State {
     pub(super) measured: bool,
     /// Whether the run's record has the mark that every packet was sent.
     pub(super) submitted: bool,
+    /// How many packets are noted as sent.
+    pub(super) noted: u8,
     /// The position of each submitter.
     pub(super) submitters: [u8; SUBMITTERS],
+    /// How many packets each submitter has still to skip, because they were noted when it began.
+    pub(super) skips: [u8; SUBMITTERS],
     pub(super) workers: [Worker; WORKERS],
     pub(super) faults_left: u8,
     pub(super) breaches: Breaches,

@@ -39,6 +39,8 @@ pub(super) enum Operation {
     Ask(usize),
     /// Send a packet.
     Send(usize),
+    /// Record that as many packets as this are on the queue. Another submitter does not send them.
+    Note(u8),
     /// Record the number of packets.
     Measure,
     /// Record that everything was sent: the last operation.
@@ -121,7 +123,7 @@ fn put(program: &mut Vec<Step>, step: Step, before: Step) {
 /// The operations of a submitter from the start, and those with which it continues if it finds the
 /// packets counted already: a known length is sealed first.
 pub(super) fn operations(setting: &Setting, nodes: &Nodes) -> [Vec<Operation>; 2] {
-    use Operation::{Ask, Begin, Measure, Seal, Send, Submitted};
+    use Operation::{Ask, Begin, Measure, Note, Seal, Send, Submitted};
     let mut seal = Vec::new();
     for group in nodes.edges() {
         seal.push(Seal(group));
@@ -129,7 +131,16 @@ pub(super) fn operations(setting: &Setting, nodes: &Nodes) -> [Vec<Operation>; 2
             seal.push(Ask(group));
         }
     }
-    let send: Vec<Operation> = nodes.sent().into_iter().map(Send).collect();
+    let mut send: Vec<Operation> = nodes.sent().into_iter().map(Send).collect();
+    if setting.notes {
+        let place = usize::from(!setting.has(Mutation::NoteBeforeSending));
+        let sent = send.iter().zip(1..).map(|(packet, count)| {
+            let mut operations = vec![*packet];
+            operations.insert(place, Note(count));
+            operations
+        });
+        send = sent.flatten().collect();
+    }
     let known = [seal.clone(), send.clone(), vec![Submitted]].concat();
     let mut start = match setting.sealed {
         Sealed::First => known.clone(),
@@ -171,9 +182,15 @@ impl System {
         let at = usize::from(state.submitters[submitter]);
         let mut next = at + 1;
         match self.operations[at] {
-            Operation::Begin if state.submitted || state.result.is_some() => next = self.end(),
-            Operation::Begin if state.measured => next = self.known,
-            Operation::Begin => {}
+            Operation::Begin => {
+                state.skips[submitter] = state.noted;
+                if state.submitted || state.result.is_some() {
+                    state.skips[submitter] = 0;
+                    next = self.end();
+                } else if state.measured {
+                    next = self.known;
+                }
+            }
             Operation::Seal(group) => {
                 state.told.insert(group);
                 let may_ask = self.operations[next] == Operation::Ask(group);
@@ -182,6 +199,7 @@ impl System {
                 }
             }
             Operation::Ask(node) | Operation::Send(node) => send(state, node),
+            Operation::Note(count) => state.noted = state.noted.max(count),
             Operation::Measure => state.measured = true,
             Operation::Submitted => {
                 state.submitted = true;
@@ -189,6 +207,16 @@ impl System {
                     next = self.end();
                 }
             }
+        }
+        // What was noted when it began is not sent again, and what is noted need not be again.
+        let skips = &mut state.skips[submitter];
+        loop {
+            match self.operations.get(next) {
+                Some(Operation::Send(_)) if *skips > 0 => *skips -= 1,
+                Some(Operation::Note(count)) if *count <= state.noted => {}
+                _ => break,
+            }
+            next += 1;
         }
         state.submitters[submitter] = next as u8;
     }

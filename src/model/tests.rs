@@ -38,6 +38,15 @@ fn two_submitters(setting: &mut Setting) {
     setting.submitters = 2;
 }
 
+fn notes(setting: &mut Setting) {
+    setting.notes = true;
+}
+
+fn notes_two_submitters(setting: &mut Setting) {
+    notes(setting);
+    two_submitters(setting);
+}
+
 fn shared_writes(setting: &mut Setting) {
     setting.shared_writes = true;
 }
@@ -132,6 +141,10 @@ fn other_ways_to_run_it() {
     explore_all([
         settings(0..=4, 1, Detail::Short, three_workers),
         settings(0..=2, 1, Detail::Short, two_submitters),
+        settings(0..=3, 1, Detail::Full, notes),
+        settings(0..=4, 1, Detail::Short, notes),
+        settings(0..=2, 2, Detail::Short, notes),
+        settings(0..=2, 1, Detail::Short, notes_two_submitters),
         settings(0..=4, 1, Detail::Short, shared_writes),
         settings(0..=3, 1, Detail::Short, shared_writes_and_another),
         settings(0..=4, 1, Detail::Short, reads_back),
@@ -175,6 +188,8 @@ fn all_that_fits_in_minutes() {
         settings(0..=3, 2, Detail::Short, three_workers),
         settings(0..=2, 2, Detail::Short, two_submitters),
         settings(3..=3, 1, Detail::Short, two_submitters),
+        settings(3..=4, 2, Detail::Short, notes),
+        settings(0..=2, 2, Detail::Short, notes_two_submitters),
         settings(0..=4, 2, Detail::Short, shared_writes),
         settings(0..=3, 2, Detail::Short, shared_writes_and_another),
         settings(0..=4, 2, Detail::Short, reads_back),
@@ -218,6 +233,7 @@ fn the_shortcuts_lose_no_state_of_the_scratchpad() {
         settings(2..=2, 1, Detail::Full, shared_writes),
         settings(2..=2, 1, Detail::Full, reads_back),
         settings(2..=2, 1, Detail::Full, forgets),
+        settings(2..=2, 1, Detail::Full, notes),
         full_groups(settings(2..=2, 1, Detail::Full, together)),
         // The other order of sealing takes twice as long.
         in_threes(settings(3..=3, 1, Detail::Full, together))[..1].to_vec(),

@@ -25,6 +25,7 @@ impl System {
                     Operation::Seal(group) => format!("Seal {}", name(group)),
                     Operation::Send(node) => format!("Send {}", name(node)),
                     Operation::Ask(node) => format!("Ask for {}", name(node)),
+                    Operation::Note(count) => format!("Note that {count} were sent"),
                     operation => format!("{operation:?}"),
                 };
                 format!("submitter {submitter}: {what}")

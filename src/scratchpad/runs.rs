@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Checkpoint;
 use super::listing::{RunFilter, RunSummary};
 use crate::core::clock::milliseconds;
 use crate::core::cut::PacketPlan;
@@ -25,12 +26,25 @@ pub trait Runs: Send + Sync {
     /// Begins a run if its id is new. Atomic; an existing run is left as it is.
     async fn begin(&self, record: &RunRecord) -> Result<Begun>;
 
-    /// Records the length of the array: `array_length` items in `packets` packets. Atomic; the same numbers again
-    /// change nothing.
+    /// Records how far a submission is: every packet up to `reached` is on the queue. Only the furthest checkpoint is
+    /// kept: one with fewer packets than are on record changes nothing, and is no error, since two processes may submit
+    /// a run at the same time. Atomic. An unknown run changes nothing.
+    ///
+    /// A submission that is repeated under the same id continues from the [checkpoint](RunSnapshot::checkpoint) on
+    /// record: it does not send the packets before it again.
     ///
     /// # Errors
-    /// [`Error::Submission`] if other numbers are on record, [`Error::NoSuchRun`] if the run is unknown.
-    async fn measure(&self, run: &RunId, array_length: u64, packets: u64) -> Result<()>;
+    /// [`Error::Submission`], as made by [`Checkpoint::differs`], if a checkpoint with the same number of packets is on
+    /// record, and is another one.
+    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()>;
+
+    /// Records the end of the array: the length of the array and the number of its packets, which are those of `end`,
+    /// and `end` as the run's [checkpoint](RunSnapshot::checkpoint). Atomic; the same again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Submission`] if other numbers are on record, or a checkpoint with more packets, or another one with as
+    /// many; [`Error::NoSuchRun`] if the run is unknown. Nothing is changed then.
+    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()>;
 
     /// Records that every packet is on the queue, so that submitting the same id again sends nothing. An unknown run
     /// changes nothing.
@@ -191,6 +205,8 @@ pub enum Begun {
 pub struct RunSnapshot {
     /// The record, with the lengths that sealing added.
     pub record: RunRecord,
+    /// How far its submission is known to be: the furthest checkpoint on record.
+    pub checkpoint: Option<Checkpoint>,
     /// Whether a submitter has put every packet on the queue.
     pub submitted: bool,
     /// Whether the run was cancelled.
@@ -210,6 +226,7 @@ impl RunSnapshot {
     pub fn new(record: RunRecord) -> Self {
         Self {
             record,
+            checkpoint: None,
             submitted: false,
             cancelled: false,
             failure: None,

@@ -10,6 +10,7 @@ mod wire;
 use std::sync::Arc;
 
 use crate::core::error::Result;
+use crate::core::fingerprint::Fingerprint;
 use crate::core::id::{PacketId, RunId};
 use crate::packet::codec::{Form, Payload};
 use crate::packet::{MapWork, Message, Packet, Work};
@@ -63,6 +64,12 @@ pub(crate) trait Cutter<T>: Send {
     /// [`Error::Encode`](crate::Error::Encode) and [`Error::TooLarge`](crate::Error::TooLarge) name the packet, from a
     /// cutter that encodes.
     fn cut(&mut self, at: Position) -> Result<usize>;
+
+    /// The hash of all packets that were cut, by which a repeated submission is compared with this one. `None` if there
+    /// is none, because a run inside the process is never submitted again.
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
 
     /// Number of waiting packets.
     fn packets(&self) -> usize;

@@ -21,8 +21,9 @@ pub(crate) enum Opening<S: Source> {
     New(Submission<S>),
     /// A run that an earlier submission began and did not finish sending: this one completes it.
     Resume(Submission<S>, Earlier),
-    /// A run of which everything was sent, or which is over: there is nothing to send.
-    Done(RunId),
+    /// A run of which everything was sent, or which is over: there is nothing to send. The items are compared with those
+    /// that were sent.
+    Done(Submission<S>),
 }
 
 /// What became of the earlier submission of a run that is resumed.
@@ -55,28 +56,32 @@ impl<S: Source> Opening<S> {
             Begun::Existing(existing) => *existing,
         };
         check_same(&existing.record, &record)?;
-        if existing.submitted || existing.cancelled || existing.result.is_some() {
-            return Ok(Self::Done(record.run));
-        }
+        let is_done = existing.submitted || existing.cancelled || existing.result.is_some();
         let earlier = match failure::is_recorded(&existing) {
             true => Earlier::Failed,
             false => Earlier::BrokeOff,
         };
-        Ok(Self::Resume(submission(existing.record), earlier))
+        let submission = submission(existing.record).repeats(existing.checkpoint);
+        Ok(match is_done {
+            true => Self::Done(submission),
+            false => Self::Resume(submission, earlier),
+        })
     }
 
     pub(crate) fn run(&self) -> &RunId {
         match self {
-            Self::New(submission) | Self::Resume(submission, _) => &submission.record.run,
-            Self::Done(run) => run,
+            Self::New(submission) | Self::Resume(submission, _) | Self::Done(submission) => {
+                &submission.record.run
+            }
         }
     }
 
     /// Sends whatever has not been sent. Returns once it is on the queue, or if the run was cancelled.
     ///
     /// # Errors
-    /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Submission`] if the input has another length
-    /// than the run; [`Error::Backend`]. If a new run fails for good, its waiters see it fail.
+    /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Submission`] if the input has other items than
+    /// the run, or another length; [`Error::Backend`]. If a new run fails for good, its waiters see it fail; so do those
+    /// of a run that two submissions have sent different items of.
     pub(crate) async fn send(self) -> Result<()> {
         match self {
             Self::New(mut submission) => {
@@ -89,13 +94,19 @@ impl<S: Source> Opening<S> {
                 sent
             }
             Self::Resume(mut submission, earlier) => {
-                submission.send().await?;
+                let sent = submission.send().await;
+                if let Err(error) = &sent
+                    && submission.is_mixed()
+                {
+                    failure::record(&submission.site, &submission.record, error).await;
+                }
+                sent?;
                 match earlier {
                     Earlier::Failed => failure::clear(&submission.site, &submission.record).await,
                     Earlier::BrokeOff => Ok(()),
                 }
             }
-            Self::Done(_) => Ok(()),
+            Self::Done(mut submission) => submission.compare().await,
         }
     }
 }

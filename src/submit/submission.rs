@@ -7,6 +7,7 @@ use std::task::Poll;
 use super::cancel_check::CancelCheck;
 use super::cutter::{Cutter, Position};
 use super::linger::Linger;
+use super::progress::Progress;
 use super::seal::seal;
 use super::{RETRY, Source};
 use crate::core::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::core::retry::retry;
 use crate::packet::codec::Form;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
-use crate::scratchpad::RunRecord;
+use crate::scratchpad::{Checkpoint, RunRecord};
 
 /// A run that has begun, and the items that are still to be sent.
 pub(crate) struct Submission<S: Source> {
@@ -26,6 +27,13 @@ pub(crate) struct Submission<S: Source> {
     /// Where the next packet begins.
     next: Position,
     linger: Linger,
+    /// How far an earlier submission of the run was. Up to there, packets are compared with its packets, and not sent.
+    /// `None` after that.
+    repeats: Option<Checkpoint>,
+    /// `None` inside the process, where a run is never submitted again.
+    progress: Option<Progress>,
+    /// Whether another submission turned out to have sent other packets, while this one was sending its own.
+    is_mixed: bool,
     /// `None` inside the process, where a run cannot be cancelled.
     cancel_check: Option<CancelCheck>,
     /// Whether the queue had no room at the last call on it.
@@ -58,6 +66,12 @@ impl<S: Source> Submission<S> {
             source,
             cutter,
             next: Position::default(),
+            repeats: None,
+            progress: match form {
+                Form::Wire(_) => Some(Progress::new()),
+                Form::Local => None,
+            },
+            is_mixed: false,
             cancel_check: match form {
                 Form::Wire(_) => Some(CancelCheck::new()),
                 Form::Local => None,
@@ -66,46 +80,106 @@ impl<S: Source> Submission<S> {
         }
     }
 
-    /// Sends all items, from the first on, and seals the tree: before sending if the number of packets is known, else
-    /// at the end. Ends early, without an error, if the run is cancelled. Safe to repeat: packet i is packet i each
-    /// time.
+    /// Continues an earlier submission, which had come this far.
+    pub(super) fn repeats(mut self, recorded: Option<Checkpoint>) -> Self {
+        self.repeats = recorded.filter(|recorded| recorded.packets > 0);
+        self
+    }
+
+    /// Whether packets of two submissions with other items may be on the queue.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// Sends all items that no earlier submission has sent, and seals the tree: before sending if the number of packets
+    /// is known, else at the end. Ends early, without an error, if the run is cancelled. Safe to repeat: packet i is
+    /// packet i each time.
     pub(super) async fn send(&mut self) -> Result<()> {
+        let sent = self.send_all().await;
+        if sent.is_err()
+            && let Some(progress) = &self.progress
+            && !self.is_mixed
+        {
+            progress.leave(&self.site, &self.record.run).await;
+        }
+        sent
+    }
+
+    async fn send_all(&mut self) -> Result<()> {
         tracing::debug!(run = %self.record.run, items = self.record.array_length, packets = self.record.packets, "submitting");
         seal(&self.site, &self.record, self.record.packets).await?;
         loop {
-            match self.pull().await? {
+            match self.next_packet().await? {
                 Pulled::Items => {}
                 Pulled::End => break,
                 Pulled::Cancelled => return Ok(()),
             }
-            let items = self.cutter.cut(self.next)?;
-            self.next.advance(items);
-            if self.cutter.is_full(self.queue_was_full)
-                || self.linger.is_over(self.cutter.packets())
-            {
-                self.flush().await?;
-                // Input that is always ready must not keep a waiter for the run from seeing it fail.
-                tokio::task::yield_now().await;
-                // Time that other tasks took does not count as slow input.
-                self.linger.restart();
+        }
+        self.flush().await?;
+        self.has_repeated_all()?;
+        self.finish().await
+    }
+
+    /// Compares the items with those of an earlier submission that has sent all of them, or whose run is over. Sends
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Submission`] if they are other items. What is not on record cannot be compared.
+    pub(super) async fn compare(&mut self) -> Result<()> {
+        self.cancel_check = None;
+        let recorded = self.repeats.map_or(0, |recorded| recorded.packets);
+        // If so, the number of items is on record too, and is compared while they are pulled.
+        let is_whole = self.record.packets == Some(recorded);
+        while is_whole || self.repeats.is_some() {
+            if !matches!(self.next_packet().await?, Pulled::Items) {
+                break;
             }
         }
         self.flush().await?;
-        self.finish().await
+        self.has_repeated_all()
+    }
+
+    /// Pulls the items of the next packet and cuts it. Packets that need not wait for more are sent.
+    async fn next_packet(&mut self) -> Result<Pulled> {
+        let pulled = self.pull().await?;
+        if !matches!(pulled, Pulled::Items) {
+            return Ok(pulled);
+        }
+        let items = self.cutter.cut(self.next)?;
+        self.next.advance(items);
+        let recorded = self.repeats.map(|recorded| recorded.packets);
+        if recorded == Some(self.next.packet)
+            || self.cutter.is_full(self.queue_was_full)
+            || self.linger.is_over(self.cutter.packets())
+        {
+            self.flush().await?;
+            // Input that is always ready must not keep a waiter for the run from seeing it fail.
+            tokio::task::yield_now().await;
+            // Time that other tasks took does not count as slow input.
+            self.linger.restart();
+        }
+        Ok(Pulled::Items)
     }
 
     /// Records the run's length and that everything is on the queue.
     async fn finish(&mut self) -> Result<()> {
-        let Self {
-            site, record, next, ..
-        } = self;
+        let end = self.reached();
+        let Self { site, record, .. } = self;
         let (scratchpad, run) = (site.scratchpad(), &record.run);
-        let Position { packet, offset } = *next;
-        retry("measure", RETRY, || scratchpad.measure(run, offset, packet)).await?;
+        let measured = retry("measure", RETRY, || scratchpad.measure(run, &end)).await;
+        self.is_mixed = is_mixed(&measured, self.progress.as_ref());
+        measured?;
         if record.packets.is_none() {
-            seal(site, record, Some(packet)).await?;
+            seal(site, record, Some(end.packets)).await?;
         }
         retry("submitted", RETRY, || scratchpad.submitted(run)).await
+    }
+
+    /// The packets that were cut.
+    fn reached(&self) -> Checkpoint {
+        let Position { packet, offset } = self.next;
+        let fingerprint = self.cutter.fingerprint().unwrap_or_default();
+        Checkpoint::new(packet, offset, fingerprint)
     }
 
     /// Pulls the next packet's items. Packets that are ready do not wait for a slow stream.
@@ -127,6 +201,7 @@ impl<S: Source> Submission<S> {
                 {
                     break;
                 }
+                self.record_progress().await?;
                 if self.is_cancelled().await? {
                     return Ok(Pulled::Cancelled);
                 }
@@ -188,23 +263,93 @@ impl<S: Source> Submission<S> {
         }
     }
 
-    /// Sends the waiting packets once the queue has room.
+    /// Sends the waiting packets once the queue has room, unless they are on it already.
     async fn flush(&mut self) -> Result<()> {
         let messages = self.cutter.take()?;
         if messages.is_empty() {
             return Ok(());
         }
-        let Self { site, queue, .. } = self;
-        self.queue_was_full = {
-            let mut room = pin!(async {
-                site.carrier.room().await;
-                retry("ask for room", RETRY, || queue.room()).await
-            });
-            match futures::poll!(room.as_mut()) {
-                Poll::Ready(asked) => asked.map(|()| false)?,
-                Poll::Pending => room.await.map(|()| true)?,
-            }
+        if let Some(recorded) = self.repeats {
+            return self.repeat(&recorded);
+        }
+        self.record_progress().await?;
+        let reached = self.reached();
+        let Self {
+            site,
+            queue,
+            record,
+            ..
+        } = self;
+        let mut was_full = false;
+        let sent = async {
+            was_full = {
+                let mut room = pin!(async {
+                    site.carrier.room().await;
+                    retry("ask for room", RETRY, || queue.room()).await
+                });
+                match futures::poll!(room.as_mut()) {
+                    Poll::Ready(asked) => asked.map(|()| false)?,
+                    Poll::Pending => room.await.map(|()| true)?,
+                }
+            };
+            retry("send", RETRY, || queue.send(messages.clone())).await
         };
-        retry("send", RETRY, || queue.send(messages.clone())).await
+        let Some(progress) = &mut self.progress else {
+            sent.await?;
+            self.queue_was_full = was_full;
+            return Ok(());
+        };
+        let sent = progress.record_during(site, &record.run, sent).await;
+        self.is_mixed = is_mixed(&sent, Some(progress));
+        sent?;
+        self.queue_was_full = was_full;
+        progress.has_sent(reached);
+        Ok(())
     }
+
+    async fn record_progress(&mut self) -> Result<()> {
+        if let Some(progress) = &mut self.progress {
+            let recorded = progress.record(&self.site, &self.record.run).await;
+            self.is_mixed = is_mixed(&recorded, Some(progress));
+            recorded?;
+        }
+        Ok(())
+    }
+
+    /// Packets were cut that an earlier submission has sent: are they the same?
+    fn repeat(&mut self, recorded: &Checkpoint) -> Result<()> {
+        if self.next.packet < recorded.packets {
+            return Ok(());
+        }
+        if self.reached() != *recorded {
+            return Err(recorded.differs(&self.record.run));
+        }
+        self.repeats = None;
+        if let Some(progress) = &mut self.progress {
+            progress.has_repeated(recorded);
+        }
+        Ok(())
+    }
+
+    /// At the end of the items: whether there were as many as an earlier submission has sent.
+    fn has_repeated_all(&self) -> Result<()> {
+        let Some(recorded) = &self.repeats else {
+            return Ok(());
+        };
+        Err(Error::Submission {
+            run: self.record.run.clone(),
+            problem: format!(
+                "{} items came, and {} or more were submitted under this id before; \
+                 use another id, or the same items in the same order",
+                self.next.offset, recorded.items
+            ),
+        })
+    }
+}
+
+/// Whether the run's record was refused to a submission that has put packets on the queue: another one has put other
+/// packets there.
+fn is_mixed(recorded: &Result<()>, progress: Option<&Progress>) -> bool {
+    let is_refused = matches!(recorded, Err(Error::Submission { .. }));
+    is_refused && progress.is_some_and(Progress::has_any)
 }

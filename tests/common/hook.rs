@@ -10,9 +10,9 @@ use catchment::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use catchment::scratchpad::{
-    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
-    Scratchpad,
+    Arrival, Begun, Checkpoint, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures,
+    GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
+    Runs, Scratchpad,
 };
 use catchment::{Error, Result, RunId};
 
@@ -32,6 +32,7 @@ pub(crate) enum Call<'a> {
     Depth,
     Room(&'a str),
     Begin,
+    Checkpoint(&'a Checkpoint),
     Measure,
     Submitted,
     Expect(&'a GroupId),
@@ -251,7 +252,8 @@ macro_rules! hook {
 hook! {
     Runs {
         fn begin(record: &RunRecord) -> Begun => Call::Begin, Begun::New;
-        fn measure(id: &RunId, length: u64, packets: u64) -> () => Call::Measure, ();
+        fn checkpoint(id: &RunId, reached: &Checkpoint) -> () => Call::Checkpoint(reached), ();
+        fn measure(id: &RunId, end: &Checkpoint) -> () => Call::Measure, ();
         fn submitted(id: &RunId) -> () => Call::Submitted, ();
         fn complete(id: &RunId, result: Bytes) -> bool => Call::Complete(id), true;
         fn cancel(id: &RunId) -> bool => Call::Cancel, false;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{Depth, Queue, QueueOptions, Queues};
-use catchment::scratchpad::Scratchpad;
+use catchment::scratchpad::{RunSnapshot, Scratchpad};
 use catchment::testing::faults::Crash;
 use catchment::{Backend, BoxError, Combine, Context, Deployment, Items};
 
@@ -78,6 +78,17 @@ impl Store {
     pub(crate) async fn queue(&self, name: &str) -> Arc<dyn Queue> {
         let options = QueueOptions::default();
         self.queues.open(name, &options).await.unwrap()
+    }
+
+    /// What is on record of a deployment's run.
+    pub(crate) async fn recorded<I, R>(
+        &self,
+        deployment: &Deployment<I, R>,
+        run: &str,
+    ) -> RunSnapshot {
+        let bound = self.scratchpad.bind(deployment.name()).unwrap();
+        let status = bound.status(&run.into()).await.unwrap();
+        status.expect("the run is known")
     }
 
     /// How many messages all of a deployment's queues hold together.

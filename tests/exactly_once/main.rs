@@ -14,6 +14,7 @@ mod crashes;
 mod duplicates;
 mod exhaustive;
 mod heartbeats;
+mod same_items;
 mod submitting;
 
 use std::time::Duration;

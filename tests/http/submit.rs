@@ -1,16 +1,19 @@
 //! Arrays that are taken.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use bytes::Bytes;
-use catchment::{Backend, Pipeline};
+use catchment::{Backend, Pipeline, Stage};
 use futures::future::join_all;
 use futures::stream;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::{adder, idle, soon};
+use crate::{Record, Store, adder, idle, ok, soon};
 
 #[tokio::test(start_paused = true)]
 async fn an_array_goes_in_and_its_result_comes_out() {
@@ -65,6 +68,66 @@ async fn the_same_id_twice_is_one_run() {
             .message()
             .contains("an array of 2 items, and this one has 3")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_items_under_a_used_id_are_a_conflict() {
+    let (client, adder) = idle();
+    client
+        .submit_as("monday", "[1, 2, 3]")
+        .await
+        .is(202, "accepted");
+    let is_refused = async || {
+        for body in ["[4, 5, 6]", "[3, 2, 1]"] {
+            let reply = client.submit_as("monday", body).await;
+            reply.is(409, "conflict");
+            let range = "its packets 0 to 2 (items 0 to 2) differ";
+            assert!(reply.message().contains(range), "{}", reply.message());
+        }
+    };
+    is_refused().await;
+    let _worker = adder.worker().start();
+    let result = soon(client.get("/runs/monday/result?wait=30")).await;
+    assert_eq!(result.is(200, "success").data()["result"], 12);
+    is_refused().await;
+    client
+        .submit_as("monday", "[1, 2, 3]")
+        .await
+        .is(202, "accepted");
+}
+
+/// More than a queue in memory has room for, and a worker that needs longer for it than a request may take.
+#[tokio::test(start_paused = true)]
+async fn a_large_array_is_submitted_by_repeating_the_request() {
+    let record = Arc::new(Record::default());
+    let lengths = Pipeline::new()
+        .then(|text: String| async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            ok(text.len()).await
+        })
+        .with(Stage::new().concurrency(1))
+        .reduce(|| 0, |sum, length| sum + length);
+    let backend = Store::new().hooked(record.clone());
+    let lengths = lengths.deploy("lengths", backend).unwrap();
+    let client = Client::new(lengths.router());
+    let body = serde_json::to_string(&vec!["x".repeat(100_000); 80]).unwrap();
+    let _worker = lengths.worker().start();
+    let mut requests = 0;
+    loop {
+        requests += 1;
+        assert!(requests <= 10, "it never completes");
+        let reply = soon(client.submit_as("a", body.clone())).await;
+        if reply.code == 202 {
+            break;
+        }
+        reply.is(503, "unavailable");
+    }
+    assert!(requests > 1, "there was room for all of it");
+    let result = soon(lengths.attach("a").result()).await;
+    assert_eq!(result.unwrap(), 8_000_000);
+    let queue = "lengths-map-0";
+    let sent = record.sent().into_iter().filter(|(to, _)| to == queue);
+    assert_eq!(sent.count(), 80, "each packet was sent once");
 }
 
 #[tokio::test(start_paused = true)]

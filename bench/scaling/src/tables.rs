@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
-    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
+    Arrival, Begun, Checkpoint, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
     Members, Page, PacketPlan, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{RunId, Result};
@@ -62,9 +62,13 @@ impl Runs for FarTables {
         self.request("PutItem", self.memory.begin(record)).await
     }
 
-    async fn measure(&self, run: &RunId, array_length: u64, packets: u64) -> Result<()> {
-        let measure = self.memory.measure(run, array_length, packets);
-        self.request("UpdateItem", measure).await
+    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()> {
+        self.request("UpdateItem", self.memory.checkpoint(run, reached))
+            .await
+    }
+
+    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()> {
+        self.request("UpdateItem", self.memory.measure(run, end)).await
     }
 
     async fn submitted(&self, run: &RunId) -> Result<()> {

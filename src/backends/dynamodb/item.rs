@@ -75,6 +75,11 @@ impl Terms {
         format!("{} = {}", self.name(name), self.value(value))
     }
 
+    /// `name < value`, for a condition.
+    pub(super) fn less(&mut self, name: &str, value: AttributeValue) -> String {
+        format!("{} < {}", self.name(name), self.value(value))
+    }
+
     /// An assignment that leaves what is there.
     pub(super) fn keep(&mut self, name: &str, value: AttributeValue) -> String {
         let (name, value) = (self.name(name), self.value(value));

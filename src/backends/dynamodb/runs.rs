@@ -19,7 +19,7 @@ use super::{DynamoDbScratchpad, check_size, is_condition};
 use crate::core::error::{Error, Result, describe};
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
 };
 
 /// The table's key.
@@ -27,6 +27,10 @@ pub(crate) const ARRAY: &str = "arrayId";
 pub(super) const RECORD: &str = "record";
 pub(super) const LENGTH: &str = "arrayLength";
 pub(super) const PACKETS: &str = "packets";
+/// The checkpoint: its packets, the items in these, and their fingerprint.
+const SENT_PACKETS: &str = "sentPackets";
+const SENT_ITEMS: &str = "sentItems";
+const SENT_FINGERPRINT: &str = "sentFingerprint";
 /// Whose write it was that began the run.
 const TOKEN: &str = "token";
 pub(super) const SUBMITTED: &str = "submitted";
@@ -66,6 +70,38 @@ fn mark_key(run: &RunId) -> Item {
 struct Refused {
     /// The item as it stands, if there is one.
     item: Option<Item>,
+}
+
+impl Refused {
+    fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        match &self.item {
+            Some(item) => read_checkpoint(item),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Each attribute of the checkpoint set to this one's, as in an update or a condition.
+fn set_checkpoint(terms: &mut Terms, checkpoint: &Checkpoint) -> [String; 3] {
+    let fingerprint = item::text(checkpoint.fingerprint.to_string());
+    [
+        terms.equal(SENT_PACKETS, item::number(checkpoint.packets)),
+        terms.equal(SENT_ITEMS, item::number(checkpoint.items)),
+        terms.equal(SENT_FINGERPRINT, fingerprint),
+    ]
+}
+
+fn read_checkpoint(item: &Item) -> Result<Option<Checkpoint>> {
+    let Some(packets) = item::get_number(item, SENT_PACKETS) else {
+        return Ok(None);
+    };
+    let items = item::get_number(item, SENT_ITEMS);
+    let fingerprint = item::get_text(item, SENT_FINGERPRINT).and_then(|text| text.parse().ok());
+    let (items, fingerprint) = items.zip(fingerprint).ok_or_else(|| {
+        let problem = format!("it lacks a number {SENT_ITEMS} or a text {SENT_FINGERPRINT}");
+        Error::decode("the checkpoint of a run", problem)
+    })?;
+    Ok(Some(Checkpoint::new(packets, items, fingerprint)))
 }
 
 #[async_trait]
@@ -123,31 +159,61 @@ impl Runs for DynamoDbScratchpad {
         }
     }
 
-    async fn measure(&self, run: &RunId, array_length: u64, packets: u64) -> Result<()> {
+    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()> {
+        let written = self.set(run, OnRefusal::AllOld, |terms| {
+            let first = terms.lacks(SENT_PACKETS);
+            let further = terms.less(SENT_PACKETS, item::number(reached.packets));
+            let set = set_checkpoint(terms, reached);
+            (set.into(), format!("({first} OR {further})"))
+        });
+        match written.await? {
+            Ok(()) => Ok(()),
+            // An unknown run is refused too, and nothing was to be done.
+            Err(refused) => match refused.checkpoint()? {
+                Some(recorded) if recorded.packets == reached.packets && recorded != *reached => {
+                    Err(reached.differs(run))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()> {
         let written = self.set(run, OnRefusal::AllOld, |terms| {
             let mut condition = Vec::new();
-            let set = [(LENGTH, array_length), (PACKETS, packets)].map(|(name, number)| {
+            let lengths = [(LENGTH, end.items), (PACKETS, end.packets)];
+            let mut set = Vec::from(lengths.map(|(name, number)| {
                 let same = terms.equal(name, item::number(number));
                 condition.push(format!("({} OR {same})", terms.lacks(name)));
                 same
-            });
-            (set.into(), condition.join(" AND "))
+            }));
+            let first = terms.lacks(SENT_PACKETS);
+            let further = terms.less(SENT_PACKETS, item::number(end.packets));
+            let checkpoint = set_checkpoint(terms, end);
+            let same = checkpoint.join(" AND ");
+            condition.push(format!("({first} OR {further} OR ({same}))"));
+            set.extend(checkpoint);
+            (set, condition.join(" AND "))
         });
-        written.await?.map_err(|refused| {
-            let Some(item) = refused.item else {
-                return Error::NoSuchRun {
-                    run: run.clone(),
-                };
-            };
-            let say = |name| item::get_text_of_number(&item, name).unwrap_or("?");
-            Error::Submission {
-                run: run.clone(),
-                problem: format!(
-                    "{array_length} items in {packets} packets, but {} items in {} packets are on record",
-                    say(LENGTH),
-                    say(PACKETS)
-                ),
-            }
+        let Err(refused) = written.await? else {
+            return Ok(());
+        };
+        let sent = refused.checkpoint()?.map(|recorded| recorded.packets);
+        let Some(item) = refused.item else {
+            return Err(Error::NoSuchRun { run: run.clone() });
+        };
+        let length = item::get_number(&item, LENGTH).unwrap_or(end.items);
+        let packets = item::get_number(&item, PACKETS).or(sent);
+        let packets = packets.unwrap_or(end.packets);
+        if (length, packets) == (end.items, end.packets) {
+            return Err(end.differs(run));
+        }
+        Err(Error::Submission {
+            run: run.clone(),
+            problem: format!(
+                "{} items in {} packets, but {length} items in {packets} packets are on record",
+                end.items, end.packets
+            ),
         })
     }
 
@@ -314,6 +380,7 @@ impl DynamoDbScratchpad {
             false => Default::default(),
         };
         Ok(RunSnapshot {
+            checkpoint: read_checkpoint(item)?,
             record,
             submitted: item::get_flag(item, SUBMITTED),
             cancelled: item::get_flag(item, CANCELLED),

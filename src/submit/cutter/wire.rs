@@ -2,8 +2,10 @@
 
 use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
+use crate::core::fingerprint::Fingerprint;
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::{self, Codec, Payload};
+use crate::packet::fingerprint::Fingerprinter;
 use crate::queue::Outgoing;
 use crate::stage::Data;
 
@@ -40,10 +42,15 @@ pub(super) struct Wire<T> {
     codec: Codec,
     /// The largest message, in bytes.
     limit: usize,
+    /// The largest message of several items. A run that is submitted again may have a length by then, which is part of
+    /// each message, and its packets must be the same: there is always room for the longest.
+    room: usize,
     batch: Batch,
     items: Vec<T>,
     messages: Vec<Outgoing>,
     bytes: usize,
+    /// Of the packets that were cut.
+    fingerprinter: Fingerprinter,
 }
 
 impl<T> Wire<T> {
@@ -56,20 +63,25 @@ impl<T> Wire<T> {
         batch: Batch,
     ) -> Self {
         let limit = max_body.unwrap_or(usize::MAX);
+        let limit = match codec {
+            Codec::Json => limit,
+            // A service that takes text makes four characters of three bytes.
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => limit / 4 * 3 - (limit / 4 * 3).min(16),
+        };
+        let [longest, own] = [Some(u64::MAX), leaves.array_length];
+        let spare = length_bytes(codec, longest) - length_bytes(codec, own);
         Self {
             carrier: carrier.clone(),
             leaves,
             codec,
-            limit: match codec {
-                Codec::Json => limit,
-                // A service that takes text makes four characters of three bytes.
-                #[cfg(feature = "postcard")]
-                Codec::Postcard => limit / 4 * 3 - (limit / 4 * 3).min(16),
-            },
+            limit,
+            room: limit.saturating_sub(spare),
             batch,
             items: Vec::new(),
             messages: Vec::new(),
             bytes: 0,
+            fingerprinter: Fingerprinter::new(),
         }
     }
 }
@@ -91,7 +103,10 @@ impl<T: Data> Cutter<T> for Wire<T> {
             let value = encode_items(items, self.codec, at)?;
             let message = self.leaves.message(value, at, count);
             let body = self.carrier.write_message(message)?;
-            if body.len() <= self.limit {
+            let room = if count > 1 { self.room } else { self.limit };
+            if body.len() <= room {
+                let added = self.fingerprinter.add(items);
+                added.map_err(|source| Error::encode(name_packet(at, count), source))?;
                 self.items.drain(..count);
                 self.bytes += body.len();
                 self.messages.push(body.into());
@@ -110,6 +125,10 @@ impl<T: Data> Cutter<T> for Wire<T> {
         }
     }
 
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        Some(self.fingerprinter.fingerprint())
+    }
+
     fn packets(&self) -> usize {
         self.messages.len()
     }
@@ -121,6 +140,19 @@ impl<T: Data> Cutter<T> for Wire<T> {
     fn take(&mut self) -> Result<Vec<Outgoing>> {
         self.bytes = 0;
         Ok(std::mem::take(&mut self.messages))
+    }
+}
+
+/// The bytes that the array's length takes in a message.
+fn length_bytes(codec: Codec, length: Option<u64>) -> usize {
+    let Some(length) = length else {
+        return 0;
+    };
+    match codec {
+        Codec::Json => r#""arrayLength":,"#.len() + length.to_string().len(),
+        // Seven bits in each.
+        #[cfg(feature = "postcard")]
+        Codec::Postcard => (64 - length.leading_zeros()).div_ceil(7).max(1) as usize,
     }
 }
 
@@ -215,6 +247,41 @@ mod tests {
             .flat_map(|(_, _, items)| items)
             .collect();
         assert_eq!(all, items);
+    }
+
+    /// Messages of a run have its length once that is known: from then on too, packet i is packet i.
+    #[test]
+    fn packets_are_the_same_whether_the_length_is_known_or_not() {
+        #[cfg(feature = "postcard")]
+        const CODECS: [Codec; 2] = [Codec::Json, Codec::Postcard];
+        #[cfg(not(feature = "postcard"))]
+        const CODECS: [Codec; 1] = [Codec::Json];
+        for codec in CODECS {
+            for max_body in 500..600 {
+                let packets = [None, Some(0), Some(127), Some(128), Some(u64::MAX)].map(|length| {
+                    let mut leaves = wire::<String>(None, None).leaves;
+                    leaves.array_length = length;
+                    let carrier = Carrier::Wire(codec);
+                    let batch = Batch::new(None);
+                    let mut wire = Wire::new(&carrier, leaves, codec, Some(max_body), batch);
+                    wire.items().extend((0..24).map(|n| "x".repeat(n)));
+                    let mut packets = Vec::new();
+                    let mut at = Position::default();
+                    while wire.pulled() > 0 {
+                        packets.push(wire.cut(at).unwrap());
+                        at.advance(packets[packets.len() - 1]);
+                    }
+                    let messages = wire.take().unwrap();
+                    let is_too_large = |message: &Outgoing| message.body.len() > max_body;
+                    assert!(!messages.iter().any(is_too_large), "{codec:?}");
+                    (packets, wire.fingerprint())
+                });
+                assert!(
+                    packets.iter().all(|other| *other == packets[0]),
+                    "{max_body}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -14,9 +14,9 @@ use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use crate::scratchpad::{
-    Arrival, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
-    Scratchpad,
+    Arrival, Begun, Checkpoint, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures,
+    GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
+    Runs, Scratchpad,
 };
 
 /// What happens around a call.
@@ -141,7 +141,8 @@ macro_rules! wrap {
 wrap! {
     Runs {
         fn begin(record: &RunRecord) -> Begun;
-        fn measure(run: &RunId, array_length: u64, packets: u64) -> ();
+        fn checkpoint(run: &RunId, reached: &Checkpoint) -> ();
+        fn measure(run: &RunId, end: &Checkpoint) -> ();
         fn submitted(run: &RunId) -> ();
         fn complete(run: &RunId, result: Bytes) -> bool;
         fn cancel(run: &RunId) -> bool;

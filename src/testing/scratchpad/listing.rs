@@ -12,7 +12,7 @@ use super::subject::{Subject, attempt, record};
 use crate::core::error::Error;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Cursor, DeadLetterId, Page, RunFilter, RunRecord, RunState, RunSummary, Scratchpad, Verdict,
+    Begun, Checkpoint, Cursor, DeadLetterId, Fingerprint, Page, RunFilter, RunRecord, RunState, RunSummary, Scratchpad, Verdict,
 };
 
 /// How long a run may take to appear in a list that is behind the writes.
@@ -112,7 +112,8 @@ pub(super) async fn a_list_without_runs_is_empty(scratchpad: Arc<dyn Scratchpad>
 pub(super) async fn the_newest_run_comes_first(scratchpad: Arc<dyn Scratchpad>) {
     let window = Window::new(scratchpad).await;
     let mut runs = join_all([5, 9, 1, 5, 7, 5].map(|at| window.begin(at))).await;
-    let measured = window.scratchpad.measure(&runs[0].id, 95, 10).await;
+    let end = Checkpoint::new(10, 95, Fingerprint::default());
+    let measured = window.scratchpad.measure(&runs[0].id, &end).await;
     measured.expect("measure");
     let mut places = Vec::new();
     for run in runs.drain(..) {

@@ -6,10 +6,10 @@ use futures::future::join_all;
 use uuid::Uuid;
 
 use super::subject::{Subject, attempt, record};
-use crate::core::error::Error;
+use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, DeadLetterId, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
+    Begun, Checkpoint, DeadLetterId, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
 };
 
 /// Provisioning is idempotent, and many may do it at once: no run is lost by it.
@@ -78,28 +78,119 @@ pub(super) async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn
     }
 }
 
-/// The length of an open run is written down once.
-pub(super) async fn measuring_again_changes_nothing_and_other_numbers_are_refused(
+/// How far a submission is comes back in the run's status. It is recorded again and again, and does not end the run.
+pub(super) async fn the_furthest_checkpoint_stands(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    assert_eq!(subject.status().await.checkpoint, None);
+    let steps = [
+        (checkpoint(10, 100, 1), checkpoint(10, 100, 1)),
+        (checkpoint(10, 100, 1), checkpoint(10, 100, 1)),
+        (checkpoint(300, 3_000, u128::MAX), checkpoint(300, 3_000, u128::MAX)),
+        // One that is late, as from a slower process, changes nothing.
+        (checkpoint(20, 200, 2), checkpoint(300, 3_000, u128::MAX)),
+        (checkpoint(1_000, 9_000, 3), checkpoint(1_000, 9_000, 3)),
+    ];
+    for (reached, stands) in steps {
+        let recorded = subject.scratchpad.checkpoint(&subject.id, &reached).await;
+        recorded.expect("a checkpoint");
+        let status = subject.status().await;
+        assert_eq!(status.checkpoint, Some(stands));
+        assert_eq!(status.record, record(&subject.id), "no length is known yet");
+        assert!(!status.submitted && !status.has_ended());
+    }
+}
+
+/// A checkpoint with as many packets as the one on record is the same one, or is refused.
+pub(super) async fn another_checkpoint_of_as_many_packets_is_refused(
     scratchpad: Arc<dyn Scratchpad>,
 ) {
     let subject = Subject::new(scratchpad).await;
-    let measure = |length, packets| subject.scratchpad.measure(&subject.id, length, packets);
+    let first = checkpoint(10, 100, 1);
+    let recorded = subject.scratchpad.checkpoint(&subject.id, &first).await;
+    recorded.expect("a checkpoint");
+    for other in [checkpoint(10, 100, 2), checkpoint(10, 99, 1)] {
+        let recorded = subject.scratchpad.checkpoint(&subject.id, &other).await;
+        is_refused(&subject, &recorded);
+        let measured = subject.scratchpad.measure(&subject.id, &other).await;
+        is_refused(&subject, &measured);
+        let status = subject.status().await;
+        assert_eq!(status.checkpoint, Some(first));
+        assert_eq!(status.record, record(&subject.id), "nothing was changed");
+    }
+}
+
+/// Of many who record how far they are at once, the furthest stands.
+pub(super) async fn of_many_checkpoints_at_once_the_furthest_stands(
+    scratchpad: Arc<dyn Scratchpad>,
+) {
+    let subject = Subject::new(scratchpad).await;
+    let reached = (1..=8).map(|n| checkpoint(n, 10 * n, n.into()));
+    let recorded = join_all(reached.map(|reached| {
+        let subject = subject.clone();
+        tokio::spawn(async move { subject.scratchpad.checkpoint(&subject.id, &reached).await })
+    }));
+    for recorded in recorded.await {
+        recorded.expect("no panic").expect("a checkpoint");
+    }
+    let status = subject.status().await;
+    assert_eq!(status.checkpoint, Some(checkpoint(8, 80, 8)));
+}
+
+/// The end of an open run is written down once: its lengths, and the checkpoint of all packets.
+pub(super) async fn measuring_again_changes_nothing_and_another_end_is_refused(
+    scratchpad: Arc<dyn Scratchpad>,
+) {
+    let subject = Subject::new(scratchpad).await;
+    let store = &subject.scratchpad;
+    let (early, end) = (checkpoint(9, 90, 1), checkpoint(10, 95, 2));
+    store.checkpoint(&subject.id, &early).await.expect("a checkpoint");
     for _ in 0..2 {
-        measure(95, 10).await.expect("the same numbers");
+        let measured = store.measure(&subject.id, &end).await;
+        measured.expect("the same end");
     }
-    for (length, packets) in [(96, 10), (95, 11), (0, 0)] {
-        let refused = measure(length, packets).await;
-        assert!(
-            matches!(&refused, Err(Error::Submission { run, .. }) if *run == subject.id),
-            "other numbers stand already: {refused:?}"
-        );
+    let others = [
+        checkpoint(10, 96, 2),
+        checkpoint(11, 95, 2),
+        checkpoint(0, 0, 0),
+        checkpoint(10, 95, 3),
+    ];
+    for other in others {
+        is_refused(&subject, &store.measure(&subject.id, &other).await);
     }
+    let late = store.checkpoint(&subject.id, &early).await;
+    late.expect("a late checkpoint is no error");
     let measured = RunRecord {
         array_length: Some(95),
         packets: Some(10),
         ..record(&subject.id)
     };
-    assert_eq!(subject.status().await.record, measured);
+    let status = subject.status().await;
+    assert_eq!(status.record, measured);
+    assert_eq!(status.checkpoint, Some(end));
+}
+
+/// An array cannot end before packets that are on the queue.
+pub(super) async fn an_end_before_the_checkpoint_is_refused(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let store = &subject.scratchpad;
+    let sent = checkpoint(10, 100, 1);
+    store.checkpoint(&subject.id, &sent).await.expect("a checkpoint");
+    is_refused(&subject, &store.measure(&subject.id, &checkpoint(9, 90, 2)).await);
+    let status = subject.status().await;
+    assert_eq!(status.checkpoint, Some(sent));
+    assert_eq!(status.record, record(&subject.id), "nothing was changed");
+    store.measure(&subject.id, &sent).await.expect("it may end there");
+}
+
+fn checkpoint(packets: u64, items: u64, fingerprint: u128) -> Checkpoint {
+    Checkpoint::new(packets, items, fingerprint.into())
+}
+
+fn is_refused(subject: &Subject, written: &Result<()>) {
+    assert!(
+        matches!(written, Err(Error::Submission { run, .. }) if *run == subject.id),
+        "something else is on record: {written:?}"
+    );
 }
 
 /// That every packet is on the queue is noted, and noting it again changes nothing.
@@ -169,7 +260,9 @@ pub(super) async fn a_finished_run_stays_finished(scratchpad: Arc<dyn Scratchpad
 pub(super) async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
     let (store, id) = (&subject.scratchpad, &subject.id);
-    let measured = store.measure(id, 1, 1).await;
+    let reached = store.checkpoint(id, &checkpoint(1, 1, 1)).await;
+    reached.expect("nothing to change");
+    let measured = store.measure(id, &checkpoint(1, 1, 1)).await;
     assert!(
         matches!(&measured, Err(Error::NoSuchRun { run }) if run == id),
         "{measured:?}"

@@ -19,7 +19,8 @@ use crate::core::clock::after;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState, RunSummary, Runs,
+    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState,
+    RunSummary, Runs,
 };
 
 /// How long a run that has not ended is kept after its last write.
@@ -45,8 +46,13 @@ impl Runs for MemoryScratchpad {
         Ok(Begun::New)
     }
 
-    async fn measure(&self, id: &RunId, array_length: u64, packets: u64) -> Result<()> {
-        self.write(id, |run| run.measure(array_length, packets))
+    async fn checkpoint(&self, id: &RunId, reached: &Checkpoint) -> Result<()> {
+        self.write(id, |run| run.checkpoint(*reached))
+            .unwrap_or(Ok(()))
+    }
+
+    async fn measure(&self, id: &RunId, end: &Checkpoint) -> Result<()> {
+        self.write(id, |run| run.measure(*end))
             .unwrap_or_else(|| Err(Error::NoSuchRun { run: id.clone() }))
     }
 
@@ -131,6 +137,7 @@ impl Drop for Changed {
 #[derive(Debug)]
 pub(super) struct Run {
     record: RunRecord,
+    checkpoint: Option<Checkpoint>,
     submitted: bool,
     cancelled: bool,
     forgotten: Option<Instant>,
@@ -149,6 +156,7 @@ impl Run {
     pub(super) fn new(record: RunRecord, now: Instant) -> Self {
         Self {
             record,
+            checkpoint: None,
             submitted: false,
             cancelled: false,
             forgotten: None,
@@ -164,6 +172,7 @@ impl Run {
     pub(super) fn snapshot(&self) -> RunSnapshot {
         RunSnapshot {
             record: self.record.clone(),
+            checkpoint: self.checkpoint,
             submitted: self.submitted,
             cancelled: self.cancelled,
             failure: self.failures.first(),
@@ -212,21 +221,36 @@ impl Run {
         }
     }
 
-    pub(super) fn measure(&mut self, array_length: u64, packets: u64) -> Result<()> {
-        let record = &mut self.record;
-        let length = record.array_length.unwrap_or(array_length);
-        let count = record.packets.unwrap_or(packets);
-        if (length, count) == (array_length, packets) {
-            record.array_length = Some(length);
-            record.packets = Some(count);
-            return Ok(());
+    /// Moves forward only.
+    pub(super) fn checkpoint(&mut self, reached: Checkpoint) -> Result<()> {
+        match &self.checkpoint {
+            Some(recorded) if recorded.packets > reached.packets => {}
+            Some(recorded) if recorded.packets == reached.packets && *recorded != reached => {
+                return Err(reached.differs(&self.record.run));
+            }
+            _ => self.checkpoint = Some(reached),
         }
-        Err(Error::Submission {
-            run: record.run.clone(),
-            problem: format!(
-                "{array_length} items in {packets} packets, but {length} items in {count} packets are on record"
-            ),
-        })
+        Ok(())
+    }
+
+    pub(super) fn measure(&mut self, end: Checkpoint) -> Result<()> {
+        let record = &self.record;
+        let sent = self.checkpoint.map_or(0, |recorded| recorded.packets);
+        let length = record.array_length.unwrap_or(end.items);
+        let count = record.packets.unwrap_or(end.packets).max(sent);
+        if (length, count) != (end.items, end.packets) {
+            return Err(Error::Submission {
+                run: record.run.clone(),
+                problem: format!(
+                    "{} items in {} packets, but {length} items in {count} packets are on record",
+                    end.items, end.packets
+                ),
+            });
+        }
+        self.checkpoint(end)?;
+        self.record.array_length = Some(length);
+        self.record.packets = Some(count);
+        Ok(())
     }
 
     pub(super) fn submitted(&mut self) {

@@ -1,5 +1,7 @@
 //! Throttling, lost connections and refusals.
 
+use catchment::scratchpad::{Checkpoint, Fingerprint};
+
 use super::*;
 
 /// Transient refusals, and how often the client itself tries.
@@ -39,6 +41,7 @@ async fn a_refusal_that_passes_is_waited_out_by_the_client_or_told_to_the_caller
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() {
     let run = RunId::from("run");
+    let end = Checkpoint::new(1, 1, Fingerprint::default());
     for (reply, tries) in passing() {
         let (fake, pad) = start().await;
         for operation in [UPDATE, PUT, GET, QUERY, GET_MANY, WRITE_MANY] {
@@ -51,7 +54,8 @@ async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() 
             (QUERY, pad.members(&group(0)).await.err()),
             (GET_MANY, pad.arrived(&[group(0)]).await.err()),
             (PUT, pad.begin(&record()).await.err()),
-            (UPDATE, pad.measure(&run, 1, 1).await.err()),
+            (UPDATE, pad.checkpoint(&run, &end).await.err()),
+            (UPDATE, pad.measure(&run, &end).await.err()),
             (UPDATE, pad.submitted(&run).await.err()),
             (UPDATE, pad.complete(&run, "1".into()).await.err()),
             (UPDATE, pad.cancel(&run).await.err()),
