@@ -109,7 +109,6 @@ async fn work(
         tokio::select! {
             biased;
             _ = signal.wait_for(|stop| *stop) => break Ok(()),
-            error = &mut too_many_lost => break Err(error),
             Some(freed) = places.recv() => {
                 shift.free(freed);
                 while let Ok(freed) = places.try_recv() {
@@ -128,6 +127,7 @@ async fn work(
                     lane.accept(&site, deliveries);
                 }
             }
+            error = &mut too_many_lost => break Err(error),
         }
     };
     // Receiving may be given up at any await: it has taken nothing, or what comes back by itself.

@@ -196,12 +196,17 @@ impl<T: Send + 'static> Running<T> {
                 continue;
             }
             let next_check = self.watchdog.next_check();
+            // Timers are made when they are polled: a report that is there needs none.
             tokio::select! {
                 biased;
                 () = self.reports.due() => {}
-                () = sleep(WAIT_AFTER_BULK), if self.after_bulk => self.after_bulk = false,
-                () = sleep_until(next_check) => self.give_up_stuck(),
-                () = sleep(RETRY_THREADS), if self.cpu.lacks_threads() => self.cpu.start_missing(),
+                () = async { sleep(WAIT_AFTER_BULK).await }, if self.after_bulk => {
+                    self.after_bulk = false;
+                }
+                () = async { sleep_until(next_check).await } => self.give_up_stuck(),
+                () = async { sleep(RETRY_THREADS).await }, if self.cpu.lacks_threads() => {
+                    self.cpu.start_missing();
+                }
             }
         }
         Vec::new()
