@@ -18,7 +18,7 @@ use crate::core::error::{Error, Result};
 /// another attempt. The error names the part of the value and a way out: `cannot encode packet 0, item 1:
 /// at scores["mean"]: JSON has no number for NaN; write it as an Option or a string, or use Codec::Postcard`.
 ///
-/// | refused | [`Json`](Self::Json) | [`Postcard`](Self::Postcard) |
+/// | refused | `Json` | `Postcard` |
 /// | --- | --- | --- |
 /// | NaN and infinities | yes | |
 /// | `Some` of what is written as `null`: `Some(None)`, `Some(())` | yes | |

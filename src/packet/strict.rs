@@ -79,7 +79,8 @@ impl Rules for Postcard {
     const NAMED_FIELDS: bool = false;
     const LENGTH_FIRST: bool = true;
     const TEXT_KEYS: bool = false;
-    const NESTING: u16 = MOST_LEVELS;
+    // Its reader counts nothing.
+    const NESTING: u16 = u16::MAX;
     const LEVELS: u16 = MOST_LEVELS;
 }
 

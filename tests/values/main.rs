@@ -11,3 +11,4 @@ mod embedded;
 mod generate;
 mod refused;
 mod types;
+mod unseen;

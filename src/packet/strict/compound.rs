@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use serde::ser::{
-    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    self, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant,
 };
 
-use super::trace::Step;
+use super::trace::{Step, Trace};
 use super::{Here, Refused, Rules};
 
 /// Forwards entries to `inner`, and names the one that cannot be written.
@@ -47,7 +47,7 @@ impl<'a, C, R: Rules> Compound<'a, C, R> {
 
     /// Refuses entries that are not as many as announced, if the announcement was written.
     #[inline]
-    fn complete<E: serde::ser::Error>(&self) -> Result<(), E> {
+    fn complete<E: ser::Error>(&self) -> Result<(), E> {
         match self.kind {
             // `serde_json` ends an empty list as soon as it begins.
             Kind::Announced(Some(announced))
@@ -61,14 +61,16 @@ impl<'a, C, R: Rules> Compound<'a, C, R> {
             _ => Ok(()),
         }
     }
+}
 
-    #[cold]
-    fn pass<E>(&self, step: Step, error: E) -> E {
-        let error = self.here.trace.pass(step, error);
-        match self.kind {
-            Kind::Variant(variant) => self.here.trace.pass(Step::Variant(variant), error),
-            _ => error,
-        }
+/// Records the step at which `error` passes. Takes no reference to the adaptor, whose fields then
+/// stay in registers.
+#[cold]
+fn pass<E>(trace: &Trace, kind: Kind, step: Step, error: E) -> E {
+    let error = trace.pass(step, error);
+    match kind {
+        Kind::Variant(variant) => trace.pass(Step::Variant(variant), error),
+        _ => error,
     }
 }
 
@@ -79,9 +81,10 @@ impl<C: SerializeSeq, R: Rules> SerializeSeq for Compound<'_, C, R> {
     #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         let index = self.next();
+        let (trace, kind) = (self.here.trace, self.kind);
         self.inner
             .serialize_element(&self.here.with(value))
-            .map_err(|error| self.pass(Step::Index(index), error))
+            .map_err(|error| pass(trace, kind, Step::Index(index), error))
     }
 
     #[inline]
@@ -98,9 +101,10 @@ impl<C: SerializeTuple, R: Rules> SerializeTuple for Compound<'_, C, R> {
     #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         let position = self.next();
+        let (trace, kind) = (self.here.trace, self.kind);
         self.inner
             .serialize_element(&self.here.with(value))
-            .map_err(|error| self.pass(Step::Position(position), error))
+            .map_err(|error| pass(trace, kind, Step::Position(position), error))
     }
 
     #[inline]
@@ -116,9 +120,10 @@ impl<C: SerializeTupleStruct, R: Rules> SerializeTupleStruct for Compound<'_, C,
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         let position = self.next();
+        let (trace, kind) = (self.here.trace, self.kind);
         self.inner
             .serialize_field(&self.here.with(value))
-            .map_err(|error| self.pass(Step::Position(position), error))
+            .map_err(|error| pass(trace, kind, Step::Position(position), error))
     }
 
     #[inline]
@@ -134,9 +139,10 @@ impl<C: SerializeTupleVariant, R: Rules> SerializeTupleVariant for Compound<'_, 
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         let position = self.next();
+        let (trace, kind) = (self.here.trace, self.kind);
         self.inner
             .serialize_field(&self.here.with(value))
-            .map_err(|error| self.pass(Step::Position(position), error))
+            .map_err(|error| pass(trace, kind, Step::Position(position), error))
     }
 
     #[inline]
@@ -152,17 +158,18 @@ impl<C: SerializeMap, R: Rules> SerializeMap for Compound<'_, C, R> {
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
         self.next();
+        let here = self.here;
         self.inner
-            .serialize_key(&self.here.with(key))
-            .map_err(|error| self.bad_key(error))
+            .serialize_key(&here.with(key))
+            .map_err(|error| bad_key(here, error))
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        let entry = self.written.saturating_sub(1);
+        let (trace, entry) = (self.here.trace, self.written.saturating_sub(1));
         self.inner
             .serialize_value(&self.here.with(value))
-            .map_err(|error| self.pass(Step::Entry(entry), error))
+            .map_err(|error| trace.pass(Step::Entry(entry), error))
     }
 
     #[inline]
@@ -172,10 +179,10 @@ impl<C: SerializeMap, R: Rules> SerializeMap for Compound<'_, C, R> {
         value: &V,
     ) -> Result<(), C::Error> {
         self.serialize_key(key)?;
-        let entry = self.written.saturating_sub(1);
+        let (trace, entry) = (self.here.trace, self.written.saturating_sub(1));
         self.inner
             .serialize_value(&self.here.with(value))
-            .map_err(|error| self.here.trace.pass_key(key, entry, error))
+            .map_err(|error| trace.pass_key(key, entry, error))
     }
 
     #[inline]
@@ -185,16 +192,13 @@ impl<C: SerializeMap, R: Rules> SerializeMap for Compound<'_, C, R> {
     }
 }
 
-impl<C: SerializeMap, R: Rules> Compound<'_, C, R> {
-    /// The format's own error for a key says neither why nor what to do.
-    #[cold]
-    fn bad_key(&self, error: C::Error) -> C::Error {
-        if R::TEXT_KEYS && !self.here.trace.is_refused() {
-            let refused = Refused::Key(error.to_string());
-            return self.here.refuse(refused);
-        }
-        error
+/// The format's own error for a key says neither why nor what to do.
+#[cold]
+fn bad_key<R: Rules, E: ser::Error>(here: Here<'_, R>, error: E) -> E {
+    if R::TEXT_KEYS && !here.trace.is_refused() {
+        return here.refuse(Refused::Key(error.to_string()));
     }
+    error
 }
 
 impl<C: SerializeStruct, R: Rules> SerializeStruct for Compound<'_, C, R> {
@@ -207,9 +211,10 @@ impl<C: SerializeStruct, R: Rules> SerializeStruct for Compound<'_, C, R> {
         name: &'static str,
         value: &T,
     ) -> Result<(), C::Error> {
+        let (trace, kind) = (self.here.trace, self.kind);
         self.inner
             .serialize_field(name, &self.here.with(value))
-            .map_err(|error| self.pass(Step::Field(name), error))
+            .map_err(|error| pass(trace, kind, Step::Field(name), error))
     }
 
     #[inline]
@@ -236,18 +241,19 @@ impl<C: SerializeStructVariant, R: Rules> SerializeStructVariant for Compound<'_
         name: &'static str,
         value: &T,
     ) -> Result<(), C::Error> {
+        let (trace, kind) = (self.here.trace, self.kind);
         self.inner
             .serialize_field(name, &self.here.with(value))
-            .map_err(|error| self.pass(Step::Field(name), error))
+            .map_err(|error| pass(trace, kind, Step::Field(name), error))
     }
 
     #[inline]
     fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
         if !R::NAMED_FIELDS {
-            let refused = self.here.refuse(Refused::SkippedField(name));
+            let error = self.here.refuse(Refused::SkippedField(name));
             return Err(match self.kind {
-                Kind::Variant(variant) => self.here.trace.pass(Step::Variant(variant), refused),
-                _ => refused,
+                Kind::Variant(variant) => self.here.trace.pass(Step::Variant(variant), error),
+                _ => error,
             });
         }
         self.inner.skip_field(name)
