@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 pub use self::attributes::Attributes;
 pub use self::depth::Depth;
@@ -186,5 +187,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// that leaves room for them. `None`, the default, if there is no limit.
     fn max_body(&self) -> Option<usize> {
         None
+    }
+
+    /// The bytes that count towards [`max_body`](Queue::max_body) if `body` had `more` bytes of ASCII text in addition. The
+    /// default is for a queue that sends a body as it is: the sum. A queue whose service takes text alone counts what the
+    /// body becomes.
+    fn sent_size(&self, body: &Bytes, more: usize) -> usize {
+        body.len() + more
     }
 }

@@ -24,7 +24,8 @@ use crew::Drive;
 
 pub use push::{Fate, Handler};
 
-const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// With the time for handing back, less than the 30 s after which ECS and Kubernetes kill a process.
+const DEFAULT_GRACE: Duration = Duration::from_secs(20);
 const DEFAULT_LOST_THREADS_PER_CORE: usize = 4;
 const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 
@@ -118,7 +119,9 @@ impl Worker {
         self
     }
 
-    /// How long [`shutdown`](RunningWorker::shutdown) lets running work go on (default 30 s).
+    /// How long [`shutdown`](RunningWorker::shutdown) lets running work go on (default 20 s). Handing back
+    /// what has not ended by then takes 5 s at most, so that it is done before ECS or Kubernetes kills the process, 30 s
+    /// after they have asked it to end.
     pub fn grace_period(mut self, period: Duration) -> Self {
         self.options.grace_period = period;
         self

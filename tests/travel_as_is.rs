@@ -79,16 +79,18 @@ async fn every_float_keeps_its_bits_in_a_struct() {
 async fn maps_have_keys_of_any_kind() {
     let grid = HashMap::from([((1u32, 2u32), 3u64), ((4, 5), 6)]);
     let words = BTreeMap::from([(b"rain".to_vec(), 1u64), (vec![0xff], 2)]);
-    let pipeline = Pipeline::new()
-        .map(|maps: (HashMap<(u32, u32), u64>, BTreeMap<Vec<u8>, u64>)| maps)
-        .reduce(Default::default, |(mut grid, mut words), (more, others)| {
+    type Maps = (HashMap<(u32, u32), u64>, BTreeMap<Vec<u8>, u64>);
+    let pipeline = Pipeline::new().map(|maps: Maps| maps).reduce(
+        Default::default,
+        |(mut grid, mut words), (more, others)| {
             more.into_iter()
                 .for_each(|(at, n)| *grid.entry(at).or_default() += n);
             others
                 .into_iter()
                 .for_each(|(word, n)| *words.entry(word).or_default() += n);
             (grid, words)
-        });
+        },
+    );
     let items = std::iter::repeat_n((grid, words), 100);
     let (grid, words) = pipeline.run(items).await.unwrap();
     assert_eq!(grid, HashMap::from([((1, 2), 300), ((4, 5), 600)]));

@@ -335,6 +335,10 @@ impl Queue for SqsQueue {
     fn max_body(&self) -> Option<usize> {
         Some(self.main.service.max_payload)
     }
+
+    fn sent_size(&self, body: &bytes::Bytes, more: usize) -> usize {
+        body::sent_size(body, more)
+    }
 }
 
 /// Rounded up, and no more than the service takes.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::Stream;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::Deployment;
@@ -21,6 +22,8 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     ///
     /// Items are pulled as the queue takes them. An iterator whose length is known
     /// ([`size_hint`](Iterator::size_hint) exact) makes packets for that length.
+    ///
+    /// If the future is dropped before it ends, the run is cancelled by a task of the runtime, since nobody knows its id.
     ///
     /// # Errors
     /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Backend`] if the service
@@ -118,8 +121,17 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     {
         let is_new = id.is_none();
         let run = self.attach(id.unwrap_or_else(RunId::random));
-        let opening = self.begin(run.id().clone(), source).await?;
-        let sent = opening.send().await;
+        let mut dropped = Dropped(is_new.then(|| self.attach(run.id())));
+        let opened = self.begin(run.id().clone(), source).await;
+        let sent = match opened {
+            Ok(opening) => opening.send().await,
+            Err(error) => {
+                // It has not begun.
+                dropped.0 = None;
+                return Err(error);
+            }
+        };
+        dropped.0 = None;
         if is_new && sent.is_err() {
             withdraw(&run).await;
         }
@@ -159,6 +171,20 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
             withdraw(&run).await;
         }
         sent.map(|sent| sent.map(|()| run))
+    }
+}
+
+/// Cancels a run if its submission is dropped: its caller never learned its id.
+struct Dropped<R: Send + 'static>(Option<Run<R>>);
+
+impl<R: Send + 'static> Drop for Dropped<R> {
+    fn drop(&mut self) {
+        // Outside of a runtime nothing can be called any more.
+        if let Some(run) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(async move { withdraw(&run).await });
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::queue::{Outgoing, Queue};
 use crate::scratchpad::RunRecord;
 use crate::stage::Data;
 use kept::Kept;
-use wire::{Batch, Wire};
+use wire::{Batch, Limit, Wire};
 
 /// Messages and bytes per call, for a queue without a batch size of its own.
 pub(super) const BATCH_MESSAGES: usize = 10;
@@ -85,7 +85,7 @@ pub(crate) trait Cutter<T>: Send {
 /// The cutter for a run with this record, whose items go to stage `first`.
 pub(super) fn choose<T: Data>(
     site: &Arc<Site>,
-    queue: &dyn Queue,
+    queue: &Arc<dyn Queue>,
     record: &RunRecord,
     first: &StageDefinition,
 ) -> Box<dyn Cutter<T>> {
@@ -98,8 +98,7 @@ pub(super) fn choose<T: Data>(
             Box::new(Kept::new(&site.carrier, leaves, packer))
         }
         Form::Wire(codec) => {
-            let batch = Batch::new(queue.batch());
-            let limit = queue.max_body();
+            let (limit, batch) = (Limit::of(queue), Batch::new(queue.batch()));
             Box::new(Wire::new(&site.carrier, leaves, codec, limit, batch))
         }
     }

@@ -48,7 +48,7 @@ impl<S: Source> Opening<S> {
         let record = new_record(run, first, reduction, queue.as_ref(), source.length());
         make_room(site, first, record.plan);
         let submission = |record: RunRecord| {
-            let cutter = cutter::choose(site, queue.as_ref(), &record, first);
+            let cutter = cutter::choose(site, &queue, &record, first);
             Submission::new(site, record, Arc::clone(&queue), source, cutter)
         };
         let existing = match retry("begin", RETRY, || site.scratchpad().begin(&record)).await? {

@@ -210,6 +210,10 @@ impl Queue for Hooked<dyn Queue> {
         self.inner.max_body()
     }
 
+    fn sent_size(&self, body: &Bytes, more: usize) -> usize {
+        self.inner.sent_size(body, more)
+    }
+
     fn batch(&self) -> Option<usize> {
         self.hook.batch()
     }

@@ -11,6 +11,37 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::common::*;
 
+/// Nobody knows the id of a run whose submission is dropped, so it does not stay open.
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_submission_is_dropped_is_cancelled() {
+    use catchment::scratchpad::RunFilter;
+    use futures::StreamExt;
+    let store = Store::new();
+    let deployment = quick().deploy("dropped", store.backend()).unwrap();
+    let slow = futures::stream::iter(0..10).then(|n| async move {
+        sleep(SECOND).await;
+        n
+    });
+    let submit = deployment.submit_stream(slow);
+    let dropped = tokio::time::timeout(3 * SECOND, submit).await;
+    assert!(dropped.is_err());
+    sleep(SECOND).await;
+    let runs = deployment.runs(RunFilter::new()).await.unwrap();
+    let states: Vec<_> = runs.iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Cancelled]);
+
+    // One under the caller's id stays open, and can be completed.
+    let never = futures::stream::iter(0..10).chain(futures::stream::pending());
+    let submit = deployment.submit_stream_as("mine", never);
+    assert!(tokio::time::timeout(3 * SECOND, submit).await.is_err());
+    sleep(SECOND).await;
+    let run = deployment.submit_stream_as("mine", futures::stream::iter(0..10));
+    let run = run.await.unwrap();
+    let worker = deployment.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 45);
+    drop(worker);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_cancelled_before_its_work_is_dropped_by_workers_within_seconds() {
     let (pipeline, begun) = slow(SECOND, Stage::new().concurrency(1));

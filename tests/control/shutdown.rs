@@ -1,7 +1,7 @@
 //! Workers that come to an end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use catchment::queue::Depth;
@@ -115,6 +115,35 @@ async fn shutting_down_ends_even_when_the_service_is_away() {
     let worker = healthy.worker().start();
     assert_eq!(soon(run.result()).await.unwrap(), 45);
     drop(worker);
+}
+
+/// ECS and Kubernetes kill a process 30 s after they have asked it to end. By default everything is handed back by then,
+/// however slow the service is.
+#[tokio::test(start_paused = true)]
+async fn a_worker_has_handed_back_everything_before_a_supervisor_kills_it() {
+    for late in [0, 1, 60] {
+        let store = Store::new();
+        let shut = Arc::new(AtomicBool::new(false));
+        let is_shut = Arc::clone(&shut);
+        let hook = On(move |_: &Call<'_>| match is_shut.load(SeqCst) {
+            true => Act::Late(late * SECOND),
+            false => Act::Go,
+        });
+        let (pipeline, _) = slow(10_000 * SECOND, Stage::new().concurrency(8));
+        let deployment = pipeline
+            .deploy("supervised", store.hooked(Arc::new(hook)))
+            .unwrap();
+        deployment.submit(0..40).await.unwrap();
+        let worker = deployment.worker().start();
+        sleep(SECOND).await;
+        shut.store(true, SeqCst);
+        let begin = Instant::now();
+        soon(worker.shutdown()).await;
+        assert!(begin.elapsed() < 30 * SECOND, "{:?}", begin.elapsed());
+        if late < 2 {
+            assert_eq!(store.depth(&deployment).await.in_flight, 0);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

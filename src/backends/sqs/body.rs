@@ -20,6 +20,15 @@ pub(super) fn to_text(body: &Bytes) -> String {
     }
 }
 
+/// The length of the [text](to_text) of a body that has `more` bytes of text in addition.
+pub(super) fn sent_size(body: &[u8], more: usize) -> usize {
+    let length = body.len() + more;
+    match std::str::from_utf8(body) {
+        Ok(text) if is_plain(text) => length,
+        _ => MARK.len() + length.div_ceil(3) * 4,
+    }
+}
+
 /// The bytes that were sent.
 pub(super) fn from_text(text: String) -> Bytes {
     let decoded = text
@@ -67,6 +76,30 @@ pub(super) fn reason(reason: &str, room: usize) -> Option<MessageAttributeValue>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_known_before_the_text_is_made() {
+        for body in [
+            &b"{\"a\":1}"[..],
+            b"",
+            b"\0",
+            b"\xff\xfe",
+            b"base64:a",
+            "\u{ffff}".as_bytes(),
+        ] {
+            for more in 0..5 {
+                let longer = Bytes::from([body, &b"12345"[..more]].concat());
+                // Nothing to add to is no text, and a longer one is.
+                if !body.is_empty() || more == 0 {
+                    assert_eq!(
+                        sent_size(body, more),
+                        to_text(&longer).len(),
+                        "{body:?} {more}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_body_comes_back() {

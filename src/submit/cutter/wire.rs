@@ -1,12 +1,16 @@
 //! Packets that are encoded: each becomes a message that fits its queue.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
 use crate::core::fingerprint::Fingerprint;
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::{self, Codec, Payload};
 use crate::packet::fingerprint::Fingerprinter;
-use crate::queue::Outgoing;
+use crate::queue::{Outgoing, Queue};
 use crate::stage::Data;
 
 /// Full requests per call, for a queue whose service has a maximum of messages per request.
@@ -35,16 +39,34 @@ impl Batch {
     }
 }
 
+/// The largest message that a queue takes.
+pub(super) struct Limit {
+    /// In bytes.
+    most: usize,
+    /// See [`Queue::sent_size`].
+    size: Box<dyn Fn(&Bytes, usize) -> usize + Send + Sync>,
+}
+
+impl Limit {
+    pub(super) fn of(queue: &Arc<dyn Queue>) -> Self {
+        let most = queue.max_body().unwrap_or(usize::MAX);
+        let queue = Arc::clone(queue);
+        Self {
+            most,
+            size: Box::new(move |body, more| queue.sent_size(body, more)),
+        }
+    }
+}
+
 /// Encodes each packet when it is cut.
 pub(super) struct Wire<T> {
     carrier: Carrier,
     leaves: Leaves,
     codec: Codec,
-    /// The largest message, in bytes.
-    limit: usize,
-    /// The largest message of several items. A run that is submitted again may have a length by then, which is part of
-    /// each message, and its packets must be the same: there is always room for the longest.
-    room: usize,
+    limit: Limit,
+    /// What the longest length of an array would add to a message. A run that is submitted again may have a length by
+    /// then, and its packets must be the same: there is always room for the longest.
+    spare: usize,
     batch: Batch,
     items: Vec<T>,
     messages: Vec<Outgoing>,
@@ -54,21 +76,13 @@ pub(super) struct Wire<T> {
 }
 
 impl<T> Wire<T> {
-    /// `max_body` is the largest message that the queue takes.
     pub(super) fn new(
         carrier: &Carrier,
         leaves: Leaves,
         codec: Codec,
-        max_body: Option<usize>,
+        limit: Limit,
         batch: Batch,
     ) -> Self {
-        let limit = max_body.unwrap_or(usize::MAX);
-        let limit = match codec {
-            Codec::Json => limit,
-            // A service that takes text makes four characters of three bytes.
-            #[cfg(feature = "postcard")]
-            Codec::Postcard => limit / 4 * 3 - (limit / 4 * 3).min(16),
-        };
         let [longest, own] = [Some(u64::MAX), leaves.array_length];
         let spare = length_bytes(codec, longest) - length_bytes(codec, own);
         Self {
@@ -76,7 +90,7 @@ impl<T> Wire<T> {
             leaves,
             codec,
             limit,
-            room: limit.saturating_sub(spare),
+            spare,
             batch,
             items: Vec::new(),
             messages: Vec::new(),
@@ -103,8 +117,9 @@ impl<T: Data> Cutter<T> for Wire<T> {
             let value = encode_items(items, self.codec, at)?;
             let message = self.leaves.message(value, at, count);
             let body = self.carrier.write_message(message)?;
-            let room = if count > 1 { self.room } else { self.limit };
-            if body.len() <= room {
+            let spare = if count > 1 { self.spare } else { 0 };
+            let size = (self.limit.size)(&body, spare);
+            if size <= self.limit.most {
                 let added = self.fingerprinter.add(items);
                 added.map_err(|source| Error::encode(name_packet(at, count), source))?;
                 self.items.drain(..count);
@@ -117,8 +132,8 @@ impl<T: Data> Cutter<T> for Wire<T> {
                 return Err(Error::too_large(
                     Oversized::Item,
                     what,
-                    body.len(),
-                    self.limit,
+                    size,
+                    self.limit.most,
                 ));
             }
             count /= 2;
@@ -197,7 +212,30 @@ mod tests {
             fan_in: 2,
             array_length: None,
         };
-        Wire::new(&CARRIER, leaves, Codec::Json, max_body, Batch::new(batch))
+        let limit = up_to(max_body);
+        Wire::new(&CARRIER, leaves, Codec::Json, limit, Batch::new(batch))
+    }
+
+    /// The limit of a queue that sends a body as it is.
+    fn up_to(max_body: Option<usize>) -> Limit {
+        Limit {
+            most: max_body.unwrap_or(usize::MAX),
+            size: Box::new(|body, more| body.len() + more),
+        }
+    }
+
+    /// A body that is sent as base64 is a third longer, whatever the codec: there are more packets.
+    #[test]
+    fn what_counts_is_what_is_really_sent() {
+        let mut wire = wire(None, None);
+        wire.limit = Limit {
+            most: 4_000,
+            size: Box::new(|body, more| 7 + (body.len() + more).div_ceil(3) * 4),
+        };
+        wire.items().extend((0..10).map(|_| "x".repeat(600)));
+        let packets = cut_all(wire);
+        // Five items come to about 3,200 bytes, which fit as they are.
+        assert!(packets.iter().all(|(_, _, items)| items.len() <= 4));
     }
 
     /// Cuts all items, and returns the packets: their indices, their offsets and their items.
@@ -263,7 +301,8 @@ mod tests {
                     leaves.array_length = length;
                     let carrier = Carrier::Wire(codec);
                     let batch = Batch::new(None);
-                    let mut wire = Wire::new(&carrier, leaves, codec, Some(max_body), batch);
+                    let limit = up_to(Some(max_body));
+                    let mut wire = Wire::new(&carrier, leaves, codec, limit, batch);
                     wire.items().extend((0..24).map(|n| "x".repeat(n)));
                     let mut packets = Vec::new();
                     let mut at = Position::default();

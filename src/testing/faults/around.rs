@@ -121,6 +121,10 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
     fn max_body(&self) -> Option<usize> {
         self.inner.max_body()
     }
+
+    fn sent_size(&self, body: &Bytes, more: usize) -> usize {
+        self.inner.sent_size(body, more)
+    }
 }
 
 /// Implements contracts by making each call with the fault around it.

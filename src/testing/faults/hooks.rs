@@ -144,4 +144,8 @@ impl<H: Hooks> Queue for HookedQueue<H> {
     fn max_body(&self) -> Option<usize> {
         self.queue.inner.max_body()
     }
+
+    fn sent_size(&self, body: &bytes::Bytes, more: usize) -> usize {
+        self.queue.inner.sent_size(body, more)
+    }
 }
