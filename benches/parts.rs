@@ -120,7 +120,7 @@ mod strict {
             id,
             name: format!("record number {id:06}"),
             position: [random.f64(), random.f64(), 3.0],
-            parent: (id % 2 == 0).then_some(id / 2),
+            parent: id.is_multiple_of(2).then_some(id / 2),
         };
         (0..ITEMS as u64).map(record).collect()
     }

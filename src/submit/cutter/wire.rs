@@ -43,9 +43,11 @@ impl Batch {
 pub(super) struct Limit {
     /// In bytes.
     most: usize,
-    /// See [`Queue::sent_size`].
-    size: Box<dyn Fn(&Bytes, usize) -> usize + Send + Sync>,
+    size: Box<SentSize>,
 }
+
+/// See [`Queue::sent_size`].
+type SentSize = dyn Fn(&Bytes, usize) -> usize + Send + Sync;
 
 impl Limit {
     pub(super) fn of(queue: &Arc<dyn Queue>) -> Self {
