@@ -50,9 +50,9 @@
 //!
 //! - A [`Pipeline`] is a definition: functions that map items, and a reduction that combines their
 //!   outputs. Misuse, such as a second reduction of one value, does not compile.
-//! - A *stage* is one step of it, with a queue of its own. [`Stage`] has its options: name,
-//!   concurrency, timeout, attempts, what to do with items that fail. [`Map`] and [`Combine`] are
-//!   stages with state of their own.
+//! - A *stage* is one or more functions in a row, or a reduction, with a queue of its own. [`Stage`]
+//!   has its options: name, concurrency, timeout, attempts, what to do with items that fail. [`Map`]
+//!   and [`Combine`] are for functions and reductions with state of their own.
 //! - An *item* is one element of the input. A *packet* is what travels: a slice of consecutive
 //!   items, or a partial result.
 //! - A *run* is one submitted input, known by its [`RunId`]. [`Run`] is the handle on it: result,
