@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use catchment::{Pipeline, Stage};
+use catchment::{Backoff, Pipeline, Stage};
 use serde::{Deserialize, Serialize, Serializer, de};
 
 #[tokio::test]
@@ -246,4 +246,39 @@ async fn a_delivery_is_one_clone() {
     let clones = [&ITEMS, &BETWEEN, &PARTIALS].map(|clones| clones.load(Relaxed));
     // Of ten packets each partial result is read once, for their group, and so is the result.
     assert_eq!(clones, [100, 100, 10 + 1]);
+}
+
+/// A value whose clone panics if it is 7.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Unclonable(u64);
+
+impl Clone for Unclonable {
+    fn clone(&self) -> Self {
+        assert_ne!(self.0, 7, "no clone");
+        Self(self.0)
+    }
+}
+
+/// Each delivery gets a clone. One that panics is a failure like any other.
+#[tokio::test]
+async fn a_clone_that_panics_fails_the_run() {
+    let options = || Stage::named("clones").attempts(2).backoff(Backoff::none());
+    let in_turn = Pipeline::new().map(|value: Unclonable| value.0);
+    let side_by_side =
+        Pipeline::new().then(|value: Unclonable| async move { Ok::<_, String>(value.0) });
+    for pipeline in [in_turn, side_by_side] {
+        for packet_size in [1, 20] {
+            let sum = pipeline
+                .clone()
+                .with(options().packet_size(packet_size))
+                .reduce(|| 0, |a, b| a + b);
+            assert_eq!(sum.run((8..20).map(Unclonable)).await.unwrap(), 162);
+            let error = sum.run((0..20).map(Unclonable)).await.unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains("clones") && text.contains("no clone"),
+                "{text}"
+            );
+        }
+    }
 }

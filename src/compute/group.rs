@@ -177,9 +177,9 @@ impl GroupPass {
     fn map(&self) -> Result<Mapped, ItemFailure> {
         let values = match self.input.work() {
             Some(work) => self.row.decode(&work.packet.value),
-            None => Ok(List::none()),
+            None => Ok(List::none().supply()),
         };
-        let values = values.map_err(|(error, _)| ItemFailure::permanent(error))?;
+        let mut values = values.map_err(|(error, _)| ItemFailure::permanent(error))?;
         let most = values.len().max(OUTPUTS);
         let nothing_excluded = BTreeSet::new();
         let contexts = self.row.contexts(&self.input.context);
@@ -200,10 +200,11 @@ impl GroupPass {
             ends: Vec::with_capacity(self.sizes.len()),
             since: Instant::now(),
         };
-        let mut values = values.supply();
         let (mut position, mut count) = (0, 1);
         while let Some(sizes) = next(&self.sizes, mapped.ends.len(), count) {
             let items = sizes.iter().map(|size| *size as usize).sum();
+            // A clone that panics belongs to no function.
+            self.watch.begin(Step::Reading);
             if !line.apply(values.next(items), position, &mut mapped.made) {
                 self.note_place(mapped.made.failed_at);
                 return Err(self.failure(mapped.made.failed.pop()));

@@ -75,6 +75,8 @@ impl Line<'_> {
         };
         let mut position = 0;
         loop {
+            // A clone that panics belongs to no function.
+            self.watch.begin(Step::Reading);
             let list = values.next(size);
             let count = list.len();
             let since = Instant::now();

@@ -1,6 +1,8 @@
 //! Lists of values with their type erased, as they pass from one function of a stage to the next.
 
 use std::any::{Any, type_name};
+use std::ops::Range;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use crate::core::error::{BoxError, permanent};
@@ -69,6 +71,31 @@ impl<T: Send + 'static> Supply for IntoIter<T> {
             return List::new(std::mem::take(self).collect());
         }
         List::new(self.by_ref().take(count).collect())
+    }
+}
+
+/// Items of a list that others may read as well: each is cloned when it is handed out.
+pub(super) struct Shared<T> {
+    all: Arc<Vec<T>>,
+    left: Range<usize>,
+}
+
+impl<T> Shared<T> {
+    pub(super) fn new(all: Arc<Vec<T>>, left: Range<usize>) -> Self {
+        Self { all, left }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Supply for Shared<T> {
+    fn len(&self) -> usize {
+        self.left.len()
+    }
+
+    fn next(&mut self, count: usize) -> List {
+        let begin = self.left.start;
+        self.left.start += count.min(self.left.len());
+        let next = self.all.get(begin..self.left.start);
+        List::new(next.map_or_else(Vec::new, <[T]>::to_vec))
     }
 }
 
@@ -158,5 +185,13 @@ mod tests {
             (next(2), next(0), next(9), next(9)),
             (vec![1, 2], vec![], vec![3, 4, 5], vec![])
         );
+        let all = Arc::new(vec![0, 1, 2, 3, 4, 5, 6]);
+        let mut supply = Shared::new(Arc::clone(&all), 1..6);
+        let mut next = |count| supply.next(count).take::<i32>().unwrap();
+        assert_eq!(
+            (next(2), next(0), next(9), next(9)),
+            (vec![1, 2], vec![], vec![3, 4, 5], vec![])
+        );
+        assert_eq!(all.len(), 7);
     }
 }

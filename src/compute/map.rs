@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::function::{Function, InTurn, SideBySide};
 use super::group::GroupPass;
-use super::list::List;
+use super::list::{Shared, Supply};
 use super::pass::Pass;
 use super::sink::Sink;
 use super::step::{Computation, Computed, Input, Limits};
@@ -20,11 +20,17 @@ pub(crate) struct Chain {
     functions: Vec<Function>,
 }
 
-/// Reads a packet's value as a list of the first function's inputs; see [`codec::decode_list`].
-type Decode = fn(&Payload) -> Result<List, (Error, Option<usize>)>;
+/// Reads a packet's value as the first function's inputs; see [`codec::decode_list`].
+type Decode = fn(&Payload) -> Result<Box<dyn Supply>, (Error, Option<usize>)>;
 
-fn decode<T: Data>(payload: &Payload) -> Result<List, (Error, Option<usize>)> {
-    codec::decode_list::<T>(payload, "the packet's value").map(List::new)
+fn decode<T: Data>(payload: &Payload) -> Result<Box<dyn Supply>, (Error, Option<usize>)> {
+    if let Payload::Local(handle) = payload
+        && let Some((all, part)) = handle.shared::<T>()
+    {
+        return Ok(Box::new(Shared::new(all, part)));
+    }
+    let values = codec::decode_list::<T>(payload, "the packet's value")?;
+    Ok(Box::new(values.into_iter()))
 }
 
 impl Chain {
@@ -75,7 +81,10 @@ impl MapStep {
         &self.chain.functions
     }
 
-    pub(super) fn decode(&self, payload: &Payload) -> Result<List, (Error, Option<usize>)> {
+    pub(super) fn decode(
+        &self,
+        payload: &Payload,
+    ) -> Result<Box<dyn Supply>, (Error, Option<usize>)> {
         (self.chain.decode)(payload)
     }
 
@@ -123,7 +132,10 @@ impl Row {
         })
     }
 
-    pub(super) fn decode(&self, payload: &Payload) -> Result<List, (Error, Option<usize>)> {
+    pub(super) fn decode(
+        &self,
+        payload: &Payload,
+    ) -> Result<Box<dyn Supply>, (Error, Option<usize>)> {
         self.first.decode(payload)
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt;
 
-use super::list::List;
+use super::list::{List, Supply};
 use super::map::MapStep;
 use super::pool::{Ended, Job, timed_out};
 use super::sink::At;
@@ -302,10 +302,10 @@ impl Pass {
     }
 
     /// The packet's values.
-    fn decode(&self) -> Result<List, Vec<Trouble>> {
+    fn decode(&self) -> Result<Box<dyn Supply>, Vec<Trouble>> {
         let values = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
             Some(work) => self.stage.decode(&work.packet.value),
-            None => Ok(List::none()),
+            None => Ok(List::none().supply()),
         }));
         let values = match values {
             Ok(Ok(values)) => values,

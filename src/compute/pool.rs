@@ -285,8 +285,8 @@ impl Cpu {
         }
     }
 
-    /// Gives up a stage's job, whose thread is lost then. Another takes its place, or a few jobs that never end would
-    /// stop the worker. Returns whether `give_up` did, since the job may have ended meanwhile.
+    /// Gives up a stage's job, whose thread is lost then. Returns whether `give_up` did, since the job may have ended
+    /// meanwhile.
     fn lose_thread(self: &Arc<Self>, stage: usize, give_up: impl FnOnce() -> bool) -> bool {
         let mut state = self.lock();
         // Under the lock, so that the thread cannot be counted as returned before it is as lost.
@@ -296,10 +296,13 @@ impl Cpu {
         state.runners = state.runners.saturating_sub(1);
         state.end(stage);
         self.count_lost(stage, |lost| lost + 1);
-        let runners = state.claim_runners(self.max_runners);
-        drop(state);
-        self.start(runners);
         true
+    }
+
+    /// Other threads take the places of those that were lost, or a few jobs that never end would stop the worker.
+    fn replace_lost(self: &Arc<Self>) {
+        let runners = self.lock().claim_runners(self.max_runners);
+        self.start(runners);
     }
 
     /// A thread has come back from a job that was given up. Its runner was replaced long ago.

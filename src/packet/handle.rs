@@ -67,6 +67,14 @@ impl Handle {
         }
     }
 
+    /// The list that it has a part of, and which part; `None` if it is no part of a list of these items.
+    pub(crate) fn shared<T: Send + Sync + 'static>(&self) -> Option<(Arc<Vec<T>>, Range<usize>)> {
+        let part = self.part.clone()?;
+        let all: Arc<Vec<T>> = Arc::clone(&self.all).downcast().ok()?;
+        all.get(part.clone())?;
+        Some((all, part))
+    }
+
     /// A clone of the items of a list, or of a single value as the list of one; `None` if the items are of another type.
     pub(crate) fn list<T: Clone + 'static>(&self) -> Option<Vec<T>> {
         let all = self.all.downcast_ref::<Vec<T>>();

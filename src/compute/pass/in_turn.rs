@@ -25,7 +25,7 @@ impl Pass {
             trail,
             failed,
             ..
-        } = line.run(values.supply());
+        } = line.run(values);
         let made = Mapped {
             outputs,
             trail,

@@ -1,6 +1,6 @@
 //! The items of a packet side by side, for asynchronous functions.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{FutureExt, StreamExt};
@@ -23,14 +23,18 @@ impl Pass {
         limits: &Limits,
         round: &Round,
     ) -> Result<Mapped, Vec<Trouble>> {
-        let values = self.decode()?;
+        let mut values = self.decode()?;
         let count = values.len();
         let mut made: Vec<Option<List>> = Vec::new();
         made.resize_with(count, || None);
         let mut failed = Vec::new();
-        let mut values = values.supply();
         let mut running = futures::stream::iter(0..count)
-            .map(|position| self.map_one(limits, round, position, values.next(1)))
+            .map(|position| {
+                // A clone may panic.
+                let value = catch_unwind(AssertUnwindSafe(|| values.next(1)));
+                let value = value.map_err(|panic| panicked(panic.as_ref()));
+                self.map_one(limits, round, position, value)
+            })
             .buffer_unordered(limits.concurrency);
         while let Some((position, result)) = running.next().await {
             match result {
@@ -74,9 +78,13 @@ impl Pass {
         limits: &Limits,
         round: &Round,
         position: usize,
-        value: List,
+        value: Result<List, String>,
     ) -> (usize, Result<List, Trouble>) {
         let unit = self.unit(position);
+        let value = match value {
+            Ok(value) => value,
+            Err(panic) => return (position, Err(Trouble::new(Some(unit), panic))),
+        };
         if round.excluded.contains(&unit) {
             return (position, Ok(List::none()));
         }

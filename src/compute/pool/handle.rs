@@ -241,6 +241,8 @@ impl<T: Send + 'static> Running<T> {
         // Their work has begun: if they were cancelled, the message would come back as if it had not, and its function would
         // cost the next worker a thread, too.
         self.enqueue(replacements, false);
+        // Only now: the replacements go first.
+        self.cpu.replace_lost();
     }
 }
 
