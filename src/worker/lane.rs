@@ -26,12 +26,13 @@ use crate::stage::Execution;
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// Without its queues a worker has nothing to do, so it repeats these calls whatever the error is: a queue that does not exist
 /// may be made.
-pub(super) const RETRY: Policy = Policy::FOREVER
-    .whatever_the_error()
-    .with_backoff(Backoff::exponential(
-        Duration::from_millis(500),
-        Duration::from_secs(30),
-    ));
+pub(super) const RETRY: Policy =
+    Policy::FOREVER
+        .whatever_the_error()
+        .with_backoff(Backoff::exponential(
+            Duration::from_millis(500),
+            Duration::from_secs(30),
+        ));
 
 /// Messages whose work is done while their outcome is being written and they are acknowledged. Others are worked on
 /// meanwhile, and the more outcomes come together, the fewer requests they take.
@@ -46,6 +47,9 @@ pub(super) struct Lane {
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
     pub(super) cpu_bound: bool,
+    /// Whether everything is worked on together that may begin: the threads take one message after the other, and those of
+    /// later stages first. If there is a pace to keep, each message waits for its own start.
+    takes_all: bool,
     /// CPU-bound work of its own that runs at once.
     runners: usize,
     concurrency: usize,
@@ -86,7 +90,11 @@ impl Lane {
             false => options.concurrency,
         };
         let limits = Arc::new(Limits::new(stage, options, cpu));
-        let next = next.map(|queue| match takes_all(cpu_bound, &limits) {
+        // Billed requests are filled up best by packets that end one by one.
+        let queues = std::iter::once(&queue).chain(&next);
+        let is_billed = queues.into_iter().any(|queue| queue.batch().is_some());
+        let takes_all = cpu_bound && limits.pace.is_none() && !(next.is_some() && is_billed);
+        let next = next.map(|queue| match takes_all {
             true => Onward::together(queue, runners),
             false => Onward::one_by_one(queue),
         });
@@ -98,6 +106,7 @@ impl Lane {
             queue,
             limits,
             cpu_bound,
+            takes_all,
             runners,
             concurrency: options.concurrency,
             waiting: VecDeque::new(),
@@ -122,7 +131,7 @@ impl Lane {
     /// function, which takes them one after the other, and one for an asynchronous one.
     pub(super) fn take(&mut self) -> Vec<Leased> {
         let mut taken = Vec::new();
-        let most = if self.takes_all() { usize::MAX } else { 1 };
+        let most = if self.takes_all { usize::MAX } else { 1 };
         while taken.len() < most && self.has_room_for_more() {
             let Some(next) = self.waiting.pop_front() else {
                 break;
@@ -145,13 +154,9 @@ impl Lane {
         taken
     }
 
-    fn takes_all(&self) -> bool {
-        takes_all(self.cpu_bound, &self.limits)
-    }
-
     fn has_room_for_more(&self) -> bool {
         let is_busy = match self.cpu_bound {
-            true => !self.takes_all() && self.running >= self.runners,
+            true => !self.takes_all && self.running >= self.runners,
             false => self.running > 0 && self.weight >= self.concurrency,
         };
         // A message may be answered before its place is seen to be free.
@@ -250,7 +255,7 @@ impl Lane {
         if self.waiting.is_empty() {
             return None;
         }
-        let unanswered = match self.takes_all() {
+        let unanswered = match self.takes_all {
             true => self.begun,
             false => 0,
         };
@@ -263,10 +268,4 @@ impl Lane {
             next.has_room(at_once);
         }
     }
-}
-
-/// Whether a stage works on everything together that it may begin: its threads take one message after the other, and
-/// those of later stages first. If there is a pace to keep, each message waits for its own start.
-fn takes_all(cpu_bound: bool, limits: &Limits) -> bool {
-    cpu_bound && limits.pace.is_none()
 }

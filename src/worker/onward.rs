@@ -15,7 +15,7 @@ use crate::queue::Queue;
 /// Messages that are begun at once each time the next queue has room, if each of them waits for its own place.
 const ONE_BY_ONE: usize = 10;
 /// The same at most, if they are worked on together.
-const TOGETHER: usize = 128;
+const TOGETHER: usize = 64;
 /// Bytes of outputs, about, that are made at once before the next queue is asked again.
 const BYTES: usize = 256 * 1024;
 
@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn turns_grow_while_the_next_queue_has_room() {
         let mut onward = Onward::together(queue(1).await, 3);
-        for most in [3, 6, 12, 24, 48, 96, TOGETHER, TOGETHER] {
+        for most in [3, 6, 12, 24, 48, TOGETHER, TOGETHER] {
             assert_eq!(turn(&mut onward).await, most);
         }
         let mut onward = Onward::one_by_one(queue(1).await);
