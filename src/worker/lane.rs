@@ -47,6 +47,9 @@ pub(super) struct Lane {
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) limits: Arc<Limits>,
     pub(super) cpu_bound: bool,
+    /// Whether everything is worked on together that may begin: the threads take one message after the other, and those of
+    /// later stages first. If there is a pace to keep, each message waits for its own start.
+    takes_all: bool,
     /// CPU-bound work of its own that runs at once.
     runners: usize,
     concurrency: usize,
@@ -87,7 +90,11 @@ impl Lane {
             false => options.concurrency,
         };
         let limits = Arc::new(Limits::new(stage, options, cpu));
-        let next = next.map(|queue| match takes_all(cpu_bound, &limits) {
+        // Billed requests are filled up best by packets that end one by one.
+        let queues = std::iter::once(&queue).chain(&next);
+        let is_billed = queues.into_iter().any(|queue| queue.batch().is_some());
+        let takes_all = cpu_bound && limits.pace.is_none() && !(next.is_some() && is_billed);
+        let next = next.map(|queue| match takes_all {
             true => Onward::together(queue, runners),
             false => Onward::one_by_one(queue),
         });
@@ -99,6 +106,7 @@ impl Lane {
             queue,
             limits,
             cpu_bound,
+            takes_all,
             runners,
             concurrency: options.concurrency,
             waiting: VecDeque::new(),
@@ -123,7 +131,7 @@ impl Lane {
     /// function, which takes them one after the other, and one for an asynchronous one.
     pub(super) fn take(&mut self) -> Vec<Leased> {
         let mut taken = Vec::new();
-        let most = if self.takes_all() { usize::MAX } else { 1 };
+        let most = if self.takes_all { usize::MAX } else { 1 };
         while taken.len() < most && self.has_room_for_more() {
             let Some(next) = self.waiting.pop_front() else {
                 break;
@@ -146,13 +154,9 @@ impl Lane {
         taken
     }
 
-    fn takes_all(&self) -> bool {
-        takes_all(self.cpu_bound, &self.limits)
-    }
-
     fn has_room_for_more(&self) -> bool {
         let is_busy = match self.cpu_bound {
-            true => !self.takes_all() && self.running >= self.runners,
+            true => !self.takes_all && self.running >= self.runners,
             false => self.running > 0 && self.weight >= self.concurrency,
         };
         // A message may be answered before its place is seen to be free.
@@ -251,7 +255,7 @@ impl Lane {
         if self.waiting.is_empty() {
             return None;
         }
-        let unanswered = match self.takes_all() {
+        let unanswered = match self.takes_all {
             true => self.begun,
             false => 0,
         };
@@ -264,10 +268,4 @@ impl Lane {
             next.has_room(at_once);
         }
     }
-}
-
-/// Whether a stage works on everything together that it may begin: its threads take one message after the other, and
-/// those of later stages first. If there is a pace to keep, each message waits for its own start.
-fn takes_all(cpu_bound: bool, limits: &Limits) -> bool {
-    cpu_bound && limits.pace.is_none()
 }

@@ -15,7 +15,7 @@ use crate::queue::Queue;
 /// Messages that are begun at once each time the next queue has room, if each of them waits for its own place.
 const ONE_BY_ONE: usize = 10;
 /// The same at most, if they are worked on together.
-const TOGETHER: usize = 128;
+const TOGETHER: usize = 64;
 /// Bytes of outputs, about, that are made at once before the next queue is asked again.
 const BYTES: usize = 256 * 1024;
 
@@ -115,13 +115,69 @@ impl Onward {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::backends::memory::MemoryQueues;
-    use crate::queue::{Outgoing, QueueOptions, Queues};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
-    async fn queue(capacity: usize) -> Arc<dyn Queue> {
-        let queues = MemoryQueues::with_capacity(capacity, usize::MAX);
-        queues.open("next", &QueueOptions::default()).await.unwrap()
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::core::error::Result;
+    use crate::core::page::{Cursor, Page};
+    use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
+
+    /// A queue that has room until something is sent to it. After that, it asks to come again.
+    #[derive(Debug, Default)]
+    struct Rooms(AtomicBool);
+
+    #[async_trait]
+    impl Queue for Rooms {
+        async fn send(&self, _: Vec<Outgoing>) -> Result<()> {
+            self.0.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+
+        async fn room(&self) -> Result<()> {
+            if self.0.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        }
+
+        async fn receive(&self, _: usize, _: Duration) -> Result<Vec<Delivery>> {
+            Ok(Vec::new())
+        }
+
+        async fn acknowledge(&self, _: Vec<Receipt>) -> Result<()> {
+            Ok(())
+        }
+
+        async fn release(&self, _: Receipt, _: Duration) -> Result<()> {
+            Ok(())
+        }
+
+        async fn extend(&self, _: Vec<Receipt>, _: Duration) -> Result<Vec<Receipt>> {
+            Ok(Vec::new())
+        }
+
+        async fn bury(&self, _: Delivery, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn dead_letters(&self, _: Option<&Cursor>, _: usize) -> Result<Page<BuriedMessage>> {
+            Ok(Page::new(Vec::new(), None))
+        }
+
+        async fn discard(&self, _: Vec<BuriedMessage>) -> Result<()> {
+            Ok(())
+        }
+
+        async fn depth(&self) -> Result<Depth> {
+            Ok(Depth::new())
+        }
+    }
+
+    fn queue() -> Arc<dyn Queue> {
+        Arc::new(Rooms::default())
     }
 
     /// The messages that may be begun, all of which are.
@@ -140,11 +196,11 @@ mod tests {
 
     #[tokio::test]
     async fn turns_grow_while_the_next_queue_has_room() {
-        let mut onward = Onward::together(queue(1).await, 3);
-        for most in [3, 6, 12, 24, 48, 96, TOGETHER, TOGETHER] {
+        let mut onward = Onward::together(queue(), 3);
+        for most in [3, 6, 12, 24, 48, TOGETHER, TOGETHER] {
             assert_eq!(turn(&mut onward).await, most);
         }
-        let mut onward = Onward::one_by_one(queue(1).await);
+        let mut onward = Onward::one_by_one(queue());
         for _ in 0..3 {
             assert_eq!(turn(&mut onward).await, ONE_BY_ONE);
         }
@@ -152,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_shrink_when_the_next_queue_is_full() {
-        let queue = queue(1).await;
+        let queue = queue();
         let mut onward = Onward::together(Arc::clone(&queue), 2);
         for most in [2, 4, 8] {
             assert_eq!(turn(&mut onward).await, most);
@@ -166,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn outputs_of_a_turn_are_bounded_in_bytes() {
-        let mut onward = Onward::together(queue(1).await, 2);
+        let mut onward = Onward::together(queue(), 2);
         assert_eq!(turn(&mut onward).await, 2);
         onward.made(2, BYTES / 2);
         assert_eq!(turn(&mut onward).await, 4);
@@ -182,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_queue_is_asked_when_it_has_what_the_last_turn_made() {
-        let mut onward = Onward::together(queue(1).await, 2);
+        let mut onward = Onward::together(queue(), 2);
         turn(&mut onward).await;
         assert_eq!(turn(&mut onward).await, 4);
         assert!(onward.ask(3).is_none());

@@ -88,9 +88,11 @@ async fn packets_go_on_to_the_next_stage_together() {
     assert!(sent <= 30, "{sent} requests for 60 pairs that end together");
 }
 
-/// The calls on two queues in memory, where no call waits for another: what shares one was worked on together.
+/// The requests on two queues. Where none is billed, a call is one and waits for no other: what shares it was worked on
+/// together.
 #[derive(Default)]
 struct Calls {
+    batch: Option<usize>,
     sent_on: AtomicUsize,
     acknowledged: AtomicUsize,
     asked_for_room: AtomicUsize,
@@ -99,35 +101,58 @@ struct Calls {
 #[async_trait]
 impl Hook for Calls {
     async fn before(&self, call: &Call<'_>) -> Act {
-        let count = match call {
-            Call::Send("sum-second", _) => &self.sent_on,
-            Call::Acknowledge("sum-first", _) => &self.acknowledged,
-            Call::Room("sum-second") => &self.asked_for_room,
+        let (count, messages) = match call {
+            Call::Send("sum-second", sent) => (&self.sent_on, sent.len()),
+            Call::Acknowledge("sum-first", receipts) => (&self.acknowledged, receipts.len()),
+            Call::Room("sum-second") => (&self.asked_for_room, 1),
             _ => return Act::Go,
         };
-        count.fetch_add(1, SeqCst);
+        let requests = self.batch.map_or(1, |batch| messages.div_ceil(batch));
+        count.fetch_add(requests, SeqCst);
         Act::Go
+    }
+
+    fn batch(&self) -> Option<usize> {
+        self.batch
     }
 }
 
-#[tokio::test]
-async fn packets_of_a_cpu_bound_stage_go_on_to_the_next_stage_together() {
+/// A thousand packets through two CPU-bound stages. Returns the requests that send to the second, that acknowledge at the
+/// first, and that ask the second for room.
+async fn requests_between_stages(batch: Option<usize>) -> [usize; 3] {
     let pipeline = Pipeline::new()
         .map(|n: u64| n)
         .with(Stage::named("first").packet_size(1).concurrency(2))
         .map(|n| n)
         .with(Stage::named("second"))
         .reduce(|| 0, |a, b| a + b);
-    let calls = Arc::new(Calls::default());
+    let calls = Arc::new(Calls {
+        batch,
+        ..Calls::default()
+    });
     let backend = Store::new().hooked(Arc::clone(&calls) as Arc<dyn Hook>);
     let sum = pipeline.deploy("sum", backend).unwrap();
     let run = sum.submit(0..1_000).await.unwrap();
     let _worker = sum.worker().start();
     assert_eq!(soon(run.result()).await.unwrap(), 499_500);
     let calls = [&calls.sent_on, &calls.acknowledged, &calls.asked_for_room];
-    let calls = calls.map(|count| count.load(SeqCst));
+    calls.map(|count| count.load(SeqCst))
+}
+
+#[tokio::test]
+async fn packets_of_a_cpu_bound_stage_go_on_to_the_next_stage_together() {
+    let calls = requests_between_stages(None).await;
     // Two at once would be 500 calls each. A slow machine reports what is done more often.
     assert!(calls.iter().all(|count| *count <= 250), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn billed_requests_between_cpu_bound_stages_are_full() {
+    let [sent, acknowledged, _] = requests_between_stages(Some(10)).await;
+    assert!(
+        sent <= 110 && acknowledged <= 110,
+        "{sent} requests that send a thousand packets, {acknowledged} that acknowledge them"
+    );
 }
 
 #[tokio::test(start_paused = true)]

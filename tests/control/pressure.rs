@@ -76,7 +76,7 @@ async fn a_fast_producer_waits_for_slow_work() {
 #[tokio::test(start_paused = true)]
 async fn a_fast_cpu_bound_stage_waits_for_a_slow_one() {
     const CAPACITY: usize = 50;
-    const LARGE: usize = 256 * 1024;
+    const LARGE: usize = 32 * 1024;
     for (what, size, messages, bytes) in [
         ("many", 1, CAPACITY, usize::MAX),
         ("large", LARGE, usize::MAX, CAPACITY * LARGE),

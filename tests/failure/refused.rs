@@ -47,14 +47,13 @@ async fn what_a_backend_refuses_is_a_dead_letter_that_can_be_redriven() {
         let store = Store::new();
         let refused = AtomicBool::new(false);
         let backend = store.hooked(Arc::new(Refuses { kind, refused }));
+        // One packet, so that each call has one entry: of several that share a call, each is tried again alone.
         let items = Pipeline::new()
             .map(|n: u64| n)
-            .with(Stage::named("first"))
+            .with(Stage::named("first").packet_size(20))
             .map(|n| n)
             .with(Stage::named("second"));
-        let sum = items
-            .reduce(|| 0, |a, b| a + b)
-            .with(Stage::named("sum").fan_in(3));
+        let sum = items.reduce(|| 0, |a, b| a + b).with(Stage::named("sum"));
         let sum = sum.deploy("refused", backend).unwrap();
         let worker = sum.worker().start();
         let run = sum.submit(1..=20).await.unwrap();
