@@ -256,7 +256,7 @@ impl<T> Items<'_, T> {
 
     /// Appends `function(item)` for every item.
     #[inline]
-    pub(crate) fn map_into<O>(self, outputs: &mut Vec<O>, function: impl Fn(T) -> O) {
+    pub(crate) fn map_into<O>(self, outputs: &mut Vec<O>, mut function: impl FnMut(T) -> O) {
         let mut begun = self.progress.begun();
         let mut values = std::mem::take(self.values);
         outputs.extend(values.by_ref().take(self.left).map(move |item| {

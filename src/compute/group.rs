@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::line::{Line, Made, Terms};
+use super::line::{LONGEST, Line, Made, Terms};
 use super::list::List;
 use super::map::Row;
 use super::pool::Job;
@@ -289,10 +289,17 @@ impl GroupPass {
     }
 }
 
-/// The sizes of the next packets, `count` of them or what is left; `None` if none are left.
+/// The sizes of the next packets: `count` of them, or what is left, but one packet or at most [`LONGEST`] items. `None` if
+/// none are left.
 fn next(sizes: &[u32], done: usize, count: usize) -> Option<&[u32]> {
     let left = sizes.get(done..)?;
-    let next = left.get(..count).unwrap_or(left);
+    let mut items = 0;
+    let fit = left.iter().take_while(|size| {
+        items += **size as usize;
+        items <= LONGEST
+    });
+    let fit = fit.count().clamp(1, count);
+    let next = left.get(..fit).unwrap_or(left);
     (!next.is_empty()).then_some(next)
 }
 

@@ -20,6 +20,8 @@ const SLOW: Duration = Duration::from_millis(1);
 /// After a list that took less than this, the next list is longer by the factor `GROWTH`.
 const QUICK: Duration = Duration::from_micros(250);
 const GROWTH: usize = 8;
+/// Up to this length, so that what passes from one function to the next stays in the processor's cache.
+pub(super) const LONGEST: usize = 4 * 1024;
 
 /// The functions of a stage at work on one packet.
 pub(super) struct Line<'a> {
@@ -88,7 +90,7 @@ impl Line<'_> {
             if took > SLOW {
                 size = 1;
             } else if took < QUICK {
-                size = size.saturating_mul(GROWTH);
+                size = size.saturating_mul(GROWTH).min(LONGEST);
             }
         }
     }

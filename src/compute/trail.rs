@@ -111,12 +111,13 @@ impl Trail {
         let before = parts.len().checked_sub(2).and_then(|at| parts.get(at));
         let mut end = before.map_or(0, |before| before.end);
         let counts = last.trace.counts.iter();
-        let mut counts: Vec<_> = counts.map(|counts| counts.iter()).collect();
+        let mut counts: Vec<&[u32]> = counts.map(|counts| counts.as_slice()).collect();
         for size in sizes {
             let mut outputs = *size as usize;
             for counts in &mut counts {
-                let counts = counts.by_ref().take(outputs);
-                outputs = counts.map(|count| *count as usize).sum();
+                let (these, rest) = counts.split_at(outputs.min(counts.len()));
+                outputs = these.iter().map(|count| *count as usize).sum();
+                *counts = rest;
             }
             end += outputs;
             ends.push(end);

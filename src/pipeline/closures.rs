@@ -74,12 +74,13 @@ where
     }
 
     fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<O>, counts: &mut Vec<u32>) -> bool {
-        counts.reserve(items.len());
-        items.for_each(|item| {
+        items.map_into(counts, |item| {
             let output = self.0.0(item);
             let count = u32::from(output.is_some());
-            outputs.extend(output);
-            counts.push(count);
+            if let Some(output) = output {
+                outputs.push(output);
+            }
+            count
         });
         true
     }
@@ -107,12 +108,11 @@ where
         outputs: &mut Vec<V::Item>,
         counts: &mut Vec<u32>,
     ) -> bool {
-        counts.reserve(items.len());
-        items.for_each(|item| {
+        items.map_into(counts, |item| {
             let before = outputs.len();
             outputs.extend(self.0.0(item));
             let count = outputs.len() - before;
-            counts.push(u32::try_from(count).unwrap_or(u32::MAX));
+            u32::try_from(count).unwrap_or(u32::MAX)
         });
         true
     }
@@ -169,13 +169,12 @@ where
     }
 
     fn map_all(&self, items: Items<'_, I>, outputs: &mut Vec<I>, counts: &mut Vec<u32>) -> bool {
-        counts.reserve(items.len());
-        items.for_each(|item| {
+        items.map_into(counts, |item| {
             let keep = self.0(&item);
             if keep {
                 outputs.push(item);
             }
-            counts.push(u32::from(keep));
+            u32::from(keep)
         });
         true
     }
