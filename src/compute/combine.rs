@@ -100,9 +100,15 @@ async fn combine_group<C: CombineKernel>(
         // A retry would read the same bytes.
         partials.push(partial.map_err(permanent)?);
     }
-    let result = match partials.is_empty() {
-        true => combine.identity(),
-        false => combine.combine(partials, context).await?,
+    let (what, result) = match partials.is_empty() {
+        true => (
+            "the identity, of which the result is made if there is nothing to combine",
+            combine.identity(),
+        ),
+        false => (
+            "a partial result",
+            combine.combine(partials, context).await?,
+        ),
     };
-    Ok(codec::encode(result, form, "a partial result").map_err(permanent)?)
+    Ok(codec::encode(result, form, what).map_err(permanent)?)
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::group::GroupSink;
 use super::list::List;
-use crate::core::error::{BoxError, permanent};
-use crate::packet::codec::{self, Form, Payload};
+use crate::core::error::{BoxError, Error, permanent};
+use crate::packet::codec::{self, Codec, Form, Payload};
 use crate::stage::kernel::CombineKernel;
 use crate::stage::{Context, Data, Execution, Items, Progress};
 
@@ -102,21 +102,29 @@ impl<O: Data> Sink for Encode<O> {
     ) -> Result<Payload, SinkError> {
         let outputs = values::<O>(outputs)?;
         if let Form::Wire(codec) = form {
-            let what = "a packet's outputs";
-            return codec::write(&outputs, codec, what).map_err(|error| {
-                let mut outputs = outputs.iter();
-                let bad = outputs.position(|output| codec::write(output, codec, what).is_err());
-                SinkError {
-                    at: bad.map_or(At::Whole, At::Output),
-                    ..SinkError::permanent(error)
-                }
-            });
+            let written = codec::write(&outputs, codec, "a packet's outputs");
+            return written.map_err(|error| first_unwritable(&outputs, codec, error));
         }
         codec::encode(outputs, form, "a packet's outputs").map_err(SinkError::permanent)
     }
 
     fn wants_yields(&self) -> bool {
         true
+    }
+}
+
+/// Names the output of a list that could not be written; `whole` is the error of the list.
+fn first_unwritable<O: Data>(outputs: &[O], codec: Codec, whole: Error) -> SinkError {
+    let error = |(position, output)| {
+        let error = codec::write(output, codec, "an output of the item").err()?;
+        Some((position, error))
+    };
+    match outputs.iter().enumerate().find_map(error) {
+        Some((position, error)) => SinkError {
+            at: At::Output(position),
+            ..SinkError::permanent(error)
+        },
+        None => SinkError::permanent(whole),
     }
 }
 
@@ -205,7 +213,8 @@ impl<C: CombineKernel> Sink for Fold<C> {
         let mut values = values(outputs)?.into_iter();
         let count = values.len();
         let partial = self.fold(&mut values, count, context, progress).await?;
-        codec::encode(partial, form, "a partial result").map_err(SinkError::permanent)
+        let what = "a partial result of the reduction that follows";
+        codec::encode(partial, form, what).map_err(SinkError::permanent)
     }
 
     fn group(&self) -> Option<&dyn GroupSink> {

@@ -14,9 +14,9 @@ use crate::core::error::{Error, Result};
 ///
 /// # A value comes back as it was, or is refused
 /// A value that its codec would not give back is refused where it is written. [`submit`](crate::Deployment::submit) returns
-/// [`Error::Encode`]; a function's output, a partial result or a result fails the run at its stage, without
-/// another attempt. The error names the part of the value and a way out: `cannot encode packet 0, item 1:
-/// at scores["mean"]: JSON has no number for NaN; write it as an Option or a string, or use Codec::Postcard`.
+/// [`Error::Encode`]; a function's output, a partial result or a result fails its item without another attempt,
+/// as the stage's policy says. The error names the part of the value and a way out: `cannot encode packet 0, item 1:
+/// at scores["mean"]: JSON has no number for NaN; write a string, or None for a number that is missing, or use Codec::Postcard`.
 ///
 /// | refused | `Json` | `Postcard` |
 /// | --- | --- | --- |

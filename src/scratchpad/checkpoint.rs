@@ -35,7 +35,7 @@ impl Checkpoint {
     /// let recorded = Checkpoint::new(13, 1_300, Fingerprint::default());
     /// assert_eq!(
     ///     recorded.differs(&"k".into()).to_string(),
-    ///     "cannot submit run k: its packets 0 to 12 (items 0 to 1299) differ from those submitted under this id before; \
+    ///     "cannot submit run k: some of packets 0 to 12 (items 0 to 1299) differ from those submitted under this id before; \
     ///      use another id, or the same items in the same order"
     /// );
     /// ```
@@ -44,7 +44,7 @@ impl Checkpoint {
         Error::Submission {
             run: run.clone(),
             problem: format!(
-                "its packets 0 to {} (items 0 to {}) differ from those submitted under this id before; \
+                "some of packets 0 to {} (items 0 to {}) differ from those submitted under this id before; \
                  use another id, or the same items in the same order",
                 last(self.packets),
                 last(self.items)

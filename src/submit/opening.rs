@@ -161,7 +161,9 @@ fn check_same(existing: &RunRecord, ours: &RunRecord) -> Result<()> {
     } else if let (Some(recorded), Some(given)) = (existing.array_length, ours.array_length)
         && recorded != given
     {
-        format!("this id was used for an array of {recorded} items, and this one has {given}")
+        format!(
+            "this id was used for an array of {recorded} items, and this one has {given}; use another id, or the same items in the same order"
+        )
     } else {
         return Ok(());
     };

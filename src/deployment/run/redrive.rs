@@ -57,7 +57,7 @@ impl<R> Run<R> {
     /// let fixed = Arc::new(AtomicBool::new(false));
     /// let is_fixed = Arc::clone(&fixed);
     /// let sum = Pipeline::new()
-    ///     .try_map(move |n: u64| match is_fixed.load(SeqCst) {
+    ///     .try_map(move |n: u64| match n == 1 || is_fixed.load(SeqCst) {
     ///         true => Ok(n),
     ///         false => Err(permanent("the price list is missing")),
     ///     })

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     #[error(
-        "JSON has no number for {0}; write it as an Option or a string, or use Codec::Postcard"
+        "JSON has no number for {0}; write a string, or None for a number that is missing, or use Codec::Postcard"
     )]
     NotFinite(f64),
     #[error(
