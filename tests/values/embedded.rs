@@ -6,7 +6,6 @@ use crate::generate::values;
 use crate::types::Value;
 
 #[tokio::test(start_paused = true)]
-#[ignore = "needs values that travel as they are in `run`"]
 async fn every_value_comes_back_inside_the_process() {
     let same = Pipeline::new()
         .map(|value: Value| value)
