@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use catchment::{Backoff, Pipeline, Stage};
+use catchment::{Backoff, OnFailure, Pipeline, Stage};
 use serde::{Deserialize, Serialize, Serializer, de};
 
 #[tokio::test]
@@ -279,6 +279,28 @@ async fn a_clone_that_panics_fails_the_run() {
                 text.contains("clones") && text.contains("no clone"),
                 "{text}"
             );
+        }
+    }
+}
+
+/// Under a skip policy it is left out, and its neighbours are not.
+#[tokio::test]
+async fn an_item_whose_clone_panics_is_left_out() {
+    let options = || {
+        Stage::named("clones")
+            .attempts(1)
+            .on_failure(OnFailure::Skip)
+    };
+    let in_turn = Pipeline::new().map(|value: Unclonable| value.0);
+    let side_by_side =
+        Pipeline::new().then(|value: Unclonable| async move { Ok::<_, String>(value.0) });
+    for pipeline in [in_turn, side_by_side] {
+        for packet_size in [1, 20] {
+            let sum = pipeline
+                .clone()
+                .with(options().packet_size(packet_size))
+                .reduce(|| 0, |a, b| a + b);
+            assert_eq!(sum.run((0..20).map(Unclonable)).await.unwrap(), 190 - 7);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! first of them counts; and if functions are slow, each value goes through all of them by itself, under one timeout.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::list::{List, Supply};
 use super::trail::{Trace, Trail};
 use super::trouble::{InFunction, Trouble};
 use super::watch::{Step, Watch};
+use crate::core::panic::panicked;
 use crate::stage::Context;
 
 /// After a list that took longer than this, values go through the functions by themselves.
@@ -77,12 +79,24 @@ impl Line<'_> {
         };
         let mut position = 0;
         loop {
-            // A clone that panics belongs to no function.
-            self.watch.begin(Step::Reading);
-            let list = values.next(size);
-            let count = list.len();
             let since = Instant::now();
-            if !self.apply(list, position, &mut made) || values.len() == 0 {
+            self.watch.begin(Step::Reading);
+            // A clone may panic.
+            let next = catch_unwind(AssertUnwindSafe(|| values.next(size)));
+            let (count, goes_on) = match next {
+                Ok(list) => (list.len(), self.apply(list, position, &mut made)),
+                Err(_) if size > 1 => {
+                    // One of these: which one is seen if each comes by itself.
+                    size = 1;
+                    continue;
+                }
+                Err(panic) => {
+                    values.skip();
+                    let error = panicked(panic.as_ref());
+                    (1, self.leave_out(position, error, &mut made))
+                }
+            };
+            if !goes_on || values.len() == 0 {
                 return made;
             }
             position += count;
@@ -93,6 +107,21 @@ impl Line<'_> {
                 size = size.saturating_mul(GROWTH).min(LONGEST);
             }
         }
+    }
+
+    /// The value at `position` could not be read. Returns whether the work may go on.
+    fn leave_out(&self, position: usize, error: String, made: &mut Made) -> bool {
+        let mut trace = Trace::at(position);
+        let source = Source {
+            trace: &trace,
+            units: self.terms.units,
+            offset: self.terms.offset,
+        };
+        let unit = source.unit(0);
+        made.failed.push(Trouble::new(Some(unit), error));
+        trace.add(Some(vec![0]));
+        made.trail.add(trace, 1, made.outputs.len());
+        self.terms.lenient
     }
 
     /// Works on the packet's next values, the first of which is at position `begin`. Returns whether the work may go on.

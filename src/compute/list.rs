@@ -56,8 +56,12 @@ impl<T: Send + 'static> Values for Vec<T> {
 pub(crate) trait Supply: Send {
     fn len(&self) -> usize;
 
-    /// The next values: `count`, or what is left if that is less.
+    /// The next values: `count`, or what is left if that is less. If this panics, because a value cannot be cloned, they are
+    /// still the next ones.
     fn next(&mut self, count: usize) -> List;
+
+    /// Leaves out the next value.
+    fn skip(&mut self);
 }
 
 impl<T: Send + 'static> Supply for IntoIter<T> {
@@ -71,6 +75,10 @@ impl<T: Send + 'static> Supply for IntoIter<T> {
             return List::new(std::mem::take(self).collect());
         }
         List::new(self.by_ref().take(count).collect())
+    }
+
+    fn skip(&mut self) {
+        drop(Iterator::next(self));
     }
 }
 
@@ -93,9 +101,15 @@ impl<T: Clone + Send + Sync + 'static> Supply for Shared<T> {
 
     fn next(&mut self, count: usize) -> List {
         let begin = self.left.start;
-        self.left.start += count.min(self.left.len());
-        let next = self.all.get(begin..self.left.start);
-        List::new(next.map_or_else(Vec::new, <[T]>::to_vec))
+        let end = begin + count.min(self.left.len());
+        let next = self.all.get(begin..end);
+        let next = next.map_or_else(Vec::new, <[T]>::to_vec);
+        self.left.start = end;
+        List::new(next)
+    }
+
+    fn skip(&mut self) {
+        self.left.start += usize::from(!self.left.is_empty());
     }
 }
 

@@ -48,7 +48,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// An id stands for its items: all are pulled again, compared with what was sent, and refused if they are others or
     /// have another order. They must serialize the same each time; the order of a map's entries makes no difference,
     /// but that of a [`HashSet`](std::collections::HashSet) does. A submission records what it has sent every second,
-    /// every thousand packets, and when it fails: what a process had sent after that when it was killed is not compared.
+    /// every thousand packets, and when it fails or is dropped: what a process had sent after that when it was killed is not compared.
     /// Of two submissions of other items at the same time, one is refused, and the run's result is not to be relied on.
     ///
     /// ```

@@ -4,6 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use tokio::runtime::Handle;
+
 use super::cancel_check::CancelCheck;
 use super::cutter::{Cutter, Position};
 use super::linger::Linger;
@@ -96,8 +98,8 @@ impl<S: Source> Submission<S> {
     /// packet i each time.
     pub(super) async fn send(&mut self) -> Result<()> {
         let sent = self.send_all().await;
-        if sent.is_err()
-            && let Some(progress) = &self.progress
+        if let Some(progress) = self.progress.take()
+            && sent.is_err()
             && !self.is_mixed
         {
             progress.leave(&self.site, &self.record.run).await;
@@ -352,4 +354,18 @@ impl<S: Source> Submission<S> {
 fn is_mixed(recorded: &Result<()>, progress: Option<&Progress>) -> bool {
     let is_refused = matches!(recorded, Err(Error::Submission { .. }));
     is_refused && progress.is_some_and(Progress::has_any)
+}
+
+impl<S: Source> Drop for Submission<S> {
+    /// A submission whose future is dropped records how far it was, by a task of the runtime.
+    fn drop(&mut self) {
+        if let Some(progress) = self.progress.take()
+            && progress.has_any()
+            && !self.is_mixed
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (site, run) = (Arc::clone(&self.site), self.record.run.clone());
+            runtime.spawn(async move { progress.leave(&site, &run).await });
+        }
+    }
 }

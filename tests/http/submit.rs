@@ -81,7 +81,7 @@ async fn other_items_under_a_used_id_are_a_conflict() {
         for body in ["[4, 5, 6]", "[3, 2, 1]"] {
             let reply = client.submit_as("monday", body).await;
             reply.is(409, "conflict");
-            let range = "its packets 0 to 2 (items 0 to 2) differ";
+            let range = "some of packets 0 to 2 (items 0 to 2) differ";
             assert!(reply.message().contains(range), "{}", reply.message());
         }
     };

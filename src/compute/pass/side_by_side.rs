@@ -32,7 +32,10 @@ impl Pass {
             .map(|position| {
                 // A clone may panic.
                 let value = catch_unwind(AssertUnwindSafe(|| values.next(1)));
-                let value = value.map_err(|panic| panicked(panic.as_ref()));
+                let value = value.map_err(|panic| {
+                    values.skip();
+                    panicked(panic.as_ref())
+                });
                 self.map_one(limits, round, position, value)
             })
             .buffer_unordered(limits.concurrency);
