@@ -12,46 +12,37 @@ use super::lane::RETRY;
 use crate::core::retry::retry;
 use crate::queue::Queue;
 
-/// Messages that are begun at once each time the next queue has room, if each of them waits for its own place.
+/// Messages that begin each time the next queue has room, if each of them waits for a free place of its stage as well.
 const ONE_BY_ONE: usize = 10;
-/// The same at most, if they are worked on together.
-const TOGETHER: usize = 64;
-/// Bytes of outputs, about, that are made at once before the next queue is asked again.
+/// Most messages that begin each time the next queue has room, if they are worked on together.
+const TOGETHER: usize = 128;
+/// Bytes of outputs, about, that are made before the next queue is asked again.
 const BYTES: usize = 256 * 1024;
 
-/// The way to the next stage's queue. The queue reports whether it has room, but not how much. So messages are begun in
-/// turns, and the queue is asked before each: the turns grow while it always has room, and shrink when it is full.
+/// The way to the next stage's queue.
 pub(super) struct Onward {
     queue: Arc<dyn Queue>,
-    /// Messages that may be begun before the queue is asked again.
-    allowed: usize,
     asking: bool,
-    /// Messages that the current turn may begin, and the bounds of that number.
-    turn: usize,
-    turns: RangeInclusive<usize>,
-    /// Moving average of the bytes of an output; it rises at once.
-    bytes_each: usize,
+    turns: Turns,
 }
 
 impl Onward {
+    /// Messages begin one by one.
     pub(super) fn one_by_one(queue: Arc<dyn Queue>) -> Self {
         Self::new(queue, ONE_BY_ONE..=ONE_BY_ONE)
     }
 
-    /// Messages are worked on together by up to `runners` threads. At first, as many begin as run: nobody knows yet how
-    /// large their outputs are.
+    /// Messages are worked on together by up to `runners` threads. At first, as many begin as run, because the size of
+    /// their outputs is unknown.
     pub(super) fn together(queue: Arc<dyn Queue>, runners: usize) -> Self {
         Self::new(queue, runners..=TOGETHER.max(runners))
     }
 
-    fn new(queue: Arc<dyn Queue>, turns: RangeInclusive<usize>) -> Self {
+    fn new(queue: Arc<dyn Queue>, sizes: RangeInclusive<usize>) -> Self {
         Self {
             queue,
-            allowed: 0,
             asking: false,
-            turn: 0,
-            turns,
-            bytes_each: 0,
+            turns: Turns::new(sizes),
         }
     }
 
@@ -59,29 +50,25 @@ impl Onward {
         &*self.queue
     }
 
-    /// Whether the queue has to be asked before anything more is begun.
+    /// Whether the queue has to be asked before anything more begins.
     pub(super) fn is_blocked(&self) -> bool {
-        self.allowed == 0
+        self.turns.allowed == 0
     }
 
+    /// A message begins.
     pub(super) fn begin(&mut self) {
-        self.allowed = self.allowed.saturating_sub(1);
+        self.turns.allowed = self.turns.allowed.saturating_sub(1);
     }
 
-    /// `messages` outputs have been made, which have this many `bytes` together; 0 if that is unknown.
+    /// `messages` have been worked on, and their outputs have this many `bytes` together; 0 if that is unknown.
     pub(super) fn made(&mut self, messages: usize, bytes: usize) {
-        if let Some(each) = bytes.checked_div(messages)
-            && bytes > 0
-        {
-            self.bytes_each = each.max((3 * self.bytes_each + each) / 4);
-        }
+        self.turns.made(messages, bytes);
     }
 
-    /// The question whether the queue has room, if it is due. Resolves when it has room, to whether it had at once. What
-    /// the last turn made must be on the queue for the answer to be of use, so at most as many messages may be
-    /// `unanswered` as always begin together: those that take long hold up no others.
+    /// Asks whether the queue has room, if that is due while `unanswered` messages have begun and are not answered. Resolves
+    /// when the queue has room, to whether it had some at once.
     pub(super) fn ask(&mut self, unanswered: usize) -> Option<BoxFuture<'static, bool>> {
-        if self.asking || self.allowed > 0 || unanswered > *self.turns.start() {
+        if self.asking || !self.turns.is_over(unanswered) {
             return None;
         }
         self.asking = true;
@@ -103,145 +90,106 @@ impl Onward {
     /// The queue has room; `at_once` says that it had some when it was asked.
     pub(super) fn has_room(&mut self, at_once: bool) {
         self.asking = false;
-        let turn = match at_once {
-            true => self.turn.saturating_mul(2),
-            false => self.turn / 2,
+        self.turns.begin_next(at_once);
+    }
+}
+
+/// Messages begin in turns, because a queue reports whether it has room, but not how much. Turns grow while it has room at
+/// once, and shrink when it was full.
+struct Turns {
+    /// Messages of the current turn that have not begun.
+    allowed: usize,
+    /// Messages in the current turn, and the bounds of that number.
+    size: usize,
+    sizes: RangeInclusive<usize>,
+    /// Moving average of an output's bytes; a larger output raises it at once.
+    bytes_each: usize,
+}
+
+impl Turns {
+    fn new(sizes: RangeInclusive<usize>) -> Self {
+        Self {
+            allowed: 0,
+            size: 0,
+            sizes,
+            bytes_each: 0,
+        }
+    }
+
+    /// Whether the next turn may begin. The queue's answer is of use only when the queue has the outputs of the last turn.
+    /// A few messages may be missing, which may take long: as many as run.
+    fn is_over(&self, unanswered: usize) -> bool {
+        self.allowed == 0 && unanswered <= *self.sizes.start()
+    }
+
+    fn made(&mut self, messages: usize, bytes: usize) {
+        if let Some(each) = bytes.checked_div(messages)
+            && bytes > 0
+        {
+            self.bytes_each = each.max((3 * self.bytes_each + each) / 4);
+        }
+    }
+
+    fn begin_next(&mut self, at_once: bool) {
+        let size = match at_once {
+            true => self.size.saturating_mul(2),
+            false => self.size / 2,
         };
         let most = BYTES.checked_div(self.bytes_each).unwrap_or(usize::MAX);
-        self.turn = turn.min(most).clamp(*self.turns.start(), *self.turns.end());
-        self.allowed = self.turn;
+        self.size = size.min(most).clamp(*self.sizes.start(), *self.sizes.end());
+        self.allowed = self.size;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
-
-    use async_trait::async_trait;
-
     use super::*;
-    use crate::core::error::Result;
-    use crate::core::page::{Cursor, Page};
-    use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
 
-    /// A queue that has room until something is sent to it. After that, it asks to come again.
-    #[derive(Debug, Default)]
-    struct Rooms(AtomicBool);
+    /// The size of the next turn, all of whose messages begin.
+    fn next(turns: &mut Turns, at_once: bool) -> usize {
+        assert!(turns.is_over(0));
+        turns.begin_next(at_once);
+        std::mem::take(&mut turns.allowed)
+    }
 
-    #[async_trait]
-    impl Queue for Rooms {
-        async fn send(&self, _: Vec<Outgoing>) -> Result<()> {
-            self.0.store(true, Ordering::Relaxed);
-            Ok(())
+    #[test]
+    fn turns_grow_while_the_queue_has_room_and_shrink_when_it_is_full() {
+        let mut turns = Turns::new(3..=128);
+        for size in [3, 6, 12, 24, 48, 96, 128, 128] {
+            assert_eq!(next(&mut turns, true), size);
         }
-
-        async fn room(&self) -> Result<()> {
-            if self.0.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
-            }
-            Ok(())
+        for size in [64, 32, 16, 8, 4, 3, 3] {
+            assert_eq!(next(&mut turns, false), size);
         }
-
-        async fn receive(&self, _: usize, _: Duration) -> Result<Vec<Delivery>> {
-            Ok(Vec::new())
-        }
-
-        async fn acknowledge(&self, _: Vec<Receipt>) -> Result<()> {
-            Ok(())
-        }
-
-        async fn release(&self, _: Receipt, _: Duration) -> Result<()> {
-            Ok(())
-        }
-
-        async fn extend(&self, _: Vec<Receipt>, _: Duration) -> Result<Vec<Receipt>> {
-            Ok(Vec::new())
-        }
-
-        async fn bury(&self, _: Delivery, _: &str) -> Result<()> {
-            Ok(())
-        }
-
-        async fn dead_letters(&self, _: Option<&Cursor>, _: usize) -> Result<Page<BuriedMessage>> {
-            Ok(Page::new(Vec::new(), None))
-        }
-
-        async fn discard(&self, _: Vec<BuriedMessage>) -> Result<()> {
-            Ok(())
-        }
-
-        async fn depth(&self) -> Result<Depth> {
-            Ok(Depth::new())
+        let mut turns = Turns::new(10..=10);
+        for at_once in [true, true, false] {
+            assert_eq!(next(&mut turns, at_once), 10);
         }
     }
 
-    fn queue() -> Arc<dyn Queue> {
-        Arc::new(Rooms::default())
-    }
-
-    /// The messages that may be begun, all of which are.
-    async fn turn(onward: &mut Onward) -> usize {
-        let room = onward.ask(0).unwrap();
-        assert!(onward.ask(0).is_none(), "it is asked once");
-        let at_once = room.await;
-        onward.has_room(at_once);
-        let mut begun = 0;
-        while !onward.is_blocked() {
-            onward.begin();
-            begun += 1;
-        }
-        begun
-    }
-
-    #[tokio::test]
-    async fn turns_grow_while_the_next_queue_has_room() {
-        let mut onward = Onward::together(queue(), 3);
-        for most in [3, 6, 12, 24, 48, TOGETHER, TOGETHER] {
-            assert_eq!(turn(&mut onward).await, most);
-        }
-        let mut onward = Onward::one_by_one(queue());
-        for _ in 0..3 {
-            assert_eq!(turn(&mut onward).await, ONE_BY_ONE);
-        }
-    }
-
-    #[tokio::test]
-    async fn turns_shrink_when_the_next_queue_is_full() {
-        let queue = queue();
-        let mut onward = Onward::together(Arc::clone(&queue), 2);
-        for most in [2, 4, 8] {
-            assert_eq!(turn(&mut onward).await, most);
-        }
-        // Nobody consumes from it, or the answer would not come.
-        queue.send(vec![Outgoing::new("full")]).await.unwrap();
-        for most in [4, 2, 2] {
-            assert_eq!(turn(&mut onward).await, most);
-        }
-    }
-
-    #[tokio::test]
-    async fn outputs_of_a_turn_are_bounded_in_bytes() {
-        let mut onward = Onward::together(queue(), 2);
-        assert_eq!(turn(&mut onward).await, 2);
-        onward.made(2, BYTES / 2);
-        assert_eq!(turn(&mut onward).await, 4);
-        onward.made(4, 16 * BYTES);
-        assert_eq!(turn(&mut onward).await, 2, "at least as many as run");
+    #[test]
+    fn the_outputs_of_a_turn_are_bounded_in_bytes() {
+        let mut turns = Turns::new(2..=128);
+        assert_eq!(next(&mut turns, true), 2);
+        turns.made(2, BYTES / 2);
+        assert_eq!(next(&mut turns, true), 4);
+        turns.made(4, 16 * BYTES);
+        assert_eq!(next(&mut turns, true), 2, "at least as many as run");
         for _ in 0..100 {
-            onward.made(2, 2);
-            turn(&mut onward).await;
+            turns.made(2, 2);
+            next(&mut turns, true);
         }
-        onward.made(1, 0);
-        assert_eq!(turn(&mut onward).await, TOGETHER);
+        turns.made(1, 0);
+        assert_eq!(next(&mut turns, true), 128);
     }
 
-    #[tokio::test]
-    async fn the_queue_is_asked_when_it_has_what_the_last_turn_made() {
-        let mut onward = Onward::together(queue(), 2);
-        turn(&mut onward).await;
-        assert_eq!(turn(&mut onward).await, 4);
-        assert!(onward.ask(3).is_none());
-        assert!(onward.ask(2).is_some(), "both may take long");
+    #[test]
+    fn the_next_turn_begins_when_the_queue_has_what_the_last_one_made() {
+        let mut turns = Turns::new(2..=128);
+        turns.begin_next(true);
+        assert!(!turns.is_over(0), "it has not begun");
+        turns.allowed = 0;
+        assert!(!turns.is_over(3));
+        assert!(turns.is_over(2), "both may take long");
     }
 }
