@@ -46,8 +46,8 @@ fn the_error_names_path_reason_and_way_out() {
     bad.scores.insert("worst".into(), f64::NAN);
     assert_eq!(
         refusal(&vec![sample(Shape::Line(0.0, 1.0)), bad], Codec::Json),
-        "cannot encode it: at `[1].scores[\"worst\"]`: JSON has no number for NaN; write it as an \
-         Option or a string, or use Codec::Postcard"
+        "cannot encode it: at `[1].scores[\"worst\"]`: JSON has no number for NaN; write a string, or None for \
+         a number that is missing, or use Codec::Postcard"
     );
     for (shape, path) in [
         (
