@@ -132,7 +132,7 @@ async fn keys_that_are_not_text() {
     assert!(
         failure
             .error
-            .contains("a partial result: JSON has only text"),
+            .contains("a partial result of the reduction that follows: JSON has only text"),
         "{failure}"
     );
 }
