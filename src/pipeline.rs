@@ -28,7 +28,7 @@ pub use state::{Answer, Many, One, Unreduced};
 ///
 /// Functions in a row are one stage, and a stage is a queue: a packet's items go through `map`, `filter`, `map` without a
 /// queue in between. A stage ends at a reduction, where CPU-bound functions (`map`, `try_map`, `filter`, `filter_map`,
-/// `flat_map`) meet asynchronous ones (`then`), and where [`with`](Self::with) stands. Stages that nobody named are called
+/// `flat_map`) meet asynchronous ones (`then`), and where [`with`](Self::with) stands. Stages without a name are called
 /// `map-0`, `reduce-1` and so on, by their position.
 ///
 /// Closures may run on any worker, concurrently,

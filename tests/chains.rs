@@ -272,7 +272,7 @@ async fn a_context_tells_every_function_the_item() {
     assert_eq!(soon(pipeline.run(0..12)).await.unwrap(), expected);
 }
 
-/// Whoever fails in part is left out as a whole.
+/// An item that fails in part is left out as a whole.
 #[tokio::test(start_paused = true)]
 async fn an_item_is_left_out_if_one_of_its_values_fails_in_any_function() {
     let calls = Arc::new(AtomicU64::new(0));

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use super::pool::{Job, timed_out};
 use super::sink::Fold;
 use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Output};
-use crate::core::error::{BoxError, Result as OurResult, is_permanent, permanent};
+use crate::core::error::{BoxError, is_permanent, permanent};
 use crate::core::panic::panicked;
 use crate::core::ready::ready;
 use crate::packet::codec::{self, Form, Payload};
@@ -81,10 +81,6 @@ impl<C: CombineKernel> CombineStep for Fold<C> {
         };
         let work = tokio::time::timeout(limits.timeout, job.work()).await;
         work.unwrap_or_else(|_| job.failed(timed_out(limits.timeout)))
-    }
-
-    fn list_of_one(&self, value: &Payload) -> OurResult<Payload> {
-        Ok(codec::list_of_one(value))
     }
 }
 

@@ -144,7 +144,4 @@ pub(crate) trait CombineStep: Send + Sync {
         form: Form,
         limits: &Limits,
     ) -> Computed;
-
-    /// The reduced value as a packet for a stage that finishes it.
-    fn list_of_one(&self, value: &Payload) -> crate::core::error::Result<Payload>;
 }

@@ -23,7 +23,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// Items are pulled as the queue takes them. An iterator whose length is known
     /// ([`size_hint`](Iterator::size_hint) exact) makes packets for that length.
     ///
-    /// If the future is dropped before it ends, the run is cancelled by a task of the runtime, since nobody knows its id.
+    /// If the future is dropped before it ends, the run is cancelled by a task of the runtime, because its id is not known anywhere.
     ///
     /// # Errors
     /// [`Error::Encode`] and [`Error::TooLarge`] name the packet; [`Error::Backend`] if the service

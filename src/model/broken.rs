@@ -190,7 +190,7 @@ fn a_run_is_not_submitted_before_everything_is_sent() {
     breaks_in_short_too(NOT_STUCK, setting);
 }
 
-/// The submitter that comes next skips the packet, which nobody has sent.
+/// The submitter that comes next skips the packet, which was never sent.
 #[test]
 fn a_packet_is_not_noted_before_it_is_sent() {
     for sealed in [Sealed::First, Sealed::Last] {

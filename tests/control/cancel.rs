@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::common::*;
 
-/// Nobody knows the id of a run whose submission is dropped, so it does not stay open.
+/// The id of a run whose submission is dropped is not known anywhere, so the run does not stay open.
 #[tokio::test(start_paused = true)]
 async fn a_run_whose_submission_is_dropped_is_cancelled() {
     use catchment::scratchpad::RunFilter;

@@ -282,7 +282,7 @@ async fn other_items_than_those_that_are_on_record_are_refused_before_anything_i
     drop(worker);
 }
 
-/// An item is mended that could not be sent: what is on the queue is the same, so the run is.
+/// An item that could not be sent is corrected: what is on the queue is the same, so the run is.
 #[tokio::test(start_paused = true)]
 async fn what_was_not_sent_may_be_another_item() {
     let store =

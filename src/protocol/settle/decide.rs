@@ -7,7 +7,7 @@ use super::{Effect, Failed, InFlight, Slot};
 use crate::compute::step::{Computed, Failures, Output};
 use crate::core::id::PacketId;
 use crate::core::tree;
-use crate::packet::codec::Payload;
+use crate::packet::codec::{self, Payload};
 use crate::packet::{Bundle, MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
 use crate::protocol::bundle::Unpack;
@@ -175,18 +175,15 @@ impl Protocol {
             return self.arrival(task.index, task.fan_in, packet);
         }
         let packet = self.check_root(task, packet).await?;
-        let StageKind::Reduce(step) = &task.stage.kind else {
-            return Err(refused("a group came to a stage that works on items"));
-        };
         let next = task.index + 1;
         if self.kind_of(next).is_none() {
             return Ok(Effect::Complete(packet));
         }
-        let list = step.list_of_one(&packet.value);
+        let value = codec::list_of_one(&packet.value);
         let work = MapWork {
             packet: Packet {
                 packet_id: PacketId::leaf(0),
-                value: list.map_err(refused)?,
+                value,
                 ..packet
             },
             offset: 0,
