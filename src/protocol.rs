@@ -3,6 +3,7 @@
 
 mod answer;
 mod batcher;
+mod beginning;
 pub(crate) mod bundle;
 mod cancelled;
 mod compute;
@@ -45,7 +46,7 @@ pub(crate) trait Owner: Sync {
     /// Whether the message at this place now belongs to another worker.
     fn is_lost(&self, place: usize) -> bool;
 
-    /// Completes once nothing more may begin: messages that have not begun are requeued. Never, by default.
+    /// Completes once nothing more may begin: messages that have not begun are handed back. Never, by default.
     fn closing(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
@@ -71,6 +72,9 @@ struct Task<'a> {
     index: usize,
     stage: &'a StageDefinition,
     fan_in: u32,
+    received: &'a Received,
+    /// Whether the beginning of a redelivery is written down.
+    notes_beginning: bool,
     attempt: u32,
     message: OneOf<Message>,
 }
@@ -152,9 +156,11 @@ impl Protocol {
         };
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         let mut tasks = VecDeque::with_capacity(messages.len());
+        let mut redelivered = VecDeque::new();
         let mut answers = Vec::new();
         for (place, received) in messages.iter().enumerate() {
             match self.task(index, stage, place, received) {
+                Ok(task) if task.is_redelivered() => redelivered.push_back(task),
                 Ok(task) => tasks.push_back(task),
                 Err(answer) => answers.push((place, answer)),
             }
@@ -163,9 +169,18 @@ impl Protocol {
             owner.worked(answers.len(), 0);
             settling.push(Box::pin(owner.answer(answers)));
         }
-        while !tasks.is_empty() {
+        loop {
+            if tasks.is_empty() {
+                // No more than run at once: a message that ends its process has few others that began with it.
+                let next = redelivered.len().min(limits.cpu.runners().max(1));
+                tasks.extend(redelivered.drain(..next));
+            }
+            if tasks.is_empty() {
+                break;
+            }
             if owner.is_closing() {
-                let unbegun = tasks.drain(..).map(|task| (task, Outcome::NotBegun));
+                let unbegun = tasks.drain(..).chain(redelivered.drain(..));
+                let unbegun = unbegun.map(|task| (task, Outcome::NotBegun));
                 settling.push(Box::pin(self.settle(unbegun.collect(), owner)));
                 break;
             }
@@ -185,18 +200,27 @@ impl Protocol {
         index: usize,
         stage: &'a StageDefinition,
         place: usize,
-        received: &Received,
+        received: &'a Received,
     ) -> Result<Task<'a>, Answer> {
         let delivery = &received.delivery;
         match &received.message {
-            Ok(message) => Ok(Task {
-                place,
-                index,
-                stage,
-                fan_in: message.fan_in,
-                attempt: delivery.receive_count.max(1) + message.earlier_attempts(),
-                message: message.clone(),
-            }),
+            Ok(message) => {
+                let notes_beginning = self.notes_beginnings();
+                let attempt = match notes_beginning {
+                    true => received.begun.get().map_or(1, |begun| begun.attempt),
+                    false => delivery.receive_count.max(1) + message.earlier_attempts(),
+                };
+                Ok(Task {
+                    place,
+                    index,
+                    stage,
+                    fan_in: message.fan_in,
+                    received,
+                    notes_beginning,
+                    attempt,
+                    message: message.clone(),
+                })
+            }
             Err(malformed) => Err(self.unreadable(stage, delivery, malformed)),
         }
     }
@@ -225,7 +249,7 @@ impl Protocol {
 enum Outcome {
     /// There was nothing left to do.
     Done,
-    /// It was not begun, and is requeued.
+    /// It was not begun, and is handed back.
     NotBegun,
     /// It could not be computed.
     Failed(Failures),

@@ -5,7 +5,7 @@ mod attributes;
 mod depth;
 mod message;
 mod receipt;
-pub(crate) mod requeue;
+pub(crate) mod hand_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,9 +114,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// Idempotent.
     async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()>;
 
-    /// Negative acknowledgement: the message becomes visible again after this delay. Its receive
+    /// Negative acknowledgement: each message becomes visible again after this delay. Its receive
     /// count stays. A stale receipt is not an error and changes nothing.
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()>;
+    ///
+    /// After an error or a cancelled call any of the messages may have been released; the others
+    /// become visible again after their visibility timeout. Idempotent.
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()>;
 
     /// Heartbeat: hides each message for `by` from now. Returns the receipts that are stale: those
     /// messages are somebody else's, or gone.

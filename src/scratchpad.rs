@@ -17,14 +17,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::checkpoint::Checkpoint;
-pub use self::failures::{FailureLog, FailureReport, Failures};
+pub use self::failures::{Beginning, Deliveries, FailureLog, FailureReport, Failures};
 pub use self::groups::{Arrival, Groups, Members};
 pub(crate) use self::listing::Place;
 pub use self::listing::{RunFilter, RunSummary};
 pub use self::runs::{Begun, RunRecord, RunSnapshot, RunState, Runs};
 pub use crate::core::cut::PacketPlan;
 use crate::core::error::Result;
-pub use crate::core::failure::{Attempt, DeadLetterId, Failure, Verdict};
+pub use crate::core::failure::{Attempt, DeadLetterId, DeliveryId, Failure, Verdict};
 pub use crate::core::fingerprint::Fingerprint;
 pub use crate::core::group::{GroupId, GroupState};
 pub use crate::core::page::{Cursor, Page};

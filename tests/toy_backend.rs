@@ -127,10 +127,12 @@ impl Queue for ToyQueue {
         Ok(())
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
         let mut state = self.state.lock().unwrap();
-        if let Some(message) = state.hide(&receipt, after) {
-            message.receipt = None;
+        for receipt in receipts {
+            if let Some(message) = state.hide(&receipt, after) {
+                message.receipt = None;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A scratchpad over Amazon DynamoDB.
 
+mod beginnings;
 mod failure_list;
 mod failures;
 pub(crate) mod groups;

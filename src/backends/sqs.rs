@@ -281,8 +281,8 @@ impl Queue for SqsQueue {
         self.main.delete(&receipts).await
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
-        self.main.hide(vec![receipt], after).await.map(drop)
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
+        self.main.hide(receipts, after).await.map(drop)
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {

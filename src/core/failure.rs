@@ -15,7 +15,7 @@ use super::error::{Error, Result};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Attempt {
-    /// 1 is the first delivery.
+    /// 1 is the first.
     pub number: u32,
     /// When it failed, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
     #[serde(with = "milliseconds")]
@@ -70,6 +70,30 @@ impl FromStr for DeadLetterId {
     fn from_str(text: &str) -> Result<Self> {
         let id = text.parse().map(Self);
         id.map_err(|source| Error::decode("the id of a dead letter", source))
+    }
+}
+
+/// One delivery of a message, as it is on record once the function begins on it. A backend stores the
+/// number, which is random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(u64);
+
+impl DeliveryId {
+    /// A new random id.
+    pub fn random() -> Self {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        Self(high ^ low)
+    }
+
+    /// The number to store.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<u64> for DeliveryId {
+    fn from(number: u64) -> Self {
+        Self(number)
     }
 }
 

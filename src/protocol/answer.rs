@@ -13,8 +13,8 @@ pub(crate) enum Answer {
     Ack,
     /// It failed and has attempts left: it comes back after this delay.
     Nack(Duration),
-    /// It was not begun: put it back without counting an attempt.
-    Requeue,
+    /// It was not begun: it is another's at once, and costs no attempt.
+    HandBack,
     /// It is a dead letter, for this reason.
     Bury(String),
 }
@@ -23,7 +23,7 @@ pub(crate) enum Answer {
 pub(crate) async fn nack(queue: &dyn Queue, delivery: &Delivery, delay: Duration) -> Result<()> {
     let receipt = &delivery.receipt;
     retry("release", Policy::FOREVER, || {
-        queue.release(receipt.clone(), delay)
+        queue.release(vec![receipt.clone()], delay)
     })
     .await
 }

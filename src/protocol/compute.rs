@@ -121,12 +121,20 @@ impl Protocol {
             waiting: Vec::with_capacity(ready.len()),
         };
         let mut unbegun = Vec::new();
+        let mut paced = Vec::with_capacity(ready.len());
         for (task, step) in ready {
             keep_pace(stage, &step, limits, owner).await;
-            if owner.is_closing() {
-                unbegun.push((task, Outcome::NotBegun));
-                continue;
+            match owner.is_closing() {
+                true => unbegun.push((task, Outcome::NotBegun)),
+                false => paced.push((task, step)),
             }
+        }
+        let (begun, ended) = self.begin_again(paced).await;
+        if !ended.is_empty() {
+            owner.worked(ended.len(), 0);
+            settling.push(Box::pin(self.settle(ended, owner)));
+        }
+        for (task, step) in begun {
             match self.begin(stage, &task, step, limits).await {
                 Started::Job(then, job) => {
                     batch.jobs.push(job);

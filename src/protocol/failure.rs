@@ -53,7 +53,8 @@ impl Protocol {
         let run = message.run();
         let name = message.name();
         let stage = Arc::clone(&task.stage.name);
-        let report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
+        let mut report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
+        report.delivery = task.delivery();
         let log = self.record(&report).await.unwrap_or_else(|error| {
             tracing::error!(%run, work = name, error = %describe(&error), "a failure could not be written down");
             FailureLog::new(report.attempts.clone(), 0)

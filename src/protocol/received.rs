@@ -1,5 +1,8 @@
 //! A delivery together with the message that was decoded from it.
 
+use std::sync::OnceLock;
+
+use super::beginning::Begun;
 use super::site::Site;
 use crate::core::one_of::OneOf;
 use crate::packet::{Malformed, Message};
@@ -12,6 +15,8 @@ pub(crate) struct Received {
     pub(crate) delivery: Delivery,
     /// The decoded message, or why the bytes are not one.
     pub(crate) message: Result<OneOf<Message>, Malformed>,
+    /// Set once the beginning of this delivery is on record.
+    pub(super) begun: OnceLock<Begun>,
 }
 
 impl Received {
@@ -19,6 +24,7 @@ impl Received {
         Self {
             message: site.carrier.read_message(&delivery.body),
             delivery,
+            begun: OnceLock::new(),
         }
     }
 

@@ -41,12 +41,11 @@ impl Protocol {
         }
         check_stage(task)?;
         if task.attempt > stage.options.queue.attempts {
-            // Acknowledgements may have been lost time and again: what is done is no failure.
             if self.is_done(task, message).await? {
                 return Ok(None);
             }
             return Err(refused(format!(
-                "delivered {} times and never finished: each time the worker died, lost the message or handed it back",
+                "delivered {} times and never finished",
                 task.attempt
             )));
         }
@@ -63,18 +62,12 @@ impl Protocol {
         if stage.is_reduction() {
             return Err(refused("a packet of items came to a reduction"));
         }
-        let last = task.attempt >= stage.options.queue.attempts;
-        let leniency = match stage.options.on_failure {
-            OnFailure::Fail => Leniency::Never,
-            _ if last => Leniency::Always,
-            _ => Leniency::WhenPermanent,
-        };
         let run = message.run().clone();
         let input = Input {
             message: message.clone(),
             form: self.seam.site.carrier.form(),
             context: Context::new(run, Arc::clone(&stage.name), task.attempt),
-            leniency,
+            leniency: leniency(task),
             of_items: stage.works_on_items,
         };
         match (&message.work, &self.seam.site.bundling) {
@@ -90,7 +83,7 @@ impl Protocol {
 
     /// Whether all that the message causes is durable already, as far as the tree tells. If only the
     /// group's reduction is still to be asked for, asks for it.
-    async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
+    pub(super) async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
         let (run, node) = match &message.work {
             Work::Map(work) => (&work.packet.run, work.packet.packet_id),
             Work::Bundle(bundle) => (message.run(), bundle.node(task.fan_in)),
@@ -204,6 +197,27 @@ impl Protocol {
         let root = state.root;
         let reduction = Reduction { group, root, whole };
         Ok(Some(Step::Reduce(Box::new(reduction), members)))
+    }
+}
+
+impl Step {
+    /// Tells the function which attempt it is, once that is known.
+    pub(super) fn set_attempt(&mut self, task: &Task<'_>) {
+        if let Self::Map(input) = self {
+            let run = task.message.run().clone();
+            input.context = Context::new(run, Arc::clone(&task.stage.name), task.attempt);
+            input.leniency = leniency(task);
+        }
+    }
+}
+
+/// What becomes of items that fail at this attempt.
+fn leniency(task: &Task<'_>) -> Leniency {
+    let options = &task.stage.options;
+    match options.on_failure {
+        OnFailure::Fail => Leniency::Never,
+        _ if task.attempt >= options.queue.attempts => Leniency::Always,
+        _ => Leniency::WhenPermanent,
     }
 }
 

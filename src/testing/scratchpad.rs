@@ -67,6 +67,13 @@ scenarios! {
         whoever_sees_a_slot_can_read_its_value,
         every_failure_reported_at_once_is_kept,
     }
+    mod beginnings {
+        a_delivery_begins_once,
+        deliveries_that_begin_at_once_all_count,
+        a_failed_delivery_has_finished,
+        a_beginning_can_be_withdrawn,
+        clearing_forgets_deliveries,
+    }
     mod failures {
         a_retry_is_on_record_and_the_run_goes_on,
         a_dead_letter_fails_the_run,

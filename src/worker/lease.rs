@@ -13,7 +13,7 @@ use crate::core::error::describe;
 use crate::core::one_of::OneOf;
 use crate::protocol::{Answer, Owner, Protocol, Received, bury, nack};
 use crate::queue::Queue;
-use crate::queue::requeue::requeue;
+use crate::queue::hand_back::hand_back;
 
 /// One leased message. Heartbeats extend it until its lease is ended or lost.
 #[derive(Default)]
@@ -176,7 +176,7 @@ impl Owner for LeasedBatch {
                     done.push(delivery.receipt.clone());
                     continue;
                 }
-                Answer::Requeue => {
+                Answer::HandBack => {
                     unbegun.push(delivery.clone());
                     continue;
                 }
@@ -185,7 +185,7 @@ impl Owner for LeasedBatch {
             };
             answered.unwrap_or_else(|error| problem(describe(&error)));
         }
-        requeue(self.queue.as_ref(), &unbegun).await;
+        hand_back(self.queue.as_ref(), &unbegun).await;
         if !done.is_empty()
             && let Err(error) = self.protocol.acknowledge(self.stage, done).await
         {

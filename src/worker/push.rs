@@ -34,13 +34,14 @@ const CANCEL_CHECK: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub enum Fate {
     /// Acknowledge it: the message is done with. Everything it causes is durable, or it is in the
-    /// dead-letter queue, or it had not begun and a fresh copy of it is on its queue. If the
-    /// acknowledgement gets lost, the message comes back and nothing counts twice.
+    /// dead-letter queue. If the acknowledgement gets lost, the message comes back and nothing
+    /// counts twice.
     Acknowledge,
     /// Do not acknowledge it: it must come back.
     Leave {
-        /// The delay of a failed attempt's backoff, with which the handler has
-        /// [released](crate::queue::Queue::release) the message. Pass it on only if the service
+        /// The delay with which the handler has [released](crate::queue::Queue::release) the message:
+        /// a failed attempt's backoff, or none for a message that had not begun when the deadline
+        /// came. Pass it on only if the service
         /// takes delays with the answer. `None`: the message could not be answered in time, and
         /// comes back after its visibility timeout.
         delay: Option<Duration>,

@@ -22,10 +22,10 @@ use crate::core::retry::{Policy, retry};
 use crate::protocol::Protocol;
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
-use crate::queue::requeue::{ATTEMPTS, requeue};
+use crate::queue::hand_back::{hand_back, release_all};
 use crate::queue::{Delivery, Queue, Receipt};
 
-/// The most time for requeueing, and for negative acknowledgements, at the end: whatever takes
+/// The most time for handing back what has not begun, and for releasing what has not ended, at the end: whatever takes
 /// longer comes back after its visibility timeout.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -226,7 +226,7 @@ impl Shift {
         }
     }
 
-    /// Requeues the messages that wait, lets those that run finish within the grace period, and
+    /// Hands back the messages that wait, lets those that run finish within the grace period, and
     /// releases the rest.
     async fn end(mut self, grace: Duration) {
         // A period too long for the clock is one without end.
@@ -235,7 +235,7 @@ impl Shift {
         for lane in &mut self.lanes {
             let queue = Arc::clone(&lane.queue);
             let deliveries = lane.take_waiting();
-            unbegun.push(async move { requeue(queue.as_ref(), &deliveries).await });
+            unbegun.push(async move { hand_back(queue.as_ref(), &deliveries).await });
         }
         self.cpu.cancel_queued();
         self.protocol.hurry();
@@ -244,7 +244,7 @@ impl Shift {
             .is_err()
         {
             tracing::warn!(
-                "requeueing took too long; the rest comes back after its visibility timeout"
+                "handing back took too long; the rest comes back after its visibility timeout"
             );
         }
         loop {
@@ -259,17 +259,15 @@ impl Shift {
                 Err(_) => break,
             }
         }
-        let mut unfinished = Vec::new();
-        for lane in &self.lanes {
-            let receipts = lane.heartbeat.receipts().into_iter();
-            unfinished.extend(receipts.map(|receipt| (Arc::clone(&lane.queue), receipt)));
-        }
+        let lanes = self.lanes.iter();
+        let unfinished = lanes.map(|lane| (Arc::clone(&lane.queue), lane.heartbeat.receipts()));
+        let unfinished: Vec<_> = unfinished.collect();
         tracing::warn!(
-            messages = unfinished.len(),
+            messages = unfinished.iter().map(|(_, receipts)| receipts.len()).sum::<usize>(),
             "the grace period is over; unfinished messages are released"
         );
         self.work.shutdown().await;
-        nack_all(unfinished).await;
+        release_unfinished(unfinished).await;
     }
 }
 
@@ -283,14 +281,13 @@ impl Drop for Shift {
 
 /// Makes messages visible again at once. Those that cannot be released come back after their
 /// visibility timeout.
-async fn nack_all(messages: Vec<(Arc<dyn Queue>, Receipt)>) {
-    let release = async |(queue, receipt): (Arc<dyn Queue>, Receipt)| {
-        let mut call = async || queue.release(receipt.clone(), Duration::ZERO).await;
-        if let Err(error) = retry("release", Policy::times(ATTEMPTS), &mut call).await {
-            tracing::warn!(error = %describe(&error), "a message could not be released; it comes back after its visibility timeout");
+async fn release_unfinished(messages: Vec<(Arc<dyn Queue>, Vec<Receipt>)>) {
+    let release = async |(queue, receipts): (Arc<dyn Queue>, Vec<Receipt>)| {
+        if let Err(error) = release_all(queue.as_ref(), receipts).await {
+            tracing::warn!(?queue, error = %describe(&error), "messages could not be released; they come back after their visibility timeout");
         }
     };
-    let all = futures::stream::iter(messages).for_each_concurrent(16, release);
+    let all = join_all(messages.into_iter().map(release));
     if tokio::time::timeout(RELEASE_TIMEOUT, all).await.is_err() {
         tracing::warn!("releasing took too long; the rest comes back after its visibility timeout");
     }

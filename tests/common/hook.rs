@@ -10,7 +10,7 @@ use catchment::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use catchment::scratchpad::{
-    Arrival, Begun, Checkpoint, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures,
+    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures,
     GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
     Runs, Scratchpad,
 };
@@ -43,6 +43,8 @@ pub(crate) enum Call<'a> {
     RecordFailure(&'a FailureReport),
     ClearFailure,
     Failures,
+    NoteBeginning(&'a Beginning),
+    WithdrawBeginning(&'a Beginning),
     Status(&'a RunId),
     Arrived,
     Wait,
@@ -147,9 +149,9 @@ impl Queue for Hooked<dyn Queue> {
         ask!(self, call, self.inner.acknowledge(receipts.clone()), ())
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
         let call = Call::Release(&self.name, after);
-        ask!(self, call, self.inner.release(receipt.clone(), after), ())
+        ask!(self, call, self.inner.release(receipts.clone(), after), ())
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
@@ -277,6 +279,10 @@ hook! {
         fn arrived(groups: &[GroupId]) -> Vec<Vec<u32>> => Call::Arrived, Vec::new();
     }
     Failures {
+        fn note_beginning(beginning: &Beginning) -> Deliveries
+            => Call::NoteBeginning(beginning), Deliveries::default();
+        fn withdraw_beginning(beginning: &Beginning) -> ()
+            => Call::WithdrawBeginning(beginning), ();
         fn record(report: &FailureReport) -> FailureLog
             => Call::RecordFailure(report), FailureLog::default();
         fn clear(id: &RunId, stage: &str, message: &str, letter: DeadLetterId) -> ()

@@ -107,9 +107,13 @@ impl Queue for FarQueue {
         Wire::side_by_side(SIDE_BY_SIDE, requests).await.map(drop)
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
-        let release = self.memory.release(receipt, after);
-        self.request("ChangeMessageVisibilityBatch", release).await
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
+        let requests = receipts.chunks(MOST_MESSAGES).map(|part| {
+            let release = self.memory.release(part.to_vec(), after);
+            self.request("ChangeMessageVisibilityBatch", release)
+        });
+        let requests: Vec<_> = requests.collect();
+        Wire::side_by_side(SIDE_BY_SIDE, requests).await.map(drop)
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {

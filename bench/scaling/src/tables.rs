@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
-    Arrival, Begun, Checkpoint, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
+    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
     Members, Page, PacketPlan, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{RunId, Result};
@@ -179,6 +179,16 @@ impl Groups for FarTables {
 
 #[async_trait]
 impl Failures for FarTables {
+    async fn note_beginning(&self, beginning: &Beginning) -> Result<Deliveries> {
+        let note = self.memory.note_beginning(beginning);
+        self.request("UpdateItem", note).await
+    }
+
+    async fn withdraw_beginning(&self, beginning: &Beginning) -> Result<()> {
+        let withdraw = self.memory.withdraw_beginning(beginning);
+        self.request("UpdateItem", withdraw).await
+    }
+
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
         let record = self.memory.record(report);
         self.request("UpdateItem", record).await

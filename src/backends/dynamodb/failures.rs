@@ -8,13 +8,15 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, PutRequest, ReturnValue, Select, WriteRequest,
 };
 
+use super::beginnings;
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, RETRY, is_condition, is_size};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Attempt, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Page, Verdict,
+    Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures, Page,
+    Verdict,
 };
 
 const ATTEMPTS: &str = "attempts";
@@ -58,7 +60,7 @@ impl Kind {
         format!("{run}#{kind}")
     }
 
-    fn key(self, run: &RunId, slot: impl Into<String>) -> Item {
+    pub(super) fn key(self, run: &RunId, slot: impl Into<String>) -> Item {
         Item::from([
             (GROUP.to_owned(), item::text(self.partition(run))),
             (SLOT.to_owned(), item::text(slot)),
@@ -67,7 +69,7 @@ impl Kind {
 }
 
 /// The sort key of a message.
-fn message_key(stage: &str, message: &str) -> String {
+pub(super) fn message_key(stage: &str, message: &str) -> String {
     format!("{stage}#{message}")
 }
 
@@ -122,6 +124,14 @@ pub(super) fn read_failure(item: &Item) -> Option<Failure> {
 
 #[async_trait]
 impl Failures for DynamoDbScratchpad {
+    async fn note_beginning(&self, beginning: &Beginning) -> Result<Deliveries> {
+        self.add_beginning(beginning).await
+    }
+
+    async fn withdraw_beginning(&self, beginning: &Beginning) -> Result<()> {
+        self.remove_beginning(beginning).await
+    }
+
     /// A run that is unknown has no failures. That an attempt failed and comes back is written down without looking
     /// whether the run is known, since it shows in nothing but the history of a later dead letter.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
@@ -141,10 +151,11 @@ impl Failures for DynamoDbScratchpad {
         })
     }
 
-    /// First the items that were left out, then the dead letter: repeated after a crash in between, it does the rest.
-    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+    /// First the items that were left out and what is known of deliveries, then the dead letter: repeated after a crash
+    /// in between, it does the rest.
+    async fn clear(&self, run: &RunId, stage: &str, name: &str, id: DeadLetterId) -> Result<()> {
         let table = &self.tables.scratchpad;
-        let message = message_key(stage, message);
+        let message = message_key(stage, name);
         let key = Kind::Dead.key(run, message.as_str());
         let found = self.get(table, key.clone()).await?;
         let id = id.to_string();
@@ -162,6 +173,7 @@ impl Failures for DynamoDbScratchpad {
         let deletes: Result<Vec<_>, _> = deletes.collect();
         let deletes = deletes.map_err(|error| self.malformed("an item", table, error))?;
         self.write_all(deletes).await?;
+        self.remove_deliveries(run, stage, name).await?;
         let mut terms = Terms::default();
         let condition = terms.equal(ID, item::text(id));
         let (names, values) = terms.into_parts();
@@ -206,8 +218,9 @@ impl DynamoDbScratchpad {
             let expires = terms.equal(EXPIRES, self.expires_at());
             let most = terms.value(item::number(MOST_ATTEMPTS - new.len()));
             let condition = format!("{} OR size({name}) <= {most}", terms.lacks(ATTEMPTS));
+            let failed = beginnings::failed(&mut terms, report);
             let expression = format!(
-                "SET {name} = list_append(if_not_exists({name}, {none}), {list}), {expires}"
+                "SET {name} = list_append(if_not_exists({name}, {none}), {list}), {expires}{failed}"
             );
             let written = self
                 .update(table, key.clone(), expression, terms)
@@ -220,7 +233,7 @@ impl DynamoDbScratchpad {
                     return Ok(read_attempts(&written.attributes.unwrap_or_default()));
                 }
                 Err(error) if is_condition(&error) || is_size(&error) => {
-                    if let Some(attempts) = self.replace_attempts(&key, new).await? {
+                    if let Some(attempts) = self.replace_attempts(&key, report, new).await? {
                         return Ok(attempts);
                     }
                     delays.wait().await;
@@ -231,7 +244,12 @@ impl DynamoDbScratchpad {
     }
 
     /// Makes room in the attempts at a message, and adds to them. `None` where somebody else came in between.
-    async fn replace_attempts(&self, key: &Item, new: &[Attempt]) -> Result<Option<Vec<Attempt>>> {
+    async fn replace_attempts(
+        &self,
+        key: &Item,
+        report: &FailureReport,
+        new: &[Attempt],
+    ) -> Result<Option<Vec<Attempt>>> {
         let table = &self.tables.scratchpad;
         let found = self.get(table, key.clone()).await?;
         let old = read_attempts(&found.unwrap_or_default());
@@ -246,8 +264,10 @@ impl DynamoDbScratchpad {
         let expires = terms.equal(EXPIRES, self.expires_at());
         let count = terms.value(item::number(old.len()));
         let condition = format!("size({}) = {count}", terms.name(ATTEMPTS));
+        let failed = beginnings::failed(&mut terms, report);
+        let expression = format!("SET {set}, {expires}{failed}");
         let written = self
-            .update(table, key.clone(), format!("SET {set}, {expires}"), terms)
+            .update(table, key.clone(), expression, terms)
             .condition_expression(condition)
             .send()
             .await;

@@ -349,9 +349,9 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
         self.shared
-            .change(|state, now| state.release(&receipt, now, after));
+            .change(|state, now| state.release(&receipts, now, after));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Named, SERVICE, SqsQueue, attributes};
 use crate::backends::aws;
 use crate::core::error::Result;
-use crate::queue::requeue::requeue;
+use crate::queue::hand_back::hand_back;
 use crate::queue::{Delivery, Receipt};
 
 /// Messages per request.
@@ -22,8 +22,8 @@ const BRIEF: i32 = 5;
 
 /// Receives messages. Dropped while it waits, the poll goes on by itself until it ends: a request
 /// that is cut off could still be answered with messages, which nobody would see before their
-/// visibility timeout is over. Messages that arrive for a receiver that has gone are requeued at
-/// once.
+/// visibility timeout is over. Messages that arrive for a receiver that has gone are handed back
+/// at once.
 pub(super) async fn receive(
     queue: &Arc<Named>,
     max: usize,
@@ -74,13 +74,13 @@ impl Drop for Unclaimed {
             tracing::debug!(
                 queue = queue.name,
                 messages = deliveries.len(),
-                "the receiver of these messages has gone: they are requeued"
+                "the receiver of these messages has gone: they are handed back"
             );
             let queue = SqsQueue {
                 main: queue,
                 dead: OnceCell::new(),
             };
-            requeue(&queue, &deliveries).await;
+            hand_back(&queue, &deliveries).await;
         });
     }
 }

@@ -41,13 +41,14 @@ impl Protocol {
             causing: Vec::with_capacity(outcomes.len()),
             failed: Vec::new(),
         };
+        let mut unbegun = Vec::new();
         for (task, outcome) in outcomes {
             if owner.is_lost(task.place) {
                 continue;
             }
             match outcome {
                 Outcome::Done => decided.answers.push((task.place, Answer::Ack)),
-                Outcome::NotBegun => decided.answers.push((task.place, Answer::Requeue)),
+                Outcome::NotBegun => unbegun.push(task),
                 Outcome::Failed(failures) => decided.failed.push(Failed { task, failures }),
                 Outcome::Computed(then, computed) => {
                     let effect = self.effect(&task, &then, computed).await;
@@ -59,6 +60,10 @@ impl Protocol {
                 }
             }
         }
+        self.withdraw(&unbegun).await;
+        let unbegun = unbegun.into_iter();
+        let unbegun = unbegun.map(|task| (task.place, Answer::HandBack));
+        decided.answers.extend(unbegun);
         decided
     }
 

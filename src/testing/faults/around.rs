@@ -14,7 +14,7 @@ use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use crate::scratchpad::{
-    Arrival, Begun, Checkpoint, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures,
+    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures,
     GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
     Runs, Scratchpad,
 };
@@ -72,8 +72,8 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.fault.around("acknowledge", call).await
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
-        let call = self.inner.release(receipt, after);
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
+        let call = self.inner.release(receipts, after);
         self.fault.around("release", call).await
     }
 
@@ -164,6 +164,8 @@ wrap! {
         fn arrived(groups: &[GroupId]) -> Vec<Vec<u32>>;
     }
     Failures {
+        fn note_beginning(beginning: &Beginning) -> Deliveries;
+        fn withdraw_beginning(beginning: &Beginning) -> ();
         fn record(report: &FailureReport) -> FailureLog;
         fn clear(run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> ();
         fn list_failures(run: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>;

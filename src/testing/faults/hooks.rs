@@ -101,8 +101,8 @@ impl<H: Hooks> Queue for HookedQueue<H> {
         self.hooks.acknowledge(&self.queue, receipts).await
     }
 
-    async fn release(&self, receipt: Receipt, after: Duration) -> Result<()> {
-        self.queue.inner.release(receipt, after).await
+    async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
+        self.queue.inner.release(receipts, after).await
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {

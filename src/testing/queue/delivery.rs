@@ -233,7 +233,7 @@ pub(super) async fn depth_counts_every_message_once(queues: Arc<dyn Queues>, cap
     buried.expect("bury");
     for delivery in taken.drain(..2) {
         let delay = SECOND * 60;
-        let released = subject.queue.release(delivery.receipt, delay).await;
+        let released = subject.queue.release(vec![delivery.receipt], delay).await;
         released.expect("release");
     }
     let expected = Depth::new().ready(4).in_flight(3).delayed(2).dead(1);

@@ -148,7 +148,7 @@ pub(super) async fn a_released_message_is_visible_at_once(
     for count in 1..=3 {
         let delivery = subject.receive_one("sent or released").await;
         assert_eq!(delivery.receive_count, count, "the receive count stays");
-        let released = subject.queue.release(delivery.receipt, Duration::ZERO);
+        let released = subject.queue.release(vec![delivery.receipt], Duration::ZERO);
         released.await.expect("release");
     }
     let waited = began.elapsed();
@@ -164,7 +164,7 @@ pub(super) async fn a_released_message_is_visible_after_its_delay(
     subject.send(&bodies(1)).await;
     let delivery = subject.receive_one("sent").await;
     let delay = subject.visibility_timeout() * 2;
-    let released = subject.queue.release(delivery.receipt, delay).await;
+    let released = subject.queue.release(vec![delivery.receipt], delay).await;
     released.expect("release");
     subject
         .assert_hidden_for(delay * 3 / 4, "its delay is not over")
@@ -185,7 +185,7 @@ pub(super) async fn releasing_with_a_stale_receipt_changes_nothing(
     sleep(subject.visibility_timeout()).await;
     let second = subject.receive_one("its visibility timeout is over").await;
     if capabilities.strict_receipts {
-        let released = subject.queue.release(first.receipt, Duration::ZERO).await;
+        let released = subject.queue.release(vec![first.receipt], Duration::ZERO).await;
         released.expect("release");
         let half = subject.visibility_timeout() / 2;
         subject
@@ -193,7 +193,7 @@ pub(super) async fn releasing_with_a_stale_receipt_changes_nothing(
             .await;
     }
     subject.acknowledge(std::slice::from_ref(&second)).await;
-    let released = subject.queue.release(second.receipt, Duration::ZERO).await;
+    let released = subject.queue.release(vec![second.receipt], Duration::ZERO).await;
     released.expect("release");
     subject
         .assert_hidden_for(SECOND, "it was acknowledged")

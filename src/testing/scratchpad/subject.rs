@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Arrival, Attempt, Begun, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, GroupId,
-    GroupState, Members, PacketPlan, Page, RunRecord, RunSnapshot, Scratchpad, Verdict,
+    Arrival, Attempt, Beginning, Begun, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure, FailureLog,
+    FailureReport, GroupId, GroupState, Members, PacketPlan, Page, RunRecord, RunSnapshot, Scratchpad, Verdict,
 };
 
 /// Members of a full group in every scenario.
@@ -65,7 +65,25 @@ impl Subject {
             message: message.into(),
             attempts: attempts.to_vec(),
             verdict,
+            delivery: None,
         }
+    }
+
+    fn beginning(&self, message: &str, delivery: DeliveryId) -> Beginning {
+        Beginning::new(self.id.clone(), "map", message, delivery)
+    }
+
+    /// Writes down that a delivery of one message of the stage `map` begins.
+    pub(super) async fn note(&self, message: &str, delivery: DeliveryId) -> Deliveries {
+        let beginning = self.beginning(message, delivery);
+        let noted = self.scratchpad.note_beginning(&beginning).await;
+        noted.expect("note_beginning")
+    }
+
+    pub(super) async fn withdraw(&self, message: &str, delivery: DeliveryId) {
+        let beginning = self.beginning(message, delivery);
+        let withdrawn = self.scratchpad.withdraw_beginning(&beginning).await;
+        withdrawn.expect("withdraw_beginning");
     }
 
     pub(super) async fn begin(&self, record: &RunRecord) -> Begun {

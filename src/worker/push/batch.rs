@@ -1,6 +1,7 @@
 //! Holds the messages of one call while they are worked on, and remembers the fate of each.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
@@ -11,8 +12,8 @@ use super::{Engine, Fate, Inner};
 use crate::core::error::{Result, describe};
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::{Answer, Owner, Received, bury, nack};
-use crate::queue::requeue::send_copies;
-use crate::queue::{Delivery, Queue};
+use crate::queue::hand_back::release_all;
+use crate::queue::{Queue, Receipt};
 use crate::stage::Execution;
 
 /// Negative acknowledgements and burials at once.
@@ -77,9 +78,9 @@ impl Batch {
             match answer {
                 // The caller's service acknowledges it: a request saved.
                 Answer::Ack => self.decide([place], Fate::Acknowledge),
-                Answer::Requeue => {
+                Answer::HandBack => {
                     places.push(place);
-                    unbegun.push(delivery.clone());
+                    unbegun.push(delivery.receipt.clone());
                 }
                 Answer::Nack(delay) => failed.push(Box::pin(async move {
                     let nacked = nack(self.queue.as_ref(), delivery, delay).await;
@@ -93,7 +94,7 @@ impl Batch {
             }
         }
         let failed = futures::stream::iter(failed).buffer_unordered(ANSWERED_AT_ONCE);
-        tokio::join!(failed.collect::<()>(), self.requeue(places, unbegun));
+        tokio::join!(failed.collect::<()>(), self.hand_back(places, unbegun));
     }
 
     fn decide_failed(&self, place: usize, fate: Result<Fate>) {
@@ -105,15 +106,14 @@ impl Batch {
         self.decide([place], fate);
     }
 
-    /// Requeues messages, their originals being acknowledged by the caller.
-    async fn requeue(&self, places: Vec<usize>, unbegun: Vec<Delivery>) {
-        if unbegun.is_empty() {
-            return;
-        }
-        let fate = match send_copies(self.queue.as_ref(), &unbegun).await {
-            Ok(()) => Fate::Acknowledge,
+    /// Makes messages that have not begun visible at once, for whoever has time for them.
+    async fn hand_back(&self, places: Vec<usize>, unbegun: Vec<Receipt>) {
+        let fate = match release_all(self.queue.as_ref(), unbegun).await {
+            Ok(()) => Fate::Leave {
+                delay: Some(Duration::ZERO),
+            },
             Err(error) => {
-                tracing::warn!(stage = %self.stage, error = %describe(&error), "messages could not be requeued; they come back after their visibility timeout");
+                tracing::warn!(stage = %self.stage, error = %describe(&error), "messages could not be handed back; they come back after their visibility timeout");
                 Fate::Leave { delay: None }
             }
         };
@@ -196,7 +196,7 @@ impl Inner {
                 biased;
                 () = all.closing(), if waiting.peek().is_some() => {
                     let unbegun = waiting.by_ref();
-                    let unbegun = unbegun.map(|(place, _)| (place, Answer::Requeue)).collect();
+                    let unbegun = unbegun.map(|(place, _)| (place, Answer::HandBack)).collect();
                     running.push(Box::pin(async move {
                         batch.answer(unbegun).await;
                         0

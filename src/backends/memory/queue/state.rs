@@ -144,19 +144,19 @@ impl State {
         self.drop_stale_deadlines();
     }
 
-    pub(super) fn release(&mut self, receipt: &Receipt, now: Instant, after_delay: Duration) {
-        let Some(held) = receipt
-            .as_u64()
-            .and_then(|number| self.in_flight.remove(&number))
-        else {
-            return;
-        };
-        if after_delay.is_zero() {
-            self.ready.push_back(held.message);
-        } else {
-            let number = self.number();
-            self.delayed
-                .insert((after(now, after_delay), number), held.message);
+    pub(super) fn release(&mut self, receipts: &[Receipt], now: Instant, after_delay: Duration) {
+        for receipt in receipts {
+            let number = receipt.as_u64();
+            let Some(held) = number.and_then(|number| self.in_flight.remove(&number)) else {
+                continue;
+            };
+            if after_delay.is_zero() {
+                self.ready.push_back(held.message);
+            } else {
+                let number = self.number();
+                self.delayed
+                    .insert((after(now, after_delay), number), held.message);
+            }
         }
         self.drop_stale_deadlines();
     }

@@ -45,7 +45,7 @@ async fn a_lapsed_receipt_acknowledges_until_the_message_is_delivered_again() {
         .unwrap();
     assert_eq!(stale, [first[0].receipt.clone()]);
     queue
-        .release(first[0].receipt.clone(), 5 * SECOND)
+        .release(vec![first[0].receipt.clone()], 5 * SECOND)
         .await
         .unwrap();
     queue
@@ -120,7 +120,7 @@ async fn a_receiver_wakes_when_a_message_becomes_visible() {
         let taken = queue.receive(3, SECOND).await.unwrap();
         tokio::task::yield_now().await;
         queue
-            .release(taken[0].receipt.clone(), 4 * SECOND)
+            .release(vec![taken[0].receipt.clone()], 4 * SECOND)
             .await
             .unwrap();
         queue
@@ -206,7 +206,7 @@ async fn room_returns_when_the_last_consumer_has_gone() {
     // A delayed message fills the queue, but cannot be received.
     queue.send(bodies(1)).await.unwrap();
     let taken = receive.await.unwrap().remove(0);
-    queue.release(taken.receipt, 3600 * SECOND).await.unwrap();
+    queue.release(vec![taken.receipt], 3600 * SECOND).await.unwrap();
     let mut receive = Box::pin(queue.receive(1, 1800 * SECOND));
     assert!(poll!(&mut receive).is_pending());
     let mut room = Box::pin(queue.room());

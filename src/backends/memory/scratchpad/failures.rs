@@ -11,7 +11,8 @@ use super::MemoryScratchpad;
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Attempt, Cursor, DeadLetterId, Failure, FailureLog, FailureReport, Failures, Page, Verdict,
+    Attempt, Beginning, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure, FailureLog,
+    FailureReport, Failures, Page, Verdict,
 };
 
 /// The name of the list in its cursors.
@@ -21,6 +22,20 @@ const ATTEMPTS: usize = 100;
 
 #[async_trait]
 impl Failures for MemoryScratchpad {
+    /// A run that is over counts no more deliveries.
+    async fn note_beginning(&self, beginning: &Beginning) -> Result<Deliveries> {
+        let begun = self.write(&beginning.run, |run| {
+            let is_over = run.is_over();
+            (!is_over).then(|| run.failures.begin(beginning))
+        });
+        Ok(begun.flatten().unwrap_or_default())
+    }
+
+    async fn withdraw_beginning(&self, beginning: &Beginning) -> Result<()> {
+        self.write(&beginning.run, |run| run.failures.withdraw(beginning));
+        Ok(())
+    }
+
     /// A run that is over records no more failures: its outcome is final.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
         let log = self.write(&report.run, |run| {
@@ -103,6 +118,10 @@ impl Position {
 #[derive(Debug, Default)]
 struct Message {
     attempts: VecDeque<Attempt>,
+    /// Redeliveries that began, and have neither failed nor been withdrawn.
+    unfinished: BTreeSet<DeliveryId>,
+    /// The number of the last attempt that failed.
+    failed: u32,
     /// The last error of each item that was left out.
     skipped: BTreeMap<u64, String>,
     dead: Option<Dead>,
@@ -117,13 +136,30 @@ struct Dead {
 }
 
 impl FailureRecords {
+    fn begin(&mut self, beginning: &Beginning) -> Deliveries {
+        let messages = self.messages.entry(Arc::clone(&beginning.stage));
+        let message = messages.or_default().entry(beginning.message.clone());
+        let message = message.or_default();
+        message.unfinished.insert(beginning.delivery);
+        let unfinished = u32::try_from(message.unfinished.len()).unwrap_or(u32::MAX);
+        Deliveries::new(unfinished, message.failed)
+    }
+
+    fn withdraw(&mut self, beginning: &Beginning) {
+        let messages = self.messages.get_mut(&beginning.stage);
+        let message = messages.and_then(|messages| messages.get_mut(&beginning.message));
+        message.map(|message| message.unfinished.remove(&beginning.delivery));
+    }
+
     pub(super) fn record(&mut self, report: &FailureReport) -> FailureLog {
-        let message = self
-            .messages
-            .entry(Arc::clone(&report.stage))
-            .or_default()
-            .entry(report.message.clone())
-            .or_default();
+        let messages = self.messages.entry(Arc::clone(&report.stage)).or_default();
+        let message = messages.entry(report.message.clone()).or_default();
+        if let Some(delivery) = report.delivery {
+            message.unfinished.remove(&delivery);
+        }
+        if let Some(last) = report.attempts.last() {
+            message.failed = last.number;
+        }
         for attempt in &report.attempts {
             if message.attempts.len() == ATTEMPTS {
                 message.attempts.pop_front();
@@ -189,6 +225,8 @@ impl FailureRecords {
             let key = self.dead.remove(&dead.number);
             self.skipped -= message.skipped.len() as u64;
             message.skipped.clear();
+            message.unfinished.clear();
+            message.failed = 0;
             key.map(|key| self.listed.remove(&key));
         }
     }

@@ -48,6 +48,7 @@ fn dead(id: &str, message: &str) -> FailureReport {
         message: message.into(),
         attempts: vec![attempt],
         verdict: Verdict::Dead(DeadLetterId::random()),
+        delivery: None,
     }
 }
 

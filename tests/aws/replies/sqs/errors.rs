@@ -111,7 +111,7 @@ async fn what_is_not_allowed_is_named_and_not_tried_again() {
         let outcome = match operation {
             SEND => queue.send(bodies(["a"])).await,
             DELETE => queue.acknowledge(receipts(["a"])).await,
-            HIDE => queue.release(receipt("a"), MINUTE).await,
+            HIDE => queue.release(vec![receipt("a")], MINUTE).await,
             _ => queue.receive(1, Duration::ZERO).await.map(drop),
         };
         let error = outcome.unwrap_err();

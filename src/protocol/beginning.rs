@@ -1,0 +1,130 @@
+//! Which attempt a delivery is. What was received is not counted, but what failed and, apart from that, what began and
+//! never finished.
+//!
+//! A first delivery is the first attempt, and nothing is written for it. From the second one on, the beginning is on
+//! record before the function runs. A message that was only looked at, throttled, or given back therefore keeps all its
+//! attempts, and one that ends its process each time becomes a dead letter. Of a first delivery nobody knows whether it
+//! began, so such a message may end one process more than it has attempts.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::{Outcome, Protocol, Step, Task, refused};
+use crate::core::error::describe;
+use crate::core::retry::{Policy, retry};
+use crate::packet::carrier::Carrier;
+use crate::scratchpad::{Beginning, Deliveries, DeliveryId};
+
+/// How often it is tried to take a beginning back. There is little time left then; it counts as begun otherwise.
+const WITHDRAWN_WITHIN: Policy = Policy::times(3);
+
+/// A delivery whose beginning is on record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub(crate) delivery: DeliveryId,
+    /// Which attempt it is: one more than have failed.
+    pub(crate) attempt: u32,
+}
+
+impl Protocol {
+    /// Whether attempts are counted by what began. Inside one process nobody else receives its messages, and a process
+    /// that ends takes them with it, so there the receives are the attempts.
+    pub(super) fn notes_beginnings(&self) -> bool {
+        matches!(self.seam.site.carrier, Carrier::Wire(_))
+    }
+
+    /// Writes down that redeliveries begin. Returns those that may, and the outcomes of the others.
+    pub(super) async fn begin_again<'a>(
+        &self,
+        ready: Vec<(Task<'a>, Step)>,
+    ) -> (Vec<(Task<'a>, Step)>, Vec<(Task<'a>, Outcome)>) {
+        if !ready.iter().any(|(task, _)| task.is_redelivered()) {
+            return (ready, Vec::new());
+        }
+        let each = ready.into_iter().map(|(mut task, mut step)| async {
+            if !task.is_redelivered() {
+                return Ok((task, step));
+            }
+            match self.note_beginning(&mut task).await {
+                None => {
+                    step.set_attempt(&task);
+                    Ok((task, step))
+                }
+                Some(outcome) => Err((task, outcome)),
+            }
+        });
+        let (mut begun, mut ended) = (Vec::new(), Vec::new());
+        for one in join_all(each).await {
+            match one {
+                Ok(ready) => begun.push(ready),
+                Err(outcome) => ended.push(outcome),
+            }
+        }
+        (begun, ended)
+    }
+
+    /// Writes down that a redelivery begins. `None`: it may.
+    async fn note_beginning(&self, task: &mut Task<'_>) -> Option<Outcome> {
+        let beginning = task.beginning(DeliveryId::random());
+        let scratchpad = self.seam.site.scratchpad();
+        let note = self
+            .seam
+            .scratchpad("note_beginning", || scratchpad.note_beginning(&beginning));
+        let Deliveries { unfinished, failed } = match note.await {
+            Ok(deliveries) => deliveries,
+            Err(error) => return Some(Outcome::Failed(refused(error))),
+        };
+        let most = task.stage.options.queue.attempts;
+        let attempt = failed.saturating_add(1).min(most.max(1));
+        task.attempt = attempt;
+        let delivery = beginning.delivery;
+        task.received.begun.get_or_init(|| Begun { delivery, attempt });
+        if unfinished <= most {
+            return None;
+        }
+        Some(match self.is_done(task, &task.message).await {
+            // Acknowledgements may have been lost time and again: what is done is no failure.
+            Ok(true) => Outcome::Done,
+            Ok(false) => Outcome::Failed(refused(format!(
+                "begun {} times and never finished: each time its worker died, or lost the message to another",
+                unfinished - 1
+            ))),
+            Err(failures) => Outcome::Failed(failures),
+        })
+    }
+
+    /// Takes beginnings back: the function was not called after all.
+    pub(super) async fn withdraw(&self, tasks: &[Task<'_>]) {
+        let scratchpad = self.seam.site.scratchpad();
+        let begun = tasks.iter().filter_map(|task| {
+            let begun = task.received.begun.get()?;
+            Some(task.beginning(begun.delivery))
+        });
+        let withdrawn = begun.map(|beginning| async move {
+            let withdraw = || scratchpad.withdraw_beginning(&beginning);
+            if let Err(error) = retry("withdraw_beginning", WITHDRAWN_WITHIN, withdraw).await {
+                tracing::warn!(run = %beginning.run, work = beginning.message, error = %describe(&error), "a message that is handed back counts as begun");
+            }
+        });
+        join_all(withdrawn).await;
+    }
+}
+
+impl Task<'_> {
+    /// Whether its beginning has to be on record before its function runs.
+    pub(super) fn is_redelivered(&self) -> bool {
+        self.notes_beginning && self.received.delivery.receive_count > 1
+    }
+
+    fn beginning(&self, delivery: DeliveryId) -> Beginning {
+        let stage = Arc::clone(&self.stage.name);
+        let (run, name) = (self.message.run(), self.message.name());
+        Beginning::new(run, stage, name, delivery)
+    }
+
+    /// Its delivery, if its beginning is on record.
+    pub(super) fn delivery(&self) -> Option<DeliveryId> {
+        self.received.begun.get().map(|begun| begun.delivery)
+    }
+}
