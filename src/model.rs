@@ -17,6 +17,7 @@
 //! `cargo test --lib model -- --nocapture` prints the number of states, and the shortest way to
 //! break each rule.
 
+mod attempts;
 mod broken;
 mod explore;
 mod measure;

@@ -147,12 +147,12 @@ pub struct Deliveries {
     /// Deliveries that have begun, and have neither failed nor been withdrawn: those under way, and those whose process
     /// died or lost the message.
     pub unfinished: u32,
-    /// The number of the last attempt that failed; 0 if none did.
+    /// The highest number of an attempt that failed; 0 if none did.
     pub failed: u32,
 }
 
 impl Deliveries {
-    /// So many unfinished deliveries, after a failed attempt of this number, or 0.
+    /// This many unfinished deliveries, and the highest number of an attempt that failed, or 0.
     pub fn new(unfinished: u32, failed: u32) -> Self {
         Self { unfinished, failed }
     }

@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod begun;
 mod dead_letters;
 mod endless;
 mod messages;

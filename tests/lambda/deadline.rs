@@ -13,7 +13,7 @@ use super::*;
 const TEN: Duration = Duration::from_secs(10);
 
 #[tokio::test(start_paused = true)]
-async fn what_is_begun_is_released_and_what_is_not_is_put_back() {
+async fn what_is_begun_is_released_and_what_is_not_is_handed_back() {
     let store = Store::new();
     let stage = Stage::named("slow").packet_size(1).concurrency(2);
     let sum = Pipeline::new().then(|n: u64| async move {
@@ -34,21 +34,17 @@ async fn what_is_begun_is_released_and_what_is_not_is_put_back() {
     assert!(begin.elapsed() >= TEN * 9 / 10, "it has its time");
 
     let has = |item| back.iter().any(|body| has_item(body, item));
-    assert_eq!((back.len(), has(1), has(3)), (2, true, true), "{back:?}");
+    assert_eq!((back.len(), has(2)), (4, false), "{back:?}");
     let depth = slow.queue.depth().await.unwrap();
     assert_eq!(
         (depth.ready + depth.delayed, depth.in_flight),
         (4, 0),
         "{depth:?}"
     );
-    let counts: Vec<u32> = soon(slow.queue.receive(10, NOW))
-        .await
-        .unwrap()
-        .into_iter()
-        .filter(|delivery| has_item(&text(delivery), 4) || has_item(&text(delivery), 5))
-        .map(|delivery| delivery.receive_count)
-        .collect();
-    assert_eq!(counts, [1, 1], "their delivery was no attempt");
+    let at_once = soon(slow.queue.receive(10, NOW)).await.unwrap();
+    let at_once = at_once.iter().map(text);
+    let at_once: Vec<String> = at_once.filter(|body| !has_item(body, 1) && !has_item(body, 3)).collect();
+    assert_eq!(at_once.len(), 2, "they had not begun: {at_once:?}");
     let failures = run.status().await.unwrap().failures;
     assert_eq!(failures, 0);
 }
@@ -110,7 +106,7 @@ async fn a_stuck_thread_is_left_behind() {
     let event = stuck.event(&deliveries);
     let function = stuck.function.clone();
     let answer = tokio::spawn(async move { function.handle(event, TEN).await.unwrap() });
-    let first = begins.recv().await.unwrap();
+    begins.recv().await.unwrap();
     while !answer.is_finished() {
         advance(Duration::from_millis(250)).await;
         for _ in 0..100 {
@@ -118,8 +114,7 @@ async fn a_stuck_thread_is_left_behind() {
         }
     }
     let back = stuck.delete(&deliveries, &answer.await.unwrap()).await;
-    assert_eq!(back.len(), 1);
-    assert!(has_item(&back[0], first), "{back:?}");
+    assert_eq!(back.len(), 3);
     let depth = stuck.queue.depth().await.unwrap();
     // The record that was released has a random delay.
     assert_eq!(
@@ -132,7 +127,7 @@ async fn a_stuck_thread_is_left_behind() {
     let deliveries = stuck.receive(NOW).await;
     let mut counts: Vec<u32> = deliveries.iter().map(|one| one.receive_count).collect();
     counts.sort_unstable();
-    assert_eq!(counts, [1, 1, 2], "two deliveries were no attempts");
+    assert_eq!(counts, [2, 2, 2]);
     assert!(stuck.invoke(&deliveries).await.is_empty());
     go_on.send(()).unwrap();
     let sums = Mapping::new(&store, sum.lambda("sum").unwrap()).await;
@@ -170,7 +165,7 @@ async fn an_outage_ends_with_the_invocation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_its_pace_is_put_back() {
+async fn what_waits_for_its_pace_is_handed_back() {
     let store = Store::new();
     let stage = Stage::named("paced").packet_size(1).rate_limit(1, LONG);
     let sum = Pipeline::new().map(|n: u64| n).with(stage);
@@ -179,7 +174,7 @@ async fn what_waits_for_its_pace_is_put_back() {
     let run = sum.submit([1, 2, 3]).await.unwrap();
     let paced = Mapping::new(&store, sum.lambda("paced").unwrap()).await;
     let deliveries = paced.receive(NOW).await;
-    assert!(paced.invoke_for(&deliveries, TEN).await.is_empty());
+    assert_eq!(paced.invoke_for(&deliveries, TEN).await.len(), 2);
     let depth = paced.queue.depth().await.unwrap();
     let expected = Depth::new().ready(2);
     assert_eq!(depth, expected);

@@ -165,3 +165,23 @@ async fn a_record_that_comes_twice_counts_once() {
     work_off(&[&double, &sums]).await;
     assert_eq!(soon(run.result()).await.unwrap(), 12);
 }
+
+/// Throttled invocations raise a record's receive count before the function ever sees it.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_throttled_keeps_its_attempts() {
+    let store = Store::new();
+    let once = Stage::named("once").attempts(1).packet_size(1);
+    let sum = Pipeline::new().map(|n: u64| n).with(once);
+    let sum = sum.reduce(|| 0, |a, b| a + b).with(Stage::named("sum"));
+    let sum = sum.deploy("throttled", store.backend()).unwrap();
+    let run = sum.submit([1, 2, 3]).await.unwrap();
+    let once = Mapping::new(&store, sum.lambda("once").unwrap()).await;
+    let mut deliveries = once.receive(NOW).await;
+    for delivery in &mut deliveries {
+        delivery.receive_count = 6;
+    }
+    assert!(once.invoke(&deliveries).await.is_empty());
+    let sums = Mapping::new(&store, sum.lambda("sum").unwrap()).await;
+    work_off(&[&sums]).await;
+    assert_eq!(soon(run.result()).await.unwrap(), 6);
+}

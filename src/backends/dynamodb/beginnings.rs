@@ -1,11 +1,11 @@
-//! What is on record of a message's deliveries, beside its failed attempts: the unfinished ones as a set of numbers, so that
-//! a request that is repeated after its answer was lost counts once.
+//! What is on record of a message's deliveries, beside its failed attempts: the unfinished ones and the numbers of the
+//! attempts that failed, as sets, so that a request that is repeated after its answer was lost counts once.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
 use super::failures::{Kind, message_key};
 use super::groups::EXPIRES;
-use super::item::{self, Item, Terms};
+use super::item::{Item, Terms};
 use super::{DynamoDbScratchpad, is_condition};
 use crate::core::error::Result;
 use crate::core::id::RunId;
@@ -23,17 +23,24 @@ fn key(beginning: &Beginning) -> Item {
     Kind::Attempts.key(&beginning.run, message)
 }
 
-/// The end of an expression whose `SET` comes last: that the delivery of a report has failed.
+/// The rest of an expression for the failure of a delivery.
 pub(super) fn failed(terms: &mut Terms, report: &FailureReport) -> String {
     let mut expression = String::new();
     if let Some(last) = report.attempts.last() {
-        expression = format!(", {}", terms.equal(FAILED, item::number(last.number)));
+        let number = AttributeValue::Ns(vec![last.number.to_string()]);
+        expression = format!(" ADD {} {}", terms.name(FAILED), terms.value(number));
     }
     if let Some(delivery) = report.delivery {
         let (name, delivery) = (terms.name(UNFINISHED), terms.value(set(delivery)));
         expression.push_str(&format!(" DELETE {name} {delivery}"));
     }
     expression
+}
+
+/// The numbers of a set.
+fn numbers<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {
+    let set = item.get(name).and_then(|set| set.as_ns().ok());
+    set.into_iter().flatten().map(String::as_str)
 }
 
 impl DynamoDbScratchpad {
@@ -50,10 +57,9 @@ impl DynamoDbScratchpad {
             .await;
         let written = written.map_err(|error| self.failed("UpdateItem", table, error))?;
         let message = written.attributes.unwrap_or_default();
-        let unfinished = message.get(UNFINISHED).and_then(|set| set.as_ns().ok());
-        let unfinished = unfinished.map_or(0, Vec::len);
-        let unfinished = u32::try_from(unfinished).unwrap_or(u32::MAX);
-        let failed = item::get_number(&message, FAILED).unwrap_or(0);
+        let unfinished = u32::try_from(numbers(&message, UNFINISHED).count()).unwrap_or(u32::MAX);
+        let failed = numbers(&message, FAILED).filter_map(|number| number.parse().ok());
+        let failed = failed.max().unwrap_or(0);
         Ok(Deliveries::new(unfinished, failed))
     }
 

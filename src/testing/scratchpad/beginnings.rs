@@ -48,6 +48,8 @@ pub(super) async fn a_failed_delivery_has_finished(scratchpad: Arc<dyn Scratchpa
         subject.record(&report(2).delivery(third)).await;
         assert_eq!(subject.note("packet 3", fourth).await, Deliveries::new(2, 2));
     }
+    subject.record(&report(1)).await;
+    assert_eq!(subject.note("packet 3", fourth).await, Deliveries::new(2, 2), "the highest");
     assert_eq!(subject.note("packet 4", fourth).await, Deliveries::new(1, 0), "another message");
 }
 

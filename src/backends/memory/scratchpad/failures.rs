@@ -120,7 +120,7 @@ struct Message {
     attempts: VecDeque<Attempt>,
     /// Redeliveries that began, and have neither failed nor been withdrawn.
     unfinished: BTreeSet<DeliveryId>,
-    /// The number of the last attempt that failed.
+    /// The highest number of an attempt that failed.
     failed: u32,
     /// The last error of each item that was left out.
     skipped: BTreeMap<u64, String>,
@@ -158,7 +158,7 @@ impl FailureRecords {
             message.unfinished.remove(&delivery);
         }
         if let Some(last) = report.attempts.last() {
-            message.failed = last.number;
+            message.failed = message.failed.max(last.number);
         }
         for attempt in &report.attempts {
             if message.attempts.len() == ATTEMPTS {

@@ -1,0 +1,193 @@
+//! Attempts are counted by what began, not by what was received.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use catchment::scratchpad::{Beginning, DeliveryId};
+use catchment::{Deployment, OnFailure};
+use tokio::time::sleep;
+
+use super::*;
+use crate::common::*;
+
+/// Somebody receives all messages of a stage and gives them back at once.
+async fn look<I, R>(store: &Store, deployment: &Deployment<I, R>, stage: &str) {
+    let name = deployment.handler(stage).unwrap().queue_name().to_owned();
+    let queue = store.queue(&name).await;
+    let seen = queue.receive(1_000, SECOND).await.unwrap();
+    assert!(!seen.is_empty());
+    let receipts = seen.into_iter().map(|delivery| delivery.receipt);
+    let released = queue.release(receipts.collect(), Duration::ZERO).await;
+    released.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_somebody_looks_at_keep_their_attempts() {
+    for attempts in [1, 5] {
+        for policy in [OnFailure::Fail, OnFailure::Skip] {
+            let store = Store::new();
+            let stage = Stage::named("once").attempts(attempts).on_failure(policy);
+            let items = Pipeline::new().then(ok::<u64>).with(stage);
+            let deployment = sum(items).deploy("looks", store.backend()).unwrap();
+            let run = deployment.submit(0..10).await.unwrap();
+            for _ in 0..6 {
+                look(&store, &deployment, "once").await;
+            }
+            let worker = deployment.worker().start();
+            let outcome = soon(run.outcome()).await.unwrap();
+            assert_eq!((outcome.value, outcome.skipped), (45, 0));
+            drop(worker);
+        }
+    }
+}
+
+/// What is looked at between two attempts is no attempt either: the function is told that this is
+/// its second one, and has its third.
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_that_somebody_looks_at_keeps_the_rest_of_its_attempts() {
+    let store = Store::new();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let items = Pipeline::new()
+        .then_with(move |n: u64, context| {
+            seen.lock().unwrap().push(context.attempt());
+            async move {
+                match context.attempt() {
+                    3 => Ok(n),
+                    attempt => Err(format!("attempt {attempt}")),
+                }
+            }
+        })
+        .with(Stage::named("third").attempts(3).packet_size(1));
+    let deployment = sum(items).deploy("between", store.backend()).unwrap();
+    let run = deployment.submit([7]).await.unwrap();
+    for attempt in 1..=3 {
+        let worker = deployment.worker().start();
+        while calls.lock().unwrap().len() < attempt {
+            sleep(SECOND / 100).await;
+        }
+        worker.shutdown().await;
+        if attempt < 3 {
+            sleep(MINUTE).await;
+            for _ in 0..6 {
+                look(&store, &deployment, "third").await;
+            }
+        }
+    }
+    let worker = deployment.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 7);
+    assert_eq!(*calls.lock().unwrap(), [1, 2, 3]);
+    drop(worker);
+}
+
+/// Workers that are restarted again and again hand back what they had not begun.
+#[tokio::test(start_paused = true)]
+async fn what_restarting_workers_hand_back_keeps_its_only_attempt() {
+    let store = Store::new();
+    let begun = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&begun);
+    let items = Pipeline::new()
+        .then(move |n: u64| {
+            count.fetch_add(1, SeqCst);
+            async move {
+                sleep(SECOND).await;
+                ok(n).await
+            }
+        })
+        .with(
+            Stage::named("slow")
+                .attempts(1)
+                .packet_size(1)
+                .concurrency(1),
+        );
+    let deployment = sum(items).deploy("restarts", store.backend()).unwrap();
+    let run = deployment.submit(0..10).await.unwrap();
+    let mut restarts = 0;
+    while run.status().await.unwrap().packets_done < 10 {
+        let worker = deployment.worker().prefetch(10).start();
+        sleep(SECOND / 2).await;
+        worker.shutdown().await;
+        restarts += 1;
+    }
+    assert!(restarts >= 10, "{restarts}");
+    let worker = deployment.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 45);
+    assert_eq!(begun.load(SeqCst), 10);
+    drop(worker);
+}
+
+/// A first delivery writes nothing down; each later one writes once, and takes back what it did not begin.
+#[tokio::test(start_paused = true)]
+async fn only_redeliveries_are_written_down() {
+    let store = Store::new();
+    let notes: Arc<Mutex<BTreeMap<String, Vec<DeliveryId>>>> = Arc::default();
+    let noted = Arc::clone(&notes);
+    let hook = On(move |call: &Call<'_>| {
+        if let Call::NoteBeginning(Beginning {
+            message, delivery, ..
+        }) = call
+        {
+            let mut notes = noted.lock().unwrap();
+            notes.entry(message.clone()).or_default().push(*delivery);
+        }
+        Act::Go
+    });
+    let items = Pipeline::new()
+        .then_with(|n: u64, context| async move {
+            match n == 3 && context.attempt() < 4 {
+                true => Err("not yet"),
+                false => Ok(n),
+            }
+        })
+        .with(Stage::named("counted").packet_size(1));
+    let backend = store.hooked(Arc::new(hook));
+    let deployment = sum(items).deploy("written", backend).unwrap();
+    let run = deployment.submit(0..10).await.unwrap();
+    let worker = deployment.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 45);
+    drop(worker);
+    let notes = notes.lock().unwrap();
+    let counts = notes.iter().map(|(message, notes)| (message.as_str(), notes.len()));
+    assert_eq!(counts.collect::<Vec<_>>(), [("packet 3", 3)]);
+}
+
+/// A message that ends the process that reads it has neighbours that were begun with it. They keep their attempts as long
+/// as they are not always the same.
+#[tokio::test(start_paused = true)]
+async fn a_run_survives_neighbours_of_a_deadly_message() {
+    let store = Store::new();
+    let killed = Arc::new(tokio::sync::Notify::new());
+    let kill = Arc::clone(&killed);
+    let items = Pipeline::new()
+        .then(move |n: u64| {
+            let kill = Arc::clone(&kill);
+            async move {
+                if n == 7 {
+                    kill.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                ok(n).await
+            }
+        })
+        .with(Stage::named("deadly").packet_size(1).concurrency(1).attempts(3));
+    let deployment = sum(items).deploy("neighbours", store.backend()).unwrap();
+    let run = deployment.submit(0..20).await.unwrap();
+    let mut deaths = 0;
+    let failure = loop {
+        let worker = deployment.worker().prefetch(20).start();
+        tokio::select! {
+            result = soon(run.result()) => break failure(result.unwrap_err()),
+            () = killed.notified() => {
+                deaths += 1;
+                drop(worker);
+            }
+        }
+    };
+    assert_eq!((deaths, failure.message.as_str()), (4, "packet 7"));
+    let worker = deployment.worker().start();
+    sleep(MINUTE).await;
+    assert_eq!(run.status().await.unwrap().packets_done, 19);
+    assert_eq!(run.dead_letters().await.unwrap().len(), 1);
+    drop(worker);
+}
