@@ -3,9 +3,9 @@
 
 mod attributes;
 mod depth;
+pub(crate) mod hand_back;
 mod message;
 mod receipt;
-pub(crate) mod hand_back;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -342,8 +342,10 @@ const MOST_RECEIVES: u8 = 10;
 
 const DESERVED: &str =
     "a dead letter has failed as often as it may, or was lost as often after it began";
-const CAUGHT: &str = "a message ends at most one process more than it has attempts and there are faults";
-const FEW_FAILURES: &str = "a message fails no more often than it has attempts and there are faults";
+const CAUGHT: &str =
+    "a message ends at most one process more than it has attempts and there are faults";
+const FEW_FAILURES: &str =
+    "a message fails no more often than it has attempts and there are faults";
 const ENDS: &str = "a message that nobody has is not in flight";
 
 const FUNCTIONS: [Function; 5] = [
@@ -378,7 +380,10 @@ fn only_what_began_counts_and_what_ends_its_process_is_caught() {
                     mutation: None,
                 };
                 let (explored, broken) = explore(system);
-                assert!(broken.is_empty(), "{attempts} {function:?} {faults}: {broken:?}");
+                assert!(
+                    broken.is_empty(),
+                    "{attempts} {function:?} {faults}: {broken:?}"
+                );
                 states += explored;
             }
         }

@@ -79,7 +79,9 @@ impl Protocol {
         let attempt = failed.saturating_add(1).min(most.max(1));
         task.attempt = attempt;
         let delivery = beginning.delivery;
-        task.received.begun.get_or_init(|| Begun { delivery, attempt });
+        task.received
+            .begun
+            .get_or_init(|| Begun { delivery, attempt });
         // A copy of the message that was sent twice has deliveries of its own, under the same name.
         let own = task.received.delivery.receive_count;
         if unfinished.min(own) <= most {

@@ -83,7 +83,11 @@ impl Protocol {
 
     /// Whether all that the message causes is durable already, as far as the tree tells. If only the
     /// group's reduction is still to be asked for, asks for it.
-    pub(super) async fn is_done(&self, task: &Task<'_>, message: &Message) -> Result<bool, Failures> {
+    pub(super) async fn is_done(
+        &self,
+        task: &Task<'_>,
+        message: &Message,
+    ) -> Result<bool, Failures> {
         let (run, node) = match &message.work {
             Work::Map(work) => (&work.packet.run, work.packet.packet_id),
             Work::Bundle(bundle) => (message.run(), bundle.node(task.fan_in)),

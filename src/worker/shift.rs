@@ -263,7 +263,10 @@ impl Shift {
         let unfinished = lanes.map(|lane| (Arc::clone(&lane.queue), lane.heartbeat.receipts()));
         let unfinished: Vec<_> = unfinished.collect();
         tracing::warn!(
-            messages = unfinished.iter().map(|(_, receipts)| receipts.len()).sum::<usize>(),
+            messages = unfinished
+                .iter()
+                .map(|(_, receipts)| receipts.len())
+                .sum::<usize>(),
             "the grace period is over; unfinished messages are released"
         );
         self.work.shutdown().await;

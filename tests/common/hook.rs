@@ -10,9 +10,9 @@ use catchment::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use catchment::scratchpad::{
-    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures,
-    GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
-    Runs, Scratchpad,
+    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog,
+    FailureReport, Failures, GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord,
+    RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{Error, Result, RunId};
 

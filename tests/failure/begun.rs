@@ -148,7 +148,9 @@ async fn only_redeliveries_are_written_down() {
     assert_eq!(soon(run.result()).await.unwrap(), 45);
     drop(worker);
     let notes = notes.lock().unwrap();
-    let counts = notes.iter().map(|(message, notes)| (message.as_str(), notes.len()));
+    let counts = notes
+        .iter()
+        .map(|(message, notes)| (message.as_str(), notes.len()));
     assert_eq!(counts.collect::<Vec<_>>(), [("packet 3", 3)]);
 }
 
@@ -170,7 +172,12 @@ async fn a_run_survives_neighbours_of_a_deadly_message() {
                 ok(n).await
             }
         })
-        .with(Stage::named("deadly").packet_size(1).concurrency(1).attempts(3));
+        .with(
+            Stage::named("deadly")
+                .packet_size(1)
+                .concurrency(1)
+                .attempts(3),
+        );
     let deployment = sum(items).deploy("neighbours", store.backend()).unwrap();
     let run = deployment.submit(0..20).await.unwrap();
     let mut deaths = 0;

@@ -196,9 +196,7 @@ async fn a_message_that_kills_its_workers_becomes_a_dead_letter() {
     assert_eq!(deaths, 1 + 3);
     assert_eq!(failure.stage, "deadly");
     assert!(
-        failure
-            .error
-            .contains("begun 3 times and never finished"),
+        failure.error.contains("begun 3 times and never finished"),
         "{failure}"
     );
     let worker = deployment.worker().start();

@@ -43,7 +43,9 @@ async fn what_is_begun_is_released_and_what_is_not_is_handed_back() {
     );
     let at_once = soon(slow.queue.receive(10, NOW)).await.unwrap();
     let at_once = at_once.iter().map(text);
-    let at_once: Vec<String> = at_once.filter(|body| !has_item(body, 1) && !has_item(body, 3)).collect();
+    let at_once: Vec<String> = at_once
+        .filter(|body| !has_item(body, 1) && !has_item(body, 3))
+        .collect();
     assert_eq!(at_once.len(), 2, "they had not begun: {at_once:?}");
     let failures = run.status().await.unwrap().failures;
     assert_eq!(failures, 0);

@@ -15,8 +15,8 @@ use super::{DynamoDbScratchpad, RETRY, is_condition, is_size};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures, Page,
-    Verdict,
+    Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport,
+    Failures, Page, Verdict,
 };
 
 const ATTEMPTS: &str = "attempts";

@@ -14,9 +14,9 @@ use crate::queue::{
     BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
 };
 use crate::scratchpad::{
-    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures,
-    GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
-    Runs, Scratchpad,
+    Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog,
+    FailureReport, Failures, GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord,
+    RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 
 /// What happens around a call.

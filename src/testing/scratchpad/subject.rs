@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Arrival, Attempt, Beginning, Begun, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure, FailureLog,
-    FailureReport, GroupId, GroupState, Members, PacketPlan, Page, RunRecord, RunSnapshot, Scratchpad, Verdict,
+    Arrival, Attempt, Beginning, Begun, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure,
+    FailureLog, FailureReport, GroupId, GroupState, Members, PacketPlan, Page, RunRecord,
+    RunSnapshot, Scratchpad, Verdict,
 };
 
 /// Members of a full group in every scenario.

@@ -206,7 +206,10 @@ async fn room_returns_when_the_last_consumer_has_gone() {
     // A delayed message fills the queue, but cannot be received.
     queue.send(bodies(1)).await.unwrap();
     let taken = receive.await.unwrap().remove(0);
-    queue.release(vec![taken.receipt], 3600 * SECOND).await.unwrap();
+    queue
+        .release(vec![taken.receipt], 3600 * SECOND)
+        .await
+        .unwrap();
     let mut receive = Box::pin(queue.receive(1, 1800 * SECOND));
     assert!(poll!(&mut receive).is_pending());
     let mut room = Box::pin(queue.room());
