@@ -4,6 +4,7 @@
 //! more may come.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::core::error::{Error, Result};
+use crate::core::panic::panicked;
 
 /// The most entries that wait for each other. Backends split further to their services' limits.
 const MAX_BATCH: usize = 256;
@@ -24,12 +26,14 @@ type Call<T, R> = Box<dyn Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> 
 type Answers<R> = Vec<Result<R>>;
 
 /// Why an entry has no answer, although its call did not report an error.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 enum Unanswered {
     #[error("the call was given up")]
     GivenUp,
     #[error("the call did not answer")]
     Missing,
+    #[error("the call {0}")]
+    Panicked(String),
 }
 
 impl From<Unanswered> for Error {
@@ -242,20 +246,27 @@ impl<T: Clone, R> Inner<T, R> {
 
     async fn answers(&self, entries: Vec<T>) -> Answers<R> {
         if let [_] = entries.as_slice() {
-            return vec![only((self.call)(Arc::new(entries)).await)];
+            return vec![only(self.make(Arc::new(entries)).await)];
         }
         let entries = Arc::new(entries);
-        match (self.call)(Arc::clone(&entries)).await {
+        match self.make(Arc::clone(&entries)).await {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             // One bad entry must not take the others with it: each is tried alone.
             Err(_) => {
                 let mut answers = Vec::with_capacity(entries.len());
                 for entry in entries.iter() {
-                    answers.push(only((self.call)(Arc::new(vec![entry.clone()])).await));
+                    answers.push(only(self.make(Arc::new(vec![entry.clone()])).await));
                 }
                 answers
             }
         }
+    }
+
+    /// Makes the call. A backend that panics fails this call, and not those that come after it.
+    async fn make(&self, entries: Arc<Vec<T>>) -> Result<Vec<R>> {
+        let call = async { (self.call)(entries).await };
+        let made = AssertUnwindSafe(call).catch_unwind().await;
+        made.unwrap_or_else(|panic| Err(Unanswered::Panicked(panicked(panic.as_ref())).into()))
     }
 }
 
@@ -401,21 +412,30 @@ mod tests {
         }
     }
 
+    /// Whether it panics before its first await or after it; the calls after that are made.
     #[tokio::test]
-    async fn a_call_that_panics_is_given_up_for_each_of_its_entries() {
-        let batcher = Batcher::<u32, ()>::new(|_| {
-            async {
-                tokio::task::yield_now().await;
-                panic!("a fault of the backend")
-            }
-            .boxed()
-        });
-        let answers = batcher.submit(vec![1, 2]).await;
-        assert_eq!(answers.len(), 2);
-        for answer in answers {
-            let error = answer.unwrap_err();
+    async fn a_call_that_panics_fails_its_own_entries_only() {
+        for waits in [false, true] {
+            let batcher = Batcher::new(move |entries: Arc<Vec<u32>>| {
+                async move {
+                    if waits {
+                        tokio::task::yield_now().await;
+                    }
+                    assert!(!entries.contains(&1), "a fault of the backend");
+                    Ok(entries.to_vec())
+                }
+                .boxed()
+            });
+            let mut answers = batcher.submit(vec![1, 2]).await;
+            assert_eq!(answers.pop().map(Result::unwrap), Some(2));
+            let error = answers.pop().unwrap().unwrap_err();
             assert!(error.is_retryable());
-            assert!(describe(&error).ends_with("the call was given up"));
+            let text = describe(&error);
+            assert!(
+                text.ends_with("the call panicked: a fault of the backend"),
+                "{text}"
+            );
+            assert_eq!(values(batcher.submit(vec![3]).await), [3]);
         }
     }
 }
