@@ -22,6 +22,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::sync::Mutex;
 
 use crate::compute::step::{Computed, Failures, Input, ItemFailure, Limits};
 use crate::core::error::BoxError;
@@ -63,6 +64,8 @@ pub(crate) trait Owner: Sync {
 pub(crate) struct Protocol {
     seam: Seam,
     cancelled: Arc<Cancelled>,
+    /// Held while a message is at work that may have ended a process before.
+    suspects: Arc<Mutex<()>>,
 }
 
 /// A message at hand.
@@ -106,6 +109,7 @@ impl Protocol {
         Self {
             seam,
             cancelled: Arc::new(Cancelled::new(cancel_check)),
+            suspects: Arc::default(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Protocol {
         Self {
             seam,
             cancelled: Arc::clone(&self.cancelled),
+            suspects: Arc::clone(&self.suspects),
         }
     }
 

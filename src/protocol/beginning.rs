@@ -27,6 +27,24 @@ pub(crate) struct Begun {
     pub(crate) attempt: u32,
 }
 
+/// Whether a redelivery may begin.
+pub(super) enum May {
+    Begin,
+    /// Only while no other such message is at work in this worker. An earlier delivery did not finish: if the process dies
+    /// once more, it is known whose fault that is.
+    BeginAlone,
+    NotBegin(Outcome),
+}
+
+/// Messages whose function is about to be called, by what is on record of them.
+#[derive(Default)]
+pub(super) struct Beginnings<'a> {
+    pub(super) begun: Vec<(Task<'a>, Step)>,
+    /// Those that have to begin alone. Nothing of this delivery is on record.
+    pub(super) suspects: Vec<(Task<'a>, Step)>,
+    pub(super) ended: Vec<(Task<'a>, Outcome)>,
+}
+
 impl Protocol {
     /// Whether attempts are counted by what began. Inside one process nobody else receives its messages, and a process
     /// that ends takes them with it, so there the receives are the attempts.
@@ -34,46 +52,44 @@ impl Protocol {
         matches!(self.seam.site.carrier, Carrier::Wire(_))
     }
 
-    /// Writes down that redeliveries begin. Returns those that may, and the outcomes of the others.
-    pub(super) async fn begin_again<'a>(
-        &self,
-        ready: Vec<(Task<'a>, Step)>,
-    ) -> (Vec<(Task<'a>, Step)>, Vec<(Task<'a>, Outcome)>) {
+    /// Writes down that redeliveries begin, and sorts them by what is to become of them.
+    pub(super) async fn begin_again<'a>(&self, ready: Vec<(Task<'a>, Step)>) -> Beginnings<'a> {
+        let mut beginnings = Beginnings::default();
         if !ready.iter().any(|(task, _)| task.is_redelivered()) {
-            return (ready, Vec::new());
+            beginnings.begun = ready;
+            return beginnings;
         }
-        let each = ready.into_iter().map(|(mut task, mut step)| async {
-            if !task.is_redelivered() {
-                return Ok((task, step));
-            }
-            match self.note_beginning(&mut task).await {
-                None => {
-                    step.set_attempt(&task);
-                    Ok((task, step))
-                }
-                Some(outcome) => Err((task, outcome)),
-            }
+        let each = ready.into_iter().map(|(mut task, step)| async {
+            let may = match task.is_redelivered() {
+                true => self.note_beginning(&mut task).await,
+                false => May::Begin,
+            };
+            (task, step, may)
         });
-        let (mut begun, mut ended) = (Vec::new(), Vec::new());
-        for one in join_all(each).await {
-            match one {
-                Ok(ready) => begun.push(ready),
-                Err(outcome) => ended.push(outcome),
+        for (task, mut step, may) in join_all(each).await {
+            step.set_attempt(&task);
+            match may {
+                May::Begin => beginnings.begun.push((task, step)),
+                May::BeginAlone => beginnings.suspects.push((task, step)),
+                May::NotBegin(outcome) => beginnings.ended.push((task, outcome)),
             }
         }
-        (begun, ended)
+        let suspects = beginnings.suspects.iter().map(|(task, _)| task);
+        self.withdraw(suspects).await;
+        beginnings
     }
 
-    /// Writes down that a redelivery begins. `None`: it may.
-    async fn note_beginning(&self, task: &mut Task<'_>) -> Option<Outcome> {
-        let beginning = task.beginning(DeliveryId::random());
+    /// Writes down that a redelivery begins.
+    pub(super) async fn note_beginning(&self, task: &mut Task<'_>) -> May {
+        let known = task.received.begun.get().map(|begun| begun.delivery);
+        let beginning = task.beginning(known.unwrap_or_else(DeliveryId::random));
         let scratchpad = self.seam.site.scratchpad();
         let note = self
             .seam
             .scratchpad("note_beginning", || scratchpad.note_beginning(&beginning));
         let Deliveries { unfinished, failed } = match note.await {
             Ok(deliveries) => deliveries,
-            Err(error) => return Some(Outcome::Failed(refused(error))),
+            Err(error) => return May::NotBegin(Outcome::Failed(refused(error))),
         };
         let most = task.stage.options.queue.attempts;
         let attempt = failed.saturating_add(1).min(most.max(1));
@@ -85,9 +101,13 @@ impl Protocol {
         // A copy of the message that was sent twice has deliveries of its own, under the same name.
         let own = task.received.delivery.receive_count;
         if unfinished.min(own) <= most {
-            return None;
+            // Once more, and it may be the last time: its neighbours must not be lost with it again.
+            return match unfinished >= most.min(2) {
+                true => May::BeginAlone,
+                false => May::Begin,
+            };
         }
-        Some(match self.is_done(task, &task.message).await {
+        May::NotBegin(match self.is_done(task, &task.message).await {
             // Acknowledgements may have been lost time and again: what is done is no failure.
             Ok(true) => Outcome::Done,
             Ok(false) => Outcome::Failed(refused(format!(
@@ -98,10 +118,10 @@ impl Protocol {
         })
     }
 
-    /// Takes beginnings back: the function was not called after all.
-    pub(super) async fn withdraw(&self, tasks: &[Task<'_>]) {
+    /// Takes beginnings back: the functions were not called after all.
+    pub(super) async fn withdraw<'a>(&self, tasks: impl Iterator<Item = &'a Task<'a>>) {
         let scratchpad = self.seam.site.scratchpad();
-        let begun = tasks.iter().filter_map(|task| {
+        let begun = tasks.filter_map(|task| {
             let begun = task.received.begun.get()?;
             Some(task.beginning(begun.delivery))
         });

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
+use super::beginning::{Beginnings, May};
 use super::bundle::Begun;
 use super::{Outcome, Owner, Protocol, Step, Task, Then, refused};
 use crate::compute::pool::Ended;
@@ -116,10 +117,6 @@ impl Protocol {
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
-        let mut batch = Batch {
-            jobs: Vec::with_capacity(ready.len()),
-            waiting: Vec::with_capacity(ready.len()),
-        };
         let mut unbegun = Vec::new();
         let mut paced = Vec::with_capacity(ready.len());
         for (task, step) in ready {
@@ -129,11 +126,73 @@ impl Protocol {
                 false => paced.push((task, step)),
             }
         }
-        let (begun, ended) = self.begin_again(paced).await;
+        if !unbegun.is_empty() {
+            settling.push(Box::pin(self.settle(unbegun, owner)));
+        }
+        let Beginnings {
+            begun,
+            suspects,
+            ended,
+        } = self.begin_again(paced).await;
         if !ended.is_empty() {
             owner.worked(ended.len(), 0);
             settling.push(Box::pin(self.settle(ended, owner)));
         }
+        self.run(stage, begun, limits, owner, settling).await;
+        for (task, step) in suspects {
+            self.run_alone(stage, task, step, limits, owner, settling)
+                .await;
+        }
+    }
+
+    /// Runs the function of one message that has outlived a process, while no other such message of this worker is under
+    /// way, and settles it.
+    async fn run_alone<'a>(
+        &'a self,
+        stage: &'a StageDefinition,
+        mut task: Task<'a>,
+        mut step: Step,
+        limits: &Limits,
+        owner: &'a impl Owner,
+        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        let alone = loop {
+            tokio::select! {
+                biased;
+                () = owner.closing() => break None,
+                alone = self.suspects.lock() => break Some(alone),
+                Some(()) = settling.next() => {}
+            }
+        };
+        if alone.is_none() || owner.is_closing() {
+            let unbegun = vec![(task, Outcome::NotBegun)];
+            settling.push(Box::pin(self.settle(unbegun, owner)));
+            return;
+        }
+        if let May::NotBegin(outcome) = self.note_beginning(&mut task).await {
+            owner.worked(1, 0);
+            settling.push(Box::pin(self.settle(vec![(task, outcome)], owner)));
+        } else {
+            step.set_attempt(&task);
+            self.run(stage, vec![(task, step)], limits, owner, settling)
+                .await;
+        }
+        while settling.next().await.is_some() {}
+    }
+
+    /// Runs the functions of messages, and begins to settle what has ended while the rest goes on.
+    async fn run<'a>(
+        &'a self,
+        stage: &'a StageDefinition,
+        begun: Vec<(Task<'a>, Step)>,
+        limits: &Limits,
+        owner: &'a impl Owner,
+        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        let mut batch = Batch {
+            jobs: Vec::with_capacity(begun.len()),
+            waiting: Vec::with_capacity(begun.len()),
+        };
         for (task, step) in begun {
             match self.begin(stage, &task, step, limits).await {
                 Started::Job(then, job) => {
@@ -150,11 +209,11 @@ impl Protocol {
         if owner.is_closing() {
             // The owner has given back the rest by now, and would begin what is queued after that.
             let queued = batch.waiting.drain(..).flatten();
-            unbegun.extend(queued.map(|(task, _)| (task, Outcome::NotBegun)));
+            let unbegun: Vec<_> = queued.map(|(task, _)| (task, Outcome::NotBegun)).collect();
             batch.jobs.clear();
-        }
-        if !unbegun.is_empty() {
-            settling.push(Box::pin(self.settle(unbegun, owner)));
+            if !unbegun.is_empty() {
+                settling.push(Box::pin(self.settle(unbegun, owner)));
+            }
         }
         self.run_jobs(batch, limits, owner, settling).await;
     }

@@ -11,6 +11,7 @@
 mod adder;
 #[cfg(feature = "http")]
 mod adder_http;
+mod attempts;
 mod backend;
 mod codec;
 mod common;

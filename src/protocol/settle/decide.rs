@@ -60,7 +60,7 @@ impl Protocol {
                 }
             }
         }
-        self.withdraw(&unbegun).await;
+        self.withdraw(unbegun.iter()).await;
         let unbegun = unbegun.into_iter();
         let unbegun = unbegun.map(|task| (task.place, Answer::HandBack));
         decided.answers.extend(unbegun);
