@@ -268,7 +268,16 @@ impl DynamoDbScratchpad {
         let old = read_attempts(&found.unwrap_or_default());
         let last = new.last().and_then(write_attempt);
         if last.is_some() && old.iter().any(|attempt| write_attempt(attempt) == last) {
-            return Ok(Some(old));
+            // It may be an equal one of another delivery, whose end is still to be written down.
+            let mut terms = Terms::default();
+            let expires = terms.equal(EXPIRES, self.expires_at());
+            let failed = beginnings::failed(&mut terms, report);
+            let written = self.update(table, key.clone(), format!("SET {expires}{failed}"), terms);
+            let written = written.send().await;
+            return match written {
+                Ok(_) => Ok(Some(old)),
+                Err(error) => Err(self.failed("UpdateItem", table, error)),
+            };
         }
         let kept = fit(
             &old,
