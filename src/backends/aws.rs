@@ -4,12 +4,12 @@
 
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 mod backend;
+mod retryable;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use aws_smithy_types::retry::ErrorKind;
+use aws_smithy_types::retry::ProvideErrorKind;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
@@ -27,6 +27,10 @@ use crate::core::requests::Requests;
 
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 pub use self::backend::AwsBackend;
+pub(super) use self::retryable::bare;
+#[cfg(feature = "sqs")]
+pub(super) use self::retryable::is_retryable_code;
+use self::retryable::{credentials_problem, is_lasting, is_retryable};
 
 /// How long one attempt at a request may take where the application has not said. Longer than a long poll.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,99 +105,25 @@ pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
 }
 
 /// The error of a call that failed, as a user reads it. `operation` says what was asked and of which
-/// queue or table, `place` where it went.
+/// queue or table, `place` where it went, `requests` what this client has sent so far.
 pub(super) fn failed<E>(
     service: &'static str,
     operation: impl Into<String>,
     error: SdkError<E, HttpResponse>,
     place: &str,
+    requests: &Requests,
 ) -> Error
 where
-    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    E: ProvideErrorMetadata + ProvideErrorKind + StdError + Send + Sync + 'static,
 {
+    let has_sent = requests.total() > 0;
+    let source = Reason::of(&error, place, has_sent).into();
     Error::Backend {
         service,
         operation: operation.into(),
-        retryable: may_pass(&error),
-        source: Reason::of(&error, place).into(),
+        retryable: is_retryable(error, has_sent),
+        source,
     }
-}
-
-/// Whether the same request may succeed later.
-fn may_pass<E>(error: &SdkError<E, HttpResponse>) -> bool
-where
-    E: ProvideErrorMetadata + StdError + 'static,
-{
-    match error {
-        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
-        SdkError::DispatchFailure(failure) => {
-            // Among others, a connection that was closed before an answer came.
-            let other = failure.as_other();
-            failure.is_io()
-                || failure.is_timeout()
-                || other.is_some_and(|kind| kind != ErrorKind::ClientError)
-                || credentials_problem(error).is_some_and(|problem| !is_lasting(problem))
-        }
-        SdkError::ServiceError(error) => {
-            let status = error.raw().status().as_u16();
-            status >= 500 || status == 429 || error.err().code().is_some_and(is_passing)
-        }
-        _ => false,
-    }
-}
-
-fn credentials_problem<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a CredentialsError> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let problem = error.downcast_ref::<CredentialsError>();
-        if problem.is_some() {
-            return problem;
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// Whether there are no credentials at all, rather than some that could not be had at this moment.
-fn is_lasting(problem: &CredentialsError) -> bool {
-    matches!(
-        problem,
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
-    )
-}
-
-/// Error codes of refusals that are worth a second try.
-pub(super) fn is_passing(code: &str) -> bool {
-    matches!(
-        code,
-        "ProvisionedThroughputExceededException"
-            | "ThrottlingException"
-            | "Throttling"
-            | "ThrottledException"
-            | "RequestThrottled"
-            | "RequestThrottledException"
-            | "TooManyRequestsException"
-            | "RequestLimitExceeded"
-            | "KmsThrottled"
-            | "OverLimit"
-            | "LimitExceededException"
-            | "TransactionConflictException"
-            | "TransactionInProgressException"
-            | "ReplicatedWriteConflictException"
-            | "InternalError"
-            | "InternalFailure"
-            | "InternalServerError"
-            | "ServiceUnavailable"
-            | "ServiceUnavailableException"
-            | "RequestTimeout"
-            | "RequestTimeoutException"
-            // The clock is corrected by the client's next attempt, credentials are fetched anew.
-            | "RequestTimeTooSkewed"
-            | "ExpiredToken"
-            | "ExpiredTokenException"
-            | "AWS.SimpleQueueService.QueueDeletedRecently"
-            | "QueueDeletedRecently"
-    )
 }
 
 /// What a service or its client said, on one line.
@@ -201,7 +131,7 @@ pub(super) fn is_passing(code: &str) -> bool {
 struct Reason(String);
 
 impl Reason {
-    fn of<E>(error: &SdkError<E, HttpResponse>, place: &str) -> Self
+    fn of<E>(error: &SdkError<E, HttpResponse>, place: &str, has_sent: bool) -> Self
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
@@ -210,7 +140,9 @@ impl Reason {
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
             let text = lines.join(" ");
             let lacks_credentials = credentials_problem(error).is_some_and(is_lasting);
-            return Self(if lacks_credentials {
+            return Self(if lacks_credentials && has_sent {
+                format!("the AWS credentials could not be renewed ({text})")
+            } else if lacks_credentials {
                 format!(
                     "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role provides them ({text})"
                 )
@@ -225,7 +157,11 @@ impl Reason {
         Self(match (refusal.code(), refusal.message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
-            (None, _) => text,
+            (None, _) => {
+                let status = error.raw_response().map(|answer| answer.status().as_u16());
+                let status = status.unwrap_or_default();
+                format!("the answer has HTTP status {status} and no error code ({text})")
+            }
         })
     }
 }

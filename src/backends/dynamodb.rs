@@ -18,6 +18,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::retry::ProvideErrorKind;
 use aws_types::SdkConfig;
 use bytes::Bytes;
 
@@ -43,7 +44,10 @@ const LEAST_RETENTION: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 const RECORD_LONGER: Duration = Duration::from_secs(21 * 24 * 60 * 60);
 /// Between tries of what the service could not do at the moment.
 const BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5));
-const RETRY: Policy = Policy::FOREVER.with_backoff(BACKOFF);
+/// Requests in a row that get nothing done, before a call returns an error that may pass: about half a minute. A call that
+/// gets on, however slowly, goes on for as long as it takes.
+const ROUNDS: u32 = 15;
+const RETRY: Policy = Policy::times(ROUNDS).with_backoff(BACKOFF);
 /// Requests under way at once for one call.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -202,7 +206,7 @@ impl DynamoDbScratchpad {
 
     fn failed<E>(&self, operation: &str, table: &str, error: SdkError<E, HttpResponse>) -> Error
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: ProvideErrorMetadata + ProvideErrorKind + std::error::Error + Send + Sync + 'static,
     {
         if aws::code(&error) == Some("ResourceNotFoundException") {
             return Error::NotProvisioned {
@@ -211,7 +215,14 @@ impl DynamoDbScratchpad {
             };
         }
         let operation = format!("{operation} on table `{table}`");
-        aws::failed(SERVICE, operation, error, &self.place)
+        aws::failed(SERVICE, operation, error, &self.place, &self.requests)
+    }
+
+    /// What the service has not begun, in request after request.
+    fn unprocessed(&self, operation: &str, table: &str, left: usize) -> Error {
+        let operation = format!("{operation} on table `{table}`");
+        let problem = format!("{left} entries were left unprocessed {ROUNDS} times");
+        Error::unavailable(SERVICE, operation, problem)
     }
 
     fn malformed(&self, what: &str, table: &str, error: impl Into<crate::BoxError>) -> Error {

@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::error::SdkError;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::retry::ProvideErrorKind;
 use aws_types::SdkConfig;
 use tokio::sync::OnceCell;
 
@@ -146,38 +148,31 @@ impl SqsQueues {
 impl Service {
     fn is_missing(code: Option<&str>) -> bool {
         matches!(
-            code,
-            Some("QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue")
+            code.map(aws::bare),
+            Some("QueueDoesNotExist" | "NonExistentQueue")
         )
     }
 
     /// What a failed request means for a user.
-    fn failed<E>(
-        &self,
-        operation: &str,
-        queue: &str,
-        error: SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
-    ) -> Error
+    fn failed<E>(&self, operation: &str, queue: &str, error: SdkError<E, HttpResponse>) -> Error
     where
-        E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: ProvideErrorMetadata + ProvideErrorKind + std::error::Error + Send + Sync + 'static,
     {
         if Self::is_missing(aws::code(&error)) {
-            return Error::NotProvisioned {
-                resource: format!("SQS queue `{queue}`"),
-                place: self.place.clone(),
-            };
+            return self.missing(queue);
         }
         let operation = format!("{operation} on queue `{queue}`");
-        aws::failed(SERVICE, operation, error, &self.place)
+        aws::failed(SERVICE, operation, error, &self.place, &self.requests)
+    }
+
+    fn missing(&self, queue: &str) -> Error {
+        Error::not_provisioned(format!("SQS queue `{queue}`"), self.place.as_str())
     }
 
     async fn url(&self, queue: &str) -> Result<String> {
         let found = self.client.get_queue_url().queue_name(queue).send().await;
         let found = found.map_err(|error| self.failed("GetQueueUrl", queue, error))?;
-        found.queue_url.ok_or_else(|| Error::NotProvisioned {
-            resource: format!("SQS queue `{queue}`"),
-            place: self.place.clone(),
-        })
+        found.queue_url.ok_or_else(|| self.missing(queue))
     }
 }
 

@@ -28,9 +28,9 @@ pub trait Failures: Send + Sync {
     async fn withdraw_beginning(&self, beginning: &Beginning) -> Result<()>;
 
     /// Adds to the record of failures. Attempts are appended, so that one whose response was lost may be on record
-    /// twice; everything else is idempotent. [`Verdict::Skip`] adds the items to the message's set of skipped ones.
-    /// [`Verdict::Dead`] makes the run read as failed, and replaces an older id of the same message. For an unknown
-    /// run nothing is written and the log is empty.
+    /// twice, unless the store leaves out an attempt that equals one on record; everything else is idempotent.
+    /// [`Verdict::Skip`] adds the items to the message's set of skipped ones. [`Verdict::Dead`] makes the run read as
+    /// failed, and replaces an older id of the same message. For an unknown run nothing is written and the log is empty.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog>;
 
     /// Removes a message's dead letter, its skipped items and what is on record of its deliveries if the dead letter has this

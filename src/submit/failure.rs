@@ -16,8 +16,8 @@ pub(super) fn is_recorded(snapshot: &RunSnapshot) -> bool {
     failure.is_some_and(|failure| failure.message == SUBMISSION)
 }
 
-/// Records that the rest of a run's items will not be sent, so that a waiter for the result learns of it. Best effort:
-/// the submitter has the error itself.
+/// Records that the rest of a run's items will not be sent, so that a waiter for the result learns of it. If the store
+/// refuses that too, or is away for longer than a submitter waits, only the submitter has the error.
 pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
     let report = FailureReport::new(
         &record.run,
@@ -26,7 +26,9 @@ pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
         vec![Attempt::new(1, now(), describe(error))],
         Verdict::Dead(DeadLetterId::UNQUEUED),
     );
-    if let Err(problem) = site.scratchpad().record(&report).await {
+    let scratchpad = site.scratchpad();
+    let recorded = retry("record_failure", RETRY, || scratchpad.record(&report)).await;
+    if let Err(problem) = recorded {
         let problem = describe(&problem);
         tracing::error!(run = %record.run, problem, "a failed submission could not be recorded");
     }

@@ -2,6 +2,8 @@
 //! lost connections, races. Each test checks the outcome and the requests that were made.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod codes;
+mod credentials;
 mod dynamodb;
 mod sqs;
 

@@ -2,7 +2,7 @@
 //! cause, and a redrive completes the run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use async_trait::async_trait;
 
@@ -73,4 +73,37 @@ async fn what_a_backend_refuses_is_a_dead_letter_that_can_be_redriven() {
         }
         worker.shutdown().await;
     }
+}
+
+/// Refuses every message for good, and cannot write down failures for a while.
+#[derive(Default)]
+struct Busy {
+    tries: AtomicU32,
+}
+
+#[async_trait]
+impl Hook for Busy {
+    async fn before(&self, call: &Call<'_>) -> Act {
+        let error = match call {
+            Call::Send(..) => Error::refused("the queue", "send", "you may not do this"),
+            Call::RecordFailure(_) if self.tries.fetch_add(1, SeqCst) < 3 => {
+                Error::unavailable("the store", "record", "slow down")
+            }
+            _ => return Act::Go,
+        };
+        Act::Fail(error)
+    }
+}
+
+/// Otherwise everybody who waits for the run would wait for ever.
+#[tokio::test(start_paused = true)]
+async fn the_failure_of_a_submission_is_written_down_although_the_store_is_busy() {
+    let backend = Store::new().hooked(Arc::new(Busy::default()));
+    let sum = Pipeline::new().reduce(|| 0, |a: u64, b| a + b);
+    let sum = sum.deploy("busy", backend).unwrap();
+    let error = sum.submit_as("once", 1..=20).await.unwrap_err();
+    assert!(error.to_string().contains("send"), "{error}");
+    let waiter = sum.attach("once");
+    let failure = failure(soon(waiter.result()).await.unwrap_err());
+    assert!(failure.error.contains("you may not do this"), "{failure:?}");
 }

@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
 use super::beginnings;
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
-use super::{DynamoDbScratchpad, RETRY, is_condition, is_size};
-use crate::core::error::Result;
+use super::{DynamoDbScratchpad, RETRY, SERVICE, is_condition, is_size};
+use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport,
@@ -92,11 +92,13 @@ fn fit(attempts: &[Attempt], most: usize, bytes: usize) -> &[Attempt] {
 }
 
 fn write_attempts(attempts: &[Attempt]) -> AttributeValue {
-    let texts = attempts.iter().filter_map(|attempt| {
-        // Numbers and text: this cannot fail.
-        serde_json::to_string(attempt).ok()
-    });
+    let texts = attempts.iter().filter_map(write_attempt);
     AttributeValue::L(texts.map(AttributeValue::S).collect())
+}
+
+/// Numbers and text: this cannot fail.
+fn write_attempt(attempt: &Attempt) -> Option<String> {
+    serde_json::to_string(attempt).ok()
 }
 
 fn read_attempts(item: &Item) -> Vec<Attempt> {
@@ -205,7 +207,8 @@ impl Failures for DynamoDbScratchpad {
 }
 
 impl DynamoDbScratchpad {
-    /// Adds to the attempts at a message, and returns all of them.
+    /// Adds to the attempts at a message, and returns all of them. A list to which the last one has been added stays as it
+    /// is: then this very write was repeated, because the answer to it was lost.
     async fn append(&self, report: &FailureReport) -> Result<Vec<Attempt>> {
         let table = &self.tables.scratchpad;
         let new = fit(&report.attempts, MOST_ATTEMPTS, MOST_BYTES);
@@ -217,7 +220,13 @@ impl DynamoDbScratchpad {
             let none = terms.value(AttributeValue::L(Vec::new()));
             let expires = terms.equal(EXPIRES, self.expires_at());
             let most = terms.value(item::number(MOST_ATTEMPTS - new.len()));
-            let condition = format!("{} OR size({name}) <= {most}", terms.lacks(ATTEMPTS));
+            let lacks = terms.lacks(ATTEMPTS);
+            let is_new = new.last().and_then(write_attempt).map(|last| {
+                let last = terms.value(AttributeValue::S(last));
+                format!("NOT contains({name}, {last}) AND ")
+            });
+            let is_new = is_new.unwrap_or_default();
+            let condition = format!("{lacks} OR {is_new}size({name}) <= {most}");
             let failed = beginnings::failed(&mut terms, report);
             let expression = format!(
                 "SET {name} = list_append(if_not_exists({name}, {none}), {list}), {expires}{failed}"
@@ -236,7 +245,11 @@ impl DynamoDbScratchpad {
                     if let Some(attempts) = self.replace_attempts(&key, report, new).await? {
                         return Ok(attempts);
                     }
-                    delays.wait().await;
+                    if !delays.wait().await {
+                        let operation = format!("UpdateItem on table `{table}`");
+                        let problem = "others add to the same message's attempts all the time";
+                        return Err(Error::unavailable(SERVICE, operation, problem));
+                    }
                 }
                 Err(error) => return Err(self.failed("UpdateItem", table, error)),
             }
@@ -253,6 +266,19 @@ impl DynamoDbScratchpad {
         let table = &self.tables.scratchpad;
         let found = self.get(table, key.clone()).await?;
         let old = read_attempts(&found.unwrap_or_default());
+        let last = new.last().and_then(write_attempt);
+        if last.is_some() && old.iter().any(|attempt| write_attempt(attempt) == last) {
+            // It may be an equal one of another delivery, whose end is still to be written down.
+            let mut terms = Terms::default();
+            let expires = terms.equal(EXPIRES, self.expires_at());
+            let failed = beginnings::failed(&mut terms, report);
+            let written = self.update(table, key.clone(), format!("SET {expires}{failed}"), terms);
+            let written = written.send().await;
+            return match written {
+                Ok(_) => Ok(Some(old)),
+                Err(error) => Err(self.failed("UpdateItem", table, error)),
+            };
+        }
         let kept = fit(
             &old,
             MOST_ATTEMPTS.saturating_sub(new.len()),
@@ -364,11 +390,11 @@ impl DynamoDbScratchpad {
             let answer = answer.map_err(|error| self.failed("BatchWriteItem", table, error))?;
             let unprocessed = answer.unprocessed_items.unwrap_or_default();
             pending = unprocessed.into_values().flatten().collect();
-            if !pending.is_empty() {
-                if pending.len() < count {
-                    delays.restart();
-                }
-                delays.wait().await;
+            if pending.len() < count {
+                delays.restart();
+            }
+            if !pending.is_empty() && !delays.wait().await {
+                return Err(self.unprocessed("BatchWriteItem", table, pending.len()));
             }
             pending.extend(rest);
         }

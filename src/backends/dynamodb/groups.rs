@@ -178,6 +178,7 @@ impl Groups for DynamoDbScratchpad {
         let mut delays = RETRY.delays();
         while !pending.is_empty() {
             let rest = pending.split_off(pending.len().min(MOST_KEYS));
+            let count = pending.len();
             let mut terms = Terms::default();
             let projection = format!("{}, {}", terms.name(GROUP), terms.name(ARRIVED));
             let (names, _) = terms.into_parts();
@@ -192,11 +193,7 @@ impl Groups for DynamoDbScratchpad {
             let answer = asked.send().await;
             let answer = answer.map_err(|error| self.failed("BatchGetItem", table, error))?;
             let items = answer.responses.unwrap_or_default().remove(table.as_str());
-            let items = items.unwrap_or_default();
-            if !items.is_empty() {
-                delays.restart();
-            }
-            for item in items {
+            for item in items.unwrap_or_default() {
                 if let Some(group) = item::get_text(&item, GROUP) {
                     let mut slots: Vec<u32> = arrived(&item).collect();
                     slots.sort_unstable();
@@ -208,8 +205,11 @@ impl Groups for DynamoDbScratchpad {
                 .unwrap_or_default()
                 .remove(table.as_str());
             pending = unprocessed.map(|keys| keys.keys).unwrap_or_default();
-            if !pending.is_empty() {
-                delays.wait().await;
+            if pending.len() < count {
+                delays.restart();
+            }
+            if !pending.is_empty() && !delays.wait().await {
+                return Err(self.unprocessed("BatchGetItem", table, pending.len()));
             }
             pending.extend(rest);
         }

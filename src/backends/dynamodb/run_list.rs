@@ -7,6 +7,7 @@
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::retry::ProvideErrorKind;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -272,7 +273,7 @@ impl DynamoDbScratchpad {
     /// A table that an earlier version made has no index, until it is provisioned again.
     fn failed_at_index<E>(&self, error: SdkError<E, HttpResponse>) -> Error
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: ProvideErrorMetadata + ProvideErrorKind + std::error::Error + Send + Sync + 'static,
     {
         let table = &self.tables.results;
         let message = error.as_service_error().and_then(|error| error.message());

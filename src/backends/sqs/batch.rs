@@ -84,25 +84,56 @@ impl Refusal {
     /// Whether it only says that another receiver has the message, or that it is gone.
     pub(super) fn is_stale(&self) -> bool {
         matches!(
-            self.code.as_str(),
+            aws::bare(&self.code),
             "ReceiptHandleIsInvalid"
                 | "MessageNotInflight"
-                | "AWS.SimpleQueueService.MessageNotInflight"
                 // A receipt that has expired, or a time beyond the 12 hours since it was received.
                 | "InvalidParameterValue"
                 | "InvalidParameterValueException"
         )
     }
 
-    pub(super) fn into_error(self, operation: Operation, queue: &str) -> Error {
-        let Self { code, message, .. } = self;
-        Error::Backend {
-            service: SERVICE,
-            operation: format!("{} on queue `{queue}`", operation.name()),
-            retryable: aws::is_passing(&code),
-            source: format!("{code}: {message}").into(),
+    /// Whether the same entry would be refused for ever. The code says so, whoever is said to be at fault: services that
+    /// speak SQS do not agree on that. Only a code that is not known is judged by it.
+    fn is_lasting(&self) -> bool {
+        if aws::is_retryable_code(&self.code) {
+            return false;
         }
+        self.is_stale() || is_lasting(aws::bare(&self.code)) || self.sender_fault
     }
+}
+
+/// Codes that an entry can have and that say that repeating it is of no use.
+fn is_lasting(code: &str) -> bool {
+    matches!(
+        code,
+        // What the entry says.
+        "InvalidMessageContents"
+            | "InvalidAttributeValue"
+            | "InvalidParameterCombination"
+            | "InvalidBatchEntryId"
+            | "MissingParameter"
+            | "MissingParameterException"
+            | "BatchRequestTooLong"
+            // Where it is sent.
+            | "InvalidAddress"
+            | "InvalidSecurity"
+            | "UnsupportedOperation"
+            | "QueueDoesNotExist"
+            | "NonExistentQueue"
+            // What the sender may do, or the queue's key.
+            | "AccessDenied"
+            | "AccessDeniedException"
+            | "KmsAccessDenied"
+            | "KmsDisabled"
+            | "DisabledException"
+            | "KmsInvalidKeyUsage"
+            | "InvalidKeyUsageException"
+            | "KmsNotFound"
+            | "NotFoundException"
+            | "KmsOptInRequired"
+            | "OptInRequired"
+    )
 }
 
 /// The messages of one request: their places in the caller's list.
@@ -193,7 +224,7 @@ impl Named {
             for (unanswered, failed) in answers {
                 again.extend(unanswered);
                 for (place, refusal) in failed {
-                    if refusal.sender_fault && !aws::is_passing(&refusal.code) {
+                    if refusal.is_lasting() {
                         refused.push((place, refusal));
                     } else {
                         again.push(place);

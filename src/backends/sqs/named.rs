@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use aws_sdk_sqs::error::SdkError;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::retry::ProvideErrorKind;
 
 use super::attributes::{self, MAX_ATTRIBUTES};
-use super::batch::{Entry, Operation};
+use super::batch::{Entry, Operation, Refusal};
 use super::{SERVICE, Service, body, whole_seconds};
 use crate::backends::aws;
 use crate::core::error::{Error, Oversized, Result};
@@ -42,7 +44,7 @@ impl Named {
         let refusals = self.in_batches(Operation::Send, &entries).await?;
         match refusals.into_iter().next() {
             None => Ok(()),
-            Some((_, refusal)) => Err(refusal.into_error(Operation::Send, &self.name)),
+            Some((_, refusal)) => Err(self.refused(Operation::Send, refusal)),
         }
     }
 
@@ -85,7 +87,7 @@ impl Named {
         let receipts = distinct(receipts)?;
         for (_, refusal) in self.in_batches(Operation::Delete, &receipts).await? {
             if !refusal.is_stale() {
-                return Err(refusal.into_error(Operation::Delete, &self.name));
+                return Err(self.refused(Operation::Delete, refusal));
             }
         }
         Ok(())
@@ -101,7 +103,7 @@ impl Named {
             match texts.get(place) {
                 Some(entry) if refusal.is_stale() => stale.push(Receipt::new(entry.text.as_str())),
                 _ => {
-                    return Err(refusal.into_error(hide, &self.name));
+                    return Err(self.refused(hide, refusal));
                 }
             }
         }
@@ -129,18 +131,24 @@ impl Named {
         }))
     }
 
+    /// What the refusal of an entry means for a user.
+    fn refused(&self, operation: Operation, refusal: Refusal) -> Error {
+        if Service::is_missing(Some(&refusal.code)) {
+            return self.service.missing(&self.name);
+        }
+        let Refusal { code, message, .. } = refusal;
+        let operation = self.describe(operation.name());
+        Error::refused(SERVICE, operation, format!("{code}: {message}"))
+    }
+
     /// An operation on this queue, for error messages.
     pub(super) fn describe(&self, operation: &str) -> String {
         format!("{operation} on queue `{}`", self.name)
     }
 
-    pub(super) fn failed<E>(
-        &self,
-        operation: &str,
-        error: SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
-    ) -> Error
+    pub(super) fn failed<E>(&self, operation: &str, error: SdkError<E, HttpResponse>) -> Error
     where
-        E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: ProvideErrorMetadata + ProvideErrorKind + std::error::Error + Send + Sync + 'static,
     {
         self.service.failed(operation, &self.name, error)
     }

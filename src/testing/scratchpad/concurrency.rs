@@ -81,13 +81,14 @@ pub(super) async fn every_failure_reported_at_once_is_kept(scratchpad: Arc<dyn S
         tokio::spawn(async move {
             let failed = [attempt(1, Some(item), "broken")];
             subject.fail("packet 0", Verdict::Retry, &failed).await;
+            let failed = [attempt(2, Some(item), "broken")];
             subject.fail(&format!("packet {item}"), Verdict::Skip, &failed).await;
         })
     });
     for worker in join_all(workers).await {
         worker.expect("no panic");
     }
-    let report = subject.report("packet 0", Verdict::Retry, &[attempt(2, None, "again")]);
+    let report = subject.report("packet 0", Verdict::Retry, &[attempt(3, None, "again")]);
     let log = subject.record(&report).await;
     assert_eq!(log.attempts.len(), 22, "20 retries, its own skip, and this");
     assert_eq!(log.skipped, 20);

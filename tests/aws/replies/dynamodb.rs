@@ -1,6 +1,7 @@
 //! Amazon DynamoDB.
 
 mod arriving;
+mod codes;
 mod errors;
 mod failures;
 mod listing;

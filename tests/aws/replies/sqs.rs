@@ -1,6 +1,7 @@
 //! Amazon SQS.
 
 mod burying;
+mod codes;
 mod errors;
 mod provisioning;
 mod receipts;

@@ -155,3 +155,29 @@ fn stored(value: &Value) -> usize {
         _ => 0,
     }
 }
+
+/// The client repeats a write whose answer was lost: the second one finds the attempt on record, and changes nothing.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_on_record_once_although_the_answer_to_its_write_was_lost() {
+    let (fake, pad) = start().await;
+    let report = report(2, Verdict::Retry);
+    let texts: Vec<String> = report
+        .attempts
+        .iter()
+        .map(|attempt| serde_json::to_string(attempt).unwrap())
+        .collect();
+    let list: Vec<Value> = texts.iter().map(|text| json!({"S": text})).collect();
+    fake.replies(UPDATE, [Reply::Closed, failed_condition(json!({}))]);
+    fake.replies(GET, [Reply::ok(json!({"Item": {"attempts": {"L": list}}}))]);
+    let log = pad.record(&report).await.unwrap();
+    assert_eq!(log.attempts, report.attempts);
+    let requests = fake.take();
+    assert_eq!(operations(&requests), [UPDATE, UPDATE, GET, UPDATE, QUERY]);
+    // The delivery's end, which is written down in any case, and once however often that is.
+    assert!(!requests[3].text("UpdateExpression").contains("list_append"));
+    let condition = requests[0].text("ConditionExpression");
+    let (_, last) = condition.split_once("NOT contains(#attempts, ").unwrap();
+    let (last, _) = last.split_once(')').unwrap();
+    let values = &requests[0].body["ExpressionAttributeValues"];
+    assert_eq!(values[last], json!({"S": texts[1]}));
+}

@@ -145,3 +145,48 @@ async fn a_count_of_several_pages_is_summed() {
     assert_eq!(status.skipped, 1 + 2 + 3);
     assert_eq!(fake.take().len(), 1 + 1 + 3);
 }
+
+/// Every answer leaves everything to be done.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_unprocessed_again_and_again_is_an_error_that_may_pass() {
+    let (fake, pad) = start().await;
+    fake.always(GET_MANY, |_| slots(&[], &[0]));
+    fake.always(WRITE_MANY, |request| {
+        Reply::ok(json!({"UnprocessedItems": request.body["RequestItems"]}))
+    });
+    let skip = report(1, Verdict::Skip);
+    let outcomes = [
+        pad.arrived(&[group(0)]).await.err(),
+        pad.record(&skip).await.err(),
+    ];
+    for (operation, error) in [GET_MANY, WRITE_MANY].into_iter().zip(outcomes) {
+        let error = error.unwrap();
+        let text = said(&error);
+        assert!(error.is_retryable(), "{text}");
+        assert!(text.contains(operation), "{text}");
+        assert!(
+            text.contains("1 entries were left unprocessed 15 times"),
+            "{text}"
+        );
+        assert_eq!(
+            error.to_string(),
+            format!("DynamoDB: {operation} on table `pad` failed")
+        );
+    }
+    let requests = fake.take();
+    for operation in [GET_MANY, WRITE_MANY] {
+        let made = requests.iter().filter(|it| it.operation == operation);
+        assert_eq!(made.count(), 15);
+    }
+}
+
+/// One of a hundred keys with each answer, and keys that have no item: that is progress too.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_gets_on_slowly_goes_on_for_as_long_as_it_takes() {
+    let (fake, pad) = start().await;
+    fake.always(GET_MANY, |request| slots(&[], &wanted(request)[1..]));
+    let groups: Vec<GroupId> = (0..100).map(group).collect();
+    let arrived = pad.arrived(&groups).await.unwrap();
+    assert!(arrived.iter().all(Vec::is_empty));
+    assert_eq!(operations(&fake.take()), vec![GET_MANY; 100]);
+}
