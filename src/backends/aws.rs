@@ -4,6 +4,7 @@
 
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 mod backend;
+pub(super) mod patience;
 
 use std::error::Error as StdError;
 use std::fmt;
