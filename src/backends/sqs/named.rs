@@ -9,6 +9,7 @@ use aws_sdk_sqs::error::SdkError;
 
 use super::attributes::{self, MAX_ATTRIBUTES};
 use super::batch::{Entry, Operation};
+use super::policy::Policy;
 use super::{SERVICE, Service, body, whole_seconds};
 use crate::backends::aws;
 use crate::core::error::{Error, Oversized, Result};
@@ -23,6 +24,7 @@ pub(super) struct Named {
     pub(super) visibility: i32,
     /// Whether the last poll brought as much as it could have.
     pub(super) is_busy: AtomicBool,
+    pub(super) policy: Policy,
 }
 
 impl Named {
