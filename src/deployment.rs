@@ -79,14 +79,11 @@ impl<I, R> Deployment<I, R> {
     pub(crate) fn new(
         name: &str,
         definition: Definition,
-        mut backend: Backend,
+        backend: Backend,
         carrier: Carrier,
         bundling: Option<Arc<dyn Bundling>>,
         extract: Extract<R>,
     ) -> Self {
-        if let Some(scratchpad) = backend.scratchpad.bind(name) {
-            backend.scratchpad = scratchpad;
-        }
         let site = Site::new(
             name,
             definition,

@@ -34,8 +34,10 @@ pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 pub struct QueueOptions {
     /// How long a received message stays hidden before it is delivered again.
     pub visibility_timeout: Duration,
-    /// How many deliveries the engine uses before it buries a message itself. A backend whose
-    /// service has its own redrive limit should set that well above this number.
+    /// How many deliveries on which work began the engine uses before it buries a message itself. A
+    /// message may be received any number of times in addition. A backend whose service moves messages
+    /// to the dead letters by itself lets it do so as late as it can, and says when by
+    /// [`Queue::most_receives`].
     pub attempts: u32,
 }
 
@@ -67,6 +69,51 @@ impl QueueOptions {
 /// Opens queues by name. Its `Debug` names the service in logs, without secrets.
 #[async_trait]
 pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
+    /// Checks whether the service takes a queue of this name with these options, without asking it.
+    /// Called for each stage when a pipeline is [deployed](crate::Pipeline::deploy): whatever the
+    /// service would refuse, or would silently do otherwise, is told there, before anything is made.
+    /// The default is for queues without limits: it takes everything.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use async_trait::async_trait;
+    /// use catchment::queue::{Queue, QueueOptions, Queues};
+    /// use catchment::{Error, Result};
+    ///
+    /// #[derive(Debug)]
+    /// struct Brief;
+    ///
+    /// #[async_trait]
+    /// impl Queues for Brief {
+    ///     fn check(&self, _name: &str, options: &QueueOptions) -> Result<()> {
+    ///         if options.visibility_timeout > Duration::from_secs(600) {
+    ///             return Err(Error::invalid_pipeline(format!(
+    ///                 "visibility_timeout is {:?}, and this service takes at most 10 minutes",
+    ///                 options.visibility_timeout
+    ///             )));
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
+    ///         # let _ = options;
+    ///         Err(Error::not_provisioned(name, "this example"))
+    ///     }
+    /// }
+    ///
+    /// let hour = QueueOptions::default().visibility_timeout(Duration::from_secs(3_600));
+    /// assert!(Brief.check("adder-sum", &hour).is_err());
+    /// assert!(Brief.check("adder-sum", &QueueOptions::default()).is_ok());
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline), which names the option, its value and the limit, but
+    /// not the stage: the caller adds that.
+    fn check(&self, _name: &str, _options: &QueueOptions) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens the queue and its dead-letter queue, named `{name}-dead`. Handles opened under one
     /// name refer to the same queue.
     ///
@@ -77,6 +124,13 @@ pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
     /// Makes the queue and its dead-letter queue if they are missing, updates the settings that
     /// differ where that is safe, touches nothing else, and says what it did. Idempotent; many
     /// callers may do it at once. Queues that need no making do nothing, which is the default.
+    ///
+    /// A queue may be in any phase of its life: one that is being made is waited for, one that is
+    /// being deleted is made again when it is gone. The wait is bounded.
+    ///
+    /// # Errors
+    /// A wait that took too long ends with a retryable error, which says what was waited for. What
+    /// [`check`](Self::check) refuses is refused here as well.
     async fn provision(&self, _name: &str, _options: &QueueOptions) -> Result<Vec<Change>> {
         Ok(Vec::new())
     }
@@ -183,6 +237,14 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// takes them in full batches, and lets acknowledgements wait a moment for each other. `None`,
     /// the default, where a call costs next to nothing.
     fn batch(&self) -> Option<usize> {
+        None
+    }
+
+    /// The number of receives after which the service itself moves a message to the dead letters, or
+    /// drops it, without the library taking part. The engine buries a message shortly before, so that
+    /// its run is told. `None`, the default, if the service never does. The number may change while the queue is
+    /// open, when more becomes known; asking is cheap and sends no request.
+    fn most_receives(&self) -> Option<u32> {
         None
     }
 

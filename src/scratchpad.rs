@@ -48,8 +48,24 @@ pub trait Scratchpad: Runs + Groups + Failures + Debug + 'static {
         None
     }
 
+    /// Checks whether the service takes this scratchpad's tables and settings, without asking it. Called when a pipeline is
+    /// [deployed](crate::Pipeline::deploy), after [`bind`](Self::bind). The default is for a store without limits: it takes
+    /// everything.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline), which names the setting, its value and the limit.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Creates the tables that are missing, touches nothing else, and returns what it did. Idempotent, also for
     /// concurrent callers. The default does nothing, for a store that needs no tables.
+    ///
+    /// A table may be in any phase of its life: one that is being created is waited for, one that is being deleted is
+    /// created again when it is gone. The wait is bounded.
+    ///
+    /// # Errors
+    /// A wait that took too long ends with a retryable error, which says what was waited for.
     async fn provision(&self) -> Result<Vec<Change>> {
         Ok(Vec::new())
     }

@@ -4,6 +4,11 @@
 //! [`scratchpad::conformance`], as every backend of this crate does. The wrappers in [`faults`] make
 //! any backend duplicate, reorder, fail or crash, without changes to the code under test.
 //!
+//! A service's own limits are not in the suites, which stay within usual ones. A backend states them by
+//! [`Queues::check`](crate::queue::Queues::check), [`Scratchpad::check`](crate::scratchpad::Scratchpad::check),
+//! [`Queue::max_body`](crate::queue::Queue::max_body) and [`Queue::most_receives`](crate::queue::Queue::most_receives), so that
+//! the engine keeps to them and tells users: a service that does silently less than it was asked for loses messages.
+//!
 //! For the types of an application, [`travels`] finds out whether a value comes back from the wire as it was.
 //!
 //! Nothing here has a clock of its own: time passes by [`tokio::time::sleep`], so a

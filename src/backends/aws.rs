@@ -4,6 +4,7 @@
 
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 mod backend;
+pub(super) mod patience;
 mod retryable;
 
 use std::error::Error as StdError;

@@ -5,6 +5,7 @@ mod failure_list;
 mod failures;
 pub(crate) mod groups;
 mod item;
+mod limits;
 pub(crate) mod provision;
 mod run_list;
 pub(crate) mod runs;
@@ -147,10 +148,10 @@ impl DynamoDbScratchpad {
     }
 
     /// The same with another time for which items are kept after they were last written (default 30 days, at least
-    /// 15: a queue may deliver a duplicate after 14).
+    /// 15: a queue may deliver a duplicate after 14). A deployment over a scratchpad with a shorter one is refused.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = retention.max(LEAST_RETENTION);
+        self.retention = retention;
         self
     }
 
@@ -273,7 +274,12 @@ impl Scratchpad for DynamoDbScratchpad {
         }))
     }
 
+    fn check(&self) -> Result<()> {
+        limits::check(&self.tables, self.retention)
+    }
+
     async fn provision(&self) -> Result<Vec<Change>> {
+        self.check()?;
         provision::provision(self).await
     }
 

@@ -4,7 +4,9 @@ pub(crate) mod attributes;
 mod batch;
 mod body;
 mod dead_letters;
+mod limits;
 mod named;
+mod policy;
 mod poll;
 pub(crate) mod provision;
 
@@ -51,7 +53,12 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// - Attributes are message attributes of type String if SQS takes every name and value and there are at most ten;
 ///   otherwise all of them are one attribute, `catchment.attributes`, as a JSON object. They count towards the limit of a
 ///   message with their names and types.
-/// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received.
+/// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received, so a longer
+///   visibility timeout is refused.
+/// - The queue's redrive policy is a safety net for messages that the library cannot bury itself: it counts 1,000 receives, the
+///   most that the service can. A stage over SQS has at most 900 [attempts](crate::Stage::attempts), so that a message may be
+///   handed back a hundred times in addition. Of a queue with another policy, the number is read once a message is received for
+///   the second time ([`most_receives`](Queue::most_receives)).
 /// - [`Depth`] is the service's estimate. A message that was released with a delay counts as in flight.
 /// - Dead letters cannot be listed from where an earlier list ended: [`dead_letters`](Queue::dead_letters) receives up
 ///   to `max` of them, in no particular order, for at most 20 seconds, shows them again, and returns no cursor. If it
@@ -113,7 +120,8 @@ impl SqsQueues {
     }
 
     /// The same with another limit of bytes for a message, and for a request of several (default 1 MiB, at least
-    /// 256 KiB, at most 1 MiB): some endpoints that speak SQS stop at 256 KiB. Provisioning sets it on the queues.
+    /// 256 KiB, at most 1 MiB): some endpoints that speak SQS stop at 256 KiB. Provisioning sets it on the queues. A deployment
+    /// over queues with another number is refused.
     #[must_use]
     pub fn max_payload(self, bytes: usize) -> Self {
         let Service {
@@ -128,7 +136,7 @@ impl SqsQueues {
                 client: client.clone(),
                 requests: requests.clone(),
                 place: place.clone(),
-                max_payload: bytes.clamp(LEAST_PAYLOAD, MAX_PAYLOAD),
+                max_payload: bytes,
                 longest_poll: *longest_poll,
             }),
         }
@@ -200,7 +208,12 @@ pub(crate) fn dead_name(queue: &str) -> String {
 
 #[async_trait]
 impl Queues for SqsQueues {
+    fn check(&self, name: &str, options: &QueueOptions) -> Result<()> {
+        limits::check(name, self.service.max_payload, options)
+    }
+
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
+        self.check(name, options)?;
         let url = self.service.url(name).await?;
         Ok(Arc::new(SqsQueue {
             main: Arc::new(Named {
@@ -209,12 +222,14 @@ impl Queues for SqsQueues {
                 url,
                 visibility: whole_seconds(options.visibility_timeout),
                 is_busy: AtomicBool::new(false),
+                policy: policy::Policy::default(),
             }),
             dead: OnceCell::new(),
         }))
     }
 
     async fn provision(&self, name: &str, options: &QueueOptions) -> Result<Vec<Change>> {
+        self.check(name, options)?;
         provision::provision(&self.service, name, self.settings(options)).await
     }
 
@@ -246,6 +261,7 @@ impl SqsQueue {
                 url,
                 visibility: *visibility,
                 is_busy: AtomicBool::new(false),
+                policy: policy::Policy::default(),
             })
         };
         self.dead.get_or_try_init(open).await
@@ -325,6 +341,10 @@ impl Queue for SqsQueue {
 
     fn batch(&self) -> Option<usize> {
         Some(batch::MOST_ENTRIES)
+    }
+
+    fn most_receives(&self) -> Option<u32> {
+        Some(self.main.policy.most_receives())
     }
 
     fn max_body(&self) -> Option<usize> {

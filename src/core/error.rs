@@ -324,6 +324,14 @@ impl Error {
         }
     }
 
+    /// An [`Error::InvalidPipeline`]: `problem` names what the backend's service does not take, and its limit. For
+    /// [`Queues::check`](crate::queue::Queues::check) and [`Scratchpad::check`](crate::scratchpad::Scratchpad::check).
+    pub fn invalid_pipeline(problem: impl Into<String>) -> Self {
+        Self::InvalidPipeline {
+            problem: problem.into(),
+        }
+    }
+
     pub(crate) fn invalid_argument(argument: &'static str, problem: impl Into<String>) -> Self {
         Self::InvalidArgument {
             argument,

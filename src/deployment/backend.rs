@@ -83,6 +83,14 @@ impl Backend {
         self.aws.as_ref()
     }
 
+    /// This backend, its scratchpad kept apart from those of other deployments.
+    pub(crate) fn bound_to(mut self, deployment: &str) -> Self {
+        if let Some(scratchpad) = self.scratchpad.bind(deployment) {
+            self.scratchpad = scratchpad;
+        }
+        self
+    }
+
     /// The requests this backend has made of a service, in this process: what is billed. None for one in memory, nor
     /// for one of [`new`](Self::new), whose parts count their own.
     pub fn requests(&self) -> Requests {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Backend, Deployment};
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::packet::carrier::Carrier;
+use crate::pipeline::definition::{Definition, queue_name};
 use crate::pipeline::{Answer, Pipeline};
 use crate::protocol::bundle::Bundling;
 use crate::stage::Data;
@@ -28,7 +29,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
-    /// queue accepts, options out of their range.
+    /// queue accepts, options out of their range or out of the range of the backend's services.
     pub fn deploy(
         &self,
         name: &str,
@@ -50,8 +51,25 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         bundling: Option<Arc<dyn Bundling>>,
     ) -> Result<Deployment<I, S::Value>> {
         let (definition, extract) = self.define(name)?;
+        let backend = backend.bound_to(name);
+        check(name, &definition, &backend)?;
         Ok(Deployment::new(
             name, definition, backend, carrier, bundling, extract,
         ))
     }
+}
+
+/// Whether the backend's services take what the deployment needs of them.
+fn check(deployment: &str, definition: &Definition, backend: &Backend) -> Result<()> {
+    for stage in definition.stages() {
+        let queue = queue_name(deployment, &stage.name);
+        let checked = backend.queues.check(&queue, &stage.options.queue);
+        checked.map_err(|error| match error {
+            Error::InvalidPipeline { problem } => {
+                Error::invalid_pipeline(format!("stage `{}`: {problem}", stage.name))
+            }
+            other => other,
+        })?;
+    }
+    backend.scratchpad.check()
 }

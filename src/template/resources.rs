@@ -139,7 +139,7 @@ pub(super) fn queues(
         "RedrivePolicy".to_owned(),
         map! {
             "deadLetterTargetArn" => arn(&part.dead),
-            "maxReceiveCount" => settings.deliveries,
+            "maxReceiveCount" => settings.receives,
         },
     ));
     [

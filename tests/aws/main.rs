@@ -18,6 +18,8 @@ mod common;
 mod conformance;
 mod distributed;
 mod fake;
+mod life;
+mod limits;
 mod outage;
 #[cfg(feature = "lambda")]
 mod permissions;

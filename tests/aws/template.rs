@@ -189,7 +189,7 @@ fn functions_are_set_up_as_asked() {
     }
     let queue = &resources["ParseLineQueue"]["Properties"];
     assert_eq!(queue["QueueName"], "invoices-parse-line");
-    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 30);
+    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 1_000);
 }
 
 #[test]

@@ -208,6 +208,10 @@ impl Queue for Hooked<dyn Queue> {
         ask!(self, Call::Room(&self.name), self.inner.room(), ())
     }
 
+    fn most_receives(&self) -> Option<u32> {
+        self.inner.most_receives()
+    }
+
     fn max_body(&self) -> Option<usize> {
         self.inner.max_body()
     }

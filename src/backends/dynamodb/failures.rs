@@ -264,8 +264,11 @@ impl DynamoDbScratchpad {
         new: &[Attempt],
     ) -> Result<Option<Vec<Attempt>>> {
         let table = &self.tables.scratchpad;
-        let found = self.get(table, key.clone()).await?;
-        let old = read_attempts(&found.unwrap_or_default());
+        let found = self.get(table, key.clone()).await?.unwrap_or_default();
+        let old = read_attempts(&found);
+        // All that are stored, also those that another version wrote and this one cannot read: or no replacement would ever fit.
+        let stored = found.get(ATTEMPTS).and_then(|list| list.as_l().ok());
+        let stored = stored.map_or(0, Vec::len);
         let last = new.last().and_then(write_attempt);
         if last.is_some() && old.iter().any(|attempt| write_attempt(attempt) == last) {
             // It may be an equal one of another delivery, whose end is still to be written down.
@@ -288,7 +291,7 @@ impl DynamoDbScratchpad {
         let mut terms = Terms::default();
         let set = terms.equal(ATTEMPTS, write_attempts(&attempts));
         let expires = terms.equal(EXPIRES, self.expires_at());
-        let count = terms.value(item::number(old.len()));
+        let count = terms.value(item::number(stored));
         let condition = format!("size({}) = {count}", terms.name(ATTEMPTS));
         let failed = beginnings::failed(&mut terms, report);
         let expression = format!("SET {set}, {expires}{failed}");

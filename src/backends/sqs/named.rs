@@ -11,6 +11,7 @@ use aws_smithy_types::retry::ProvideErrorKind;
 
 use super::attributes::{self, MAX_ATTRIBUTES};
 use super::batch::{Entry, Operation, Refusal};
+use super::policy::Policy;
 use super::{SERVICE, Service, body, whole_seconds};
 use crate::backends::aws;
 use crate::core::error::{Error, Oversized, Result};
@@ -25,6 +26,7 @@ pub(super) struct Named {
     pub(super) visibility: i32,
     /// Whether the last poll brought as much as it could have.
     pub(super) is_busy: AtomicBool,
+    pub(super) policy: Policy,
 }
 
 impl Named {

@@ -88,7 +88,7 @@ impl Drop for Unclaimed {
 impl Named {
     /// Polls until there are messages, the time is over, or nobody waits any more.
     async fn poll_for<T>(
-        &self,
+        self: &Arc<Self>,
         max: usize,
         wait: Duration,
         reply: &mut oneshot::Sender<T>,
@@ -104,6 +104,7 @@ impl Named {
             // one.
             let left = wait.saturating_sub(begin.elapsed());
             if !messages.is_empty() || left <= wait / 10 || reply.is_closed() {
+                self.learn_policy(&messages);
                 let deliveries = messages.into_iter().filter_map(delivery);
                 return Ok(deliveries.collect());
             }

@@ -3,29 +3,28 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName as Name;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use serde_json::{Value, json};
 
+use super::limits::MOST_RECEIVES;
 use super::{SERVICE, Service, dead_name, whole_seconds};
 use crate::backends::aws;
+use crate::backends::aws::patience::Patience;
 use crate::core::error::{Error, Result};
 use crate::core::provision::Change;
-use crate::core::retry::Policy;
 use crate::queue::QueueOptions;
 
 /// How long messages are kept: what the service allows at most.
 const RETENTION_DAYS: u32 = 14;
-/// `maxReceiveCount` is this multiple of the library's attempts: a safety net for messages that
-/// never reach `bury`.
-const SAFETY_NET: u32 = 10;
-/// The most deliveries that the service's own policy counts.
-const MOST_DELIVERIES: u32 = 1_000;
-/// After a queue of the same name was deleted: the service asks for a minute in between.
-const DELETED_RECENTLY: Policy = Policy::times(14).every(Duration::from_secs(5));
+/// How long to wait for what the service, or another process, does with a queue. After a queue of the same name was deleted,
+/// the service asks for a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 type Attributes = HashMap<Name, String>;
 
-/// What a stage's queue is set to; its dead-letter queue as well, but for the deliveries.
+/// What a stage's queue is set to; its dead-letter queue as well, but for the receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueSettings {
     /// In seconds.
@@ -34,8 +33,9 @@ pub(crate) struct QueueSettings {
     pub(crate) retention: u32,
     /// In bytes.
     pub(crate) max_message: usize,
-    /// After so many deliveries the service moves a message to the dead letters by itself.
-    pub(crate) deliveries: u32,
+    /// `maxReceiveCount`: the service moves a message to the dead letters by itself after this many receives. That many may be
+    /// handed back without having been an attempt, so it is the most that the service counts.
+    pub(crate) receives: u32,
 }
 
 impl QueueSettings {
@@ -44,10 +44,7 @@ impl QueueSettings {
             visibility: whole_seconds(options.visibility_timeout),
             retention: RETENTION_DAYS * 24 * 60 * 60,
             max_message: max_payload,
-            deliveries: options
-                .attempts
-                .saturating_mul(SAFETY_NET)
-                .clamp(1, MOST_DELIVERIES),
+            receives: MOST_RECEIVES,
         }
     }
 }
@@ -58,28 +55,26 @@ pub(super) async fn provision(
     settings: QueueSettings,
 ) -> Result<Vec<Change>> {
     let dead = dead_name(name);
-    let shared = [
+    let mut wanted = Attributes::from([
         (Name::VisibilityTimeout, settings.visibility.to_string()),
         (Name::MessageRetentionPeriod, settings.retention.to_string()),
         (Name::MaximumMessageSize, settings.max_message.to_string()),
-    ];
-    let mut changes = vec![ensure(service, &dead, &Attributes::from(shared.clone())).await?];
-    let arn = attributes(
-        service,
-        &dead,
-        &service.url(&dead).await?,
-        &[Name::QueueArn],
-    )
-    .await?;
-    let arn = arn.get(&Name::QueueArn).cloned().unwrap_or_default();
+    ]);
+    let (change, found) = ensure(service, &dead, &wanted, Some(Name::QueueArn)).await?;
+    let arn = found.get(&Name::QueueArn).ok_or_else(|| {
+        aws::malformed(
+            SERVICE,
+            format!("GetQueueAttributes on queue `{dead}`"),
+            "the answer does not have the queue's ARN",
+        )
+    })?;
     let policy = json!({
         "deadLetterTargetArn": arn,
-        "maxReceiveCount": settings.deliveries,
+        "maxReceiveCount": settings.receives,
     });
-    let mut wanted = Attributes::from(shared);
     wanted.insert(Name::RedrivePolicy, policy.to_string());
-    changes.push(ensure(service, name, &wanted).await?);
-    Ok(changes)
+    let (own, _) = ensure(service, name, &wanted, None).await?;
+    Ok(vec![change, own])
 }
 
 pub(super) async fn deprovision(service: &Service, name: &str) -> Result<Vec<Change>> {
@@ -102,57 +97,138 @@ fn resource(queue: &str) -> String {
     format!("SQS queue `{queue}`")
 }
 
-/// Makes a queue, or sets those of its attributes that differ.
-async fn ensure(service: &Service, queue: &str, wanted: &Attributes) -> Result<Change> {
-    let url = match service.url(queue).await {
-        Err(Error::NotProvisioned { .. }) => {
-            if create(service, queue, wanted).await? {
-                return Ok(Change::created(resource(queue)));
-            }
-            service.url(queue).await?
+/// Makes a queue, or sets those of its attributes that differ. Returns the attribute `read` as well.
+///
+/// What one request has done, the next need not see: a new queue may not be found, a deleted one still may. A request that
+/// contradicts the last look is followed by another look, until they agree.
+async fn ensure(
+    service: &Service,
+    queue: &str,
+    wanted: &Attributes,
+    read: Option<Name>,
+) -> Result<(Change, Attributes)> {
+    let subject = format!("queue `{queue}`");
+    let mut patience = Patience::new(SERVICE, subject, "Deployment::provision()", PATIENCE);
+    let mut url = find(service, queue).await?;
+    let mut created = false;
+    let (change, found) = loop {
+        let mut state = "it cannot be seen yet".to_owned();
+        let at = match url.take() {
+            Some(at) => Some(at),
+            None => match create(service, queue, wanted).await? {
+                Created::Made(_) if read.is_none() => {
+                    created = true;
+                    break (Change::created(resource(queue)), Attributes::new());
+                }
+                Created::Made(at) => {
+                    created = true;
+                    at
+                }
+                Created::Exists => {
+                    state = "it was made by another process and cannot be seen yet".to_owned();
+                    find(service, queue).await?
+                }
+                Created::Refused(why) => {
+                    state = why;
+                    None
+                }
+            },
+        };
+        if let Some(at) = at
+            && let Some((change, found)) = settle(service, queue, &at, wanted, read.clone()).await?
+        {
+            let change = match created {
+                true => Change::created(resource(queue)),
+                false => change,
+            };
+            break (change, found);
         }
-        url => url?,
+        // If it was found and is not there, its URL has outlived it: it is created next.
+        patience.wait(state).await?;
     };
-    let names: Vec<Name> = wanted.keys().cloned().collect();
-    let present = attributes(service, queue, &url, &names).await?;
+    // Whoever is told that it was created opens it next.
+    while created && find(service, queue).await?.is_none() {
+        patience.wait("it cannot be found by its name yet").await?;
+    }
+    Ok((change, found))
+}
+
+/// The URL of a queue, `None` if there is none.
+async fn find(service: &Service, queue: &str) -> Result<Option<String>> {
+    match service.url(queue).await {
+        Err(Error::NotProvisioned { .. }) => Ok(None),
+        url => url.map(Some),
+    }
+}
+
+/// Sets those attributes of a queue that differ. `None` if the service says that there is no such queue.
+async fn settle(
+    service: &Service,
+    queue: &str,
+    url: &str,
+    wanted: &Attributes,
+    read: Option<Name>,
+) -> Result<Option<(Change, Attributes)>> {
+    let names: Vec<Name> = wanted.keys().cloned().chain(read).collect();
+    let present = match attributes(service, queue, url, &names).await {
+        Err(Error::NotProvisioned { .. }) => return Ok(None),
+        present => present?,
+    };
     let differing: Attributes = wanted
         .iter()
         .filter(|(name, value)| !is_same(present.get(name), value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     if differing.is_empty() {
-        return Ok(Change::unchanged(resource(queue)));
+        return Ok(Some((Change::unchanged(resource(queue)), present)));
     }
     let mut what: Vec<String> = differing.keys().map(|name| name.to_string()).collect();
     what.sort();
-    let request = service.client.set_queue_attributes().queue_url(&url);
-    let set = request.set_attributes(Some(differing)).send().await;
-    set.map_err(|error| service.failed("SetQueueAttributes", queue, error))?;
-    Ok(Change::updated(resource(queue), what.join(", ")))
+    let request = service.client.set_queue_attributes().queue_url(url);
+    match request.set_attributes(Some(differing)).send().await {
+        Ok(_) => Ok(Some((
+            Change::updated(resource(queue), what.join(", ")),
+            present,
+        ))),
+        Err(error) if Service::is_missing(aws::code(&error)) || lacks_target(&error) => Ok(None),
+        Err(error) => Err(service.failed("SetQueueAttributes", queue, error)),
+    }
 }
 
-/// Makes a queue. False where one of this name, made meanwhile by somebody else, has other
-/// attributes.
-async fn create(service: &Service, queue: &str, wanted: &Attributes) -> Result<bool> {
-    let mut delays = DELETED_RECENTLY.delays();
-    loop {
-        let request = service.client.create_queue().queue_name(queue);
-        let created = request.set_attributes(Some(wanted.clone())).send().await;
-        let Err(error) = created else { return Ok(true) };
-        match aws::code(&error) {
-            Some("QueueNameExists" | "QueueAlreadyExists") => return Ok(false),
-            Some("QueueDeletedRecently" | "AWS.SimpleQueueService.QueueDeletedRecently")
-                if !delays.is_last() =>
-            {
-                tracing::info!(
-                    queue,
-                    "a queue of this name was deleted a moment ago: waiting until it may be made again"
-                );
-                delays.wait().await;
-            }
-            _ => return Err(service.failed("CreateQueue", queue, error)),
+/// What became of creating a queue.
+enum Created {
+    /// It is there, with these attributes, at this URL.
+    Made(Option<String>),
+    /// There is one with other attributes.
+    Exists,
+    /// The service does not do it at the moment, in this state.
+    Refused(String),
+}
+
+async fn create(service: &Service, queue: &str, wanted: &Attributes) -> Result<Created> {
+    let request = service.client.create_queue().queue_name(queue);
+    let created = request.set_attributes(Some(wanted.clone())).send().await;
+    let error = match created {
+        Ok(created) => return Ok(Created::Made(created.queue_url)),
+        Err(error) => error,
+    };
+    match aws::code(&error) {
+        Some("QueueNameExists" | "QueueAlreadyExists") => Ok(Created::Exists),
+        Some("QueueDeletedRecently" | "AWS.SimpleQueueService.QueueDeletedRecently") => {
+            let state = "a queue of this name was deleted less than a minute ago, and SQS does not make another so soon";
+            Ok(Created::Refused(state.to_owned()))
         }
+        code if Service::is_missing(code) || lacks_target(&error) => Ok(Created::Refused(
+            "its dead-letter queue cannot be seen yet".to_owned(),
+        )),
+        _ => Err(service.failed("CreateQueue", queue, error)),
     }
+}
+
+/// Whether a redrive policy was refused because its dead-letter queue, which is there, is not seen.
+fn lacks_target<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let message = error.as_service_error().and_then(|error| error.message());
+    message.is_some_and(|message| message.contains("target does not exist"))
 }
 
 async fn attributes(

@@ -38,6 +38,10 @@ pub(super) struct Wrapped<F, I: ?Sized> {
 
 #[async_trait]
 impl<F: Around> Queues for Wrapped<F, dyn Queues> {
+    fn check(&self, name: &str, options: &QueueOptions) -> Result<()> {
+        self.inner.check(name, options)
+    }
+
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
         let call = self.inner.open(name, options);
         let inner = self.fault.around("open", call).await?;
@@ -118,6 +122,10 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.inner.batch()
     }
 
+    fn most_receives(&self) -> Option<u32> {
+        self.inner.most_receives()
+    }
+
     fn max_body(&self) -> Option<usize> {
         self.inner.max_body()
     }
@@ -174,6 +182,10 @@ wrap! {
 
 #[async_trait]
 impl<F: Around> Scratchpad for Wrapped<F, dyn Scratchpad> {
+    fn check(&self) -> Result<()> {
+        self.inner.check()
+    }
+
     fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
         let inner = self.inner.bind(deployment)?;
         let fault = self.fault.clone();

@@ -64,6 +64,10 @@ impl<H> std::fmt::Debug for HookedQueue<H> {
 
 #[async_trait]
 impl<H: Hooks> Queues for HookedQueues<H> {
+    fn check(&self, name: &str, options: &QueueOptions) -> Result<()> {
+        self.inner.check(name, options)
+    }
+
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
         let inner = self.inner.open(name, options).await?;
         let name = name.into();
@@ -139,6 +143,10 @@ impl<H: Hooks> Queue for HookedQueue<H> {
 
     fn batch(&self) -> Option<usize> {
         self.queue.inner.batch()
+    }
+
+    fn most_receives(&self) -> Option<u32> {
+        self.queue.inner.most_receives()
     }
 
     fn max_body(&self) -> Option<usize> {

@@ -24,6 +24,7 @@ impl Subject {
     pub(super) async fn new(queues: &Arc<dyn Queues>, capabilities: Capabilities) -> Self {
         let name = format!("conformance-{}", Uuid::new_v4());
         let options = QueueOptions::default().visibility_timeout(capabilities.visibility_timeout);
+        queues.check(&name, &options).expect("check");
         queues.provision(&name, &options).await.expect("provision");
         let queue = queues.open(&name, &options).await.expect("open");
         Self {

@@ -3,6 +3,7 @@
 mod burying;
 mod codes;
 mod errors;
+mod policy;
 mod provisioning;
 mod receipts;
 mod receiving;
@@ -31,7 +32,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A service in which everything succeeds.
 async fn start() -> Fake {
     Fake::start(|request| match request.operation.as_str() {
-        "GetQueueUrl" => url(request.text("QueueName")),
+        "GetQueueUrl" | "CreateQueue" => url(request.text("QueueName")),
         SEND | DELETE | HIDE => batch(request, |_| Fate::Done),
         "SendMessage" => Reply::ok(json!({"MessageId": "sent"})),
         _ => Reply::ok(json!({})),

@@ -181,3 +181,38 @@ async fn an_attempt_is_on_record_once_although_the_answer_to_its_write_was_lost(
     let values = &requests[0].body["ExpressionAttributeValues"];
     assert_eq!(values[last], json!({"S": texts[1]}));
 }
+
+/// A version that writes attempts in another form must not make this one wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_history_that_cannot_all_be_read_is_shortened_all_the_same() {
+    let (fake, pad) = start().await;
+    let mut stored = vec![json!({"S": "{\"of\": \"another version\"}"})];
+    let readable = |number| {
+        let text = serde_json::to_string(&attempt(number, 0, "bad")).unwrap();
+        json!({"S": text})
+    };
+    stored.extend((1..100).map(readable));
+    let item = json!({"attempts": {"L": stored}});
+    fake.always(GET, move |_| Reply::ok(json!({"Item": item})));
+    fake.replies(UPDATE, [failed_condition(json!({}))]);
+    // As the service would, which compares the number of entries; a few times, so that this test ends.
+    let mut refusals = 0;
+    fake.always(UPDATE, move |request| {
+        let (_, count) = request
+            .text("ConditionExpression")
+            .split_once(" = ")
+            .unwrap();
+        let is_same = request.body["ExpressionAttributeValues"][count] == json!({"N": "100"});
+        refusals += usize::from(!is_same);
+        match is_same || refusals > 3 {
+            true => Reply::ok(json!({})),
+            false => failed_condition(json!({})),
+        }
+    });
+    let log = pad.record(&report(1, Verdict::Retry)).await.unwrap();
+    assert_eq!(
+        log.attempts.last(),
+        report(1, Verdict::Retry).attempts.last()
+    );
+    assert_eq!(operations(&fake.take()), [UPDATE, GET, UPDATE, QUERY]);
+}
