@@ -161,11 +161,14 @@ impl Protocol {
         };
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         let mut tasks = VecDeque::with_capacity(messages.len());
-        let mut redelivered = VecDeque::new();
+        let (mut redelivered, mut worn_out) = (VecDeque::new(), Vec::new());
         let mut answers = Vec::new();
         for (place, received) in messages.iter().enumerate() {
             match self.task(index, stage, place, received) {
-                Ok(task) if task.is_redelivered() => redelivered.push_back(task),
+                Ok(task) if task.is_redelivered() => match self.moved_away_soon(&task).await {
+                    Some(failures) => worn_out.push((task, Outcome::Failed(failures))),
+                    None => redelivered.push_back(task),
+                },
                 Ok(task) => tasks.push_back(task),
                 Err(answer) => answers.push((place, answer)),
             }
@@ -173,6 +176,10 @@ impl Protocol {
         if !answers.is_empty() {
             owner.worked(answers.len(), 0);
             settling.push(Box::pin(owner.answer(answers)));
+        }
+        if !worn_out.is_empty() {
+            owner.worked(worn_out.len(), 0);
+            settling.push(Box::pin(self.settle(worn_out, owner)));
         }
         loop {
             if tasks.is_empty() {

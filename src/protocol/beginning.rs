@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 
 use super::{Outcome, Protocol, Step, Task, refused};
+use crate::compute::step::Failures;
 use crate::core::error::describe;
 use crate::core::retry::{Policy, retry};
 use crate::packet::carrier::Carrier;
@@ -18,6 +19,9 @@ use crate::scratchpad::{Beginning, Deliveries, DeliveryId};
 
 /// How often it is tried to take a beginning back. There is little time left then; it counts as begun otherwise.
 const WITHDRAWN_WITHIN: Policy = Policy::times(3);
+
+/// The part of the receives which a service allows, 1 in so many, that the engine leaves over.
+const RECEIVES_LEFT_OVER: u32 = 100;
 
 /// A delivery whose beginning is on record.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +83,25 @@ impl Protocol {
         beginnings
     }
 
+    /// Why a message is given up that the service itself would move away soon, without a word to its run. Such a message
+    /// has been received and given back some thousand times.
+    pub(super) async fn moved_away_soon(&self, task: &Task<'_>) -> Option<Failures> {
+        let most = self.most_receives(task).await?;
+        let received = task.received.delivery.receive_count;
+        let margin = most / RECEIVES_LEFT_OVER;
+        (margin > 0 && received > most - margin).then(|| {
+            refused(format!(
+                "received {received} times and never finished: the queue's own policy would move it away, unseen, after {most} receives"
+            ))
+        })
+    }
+
+    async fn most_receives(&self, task: &Task<'_>) -> Option<u32> {
+        // It has been opened, since it has delivered this message.
+        let queue = self.seam.site.queue(task.index).await.ok()?;
+        queue.most_receives()
+    }
+
     /// Writes down that a redelivery begins.
     pub(super) async fn note_beginning(&self, task: &mut Task<'_>) -> May {
         let known = task.received.begun.get().map(|begun| begun.delivery);
@@ -92,7 +115,11 @@ impl Protocol {
             Err(error) => return May::NotBegin(Outcome::Failed(refused(error))),
         };
         let most = task.stage.options.queue.attempts;
-        let attempt = failed.saturating_add(1).min(most.max(1));
+        let mut attempt = failed.saturating_add(1).min(most.max(1));
+        if self.most_receives(task).await.is_some_and(|last| task.received.delivery.receive_count >= last) {
+            // The service does not deliver it once more.
+            attempt = most.max(1);
+        }
         task.attempt = attempt;
         let delivery = beginning.delivery;
         task.received

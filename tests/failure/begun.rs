@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use catchment::backends::memory::MemoryQueues;
 use catchment::scratchpad::{Beginning, DeliveryId};
 use catchment::{Deployment, OnFailure};
 use tokio::sync::Notify;
@@ -212,4 +213,40 @@ async fn the_neighbours_of_a_deadly_message_are_not_lost_with_it() {
         );
         drop(worker);
     }
+}
+
+/// A service that moves messages away by itself tells no run. The engine buries a message shortly before that.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_service_would_move_away_fails_its_run() {
+    let store = Store::with_queues(MemoryQueues::new().most_receives(300));
+    let items = Pipeline::new()
+        .then(ok::<u64>)
+        .with(Stage::named("seen").packet_size(1));
+    let deployment = sum(items).deploy("moved", store.backend()).unwrap();
+    let run = deployment.submit([7]).await.unwrap();
+    for _ in 0..297 {
+        look(&store, &deployment, "seen").await;
+    }
+    let worker = deployment.worker().start();
+    let failure = failure(soon(run.result()).await.unwrap_err());
+    assert!(failure.error.contains("received 298 times"), "{failure}");
+    // Redriven, it is another message to the service.
+    assert_eq!(soon(run.redrive()).await.unwrap(), 1);
+    assert_eq!(soon(run.result()).await.unwrap(), 7);
+    drop(worker);
+}
+
+/// The last delivery that a service makes is the last attempt.
+#[tokio::test(start_paused = true)]
+async fn the_last_delivery_of_a_service_is_the_last_attempt() {
+    let store = Store::with_queues(MemoryQueues::new().most_receives(2));
+    let items = Pipeline::new()
+        .then(|n: u64| async move { Err::<u64, _>(format!("no {n}")) })
+        .with(Stage::named("seen").attempts(9));
+    let deployment = sum(items).deploy("last", store.backend()).unwrap();
+    let run = deployment.submit([7]).await.unwrap();
+    let worker = deployment.worker().start();
+    let failure = failure(soon(run.result()).await.unwrap_err());
+    assert_eq!((failure.error.as_str(), failure.attempts.len()), ("no 7", 2));
+    drop(worker);
 }
