@@ -93,6 +93,8 @@ pub struct HttpOptions {
     body_limit: usize,
     longest_wait: Duration,
     time_limit: Duration,
+    full_queue_limit: Duration,
+    submission_limit: Option<Duration>,
 }
 
 impl Default for HttpOptions {
@@ -101,6 +103,8 @@ impl Default for HttpOptions {
             body_limit: 10 * 1024 * 1024,
             longest_wait: Duration::from_secs(30),
             time_limit: Duration::from_secs(30),
+            full_queue_limit: Duration::from_secs(10 * 60),
+            submission_limit: None,
         }
     }
 }
@@ -126,10 +130,31 @@ impl HttpOptions {
         self
     }
 
-    /// Time limit for backend calls per request, excluding the wait for a result, and for each
-    /// chunk of a body (default 30 s).
+    /// How long a request may go without progress (default 30 s).
+    ///
+    /// A submission makes progress with each chunk of its body and each answer of the backend, so
+    /// that it takes as long as it has to: [`submission_limit`](Self::submission_limit) bounds the
+    /// whole of it. Any other request is over within this time, excluding the wait for a result.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
+        self
+    }
+
+    /// How long a submission waits for room on a full queue from which no message goes meanwhile
+    /// (default 10 min). Set it higher than the time that workers need for one packet.
+    pub fn full_queue_limit(mut self, limit: Duration) -> Self {
+        self.full_queue_limit = limit;
+        self
+    }
+
+    /// Time limit for a whole submission, from the first byte of its body to its last packet,
+    /// whether it makes progress or not. There is none by default: a client that sends its body
+    /// very slowly, or a worker that is slow, then keeps a request open, and its body in memory,
+    /// for as long as that takes.
+    ///
+    /// A `PUT` request that is repeated goes on where an earlier one was given up.
+    pub fn submission_limit(mut self, limit: Duration) -> Self {
+        self.submission_limit = Some(limit);
         self
     }
 }

@@ -12,6 +12,8 @@ use crate::core::error::{Result, describe};
 use crate::core::id::RunId;
 use crate::core::runtime;
 use crate::stage::Data;
+#[cfg(feature = "http")]
+use crate::submit::{GivenUp, Limits, Pulse};
 use crate::submit::{IterSource, Opening, Source, StreamSource};
 
 /// How long to try to cancel a run that could not be submitted, while the caller waits for the error.
@@ -138,15 +140,15 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         sent.map(|()| run)
     }
 
-    /// Submits under `id`, or else under a new id, and gives up after `limit`. If that fails or takes too long, a run
-    /// under a new id is cancelled.
+    /// Submits under `id`, or else under a new id, and gives up if there is no progress within `limits`. If that fails or
+    /// is given up, a run under a new id is cancelled.
     #[cfg(feature = "http")]
     pub(crate) async fn submit_within<V>(
         &self,
-        limit: Duration,
+        limits: Limits,
         id: Option<RunId>,
         items: V,
-    ) -> Result<Result<Run<R>>, tokio::time::error::Elapsed>
+    ) -> std::result::Result<Result<Run<R>>, GivenUp>
     where
         V: IntoIterator<Item = I>,
     {
@@ -157,9 +159,13 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         let run = self.attach(id.unwrap_or_else(RunId::random));
         // A call that is dropped may have begun the run; one that returns an error has not.
         let mut may_have_begun = true;
-        let sent = timeout(limit, async {
+        let pulse = Pulse::new(limits);
+        let sent = pulse.watch(async {
             match self.begin(run.id().clone(), IterSource::new(items)).await {
-                Ok(opening) => opening.send().await,
+                Ok(opening) => {
+                    pulse.beat();
+                    opening.watched_by(&pulse).send().await
+                }
                 Err(error) => {
                     may_have_begun = false;
                     Err(error)

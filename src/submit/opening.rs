@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "http")]
+use super::pulse::Pulse;
 use super::submission::Submission;
 use super::{RETRY, Source, cutter, failure, open};
 use crate::core::clock::now;
@@ -74,6 +76,17 @@ impl<S: Source> Opening<S> {
                 &submission.record.run
             }
         }
+    }
+
+    /// Reports progress to `pulse`.
+    #[cfg(feature = "http")]
+    pub(crate) fn watched_by(mut self, pulse: &Pulse) -> Self {
+        match &mut self {
+            Self::New(submission) | Self::Resume(submission, _) | Self::Done(submission) => {
+                submission.pulse = Some(pulse.clone());
+            }
+        }
+        self
     }
 
     /// Sends whatever has not been sent. Returns once it is on the queue, or if the run was cancelled.

@@ -14,6 +14,7 @@ mod bad;
 mod client;
 mod document;
 mod outage;
+mod progress;
 mod runs;
 mod schema;
 mod submit;
