@@ -57,6 +57,7 @@ mod answer;
 mod body;
 mod endpoint;
 mod items;
+mod known;
 mod parameters;
 mod submit;
 mod view;
@@ -65,6 +66,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::routing::{any, get};
 use serde::Serialize;
 
 use crate::deployment::Deployment;
@@ -207,7 +209,12 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
             .fold(Router::new(), |router, endpoint| {
                 router.route(endpoint.path(), endpoint.handler::<I, R>())
             })
-            .fallback(answer::nothing_here)
+            // A fallback would be the whole application's. An empty id is not an unknown path.
+            .route("/runs/", get(parameters::no_id).put(parameters::no_id))
+            .route("/runs/{arrayId}/", any(answer::nothing_here))
+            .route("/runs/{arrayId}/{*rest}", any(answer::nothing_here))
+            .route("/dead-letters/", any(answer::nothing_here))
+            .route("/dead-letters/{*rest}", any(answer::nothing_here))
             .method_not_allowed_fallback(answer::no_such_method)
             .with_state(api)
     }

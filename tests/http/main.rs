@@ -11,8 +11,11 @@
 mod common;
 
 mod bad;
+mod bodies;
 mod client;
 mod document;
+mod ids;
+mod mount;
 mod outage;
 mod progress;
 mod runs;
