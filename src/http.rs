@@ -18,8 +18,50 @@
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
 //! An id stands in a path percent-encoded: `/` has to be `%2F`, so that run `invoices/2026-11-21`
-//! is `/runs/invoices%2F2026-11-21`. A proxy in between must not decode it. `.` and `..` are ids
-//! that no URL can carry.
+//! is `/runs/invoices%2F2026-11-21`. Any other character of an id may be encoded or not, and `+` is
+//! no space. A proxy in between must not decode it. `.` and `..` are ids that most clients and
+//! proxies take out of a URL.
+//!
+//! A parameter that is not listed for a request, or is there twice, is refused with `invalid`: one
+//! that is misspelt would select everything. A layer of the application that reads parameters of
+//! its own takes them off the URL.
+//!
+//! # Paths
+//!
+//! The router has no fallback, so that it can be merged into an application that has one, and can be
+//! nested under any path. Paths below `/runs` and `/dead-letters` that the table does not have get
+//! this API's own answers, as do methods; all other unknown paths are the application's. Merged into a
+//! [`Router`] that has yet to get a state, it is `adder.router().with_state(())`. Two deployments
+//! have the same paths: nest each under one of its own.
+//!
+//! ```
+//! use axum::Router;
+//! use catchment::{Backend, Pipeline};
+//!
+//! # fn main() -> Result<(), catchment::Error> {
+//! let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+//! let adder = adder.deploy("adder", Backend::memory())?;
+//! let counter = Pipeline::new().filter(|n: &i64| *n > 0).count();
+//! let counter = counter.deploy("counter", Backend::memory())?;
+//!
+//! let application: Router = Router::new()
+//!     .nest("/adder", adder.router())
+//!     .nest("/counter", counter.router())
+//!     .fallback(async || "what the application says of all other paths");
+//! # let _ = application;
+//! # Ok(()) }
+//! ```
+//!
+//! # Submissions
+//!
+//! A submission is answered once every packet is on a queue. If the array is larger than a queue in
+//! memory, that takes as long as workers need to make room for it. It is not cut off while it makes
+//! [progress](HttpOptions::time_limit), unless the application sets a
+//! [limit](HttpOptions::submission_limit).
+//!
+//! A client whose patience is shorter submits by `PUT` and repeats the request: it goes on where the
+//! first one is, and is answered when that is done. Nothing is submitted of a body that did not come
+//! whole. Once it has, all of it is submitted, whether the client waits for the answer or not.
 //!
 //! # Lists
 //!
@@ -42,16 +84,16 @@
 //! | `accepted` | 202 | the array is on the queue |
 //! | `pending` | 202 | there is no result yet: ask again; `data` is how far the run is |
 //! | `invalid` | 400 | the body, an item of it, the id or a parameter cannot be used |
-//! | `not_found` | 404 | there is no such run, or nothing at this path |
+//! | `not_found` | 404 | there is no such run, or nothing at this path below `/runs` or `/dead-letters` |
 //! | `method_not_allowed` | 405 | the header `allow` says which methods this path has |
-//! | `timeout` | 408 | the body stopped coming |
+//! | `timeout` | 408 | the body stopped coming, or took longer than the application allows |
 //! | `conflict` | 409 | the id was used for another array, or a run that is done was to be cancelled |
 //! | `failed` | 409 | there is no result, because the run has failed; `data` is how far the run is; redrive it once the cause is mended |
-//! | `cancelled` | 410 | there is no result, because the run was cancelled |
+//! | `cancelled` | 410 | the run was cancelled: there is no result, and no array is submitted under its id |
 //! | `too_large` | 413 | the body, or an item of it, is larger than the limit that `message` names |
-//! | `unsupported_media_type` | 415 | the body is not said to be `application/json` |
+//! | `unsupported_media_type` | 415 | the body is not said to be `application/json`, or has a `content-encoding` |
 //! | `error` | 500 | a mistake that repeating the request does not mend; its cause is in the server's log |
-//! | `unavailable` | 503 | the backend does not answer, or not in time: repeat the request after the seconds in the header `retry-after` |
+//! | `unavailable` | 503 | the backend does not answer, or not in time, or its queue stays full: repeat the request after the seconds in the header `retry-after` |
 
 mod answer;
 mod body;
@@ -60,6 +102,7 @@ mod items;
 mod known;
 mod parameters;
 mod submit;
+mod turns;
 mod view;
 
 use std::sync::Arc;
@@ -72,6 +115,7 @@ use serde::Serialize;
 use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
+use turns::Turns;
 
 /// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the
 /// deployment's name and the path that the router is mounted at.
@@ -165,12 +209,13 @@ impl HttpOptions {
 pub(crate) struct Api<I, R> {
     deployment: Deployment<I, R>,
     options: HttpOptions,
+    turns: Turns,
 }
 
 impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
     /// This deployment's HTTP API, with the default [limits](HttpOptions): what it has is listed at
-    /// [`http`](crate::http). The router has no state left to give, and can be nested, merged and
-    /// layered as any other.
+    /// [`http`](crate::http). The router has no state left to give and no fallback, and can be
+    /// [nested, merged](crate::http#paths) and layered as any other.
     ///
     /// **It does not ask who is calling: authentication and authorization are the host
     /// application's.** Put them around it as a layer, or do not let it be reached by those who may
@@ -203,6 +248,7 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
         let api = Arc::new(Api {
             deployment: self.clone(),
             options,
+            turns: Turns::default(),
         });
         Endpoint::ALL
             .iter()

@@ -8,6 +8,8 @@ use tokio::time::timeout;
 
 use super::Deployment;
 use super::run::Run;
+#[cfg(feature = "http")]
+use crate::core::error::Error;
 use crate::core::error::{Result, describe};
 use crate::core::id::RunId;
 use crate::core::runtime;
@@ -157,6 +159,8 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         }
         let is_new = id.is_none();
         let run = self.attach(id.unwrap_or_else(RunId::random));
+        // Also if a function of the application panics while items are read or written.
+        let mut dropped = Dropped(is_new.then(|| self.attach(run.id())));
         // A call that is dropped may have begun the run; one that returns an error has not.
         let mut may_have_begun = true;
         let pulse = Pulse::new(limits);
@@ -173,10 +177,17 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
             }
         });
         let sent = sent.await;
+        dropped.0 = None;
         if is_new && may_have_begun && !matches!(sent, Ok(Ok(()))) {
             withdraw(&run).await;
         }
-        sent.map(|sent| sent.map(|()| run))
+        sent.map(|sent| match sent {
+            // An array that is on no queue was not submitted.
+            Ok(()) if pulse.is_cancelled() => Err(Error::Cancelled {
+                run: run.id().clone(),
+            }),
+            sent => sent.map(|()| run),
+        })
     }
 }
 

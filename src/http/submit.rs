@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Kind, seconds};
 use super::items::Items;
@@ -38,8 +39,19 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
         Err(_) => return Answer::panicked(),
     };
     let is_new = id.is_none();
+    let turn = match &id {
+        Some(id) => match take_turn(&api, &limits, id).await {
+            Ok(turn) => Some(turn),
+            Err(answer) => return answer,
+        },
+        None => None,
+    };
+    let sent = async move {
+        let _turn = turn;
+        send(api, limits, id, items).await
+    };
     // On a task of its own: a client that goes away does not leave half a run, whose id nobody knows.
-    match tokio::spawn(send(api, limits, id, items)).await {
+    match tokio::spawn(sent).await {
         Ok(Ok(id)) => {
             let message = format!("run {id} is submitted");
             let answer = Answer::with(Kind::Accepted, message, Submitted { run: &id });
@@ -52,6 +64,21 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
         Ok(Err(answer)) => answer,
         Err(_) => Answer::panicked(),
     }
+}
+
+/// Waits for another submission of the same id, which ends without progress if not otherwise. A client that goes away
+/// meanwhile is not waited for: the other submission is the same one.
+async fn take_turn<I, R>(
+    api: &Api<I, R>,
+    limits: &Limits,
+    id: &RunId,
+) -> Result<OwnedMutexGuard<()>, Answer> {
+    let turn = api.turns.take(id);
+    let Some(total) = limits.total else {
+        return Ok(turn.await);
+    };
+    let turn = timeout_at(total, turn).await;
+    turn.map_err(|_| too_late(GivenUp::Total, &api.options, Some(id)))
 }
 
 /// Submits, and returns the run's id.

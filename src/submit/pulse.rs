@@ -1,6 +1,7 @@
 //! Whether a submission makes progress, for a caller that gives up on one that does not.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub(crate) enum GivenUp {
 pub(crate) struct Pulse {
     limits: Limits,
     last: Arc<Mutex<Last>>,
+    is_cancelled: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +56,17 @@ impl Pulse {
         Self {
             limits,
             last: Arc::new(Mutex::new(last)),
+            is_cancelled: Arc::default(),
         }
+    }
+
+    /// The run was cancelled: nothing was sent, or not all of it.
+    pub(super) fn set_cancelled(&self) {
+        self.is_cancelled.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Relaxed)
     }
 
     /// There was progress: the backend has answered.

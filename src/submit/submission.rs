@@ -119,7 +119,12 @@ impl<S: Source> Submission<S> {
             match self.next_packet().await? {
                 Pulled::Items => {}
                 Pulled::End => break,
-                Pulled::Cancelled => return Ok(()),
+                Pulled::Cancelled => {
+                    if let Some(pulse) = &self.pulse {
+                        pulse.set_cancelled();
+                    }
+                    return Ok(());
+                }
             }
         }
         self.flush().await?;

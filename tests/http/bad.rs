@@ -213,5 +213,11 @@ async fn a_panic_of_the_applications_is_an_answer() {
         reply.is(500, "error");
         assert!(reply.message().contains("panicked"));
     }
+    // Its id is not known to anybody.
+    let mut looks = 0;
+    while client.get("/runs").await.data()["runs"][0]["state"] != "cancelled" {
+        looks += 1;
+        assert!(looks < 10_000, "the run is still open");
+    }
     client.submit("[12]").await.is(202, "accepted");
 }

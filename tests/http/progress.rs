@@ -10,7 +10,7 @@ use bytes::Bytes;
 use catchment::http::HttpOptions;
 use catchment::{Backend, Deployment, Pipeline, RunState, Stage};
 use futures::{Stream, StreamExt, stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Client, Reply};
 use crate::{Act, Call, On, Record, Store, adder, ok, soon};
@@ -135,6 +135,51 @@ async fn a_submission_that_was_given_up_is_completed_by_repeating_it() {
     let reply = submit(&client, &Method::PUT, "/runs/a", eight_megabytes()).await;
     reply.is(202, "accepted");
     assert_eq!(packets(&record), 80);
+}
+
+/// A client or a proxy whose patience is shorter than the submission repeats the request while the first one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_repeated_too_early_sends_nothing_twice() {
+    let record = Arc::new(Record::default());
+    let lengths = lengths(Store::new().hooked(record.clone()), 2 * SECOND);
+    let client = Client::new(lengths.router());
+    let _worker = lengths.worker().start();
+    let mut requests = 0;
+    loop {
+        requests += 1;
+        let reply = submit(&client, &Method::PUT, "/runs/a", eight_megabytes());
+        // The client closes the connection after a minute without an answer.
+        if let Ok(reply) = timeout(60 * SECOND, reply).await {
+            reply.is(202, "accepted");
+            break;
+        }
+    }
+    assert!(requests > 1, "there was room for all of it");
+    let result = soon(lengths.attach("a").result()).await;
+    assert_eq!(result.unwrap(), 8_000_000);
+    assert_eq!(packets(&record), 80, "each packet was sent once");
+}
+
+/// What is on no queue was not accepted.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_takes_no_array() {
+    let lengths = lengths(Backend::memory(), 2 * SECOND);
+    let client = Client::new(lengths.router());
+    let _worker = lengths.worker().start();
+    let first = submit(&client, &Method::PUT, "/runs/a", eight_megabytes());
+    let cancel = async {
+        sleep(10 * SECOND).await;
+        client.post("/runs/a/cancel").await.is(200, "success");
+    };
+    let (first, ()) = tokio::join!(first, cancel);
+    let again = submit(&client, &Method::PUT, "/runs/a", eight_megabytes()).await;
+    for reply in [first, again] {
+        reply.is(410, "cancelled");
+        assert_eq!(reply.message(), "run a was cancelled");
+    }
+    let other = eight_megabytes().replacen('x', "y", 1);
+    let reply = submit(&client, &Method::PUT, "/runs/a", other).await;
+    reply.is(409, "conflict");
 }
 
 /// The part that was sent is compared, and the rest is not there to be compared.
