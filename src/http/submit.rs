@@ -66,8 +66,8 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
     }
 }
 
-/// Waits for another submission of the same id, which ends without progress if not otherwise. A client that goes away
-/// meanwhile is not waited for: the other submission is the same one.
+/// Waits for another submission of the same id, which is given up if it makes no progress. A client that goes away
+/// meanwhile leaves the run to that one.
 async fn take_turn<I, R>(
     api: &Api<I, R>,
     limits: &Limits,
