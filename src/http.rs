@@ -18,8 +18,50 @@
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
 //! An id stands in a path percent-encoded: `/` has to be `%2F`, so that run `invoices/2026-11-21`
-//! is `/runs/invoices%2F2026-11-21`. A proxy in between must not decode it. `.` and `..` are ids
-//! that no URL can carry.
+//! is `/runs/invoices%2F2026-11-21`. Any other character of an id may be encoded or not, and `+` is
+//! no space. A proxy in between must not decode it. `.` and `..` are ids that most clients and
+//! proxies take out of a URL.
+//!
+//! A parameter that is not listed for a request, or is there twice, is refused with `invalid`: one
+//! that is misspelt would select everything. A layer of the application that reads parameters of
+//! its own takes them off the URL.
+//!
+//! # Paths
+//!
+//! The router has no fallback, so that it can be merged into an application that has one, and can be
+//! nested under any path. Paths below `/runs` and `/dead-letters` that the table does not have get
+//! this API's own answers, as do methods; all other unknown paths are the application's. Merged into a
+//! [`Router`] that has yet to get a state, it is `adder.router().with_state(())`. Two deployments
+//! have the same paths: nest each under one of its own.
+//!
+//! ```
+//! use axum::Router;
+//! use catchment::{Backend, Pipeline};
+//!
+//! # fn main() -> Result<(), catchment::Error> {
+//! let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+//! let adder = adder.deploy("adder", Backend::memory())?;
+//! let counter = Pipeline::new().filter(|n: &i64| *n > 0).count();
+//! let counter = counter.deploy("counter", Backend::memory())?;
+//!
+//! let application: Router = Router::new()
+//!     .nest("/adder", adder.router())
+//!     .nest("/counter", counter.router())
+//!     .fallback(async || "what the application says of all other paths");
+//! # let _ = application;
+//! # Ok(()) }
+//! ```
+//!
+//! # Submissions
+//!
+//! A submission is answered once every packet is on a queue. If the array is larger than a queue in
+//! memory, that takes as long as workers need to make room for it. It is not cut off while it makes
+//! [progress](HttpOptions::time_limit), unless the application sets a
+//! [limit](HttpOptions::submission_limit).
+//!
+//! A client whose patience is shorter submits by `PUT` and repeats the request: it goes on where the
+//! first one is, and is answered when that is done. Nothing is submitted of a body that did not come
+//! whole. Once it has, all of it is submitted, whether the client waits for the answer or not.
 //!
 //! # Lists
 //!
@@ -42,34 +84,38 @@
 //! | `accepted` | 202 | the array is on the queue |
 //! | `pending` | 202 | there is no result yet: ask again; `data` is how far the run is |
 //! | `invalid` | 400 | the body, an item of it, the id or a parameter cannot be used |
-//! | `not_found` | 404 | there is no such run, or nothing at this path |
+//! | `not_found` | 404 | there is no such run, or nothing at this path below `/runs` or `/dead-letters` |
 //! | `method_not_allowed` | 405 | the header `allow` says which methods this path has |
-//! | `timeout` | 408 | the body stopped coming |
+//! | `timeout` | 408 | the body stopped coming, or took longer than the application allows |
 //! | `conflict` | 409 | the id was used for another array, or a run that is done was to be cancelled |
 //! | `failed` | 409 | there is no result, because the run has failed; `data` is how far the run is; redrive it once the cause is mended |
-//! | `cancelled` | 410 | there is no result, because the run was cancelled |
+//! | `cancelled` | 410 | the run was cancelled: there is no result, and no array is submitted under its id |
 //! | `too_large` | 413 | the body, or an item of it, is larger than the limit that `message` names |
-//! | `unsupported_media_type` | 415 | the body is not said to be `application/json` |
+//! | `unsupported_media_type` | 415 | the body is not said to be `application/json`, or has a `content-encoding` |
 //! | `error` | 500 | a mistake that repeating the request does not mend; its cause is in the server's log |
-//! | `unavailable` | 503 | the backend does not answer, or not in time: repeat the request after the seconds in the header `retry-after` |
+//! | `unavailable` | 503 | the backend does not answer, or not in time, or its queue stays full: repeat the request after the seconds in the header `retry-after` |
 
 mod answer;
 mod body;
 mod endpoint;
 mod items;
+mod known;
 mod parameters;
 mod submit;
+mod turns;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::routing::{any, get};
 use serde::Serialize;
 
 use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
+use turns::Turns;
 
 /// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the
 /// deployment's name and the path that the router is mounted at.
@@ -93,6 +139,8 @@ pub struct HttpOptions {
     body_limit: usize,
     longest_wait: Duration,
     time_limit: Duration,
+    full_queue_limit: Duration,
+    submission_limit: Option<Duration>,
 }
 
 impl Default for HttpOptions {
@@ -101,6 +149,8 @@ impl Default for HttpOptions {
             body_limit: 10 * 1024 * 1024,
             longest_wait: Duration::from_secs(30),
             time_limit: Duration::from_secs(30),
+            full_queue_limit: Duration::from_secs(10 * 60),
+            submission_limit: None,
         }
     }
 }
@@ -126,10 +176,31 @@ impl HttpOptions {
         self
     }
 
-    /// Time limit for backend calls per request, excluding the wait for a result, and for each
-    /// chunk of a body (default 30 s).
+    /// How long a request may go without progress (default 30 s).
+    ///
+    /// A submission makes progress with each chunk of its body and each answer of the backend, so
+    /// that it takes as long as it has to: [`submission_limit`](Self::submission_limit) bounds the
+    /// whole of it. Any other request is over within this time, excluding the wait for a result.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
+        self
+    }
+
+    /// How long a submission waits for room on a full queue from which no message goes meanwhile
+    /// (default 10 min). Set it higher than the time that workers need for one packet.
+    pub fn full_queue_limit(mut self, limit: Duration) -> Self {
+        self.full_queue_limit = limit;
+        self
+    }
+
+    /// Time limit for a whole submission, from the first byte of its body to its last packet,
+    /// whether it makes progress or not. There is none by default: a client that sends its body
+    /// very slowly, or a worker that is slow, then keeps a request open, and its body in memory,
+    /// for as long as that takes.
+    ///
+    /// A `PUT` request that is repeated goes on where an earlier one was given up.
+    pub fn submission_limit(mut self, limit: Duration) -> Self {
+        self.submission_limit = Some(limit);
         self
     }
 }
@@ -138,12 +209,13 @@ impl HttpOptions {
 pub(crate) struct Api<I, R> {
     deployment: Deployment<I, R>,
     options: HttpOptions,
+    turns: Turns,
 }
 
 impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
     /// This deployment's HTTP API, with the default [limits](HttpOptions): what it has is listed at
-    /// [`http`](crate::http). The router has no state left to give, and can be nested, merged and
-    /// layered as any other.
+    /// [`http`](crate::http). The router has no state left to give and no fallback, and can be
+    /// [nested, merged](crate::http#paths) and layered as any other.
     ///
     /// **It does not ask who is calling: authentication and authorization are the host
     /// application's.** Put them around it as a layer, or do not let it be reached by those who may
@@ -176,13 +248,19 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
         let api = Arc::new(Api {
             deployment: self.clone(),
             options,
+            turns: Turns::default(),
         });
         Endpoint::ALL
             .iter()
             .fold(Router::new(), |router, endpoint| {
                 router.route(endpoint.path(), endpoint.handler::<I, R>())
             })
-            .fallback(answer::nothing_here)
+            // A fallback would be the whole application's. An empty id is not an unknown path.
+            .route("/runs/", get(parameters::no_id).put(parameters::no_id))
+            .route("/runs/{arrayId}/", any(answer::nothing_here))
+            .route("/runs/{arrayId}/{*rest}", any(answer::nothing_here))
+            .route("/dead-letters/", any(answer::nothing_here))
+            .route("/dead-letters/{*rest}", any(answer::nothing_here))
             .method_not_allowed_fallback(answer::no_such_method)
             .with_state(api)
     }

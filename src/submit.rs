@@ -11,6 +11,9 @@ mod failure;
 mod linger;
 mod opening;
 mod progress;
+// Only the HTTP API gives up on a submission.
+#[cfg_attr(not(feature = "http"), allow(dead_code))]
+mod pulse;
 mod seal;
 mod source;
 mod submission;
@@ -18,6 +21,8 @@ mod submission;
 use std::sync::Arc;
 
 pub(crate) use opening::Opening;
+#[cfg(feature = "http")]
+pub(crate) use pulse::{GivenUp, Limits, Pulse};
 pub(crate) use source::{IterSource, Source, StreamSource};
 
 use crate::core::error::Result;

@@ -8,10 +8,14 @@ use tokio::time::timeout;
 
 use super::Deployment;
 use super::run::Run;
+#[cfg(feature = "http")]
+use crate::core::error::Error;
 use crate::core::error::{Result, describe};
 use crate::core::id::RunId;
 use crate::core::runtime;
 use crate::stage::Data;
+#[cfg(feature = "http")]
+use crate::submit::{GivenUp, Limits, Pulse};
 use crate::submit::{IterSource, Opening, Source, StreamSource};
 
 /// How long to try to cancel a run that could not be submitted, while the caller waits for the error.
@@ -138,15 +142,15 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         sent.map(|()| run)
     }
 
-    /// Submits under `id`, or else under a new id, and gives up after `limit`. If that fails or takes too long, a run
-    /// under a new id is cancelled.
+    /// Submits under `id`, or else under a new id, and gives up if there is no progress within `limits`. If that fails or
+    /// is given up, a run under a new id is cancelled.
     #[cfg(feature = "http")]
     pub(crate) async fn submit_within<V>(
         &self,
-        limit: Duration,
+        limits: Limits,
         id: Option<RunId>,
         items: V,
-    ) -> Result<Result<Run<R>>, tokio::time::error::Elapsed>
+    ) -> std::result::Result<Result<Run<R>>, GivenUp>
     where
         V: IntoIterator<Item = I>,
     {
@@ -155,11 +159,17 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         }
         let is_new = id.is_none();
         let run = self.attach(id.unwrap_or_else(RunId::random));
+        // Also if a function of the application panics while items are read or written.
+        let mut dropped = Dropped(is_new.then(|| self.attach(run.id())));
         // A call that is dropped may have begun the run; one that returns an error has not.
         let mut may_have_begun = true;
-        let sent = timeout(limit, async {
+        let pulse = Pulse::new(limits);
+        let sent = pulse.watch(async {
             match self.begin(run.id().clone(), IterSource::new(items)).await {
-                Ok(opening) => opening.send().await,
+                Ok(opening) => {
+                    pulse.beat();
+                    opening.watched_by(&pulse).send().await
+                }
                 Err(error) => {
                     may_have_begun = false;
                     Err(error)
@@ -167,10 +177,17 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
             }
         });
         let sent = sent.await;
+        dropped.0 = None;
         if is_new && may_have_begun && !matches!(sent, Ok(Ok(()))) {
             withdraw(&run).await;
         }
-        sent.map(|sent| sent.map(|()| run))
+        sent.map(|sent| match sent {
+            // An array that is on no queue was not submitted.
+            Ok(()) if pulse.is_cancelled() => Err(Error::Cancelled {
+                run: run.id().clone(),
+            }),
+            sent => sent.map(|()| run),
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::OriginalUri;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use serde::Serialize;
@@ -199,17 +200,17 @@ pub(super) fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
 }
 
-/// For every path that is not of the API.
-pub(super) async fn nothing_here(uri: Uri) -> Answer {
+/// For every path below those of the API that it does not have. All others are the application's.
+pub(super) async fn nothing_here(OriginalUri(uri): OriginalUri) -> Answer {
     let message = format!(
-        "there is nothing at {}: an id's `/` is written as %2F, and /openapi.json lists what there is",
+        "there is nothing at {}: an id's `/` is written as %2F, and openapi.json lists what there is",
         uri.path()
     );
     Answer::new(Kind::NotFound, message)
 }
 
 /// For every method that a path of the API does not have.
-pub(super) async fn no_such_method(method: Method, uri: Uri) -> Answer {
+pub(super) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Answer {
     let message = format!(
         "{} does not take {method}: the header `allow` says what it takes",
         uri.path()

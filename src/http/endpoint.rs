@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::header;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use super::answer::{Answer, Kind, within};
 use super::parameters::{Filter, Id, Paged, Wait};
 use super::submit::submit;
 use super::view::{DeadLetters, Failures, Finished, Progress, Redriven, Runs};
-use super::{Api, openapi};
+use super::{Api, known, openapi};
 use crate::core::error::Error;
 use crate::core::id::RunId;
 use crate::deployment::run::{Run, Status};
@@ -67,7 +68,7 @@ impl Endpoint {
     pub(super) fn handler<I: Data, R: Serialize + Send + 'static>(
         self,
     ) -> MethodRouter<Arc<Api<I, R>>> {
-        match self {
+        let handler = match self {
             Self::Runs => post(submit_new::<I, R>).get(runs::<I, R>),
             Self::Run => put(submit_as::<I, R>).get(status::<I, R>),
             Self::Result => get(result::<I, R>),
@@ -77,7 +78,10 @@ impl Endpoint {
             Self::Cancel => post(cancel::<I, R>),
             Self::AllDeadLetters => get(all_dead_letters::<I, R>),
             Self::OpenApi => get(document::<I, R>),
-        }
+        };
+        handler.route_layer(from_fn(move |request, next| {
+            known::check(self, request, next)
+        }))
     }
 }
 

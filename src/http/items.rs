@@ -27,6 +27,7 @@ impl<I: DeserializeOwned> Items<I> {
     /// # Errors
     /// What is wrong, and with which item.
     pub(super) fn check(body: Bytes) -> Result<Self, String> {
+        check_text(&body)?;
         let first = open(&body)?;
         let mut place = first;
         while next::<I>(&body, &mut place)?.is_some() {}
@@ -59,6 +60,18 @@ impl<I: DeserializeOwned> Iterator for Items<I> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left, Some(self.left))
     }
+}
+
+/// JSON is UTF-8. A reader that skips a string, or wants its bytes, would not notice.
+fn check_text(body: &[u8]) -> Result<(), String> {
+    let Err(error) = std::str::from_utf8(body) else {
+        return Ok(());
+    };
+    let offset = error.valid_up_to();
+    let byte = name(body, offset);
+    Err(format!(
+        "the body is not UTF-8: {byte} is at offset {offset}"
+    ))
 }
 
 /// Finds where the array begins.
@@ -206,6 +219,10 @@ mod tests {
             ),
             ("[1e999]", "item 0: number out of range"),
             ("[1x]", "item 0: trailing characters"),
+            (
+                "1\n2\n",
+                "the body is not a JSON array, it begins with `1`: send a JSON array of items, such as [1, 2, 3]",
+            ),
             ("[nul]", "item 0: expected ident"),
         ] {
             assert_eq!(read::<i64>(body), Err(reason.to_owned()), "{body}");

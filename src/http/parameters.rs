@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -25,12 +25,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state)
-            .await
+        let parameters = RawPathParams::from_request_parts(parts, state).await;
+        let parameters = parameters
             .map_err(|_| Answer::new(Kind::Invalid, "the id in the path is not UTF-8"))?;
-        let id = RunId::from(id);
+        // The application may have mounted the router under a path with parameters of its own. Ours is the last one.
+        let id = parameters.iter().last().map(|(_, id)| id);
+        let id = RunId::from(id.unwrap_or_default());
         id.validate()?;
         Ok(Self(id))
+    }
+}
+
+/// For a path that ends where the id should be.
+pub(super) async fn no_id() -> Answer {
+    match RunId::from("").validate() {
+        Err(error) => error.into(),
+        Ok(()) => Answer::new(Kind::Invalid, "the path has no id"),
     }
 }
 

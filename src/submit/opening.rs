@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "http")]
+use super::pulse::Pulse;
 use super::submission::Submission;
 use super::{RETRY, Source, cutter, failure, open};
 use crate::core::clock::now;
@@ -23,7 +25,14 @@ pub(crate) enum Opening<S: Source> {
     Resume(Submission<S>, Earlier),
     /// A run of which everything was sent, or which is over: there is nothing to send. The items are compared with those
     /// that were sent.
-    Done(Submission<S>),
+    Done(Submission<S>, Over),
+}
+
+/// How far a run is of which nothing is left to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Submitted,
+    Cancelled,
 }
 
 /// What became of the earlier submission of a run that is resumed.
@@ -57,23 +66,41 @@ impl<S: Source> Opening<S> {
         };
         check_same(&existing.record, &record)?;
         let is_done = existing.submitted || existing.cancelled || existing.result.is_some();
+        let over = match existing.cancelled {
+            true => Over::Cancelled,
+            false => Over::Submitted,
+        };
         let earlier = match failure::is_recorded(&existing) {
             true => Earlier::Failed,
             false => Earlier::BrokeOff,
         };
         let submission = submission(existing.record).repeats(existing.checkpoint);
         Ok(match is_done {
-            true => Self::Done(submission),
+            true => Self::Done(submission, over),
             false => Self::Resume(submission, earlier),
         })
     }
 
     pub(crate) fn run(&self) -> &RunId {
         match self {
-            Self::New(submission) | Self::Resume(submission, _) | Self::Done(submission) => {
+            Self::New(submission) | Self::Resume(submission, _) | Self::Done(submission, _) => {
                 &submission.record.run
             }
         }
+    }
+
+    /// Reports progress to `pulse`.
+    #[cfg(feature = "http")]
+    pub(crate) fn watched_by(mut self, pulse: &Pulse) -> Self {
+        if let Self::Done(_, Over::Cancelled) = &self {
+            pulse.set_cancelled();
+        }
+        match &mut self {
+            Self::New(submission) | Self::Resume(submission, _) | Self::Done(submission, _) => {
+                submission.pulse = Some(pulse.clone());
+            }
+        }
+        self
     }
 
     /// Sends whatever has not been sent. Returns once it is on the queue, or if the run was cancelled.
@@ -106,7 +133,7 @@ impl<S: Source> Opening<S> {
                     Earlier::BrokeOff => Ok(()),
                 }
             }
-            Self::Done(mut submission) => submission.compare().await,
+            Self::Done(mut submission, _) => submission.compare().await,
         }
     }
 }

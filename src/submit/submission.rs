@@ -10,6 +10,7 @@ use super::cancel_check::CancelCheck;
 use super::cutter::{Cutter, Position};
 use super::linger::Linger;
 use super::progress::Progress;
+use super::pulse::Pulse;
 use super::seal::seal;
 use super::{RETRY, Source};
 use crate::core::error::{Error, Result};
@@ -40,6 +41,8 @@ pub(crate) struct Submission<S: Source> {
     cancel_check: Option<CancelCheck>,
     /// Whether the queue had no room at the last call on it.
     queue_was_full: bool,
+    /// For a caller that gives up on a submission without progress.
+    pub(super) pulse: Option<Pulse>,
 }
 
 /// What came for the next packet.
@@ -79,6 +82,7 @@ impl<S: Source> Submission<S> {
                 Form::Local => None,
             },
             queue_was_full: false,
+            pulse: None,
         }
     }
 
@@ -110,11 +114,17 @@ impl<S: Source> Submission<S> {
     async fn send_all(&mut self) -> Result<()> {
         tracing::debug!(run = %self.record.run, items = self.record.array_length, packets = self.record.packets, "submitting");
         seal(&self.site, &self.record, self.record.packets).await?;
+        self.beat();
         loop {
             match self.next_packet().await? {
                 Pulled::Items => {}
                 Pulled::End => break,
-                Pulled::Cancelled => return Ok(()),
+                Pulled::Cancelled => {
+                    if let Some(pulse) = &self.pulse {
+                        pulse.set_cancelled();
+                    }
+                    return Ok(());
+                }
             }
         }
         self.flush().await?;
@@ -171,10 +181,21 @@ impl<S: Source> Submission<S> {
         let measured = retry("measure", RETRY, || scratchpad.measure(run, &end)).await;
         self.is_mixed = is_mixed(&measured, self.progress.as_ref());
         measured?;
+        self.beat();
+        let Self { site, record, .. } = &*self;
+        let (scratchpad, run) = (site.scratchpad(), &record.run);
         if record.packets.is_none() {
             seal(site, record, Some(end.packets)).await?;
+            self.beat();
         }
         retry("submitted", RETRY, || scratchpad.submitted(run)).await
+    }
+
+    /// The backend has answered.
+    fn beat(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.beat();
+        }
     }
 
     /// The packets that were cut.
@@ -271,6 +292,7 @@ impl<S: Source> Submission<S> {
         if messages.is_empty() {
             return Ok(());
         }
+        self.beat();
         if let Some(recorded) = self.repeats {
             return self.repeat(&recorded);
         }
@@ -280,6 +302,7 @@ impl<S: Source> Submission<S> {
             site,
             queue,
             record,
+            pulse,
             ..
         } = self;
         let mut was_full = false;
@@ -291,7 +314,13 @@ impl<S: Source> Submission<S> {
                 });
                 match futures::poll!(room.as_mut()) {
                     Poll::Ready(asked) => asked.map(|()| false)?,
-                    Poll::Pending => room.await.map(|()| true)?,
+                    Poll::Pending => {
+                        match pulse {
+                            Some(pulse) => pulse.during(queue.as_ref(), room).await?,
+                            None => room.await?,
+                        }
+                        true
+                    }
                 }
             };
             retry("send", RETRY, || queue.send(messages.clone())).await
@@ -299,6 +328,7 @@ impl<S: Source> Submission<S> {
         let Some(progress) = &mut self.progress else {
             sent.await?;
             self.queue_was_full = was_full;
+            self.beat();
             return Ok(());
         };
         let sent = progress.record_during(site, &record.run, sent).await;
@@ -306,6 +336,7 @@ impl<S: Source> Submission<S> {
         sent?;
         self.queue_was_full = was_full;
         progress.has_sent(reached);
+        self.beat();
         Ok(())
     }
 
@@ -314,6 +345,7 @@ impl<S: Source> Submission<S> {
             let recorded = progress.record(&self.site, &self.record.run).await;
             self.is_mixed = is_mixed(&recorded, Some(progress));
             recorded?;
+            self.beat();
         }
         Ok(())
     }

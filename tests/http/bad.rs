@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::Request;
 use bytes::Bytes;
 use catchment::http::HttpOptions;
 use catchment::{Backend, Pipeline};
@@ -134,74 +134,8 @@ async fn a_body_that_breaks_off_or_stops_is_refused() {
     assert_eq!(store.depth(&adder).await, Default::default());
 }
 
-#[tokio::test]
-async fn a_body_has_to_say_that_it_is_json() {
-    let (client, _) = idle();
-    for kind in [
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "application/jsonp",
-        "",
-    ] {
-        let reply = client.send(post(kind).body("[1]".into()).unwrap()).await;
-        reply.is(415, "unsupported_media_type");
-        assert!(reply.message().contains("application/json"));
-    }
-    let request = Request::put("/runs/a").body("[1]".into()).unwrap();
-    client.send(request).await.is(415, "unsupported_media_type");
-    for kind in [
-        "application/json",
-        "APPLICATION/JSON;charset=utf-8",
-        "application/vnd.us+json",
-    ] {
-        client
-            .send(post(kind).body("[1]".into()).unwrap())
-            .await
-            .is(202, "accepted");
-    }
-}
-
 fn post(kind: &str) -> axum::http::request::Builder {
     Request::post("/runs").header("content-type", kind)
-}
-
-#[tokio::test]
-async fn an_id_that_cannot_be_kept_is_refused_everywhere() {
-    let (client, _) = idle();
-    let long = "a".repeat(129);
-    let reply = client.get("/runs//result").await;
-    assert!(reply.is(400, "invalid").message().contains("it is empty"));
-    for (id, reason) in [
-        ("a%20b", "only ASCII letters"),
-        ("%C3%A4", "only ASCII letters"),
-        ("%FF", "not UTF-8"),
-        ("a%00", "only ASCII letters"),
-        (long.as_str(), "more than 128 characters"),
-    ] {
-        let mut replies = vec![client.submit_as(id, "[1]").await];
-        for (method, path) in [
-            (Method::GET, ""),
-            (Method::GET, "/result"),
-            (Method::GET, "/failures"),
-            (Method::GET, "/dead-letters"),
-            (Method::POST, "/redrive"),
-            (Method::POST, "/cancel"),
-        ] {
-            replies.push(client.ask(method, &format!("/runs/{id}{path}")).await);
-        }
-        for reply in replies {
-            reply.is(400, "invalid");
-            assert!(
-                reply.message().contains(reason),
-                "{id}: {}",
-                reply.message()
-            );
-        }
-    }
-    client
-        .submit_as(&long[..128], "[1]")
-        .await
-        .is(202, "accepted");
 }
 
 #[tokio::test]
@@ -217,7 +151,6 @@ async fn parameters_are_checked() {
         ("/runs/a/result?wait=1.5", "whole seconds"),
         ("/runs/a/result?wait=", "whole seconds"),
         ("/runs/a/result?wait=99999999999999999999", "whole seconds"),
-        ("/runs/a/result?wait=1&wait=2", "duplicate field"),
         ("/runs/a/failures?limit=all", "a number from 1 to 1000"),
         ("/runs/a/dead-letters?limit=1001", "a number from 1 to 1000"),
         ("/dead-letters?limit=-1", "a number from 1 to 1000"),
@@ -249,10 +182,6 @@ async fn parameters_are_checked() {
             reply.message()
         );
     }
-    client
-        .get("/runs/a/result?color=blue")
-        .await
-        .is(202, "pending");
 }
 
 /// A type whose reading panics at one value, and whose writing panics at another.
@@ -283,6 +212,12 @@ async fn a_panic_of_the_applications_is_an_answer() {
         let reply = client.submit(body).await;
         reply.is(500, "error");
         assert!(reply.message().contains("panicked"));
+    }
+    // Its id is not known to anybody.
+    let mut looks = 0;
+    while client.get("/runs").await.data()["runs"][0]["state"] != "cancelled" {
+        looks += 1;
+        assert!(looks < 10_000, "the run is still open");
     }
     client.submit("[12]").await.is(202, "accepted");
 }

@@ -11,9 +11,13 @@
 mod common;
 
 mod bad;
+mod bodies;
 mod client;
 mod document;
+mod ids;
+mod mount;
 mod outage;
+mod progress;
 mod runs;
 mod schema;
 mod submit;

@@ -125,7 +125,7 @@ async fn every_status_is_given_with_its_code() {
         client.get("/runs/a/result").await,
         client.post("/runs/a/cancel").await,
         client.get("/runs/a/result").await,
-        client.get("/").await,
+        client.get("/runs/a/nothing").await,
         client.post("/runs/a").await,
         client.post("/runs").await,
         small.submit("[]").await,

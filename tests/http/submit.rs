@@ -1,19 +1,16 @@
 //! Arrays that are taken.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::Request;
 use bytes::Bytes;
-use catchment::{Backend, Pipeline, Stage};
+use catchment::{Backend, Pipeline};
 use futures::future::join_all;
 use futures::stream;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::{Record, Store, adder, idle, ok, soon};
+use crate::{adder, idle, soon};
 
 #[tokio::test(start_paused = true)]
 async fn an_array_goes_in_and_its_result_comes_out() {
@@ -44,11 +41,6 @@ async fn it_works_under_a_prefix() {
     );
     let result = soon(client.get(&path)).await;
     assert_eq!(result.is(200, "success").data()["result"], 42);
-    client.get("/nothing").await.is(404, "not_found");
-    client
-        .ask(Method::DELETE, "/runs")
-        .await
-        .is(405, "method_not_allowed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,40 +88,6 @@ async fn other_items_under_a_used_id_are_a_conflict() {
         .is(202, "accepted");
 }
 
-/// More than a queue in memory has room for, and a worker that needs longer for it than a request may take.
-#[tokio::test(start_paused = true)]
-async fn a_large_array_is_submitted_by_repeating_the_request() {
-    let record = Arc::new(Record::default());
-    let lengths = Pipeline::new()
-        .then(|text: String| async move {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            ok(text.len()).await
-        })
-        .with(Stage::new().concurrency(1))
-        .reduce(|| 0, |sum, length| sum + length);
-    let backend = Store::new().hooked(record.clone());
-    let lengths = lengths.deploy("lengths", backend).unwrap();
-    let client = Client::new(lengths.router());
-    let body = serde_json::to_string(&vec!["x".repeat(100_000); 80]).unwrap();
-    let _worker = lengths.worker().start();
-    let mut requests = 0;
-    loop {
-        requests += 1;
-        assert!(requests <= 10, "it never completes");
-        let reply = soon(client.submit_as("a", body.clone())).await;
-        if reply.code == 202 {
-            break;
-        }
-        reply.is(503, "unavailable");
-    }
-    assert!(requests > 1, "there was room for all of it");
-    let result = soon(lengths.attach("a").result()).await;
-    assert_eq!(result.unwrap(), 8_000_000);
-    let queue = "lengths-map-0";
-    let sent = record.sent().into_iter().filter(|(to, _)| to == queue);
-    assert_eq!(sent.count(), 80, "each packet was sent once");
-}
-
 #[tokio::test(start_paused = true)]
 async fn many_submissions_of_one_id_at_once_are_one_run() {
     let (client, adder) = idle();
@@ -144,33 +102,6 @@ async fn many_submissions_of_one_id_at_once_are_one_run() {
     let sum = 2 * numbers.iter().sum::<i64>();
     assert_eq!(result.is(200, "success").data()["result"], sum);
     assert_eq!(result.data()["contains"], 300);
-}
-
-/// Every character that an id may have, as encoded in a URL.
-#[tokio::test(start_paused = true)]
-async fn ids_are_percent_encoded() {
-    let (client, adder) = idle();
-    let _worker = adder.worker().start();
-    for (written, id) in [
-        ("invoices%2F2026-11-21", "invoices/2026-11-21"),
-        ("a%3Ab", "a:b"),
-        ("a:b@c=d+e,f_g.h", "a:b@c=d+e,f_g.h"),
-        ("%2F", "/"),
-        ("a%2Fresult", "a/result"),
-        ("%61", "a"),
-    ] {
-        let reply = client.submit_as(written, "[7]").await;
-        assert_eq!(reply.is(202, "accepted").run(), id);
-        let outcome = soon(adder.attach(id).result()).await;
-        assert_eq!(outcome.unwrap(), 14, "{id}");
-        let path = format!("/runs/{written}/result?wait=5");
-        assert_eq!(client.get(&path).await.run(), id);
-    }
-    // Decoded on its way, it is another path.
-    client
-        .get("/runs/invoices/2026-11-21")
-        .await
-        .is(404, "not_found");
 }
 
 #[tokio::test(start_paused = true)]

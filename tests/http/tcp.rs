@@ -153,3 +153,165 @@ async fn a_client_that_goes_away_leaves_no_half_submission() {
     assert_eq!(state, catchment::RunState::Done);
     worker.shutdown().await;
 }
+
+/// Sends these bytes; what the server answers before it closes the connection.
+async fn send(address: SocketAddr, request: &[u8], end: End) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    if let End::Gone = end {
+        stream.shutdown().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    // A server may close a connection hard if bytes are left that it has not read.
+    let read = timeout(LONG, stream.read_to_end(&mut answer)).await;
+    drop(read.expect("no answer"));
+    String::from_utf8(answer).unwrap()
+}
+
+/// What a client does after it has sent its bytes.
+#[derive(Clone, Copy)]
+enum End {
+    Waits,
+    Gone,
+}
+
+/// A body that does not come whole submits nothing: the same id is free for the repetition.
+#[tokio::test]
+async fn a_body_that_breaks_off_submits_nothing() {
+    let store = crate::Store::new();
+    let (adder, _) = adder(store.backend());
+    let address = serve(adder.router()).await;
+    const HEAD: &str = "PUT /runs/a HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    for rest in [
+        "content-length: 9\r\n\r\n[1,2,3]",
+        "content-length: 9\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n7\r\n[1,2,3]\r\n",
+        "transfer-encoding: chunked\r\n\r\n7\r\n[1,2",
+    ] {
+        // Nobody is there to read an answer.
+        send(address, format!("{HEAD}{rest}").as_bytes(), End::Gone).await;
+        let (code, _) = ask(address, "GET /runs/a", "").await;
+        assert_eq!(code, 404, "{rest:?}");
+    }
+    for (rest, code) in [
+        (
+            "transfer-encoding: chunked\r\n\r\nseven\r\n[1,2,3]\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "transfer-encoding: chunked\r\n\r\n3\r\n[1,2,3]\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n[1]",
+            400,
+        ),
+        ("content-length: 2\r\n\r\n[1]", 400),
+        ("content-length: 11000000\r\n\r\n[1]", 413),
+        (
+            "content-encoding: gzip\r\ncontent-length: 3\r\n\r\n[1]",
+            415,
+        ),
+    ] {
+        let answer = send(address, format!("{HEAD}{rest}").as_bytes(), End::Waits).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {code} ")),
+            "{rest:?}: {answer}"
+        );
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert!(body["message"].is_string(), "{rest:?}");
+        let (code, _) = ask(address, "GET /runs/a", "").await;
+        assert_eq!(code, 404, "{rest:?}");
+    }
+    assert_eq!(store.depth(&adder).await, Default::default());
+    let worker = adder.worker().start();
+    let whole = "transfer-encoding: chunked\r\n\r\n3\r\n[1,\r\n4\r\n2,3]\r\n0\r\n\r\n";
+    let answer = send(address, format!("{HEAD}{whole}").as_bytes(), End::Waits).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    let (_, answer) = ask(address, "GET /runs/a/result?wait=20", "").await;
+    assert_eq!(answer["data"]["result"], 12);
+    worker.shutdown().await;
+}
+
+/// `.` and `..` as a client sends them that does not take them out of a path.
+#[tokio::test]
+async fn ids_that_are_dots_are_ids_on_the_wire() {
+    let (adder, _) = adder(Backend::memory());
+    let worker = adder.worker().start();
+    let address = serve(Router::new().nest("/adder", adder.router())).await;
+    for (written, id) in [
+        (".", "."),
+        ("..", ".."),
+        ("%2e", "."),
+        ("%2E.", ".."),
+        (".%2F..", "./.."),
+    ] {
+        let (code, answer) = ask(address, &format!("PUT /adder/runs/{written}"), "[1]").await;
+        assert_eq!((code, &answer["data"]["arrayId"]), (202, &id.into()));
+        let (code, answer) = ask(
+            address,
+            &format!("GET /adder/runs/{written}/result?wait=20"),
+            "",
+        )
+        .await;
+        assert_eq!((code, &answer["data"]["result"]), (200, &2.into()));
+    }
+    worker.shutdown().await;
+}
+
+/// The clock stands while a body is on its way, and runs as fast as it can once the run has begun.
+#[tokio::test]
+async fn eight_megabytes_are_submitted_while_a_worker_is_slow() {
+    use crate::progress::{eight_megabytes, lengths, packets};
+    use catchment::http::HttpOptions;
+
+    struct Begun(mpsc::UnboundedSender<()>, crate::Record);
+    #[async_trait]
+    impl Hook for Begun {
+        async fn before(&self, call: &Call<'_>) -> Act {
+            if let Call::Begin = call {
+                tokio::time::pause();
+                self.0.send(()).unwrap();
+            }
+            self.1.before(call).await
+        }
+    }
+    let each = Duration::from_secs(20);
+    // Over one connection, whatever the time; and over many, of which each has its time.
+    for options in [
+        HttpOptions::new(),
+        HttpOptions::new().submission_limit(Duration::from_secs(300)),
+    ] {
+        let (begun, mut has_begun) = mpsc::unbounded_channel();
+        let hook = Arc::new(Begun(begun, crate::Record::default()));
+        let lengths = lengths(crate::Store::new().hooked(hook.clone()), each);
+        let address = serve(lengths.router_with(options)).await;
+        let worker = lengths.worker().start();
+        let body = eight_megabytes();
+        let mut codes = Vec::new();
+        while codes.last() != Some(&202) {
+            assert!(codes.len() < 20, "it never completes");
+            let request = format!(
+                "PUT /runs/a HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.write_all(body.as_bytes()).await.unwrap();
+            has_begun.recv().await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            tokio::time::resume();
+            codes.push(answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap());
+        }
+        let given_up = codes.iter().filter(|code| **code == 503).count();
+        assert_eq!(given_up + 1, codes.len(), "{codes:?}");
+        assert_eq!(given_up > 1, options != HttpOptions::new(), "{codes:?}");
+        assert_eq!(packets(&hook.1), 80, "each packet was sent once");
+        tokio::time::pause();
+        assert_eq!(lengths.attach("a").result().await.unwrap(), 8_000_000);
+        tokio::time::resume();
+        worker.shutdown().await;
+    }
+}
