@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::queue::{
-    BuriedMessage, Cursor, Delivery, Depth, Outgoing, PAGE_BYTES, Page, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, PAGE_BYTES, Page, Queue, QueueOptions,
+    Queues, Receipt,
 };
 use catchment::testing::queue::{Capabilities, conformance};
 use catchment::{Backend, Pipeline, Result};

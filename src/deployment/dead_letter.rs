@@ -116,12 +116,7 @@ impl fmt::Display for LetterId {
         let text = self.receipt.as_str();
         let number = self.receipt.as_u64().filter(|_| text.is_none());
         let run = self.run.as_ref().map(|run| run.as_str().into());
-        let parts: Parts<'_> = (
-            self.stage.as_str().into(),
-            run,
-            number,
-            text.map(Cow::from),
-        );
+        let parts: Parts<'_> = (self.stage.as_str().into(), run, number, text.map(Cow::from));
         let encoded = Cursor::encode(LETTER, &parts).map_err(|_| fmt::Error)?;
         formatter.write_str(encoded.as_str())
     }

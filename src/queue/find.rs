@@ -84,11 +84,7 @@ impl Room {
     }
 
     /// How many messages at the beginning of `page` can be dealt with, if the wanted ones are taken.
-    fn fitting(
-        &self,
-        page: &[BuriedMessage],
-        wanted: &Wanted<'_>,
-    ) -> usize {
+    fn fitting(&self, page: &[BuriedMessage], wanted: &Wanted<'_>) -> usize {
         let (mut count, mut bytes) = (self.messages.len(), self.bytes);
         let overflows = page.iter().position(|message| {
             if !wanted(message) {

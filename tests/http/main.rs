@@ -12,6 +12,7 @@ mod common;
 
 mod bad;
 mod client;
+mod discard;
 mod document;
 mod outage;
 mod runs;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::sweep::{Sweep, by_queue};
 use super::LetterId;
+use super::sweep::{Sweep, by_queue};
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::protocol::site::Site;

@@ -48,7 +48,9 @@ impl<'a> Sweep<'a> {
             }
             (self.has_ended, self.truncated, self.gone) = (false, false, 0);
         }
-        let page = self.site.dead_letters(self.run, self.cursor.as_ref(), AT_ONCE);
+        let page = self
+            .site
+            .dead_letters(self.run, self.cursor.as_ref(), AT_ONCE);
         let page = page.await?;
         self.truncated |= page.truncated;
         self.cursor = page.next;

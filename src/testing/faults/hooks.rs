@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use crate::core::error::Result;
 use crate::core::provision::Change;
 use crate::queue::{
-    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt, Wanted,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
+    Wanted,
 };
 
 /// What becomes of the calls that a fault may change. Each default makes the call.

@@ -120,7 +120,7 @@ pub(super) async fn a_page_of_dead_letters_is_bounded_in_bytes(
     let subject = Subject::new(&queues, capabilities).await;
     let size = subject.queue.max_body().map_or(MOST_BYTES, |most| MOST_BYTES.min(most / 2));
     let count = PAGE_BYTES / size + 2;
-    let large = |n: usize| Bytes::from(format!("{n:0>size$}"));
+    let large = |n: usize| Bytes::from(format!("{n:08}{}", "x".repeat(size - 8)));
     for n in 0..count {
         subject.send(&[large(n)]).await;
         let delivery = subject.receive_one("sent").await;

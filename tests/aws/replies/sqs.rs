@@ -1,6 +1,7 @@
 //! Amazon SQS.
 
 mod burying;
+mod dead_letters;
 mod errors;
 mod provisioning;
 mod receipts;
