@@ -2,6 +2,7 @@
 
 mod backend;
 pub(crate) mod dead_letter;
+mod dead_letters;
 mod deploy;
 pub(crate) mod listing;
 pub(crate) mod run;
@@ -24,7 +25,6 @@ use crate::protocol::site::Site;
 use crate::scratchpad::{RunFilter, RunSummary};
 use crate::stage::Data;
 use crate::worker::{Handler, Worker};
-use dead_letter::DeadLetter;
 use listing::Listing;
 use run::Run;
 
@@ -219,26 +219,6 @@ impl<I, R> Deployment<I, R> {
             async move {
                 let scratchpad = site.scratchpad();
                 scratchpad.list_runs(&filter, cursor.as_ref(), limit).await
-            }
-        })
-    }
-
-    /// The dead letters of this deployment, of all runs, stage after stage: what to look at when something failed. In
-    /// pages of 100 unless [set otherwise](Listing::limit).
-    ///
-    /// A queue service that cannot go on where it left off, such as Amazon SQS, returns some of a stage's letters, up to
-    /// the page's limit, and says by [`truncated`](crate::Page::truncated) that there may be more: set a higher limit, or
-    /// redrive or discard these first. [`next`](crate::Page::next) then leads to the next stage.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if a queue cannot be read.
-    pub fn dead_letters(&self) -> Listing<DeadLetter> {
-        let site = Arc::clone(&self.site);
-        Listing::new(move |cursor, limit| {
-            let site = Arc::clone(&site);
-            async move {
-                let letters = site.dead_letters(None, cursor.as_ref(), limit).await?;
-                Ok(letters.map(|(_, letter)| letter))
             }
         })
     }

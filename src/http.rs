@@ -12,9 +12,11 @@
 //! | `GET /runs/{arrayId}/result?wait=20` | its result, waiting up to so many seconds for it |
 //! | `GET /runs/{arrayId}/failures?limit=100&cursor=…` | what failed, or was left out |
 //! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…` | its dead letters |
+//! | `DELETE /runs/{arrayId}/dead-letters` | discards its dead letters; it stays failed |
 //! | `POST /runs/{arrayId}/redrive` | puts its dead letters back on their queues |
 //! | `POST /runs/{arrayId}/cancel` | ends it |
 //! | `GET /dead-letters?limit=100&cursor=…` | the dead letters of all runs |
+//! | `DELETE /dead-letters?letter=…` | discards the dead letters with these ids, with commas between them, or `all` |
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
 //! An id stands in a path percent-encoded: `/` has to be `%2F`, so that run `invoices/2026-11-21`
@@ -67,10 +69,11 @@
 //!
 //! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data`
 //! is the `cursor` of the next page, or null on the last one. A page may have fewer entries than
-//! its limit, even none, and still have a `next`. A page costs what it has: only a run's dead
-//! letters are looked for among up to a thousand others. Where a queue service cannot go on from
+//! its limit, even none, and still have a `next`: failures end a page at about 4 MiB, and dead
+//! letters before 8 MiB, unless one alone is larger. A page costs what it has: only a run's dead
+//! letters are looked for among up to a thousand others of each stage. Where a queue service cannot go on from
 //! where a page ended, as Amazon SQS, `truncated` is true if there may be more dead letters than
-//! are listed: ask with a higher limit.
+//! are listed: ask with a higher limit, or redrive or discard these first.
 //!
 //! # Answers
 //!
@@ -100,6 +103,7 @@ mod body;
 mod endpoint;
 mod items;
 mod known;
+mod letters;
 mod parameters;
 mod submit;
 mod turns;

@@ -168,7 +168,7 @@ pub use crate::core::failure::Failure;
 pub use crate::core::id::RunId;
 pub use crate::core::page::{Cursor, Page};
 pub use crate::core::requests::Requests;
-pub use deployment::dead_letter::DeadLetter;
+pub use deployment::dead_letter::{DeadLetter, Discarded, LetterId};
 pub use deployment::listing::Listing;
 pub use deployment::run::{Outcome, Run, Status};
 pub use deployment::{Backend, Deployment};

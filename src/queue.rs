@@ -3,6 +3,7 @@
 
 mod attributes;
 mod depth;
+pub(crate) mod find;
 pub(crate) mod hand_back;
 mod message;
 mod receipt;
@@ -25,6 +26,9 @@ use crate::core::provision::Change;
 pub const DEFAULT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
+/// The most bytes of messages, by [`BuriedMessage::size`], that a page of dead letters has, unless a single message is
+/// larger: 4 MiB.
+pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Suffix of a dead-letter queue's name.
 pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 
@@ -65,6 +69,9 @@ impl QueueOptions {
         self
     }
 }
+
+/// Selects dead letters in [`Queue::find_dead_letters`].
+pub type Wanted<'a> = dyn Fn(&BuriedMessage) -> bool + Send + Sync + 'a;
 
 /// Opens queues by name. Its `Debug` names the service in logs, without secrets.
 #[async_trait]
@@ -186,9 +193,9 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()>;
 
     /// Buried messages, without removing them: at most `max` (at least 1) after `cursor`, and a
-    /// cursor if there may be more. A page costs what it returns, however many there are. A page
-    /// may have fewer, even none, and still have a cursor; following the cursors always comes to an
-    /// end. One that stays from the first page to the last is returned exactly once; one that is
+    /// cursor if there may be more. A page has one message, or several of at most [`PAGE_BYTES`]
+    /// together. It costs what it returns, however many there are. A page may have fewer, even
+    /// none, and still have a cursor; following the cursors always comes to an end. One that stays from the first page to the last is returned exactly once; one that is
     /// buried, redriven or discarded meanwhile may be returned or not.
     ///
     /// A service that cannot go on where it left off returns no cursor, and says by
@@ -205,21 +212,45 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
         max: usize,
     ) -> Result<Page<BuriedMessage>>;
 
-    /// Puts buried messages back on the queue, with their attributes and a fresh receive count,
-    /// then removes them from the dead-letter queue. Cancelled in between, a message is in both.
-    /// One that is no longer in the dead-letter queue is passed over where the service can tell.
+    /// The buried messages that are `wanted`: at most `max` (at least 1) after `cursor`, and a
+    /// cursor if there may be more. Everything that [`dead_letters`](Self::dead_letters) says of a
+    /// page holds, except its cost: a page may read and pass over up to a thousand messages that
+    /// are not wanted, and it never keeps those in memory.
     ///
-    /// The default sends the messages and then discards the dead letters. It delivers a message
-    /// once more that is no longer in the dead-letter queue, as at-least-once allows: a service
-    /// that can tell overrides it.
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
-        self.send(messages.iter().map(Outgoing::from).collect())
-            .await?;
-        self.discard(messages).await
+    /// The default reads pages by [`dead_letters`](Self::dead_letters). A service that cannot go on
+    /// where it left off overrides it, since what a page reads first would hide the rest.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `cursor` is not one of this
+    /// queue's.
+    async fn find_dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+        wanted: &Wanted<'_>,
+    ) -> Result<Page<BuriedMessage>> {
+        find::in_pages(self, cursor, max, wanted).await
     }
 
-    /// Removes buried messages for good. Idempotent.
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()>;
+    /// Puts buried messages back on the queue, with their attributes and a fresh receive count,
+    /// then removes them from the dead-letter queue. Cancelled in between, a message is in both.
+    /// Returns the receipts of those it passed over: no longer in the dead-letter queue as far as
+    /// the service can tell, or not found in the bounded time that a search may take.
+    ///
+    /// The default sends the messages and then discards the dead letters. It delivers a message
+    /// once more that is no longer in the dead-letter queue, as at-least-once allows, and returns
+    /// no receipts: a service that can tell overrides it.
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
+        self.send(messages.iter().map(Outgoing::from).collect())
+            .await?;
+        self.discard(messages).await?;
+        Ok(Vec::new())
+    }
+
+    /// Removes buried messages for good. Only their receipts count. Idempotent. Returns the
+    /// receipts of those it passed over, as [`redrive`](Self::redrive) does; a service that cannot
+    /// tell returns none. Ends within a bounded time. Cancelled, it has removed some of them.
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>>;
 
     /// How many messages there are.
     async fn depth(&self) -> Result<Depth>;

@@ -2,14 +2,15 @@
 //! here: this file is all that a backend of yours needs.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::queue::{
-    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, PAGE_BYTES, Page, Queue, QueueOptions,
+    Queues, Receipt,
 };
 use catchment::testing::queue::{Capabilities, conformance};
 use catchment::{Backend, Pipeline, Result};
@@ -164,14 +165,23 @@ impl Queue for ToyQueue {
             cursor.decode::<()>("toy")?;
         }
         let state = self.state.lock().unwrap();
-        let first = state.dead.iter().take(max).cloned();
-        Ok(Page::new(first.collect(), None).truncated(state.dead.len() > max))
+        let mut bytes = 0;
+        let first = state.dead.iter().take_while(|dead| {
+            let is_first = bytes == 0;
+            bytes += dead.size();
+            is_first || bytes <= PAGE_BYTES
+        });
+        let page = Page::new(first.take(max).cloned().collect(), None);
+        let is_truncated = page.len() < state.dead.len();
+        Ok(page.truncated(is_truncated))
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         let mut state = self.state.lock().unwrap();
-        state.dead.retain(|dead| !messages.contains(dead));
-        Ok(())
+        let receipts = messages.into_iter().map(|message| message.receipt);
+        let mut wanted: HashSet<Receipt> = receipts.collect();
+        state.dead.retain(|dead| !wanted.remove(&dead.receipt));
+        Ok(wanted.into_iter().collect())
     }
 
     async fn depth(&self) -> Result<Depth> {

@@ -30,7 +30,7 @@ use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
     BuriedMessage, Cursor, DEAD_LETTER_SUFFIX, Delivery, Depth, Outgoing, Page, Queue,
-    QueueOptions, Queues, Receipt,
+    QueueOptions, Queues, Receipt, Wanted,
 };
 
 const SERVICE: &str = "SQS";
@@ -318,14 +318,23 @@ impl Queue for SqsQueue {
         cursor: Option<&Cursor>,
         max: usize,
     ) -> Result<Page<BuriedMessage>> {
-        dead_letters::look(self.dead().await?, cursor, max).await
+        dead_letters::look(self.dead().await?, cursor, max, None).await
     }
 
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn find_dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+        wanted: &Wanted<'_>,
+    ) -> Result<Page<BuriedMessage>> {
+        dead_letters::look(self.dead().await?, cursor, max, Some(wanted)).await
+    }
+
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         dead_letters::take(self.dead().await?, Some(&self.main), &messages).await
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         dead_letters::take(self.dead().await?, None, &messages).await
     }
 

@@ -132,6 +132,15 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// About the bytes that it takes in an answer.
+    #[cfg(feature = "http")]
+    pub(crate) fn size(&self) -> usize {
+        const FIELDS: usize = 100;
+        let attempts = self.attempts.iter();
+        let attempts: usize = attempts.map(|attempt| attempt.error.len() + FIELDS).sum();
+        self.stage.len() + self.message.len() + self.error.len() + attempts + FIELDS
+    }
+
     /// A failure of a message, not attributed to an item and without attempts.
     pub fn new(
         stage: impl Into<String>,

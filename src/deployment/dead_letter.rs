@@ -1,5 +1,12 @@
 //! Dead letters: messages that used up their attempts, kept with their error for a person.
 
+mod discard;
+mod redrive;
+mod sweep;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,8 +18,11 @@ use crate::core::page::{Cursor, Page};
 use crate::packet::Message;
 use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
-use crate::queue::{BuriedMessage, Queue};
+use crate::queue::{BuriedMessage, PAGE_BYTES, Queue, Receipt};
 use crate::scratchpad::{Attempt, DeadLetterId};
+
+pub use self::discard::Discarded;
+pub(crate) use self::redrive::Redriving;
 
 /// A message in a dead-letter queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +42,8 @@ pub struct DeadLetter {
     pub attempts: Vec<Attempt>,
     /// The message as it was sent.
     pub body: Bytes,
-    pub(crate) id: Option<DeadLetterId>,
+    /// The failure on record that it belongs to.
+    pub(crate) mark: Option<DeadLetterId>,
     pub(crate) buried: BuriedMessage,
 }
 
@@ -48,9 +59,91 @@ impl DeadLetter {
             error: reason.error,
             attempts: reason.attempts,
             body: buried.body.clone(),
-            id: reason.id,
+            mark: reason.id,
             buried,
         }
+    }
+
+    /// Names this letter, also in other processes.
+    pub fn id(&self) -> LetterId {
+        LetterId {
+            stage: self.stage.clone(),
+            run: self.run.clone(),
+            receipt: self.buried.receipt.clone(),
+        }
+    }
+}
+
+/// Names a dead letter of a deployment: by its text, any process can [discard](crate::Deployment::discard_these) it.
+///
+/// ```
+/// use catchment::{Backend, LetterId, Pipeline, permanent};
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// let numbers = Pipeline::new()
+///     .try_map(|text: String| text.parse::<u64>().map_err(permanent))
+///     .reduce(|| 0, |a, b| a + b);
+/// let numbers = numbers.deploy("numbers", Backend::memory())?;
+/// let worker = numbers.worker().start();
+/// assert!(numbers.submit(["two".to_owned()]).await?.result().await.is_err());
+/// worker.shutdown().await; // the message has been buried then
+/// let letters = numbers.dead_letters().await?;
+/// let text = letters[0].id().to_string();
+/// assert_eq!(text.parse::<LetterId>()?, letters[0].id());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LetterId {
+    stage: String,
+    run: Option<RunId>,
+    receipt: Receipt,
+}
+
+/// The text of an id begins with this.
+const LETTER: &str = "letter";
+
+/// What the text of an id is made of: stage, run, and a receipt that is a number or text.
+type Parts<'a> = (
+    Cow<'a, str>,
+    Option<Cow<'a, str>>,
+    Option<u64>,
+    Option<Cow<'a, str>>,
+);
+
+/// Letters, digits, `-` and `.`, so that a URL needs no escapes.
+impl fmt::Display for LetterId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.receipt.as_str();
+        let number = self.receipt.as_u64().filter(|_| text.is_none());
+        let run = self.run.as_ref().map(|run| run.as_str().into());
+        let parts: Parts<'_> = (self.stage.as_str().into(), run, number, text.map(Cow::from));
+        let encoded = Cursor::encode(LETTER, &parts).map_err(|_| fmt::Error)?;
+        formatter.write_str(encoded.as_str())
+    }
+}
+
+impl FromStr for LetterId {
+    type Err = Error;
+
+    /// Reads the text of an id.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] (`letter`) if the text is not an id.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = Cursor::new(text).decode::<Parts<'_>>(LETTER).ok();
+        let id = parts.and_then(|(stage, run, number, text)| {
+            let number = number.map(Receipt::from);
+            Some(Self {
+                stage: stage.into_owned(),
+                run: run.map(|run| RunId::from(run.into_owned())),
+                receipt: number.or_else(|| Some(Receipt::new(text?.as_ref())))?,
+            })
+        });
+        id.ok_or_else(|| {
+            let quoted: String = text.chars().take(40).collect();
+            let problem = format!("{quoted:?} is not the id of a dead letter");
+            Error::invalid_argument("letter", problem)
+        })
     }
 }
 
@@ -64,15 +157,14 @@ struct Position {
 
 /// The name of the list in its cursors.
 const LIST: &str = "dead-letters";
-/// Dead letters that are read for one page of a run's, however few of them are that run's.
-const MOST_READ: usize = 1_000;
 
 /// A dead letter, with the queue that redrives it.
 pub(crate) type Queued = (Arc<dyn Queue>, DeadLetter);
 
 impl Site {
-    /// A page of dead letters, stage after stage; of one run, if that is given. It reads no more letters than it has, or
-    /// than `MOST_READ` to find one run's.
+    /// A page of dead letters, stage after stage; of one run, if that is given. Its bodies take less than twice
+    /// [`PAGE_BYTES`], unless one alone is larger. It reads no more letters than it has, except those of other runs that a
+    /// search for one run's passes over.
     pub(crate) async fn dead_letters(
         &self,
         run: Option<&RunId>,
@@ -85,32 +177,35 @@ impl Site {
             None => (0, None),
         };
         let mut letters = Vec::new();
-        let mut truncated = false;
-        let mut unread = run.map_or(limit, |_| limit.max(MOST_READ));
-        while letters.len() < limit && unread > 0 {
+        let (mut bytes, mut truncated) = (0, false);
+        while letters.len() < limit && bytes < PAGE_BYTES {
             let Some(stage) = stages.get(index) else {
                 return Ok(Page::new(letters, None).truncated(truncated));
             };
             let queue = self.queue(index).await?;
-            let left = (limit - letters.len()).min(unread);
-            let mut page = queue.dead_letters(inner.as_ref(), left).await?;
-            // What such a queue returns next may be the same: a run's letters are looked for among many.
-            let is_last = page.next.is_none() && page.truncated;
-            if run.is_some() && is_last && left < unread {
-                page = queue.dead_letters(inner.as_ref(), unread).await?;
-            }
-            unread = unread.saturating_sub(page.len().max(1));
+            let left = limit - letters.len();
+            let page = match run {
+                None => queue.dead_letters(inner.as_ref(), left).await?,
+                Some(run) => {
+                    let is_own = |message: &BuriedMessage| {
+                        let message = Message::decode(&message.body);
+                        message.is_ok_and(|message| message.run() == run)
+                    };
+                    queue
+                        .find_dead_letters(inner.as_ref(), left, &is_own)
+                        .await?
+                }
+            };
             truncated |= page.truncated;
-            let found = page.items.into_iter();
-            let found = found.map(|message| DeadLetter::read(&stage.name, message));
-            let mut found: Vec<DeadLetter> = found
-                .filter(|letter| run.is_none_or(|run| letter.run.as_ref() == Some(run)))
-                .collect();
-            truncated |= found.len() > limit - letters.len();
-            found.truncate(limit - letters.len());
-            letters.extend(found.into_iter().map(|letter| (Arc::clone(queue), letter)));
             inner = page.next;
-            index += usize::from(inner.is_none());
+            for message in page.items {
+                bytes += message.size();
+                letters.push((Arc::clone(queue), DeadLetter::read(&stage.name, message)));
+            }
+            if inner.is_some() {
+                break;
+            }
+            index += 1;
         }
         let position = stages.get(index).map(|stage| Position {
             stage: stage.name.to_string(),

@@ -12,6 +12,9 @@ use crate::core::runtime;
 
 /// Items of a page, unless set otherwise.
 const LIMIT: usize = 100;
+/// Items that are read in one call where bytes count.
+#[cfg(feature = "http")]
+const PIECE: usize = 50;
 
 type Reading<T> = Pin<Box<dyn Future<Output = Result<Page<T>>> + Send>>;
 type Read<T> = Arc<dyn Fn(Option<Cursor>, usize) -> Reading<T> + Send + Sync>;
@@ -81,6 +84,37 @@ impl<T: Send + 'static> Listing<T> {
     pub fn after(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.after = cursor.into();
         self
+    }
+
+    /// One page, of the items whose sizes are at most `bytes` together, and at least of one. It is read piece by piece, so
+    /// that no more than a piece above that is in memory.
+    #[cfg(feature = "http")]
+    pub(crate) async fn within(self, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Page<T>> {
+        let Self { read, after, limit } = self;
+        let (mut items, mut cursor, mut left) = (Vec::new(), after, bytes);
+        loop {
+            let wanted = (limit - items.len()).min(PIECE);
+            let mut page = read(cursor.clone(), wanted).await?;
+            let mut sum = 0;
+            let overflows = page.iter().position(|item| {
+                sum += size(item);
+                sum > left
+            });
+            let fitting = overflows.map(|index| index.max(usize::from(items.is_empty())));
+            match fitting {
+                Some(0) => return Ok(Page::new(items, cursor)),
+                // Only the backend can make the cursor that leads on from there.
+                Some(fitting) if fitting < page.len() => page = read(cursor, fitting).await?,
+                _ => {}
+            }
+            left = left.saturating_sub(sum);
+            let is_short = page.len() < wanted;
+            items.extend(page.items);
+            cursor = page.next;
+            if is_short || cursor.is_none() || items.len() >= limit {
+                return Ok(Page::new(items, cursor).truncated(page.truncated));
+            }
+        }
     }
 
     /// All items from here on, page after page as the stream is read. It ends after the first error.

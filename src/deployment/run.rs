@@ -1,5 +1,6 @@
 //! The handle on a run: its result, its end, and what went wrong in it.
 
+mod discard;
 mod redrive;
 mod status;
 
@@ -321,7 +322,8 @@ impl<R> Run<R> {
 
     /// This run's dead letters, stage after stage, in pages of 100 unless [set
     /// otherwise](Listing::limit). They are found among the deployment's: a page reads at most a
-    /// thousand of those, and may have fewer letters than its limit.
+    /// thousand of those per stage, and may have fewer letters than its limit, even none. Its bytes
+    /// are bounded as those of [`Deployment::dead_letters`](crate::Deployment::dead_letters).
     ///
     /// Not every queue service can list dead letters from where an earlier page ended, as
     /// [`Deployment::dead_letters`](crate::Deployment::dead_letters) explains.

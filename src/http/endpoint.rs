@@ -12,14 +12,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Kind, within};
+use super::letters::{Letters, Unfiltered};
 use super::parameters::{Filter, Id, Paged, Wait};
 use super::submit::submit;
-use super::view::{DeadLetters, Failures, Finished, Progress, Redriven, Runs};
+use super::view::{DeadLetters, Discards, Failures, Finished, Progress, Redriven, Runs};
 use super::{Api, known, openapi};
 use crate::core::error::Error;
 use crate::core::id::RunId;
 use crate::deployment::run::{Run, Status};
-use crate::scratchpad::RunState;
+use crate::queue::PAGE_BYTES;
+use crate::scratchpad::{Failure, RunState};
 use crate::stage::Data;
 
 type Of<I, R> = State<Arc<Api<I, R>>>;
@@ -73,10 +75,10 @@ impl Endpoint {
             Self::Run => put(submit_as::<I, R>).get(status::<I, R>),
             Self::Result => get(result::<I, R>),
             Self::Failures => get(failures::<I, R>),
-            Self::DeadLetters => get(dead_letters::<I, R>),
+            Self::DeadLetters => get(dead_letters::<I, R>).delete(discard::<I, R>),
             Self::Redrive => post(redrive::<I, R>),
             Self::Cancel => post(cancel::<I, R>),
-            Self::AllDeadLetters => get(all_dead_letters::<I, R>),
+            Self::AllDeadLetters => get(all_dead_letters::<I, R>).delete(discard_some::<I, R>),
             Self::OpenApi => get(document::<I, R>),
         };
         handler.route_layer(from_fn(move |request, next| {
@@ -179,7 +181,8 @@ async fn failures<I: Data, R: Serialize + Send + 'static>(
     api.answer(async {
         let run = api.run(id.clone());
         let is_first = paged.is_first();
-        let failures = paged.of(run.failures()).await?;
+        let listed = paged.of(run.failures());
+        let failures = listed.within(PAGE_BYTES, Failure::size).await?;
         if is_first && failures.is_empty() {
             // An unknown run has none either.
             run.status().await?;
@@ -252,6 +255,39 @@ async fn all_dead_letters<I: Data, R: Serialize + Send + 'static>(
         let letters = paged.of(api.deployment.dead_letters()).await?;
         let message = format!("dead letters of all runs on this page: {}", letters.len());
         let data = DeadLetters::new(&letters);
+        Ok(Answer::with(Kind::Success, message, data))
+    })
+    .await
+}
+
+async fn discard<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    Id(run): Id,
+    Unfiltered: Unfiltered,
+) -> Answer {
+    api.answer(async {
+        let outcome = api.run(run.clone()).discard().await?;
+        let message = format!(
+            "dead letters of run {run} that were discarded: {}",
+            outcome.discarded
+        );
+        let data = Discards::new(Some(&run), outcome);
+        Ok(Answer::with(Kind::Success, message, data))
+    })
+    .await
+}
+
+async fn discard_some<I: Data, R: Serialize + Send + 'static>(
+    State(api): Of<I, R>,
+    letters: Letters,
+) -> Answer {
+    api.answer(async {
+        let outcome = match letters {
+            Letters::All => api.deployment.discard().await?,
+            Letters::These(letters) => api.deployment.discard_these(letters).await?,
+        };
+        let message = format!("dead letters that were discarded: {}", outcome.discarded);
+        let data = Discards::new(None, outcome);
         Ok(Answer::with(Kind::Success, message, data))
     })
     .await

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::core::clock::milliseconds;
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
-use crate::deployment::dead_letter::DeadLetter;
+use crate::deployment::dead_letter::{DeadLetter, Discarded};
 use crate::deployment::run::{Outcome, Status};
 use crate::scratchpad::{Attempt, Failure, RunState, RunSummary};
 
@@ -179,6 +179,7 @@ impl<'a> DeadLetters<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OneDeadLetter<'a> {
+    id: String,
     stage: &'a str,
     #[serde(rename = "arrayId")]
     run: Option<&'a RunId>,
@@ -198,6 +199,7 @@ impl<'a> OneDeadLetter<'a> {
             Err(_) => (STANDARD.encode(&letter.body), "base64"),
         };
         Self {
+            id: letter.id().to_string(),
             stage: &letter.stage,
             run: letter.run.as_ref(),
             message: letter.message.as_deref(),
@@ -217,4 +219,26 @@ pub(super) struct Redriven<'a> {
     #[serde(rename = "arrayId")]
     pub(super) run: &'a RunId,
     pub(super) redriven: usize,
+}
+
+/// What became of dead letters that were to be discarded.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Discards<'a> {
+    #[serde(rename = "arrayId")]
+    run: Option<&'a RunId>,
+    discarded: usize,
+    passed_over: usize,
+    more: bool,
+}
+
+impl<'a> Discards<'a> {
+    pub(super) fn new(run: Option<&'a RunId>, outcome: Discarded) -> Self {
+        Self {
+            run,
+            discarded: outcome.discarded,
+            passed_over: outcome.passed_over,
+            more: outcome.more,
+        }
+    }
 }

@@ -147,6 +147,7 @@ impl Delivery {
 ///
 /// let buried = BuriedMessage::new("hello", "not a number", Receipt::from(1));
 /// assert_eq!(buried.reason, "not a number");
+/// assert_eq!(buried.size(), 5 + 12);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -173,6 +174,12 @@ impl BuriedMessage {
             reason: reason.into(),
             receipt,
         }
+    }
+
+    /// The bytes of the body, of its attributes and of the reason, by which a page of dead letters
+    /// is [bounded](super::PAGE_BYTES).
+    pub fn size(&self) -> usize {
+        self.body.len() + self.attributes.size() + self.reason.len()
     }
 
     /// Sets the attributes the message was sent with.

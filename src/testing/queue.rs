@@ -60,6 +60,8 @@ scenarios! {
         burying_with_a_stale_receipt_loses_nothing,
         looking_at_dead_letters_leaves_them_there,
         pages_of_dead_letters_come_to_an_end,
+        a_page_of_dead_letters_is_bounded_in_bytes,
+        dead_letters_are_found_among_others,
         dead_letters_are_not_listed_after_a_foreign_cursor,
         a_redriven_message_begins_anew,
         redriving_what_is_gone_is_no_error,

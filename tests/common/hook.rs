@@ -26,7 +26,8 @@ pub(crate) enum Call<'a> {
     Release(&'a str, Duration),
     Extend(&'a str),
     Bury(&'a str, &'a Delivery),
-    DeadLetters,
+    /// How many were asked for, of which queue.
+    DeadLetters(&'a str, usize),
     Redrive,
     Discard,
     Depth,
@@ -176,27 +177,27 @@ impl Queue for Hooked<dyn Queue> {
     ) -> Result<Page<BuriedMessage>> {
         ask!(
             self,
-            Call::DeadLetters,
+            Call::DeadLetters(&self.name, max),
             self.inner.dead_letters(cursor, max),
             Page::default()
         )
     }
 
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         ask!(
             self,
             Call::Redrive,
             self.inner.redrive(messages.clone()),
-            ()
+            Vec::new()
         )
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         ask!(
             self,
             Call::Discard,
             self.inner.discard(messages.clone()),
-            ()
+            Vec::new()
         )
     }
 

@@ -12,6 +12,7 @@ mod common;
 
 mod begun;
 mod dead_letters;
+mod discard;
 mod endless;
 mod messages;
 mod redrive;

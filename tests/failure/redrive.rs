@@ -135,7 +135,7 @@ async fn redriving_puts_each_dead_letter_back_once() {
     let store = Store::new();
     let (pipeline, _, begun) = mendable(1);
     let slow_to_look = On(|call: &Call<'_>| match call {
-        Call::Failures | Call::DeadLetters => Act::Late(SECOND / 10),
+        Call::Failures | Call::DeadLetters(..) => Act::Late(SECOND / 10),
         _ => Act::Go,
     });
     let deployment = pipeline.deploy("mend", store.backend()).unwrap();

@@ -13,6 +13,7 @@ mod common;
 mod bad;
 mod bodies;
 mod client;
+mod discard;
 mod document;
 mod ids;
 mod mount;

@@ -135,11 +135,11 @@ impl Queue for FarQueue {
         self.memory.dead_letters(cursor, max).await
     }
 
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         self.memory.redrive(messages).await
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         self.memory.discard(messages).await
     }
 

@@ -24,6 +24,7 @@ use crate::queue::{
 
 const DEFAULT_MESSAGES: usize = 1_024;
 const DEFAULT_BYTES: usize = 4 * 1024 * 1024;
+const DEFAULT_RETENTION: Duration = Duration::from_secs(60 * 60);
 /// The name of the list of dead letters in its cursors.
 const DEAD_LETTERS: &str = "memory-dead-letters";
 
@@ -46,7 +47,9 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
 ///   receipt changes nothing. A receipt can be round-tripped through its text form, e.g. in a
 ///   Lambda event.
 /// - **Visibility timeout.** Belongs to the handle: each handle applies the one it was opened with.
-/// - **Dead letters.** Kept until they are redriven or discarded. They do not count towards the
+/// - **Dead letters.** Kept until they are redriven or discarded, and for an hour at most, as long
+///   as a [`MemoryScratchpad`](super::MemoryScratchpad) keeps a failed run;
+///   [`retention`](MemoryQueues::retention) changes that time. They do not count towards the
 ///   capacity.
 ///
 /// ```
@@ -67,6 +70,7 @@ pub struct MemoryQueues {
     queues: Arc<Mutex<HashMap<String, Arc<Shared>>>>,
     capacity: Capacity,
     max_body: Option<usize>,
+    retention: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +112,32 @@ impl MemoryQueues {
                 few: 0,
             },
             max_body: None,
+            retention: DEFAULT_RETENTION,
         }
+    }
+
+    /// Sets how long dead letters are kept after their burial, on tokio's clock (default: one hour).
+    /// Those whose time is up are dropped at the queue's next call. A queue keeps the retention it
+    /// was first opened with.
+    ///
+    /// A run cannot be redriven once its dead letters are gone. If runs go on for hours after a
+    /// failure, set a longer time here and in
+    /// [`MemoryScratchpad::retention`](super::MemoryScratchpad::retention).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use catchment::Backend;
+    /// use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
+    ///
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// let queues = MemoryQueues::new().retention(day);
+    /// let backend = Backend::new(queues, MemoryScratchpad::new().retention(day));
+    /// # let _ = backend;
+    /// ```
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
     }
 
     /// Sets the largest message in bytes, body and attributes together: larger ones are refused, as
@@ -128,7 +157,7 @@ impl MemoryQueues {
             name: name.to_owned(),
             capacity: self.capacity,
             max_body: self.max_body,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(self.retention)),
             arrivals: Notify::new(),
             room: Notify::new(),
         });
@@ -143,6 +172,7 @@ impl std::fmt::Debug for MemoryQueues {
             .debug_struct("MemoryQueues")
             .field("capacity", &self.capacity)
             .field("max_body", &self.max_body)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }
@@ -363,7 +393,7 @@ impl Queue for MemoryQueue {
 
     async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()> {
         self.shared
-            .change(|state, _| state.bury(&delivery.receipt, reason));
+            .change(|state, now| state.bury(&delivery.receipt, reason, now));
         Ok(())
     }
 
@@ -382,14 +412,12 @@ impl Queue for MemoryQueue {
         Ok(Page::new(letters, next.transpose()?))
     }
 
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
-        self.shared.change(|state, _| state.redrive(&messages));
-        Ok(())
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
+        Ok(self.shared.change(|state, _| state.redrive(messages)))
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
-        self.shared.change(|state, _| state.discard(&messages));
-        Ok(())
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
+        Ok(self.shared.change(|state, _| state.discard(messages)))
     }
 
     async fn depth(&self) -> Result<Depth> {

@@ -1,8 +1,8 @@
 //! Dead letters: looked at without taking them away, put back or removed by their message id.
 //!
-//! A queue cannot be read without receiving, so those who look hide what they see for as long as they look, and
-//! show it again at the end. A receipt is of no use after that: a dead letter is known by its message id, and
-//! received anew by whoever redrives or discards it.
+//! A queue cannot be read without receiving, so a search hides what it sees for as long as it lasts, and shows it
+//! again at the end. A receipt is of no use after that: a dead letter is known by its message id, and received anew when it
+//! is redriven or discarded.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,25 +13,74 @@ use tokio::time::Instant;
 
 use super::{Named, attributes, body};
 use crate::core::error::{Error, Result};
-use crate::queue::{BuriedMessage, Cursor, Outgoing, Page, Receipt};
+use crate::queue::find::Room;
+use crate::queue::{BuriedMessage, Cursor, Outgoing, Page, Receipt, Wanted};
 
 /// How long what was seen stays hidden, in seconds, should the process end while it looks.
 const HIDDEN: i32 = 60;
 /// How long a poll waits before it is believed that there are no more, in seconds: with any wait the service asks
 /// all of its servers.
 const LAST_LOOK: i32 = 1;
-/// How long a look lasts at most: shorter than what it has seen stays hidden.
-const LONGEST_LOOK: Duration = Duration::from_secs(20);
+/// How long a search lasts at most: shorter than what it has seen stays hidden.
+const LONGEST_SEARCH: Duration = Duration::from_secs(20);
+/// Requests that a search makes at most, which see ten times as many messages.
+const MOST_POLLS: usize = 1_000;
 /// Polls that bring nothing new, before the missing messages are taken for gone: another caller that looks at them hides
 /// them for a moment.
 const PATIENCE: usize = 4;
 
-/// Up to `max` dead letters. There is no going on from where an earlier look ended, since the service gives them in any
-/// order: a look ends when it has `max`, when there are no more, or when it has lasted for its time.
+/// What bounds a search, whatever the service returns: another caller may hide what is searched for, and what was seen
+/// may come back while the search goes on.
+struct Search {
+    began: Instant,
+    polls: usize,
+    /// The message ids that it has seen.
+    seen: HashSet<String>,
+    misses: usize,
+}
+
+impl Search {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            polls: 0,
+            seen: HashSet::new(),
+            misses: 0,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.misses >= PATIENCE
+            || self.polls >= MOST_POLLS
+            || self.began.elapsed() >= LONGEST_SEARCH
+    }
+
+    /// One request, for at most `max` messages: each with its id, and whether it is seen for the first time.
+    async fn poll(&mut self, dead: &Named, max: usize) -> Result<Vec<(bool, String, Message)>> {
+        self.polls += 1;
+        let messages = dead.poll(max, LAST_LOOK, HIDDEN).await?;
+        let seen: Vec<_> = messages
+            .into_iter()
+            .filter_map(|message| {
+                let id = message.message_id.clone()?;
+                Some((self.seen.insert(id.clone()), id, message))
+            })
+            .collect();
+        if !seen.iter().any(|(is_new, ..)| *is_new) {
+            self.misses += 1;
+        }
+        Ok(seen)
+    }
+}
+
+/// Up to `max` dead letters, those that are `wanted` if that is given. There is no going on from where an earlier look ended, since the service
+/// gives them in any order: a look ends when it has `max`, or as many as make a page, when there are no more, or when its
+/// time or its requests are used up. It keeps only the wanted ones in memory.
 pub(super) async fn look(
     dead: &Named,
     cursor: Option<&Cursor>,
     max: usize,
+    wanted: Option<&Wanted<'_>>,
 ) -> Result<Page<BuriedMessage>> {
     if cursor.is_some() {
         return Err(Error::invalid_argument(
@@ -42,77 +91,76 @@ pub(super) async fn look(
             ),
         ));
     }
-    let begin = Instant::now();
-    let mut found = Vec::new();
-    let mut known = HashSet::new();
+    let mut found = Room::new(max.max(1));
     let mut receipts = Vec::new();
-    let mut misses = 0;
+    let mut search = Search::new();
     let looked = async {
-        while found.len() < max.max(1) {
-            if begin.elapsed() >= LONGEST_LOOK || misses >= PATIENCE {
+        while !found.is_full() {
+            if search.is_over() {
                 return Ok(true);
             }
-            let messages = dead.poll(max - found.len(), LAST_LOOK, HIDDEN).await?;
+            // Among others, the wanted ones may be anywhere.
+            let left = match wanted {
+                Some(_) => usize::MAX,
+                None => max.max(1).saturating_sub(found.messages.len()),
+            };
+            let messages = search.poll(dead, left).await?;
             if messages.is_empty() {
                 return Ok(false);
             }
-            let before = found.len();
-            for message in messages {
+            let mut is_full = false;
+            for (is_new, _, message) in messages {
                 receipts.extend(receipt(&message));
-                if let Some(buried) = buried(message)
-                    && known.insert(buried.receipt.clone())
-                {
-                    found.push(buried);
+                let is_wanted = |buried: &BuriedMessage| wanted.is_none_or(|wanted| wanted(buried));
+                match buried(message).filter(|buried| is_new && is_wanted(buried)) {
+                    Some(buried) if found.fits(&buried) => found.push(buried),
+                    Some(_) => is_full = true,
+                    None => {}
                 }
             }
-            misses += usize::from(found.len() == before);
+            if is_full {
+                return Ok(true);
+            }
         }
         Ok(true)
     }
     .await;
     show_again(dead, receipts).await;
-    looked.map(|truncated| Page::new(found, None).truncated(truncated))
+    looked.map(|truncated| Page::new(found.messages, None).truncated(truncated))
 }
 
-/// Removes these dead letters, once they are on `back` if that is given. Those that are gone are passed over.
+/// Removes these dead letters, once they are on `back` if that is given. Returns the receipts of those that it has not
+/// found: they are gone, another caller hides them, or the search was over.
 pub(super) async fn take(
     dead: &Named,
     back: Option<&Arc<Named>>,
     messages: &[BuriedMessage],
-) -> Result<()> {
-    let mut wanted: HashSet<&str> = messages
+) -> Result<Vec<Receipt>> {
+    let (known, foreign): (Vec<Receipt>, Vec<Receipt>) = messages
         .iter()
-        .filter_map(|message| message.receipt.as_str())
-        .collect();
+        .map(|message| message.receipt.clone())
+        .partition(|receipt| receipt.as_str().is_some());
+    let mut wanted: HashSet<&str> = known.iter().filter_map(Receipt::as_str).collect();
     let mut others = Vec::new();
-    // What is not looked for comes back once its time is over, and must not keep the search going for ever.
-    let mut known = HashSet::new();
+    let mut search = Search::new();
     let taken = async {
-        let mut misses = 0;
-        while !wanted.is_empty() && misses < PATIENCE {
-            let received = dead.poll(usize::MAX, LAST_LOOK, HIDDEN).await?;
+        while !wanted.is_empty() && !search.is_over() {
             let (mut copies, mut receipts) = (Vec::new(), Vec::new());
             let mut ids = Vec::new();
-            let mut is_new = false;
-            for message in received {
+            for (_, id, message) in search.poll(dead, usize::MAX).await? {
                 let Some(receipt) = receipt(&message) else {
                     continue;
                 };
-                match message.message_id.as_deref() {
-                    Some(id) if wanted.contains(id) => {
-                        ids.push(id.to_owned());
-                        receipts.push(receipt);
-                        let body = body::from_text(message.body.unwrap_or_default());
-                        let attributes = attributes::received(message.message_attributes);
-                        copies.push(Outgoing::new(body).attributes(attributes));
-                    }
-                    id => {
-                        is_new |= id.is_some_and(|id| known.insert(id.to_owned()));
-                        others.push(receipt);
-                    }
+                if wanted.contains(id.as_str()) {
+                    ids.push(id);
+                    receipts.push(receipt);
+                    let body = body::from_text(message.body.unwrap_or_default());
+                    let attributes = attributes::received(message.message_attributes);
+                    copies.push(Outgoing::new(body).attributes(attributes));
+                } else {
+                    others.push(receipt);
                 }
             }
-            misses += usize::from(ids.is_empty() && !is_new);
             if let Some(back) = back {
                 back.send(&copies).await?;
             }
@@ -125,7 +173,13 @@ pub(super) async fn take(
     }
     .await;
     show_again(dead, others).await;
-    taken
+    taken.map(|()| {
+        let missing = known.iter().filter(|receipt| {
+            let id = receipt.as_str();
+            id.is_some_and(|id| wanted.contains(id))
+        });
+        missing.cloned().chain(foreign).collect()
+    })
 }
 
 /// Shows messages again. Where that fails, their time does it.

@@ -1,7 +1,5 @@
 //! Dead letters of a run, back on their queues.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -9,44 +7,24 @@ use tokio::time::Instant;
 
 use super::Run;
 use crate::core::error::Result;
-use crate::deployment::dead_letter::{DeadLetter, Queued};
-use crate::queue::Queue;
+use crate::deployment::dead_letter::Redriving;
 use crate::scratchpad::{DeadLetterId, Verdict};
 
 /// How long a dead letter may take to get into its place after its failure is on record.
 const BURIAL: Duration = Duration::from_secs(5);
-/// Dead letters redriven per call; finding them may require scanning the whole dead-letter queue.
-const REDRIVEN_AT_ONCE: usize = 500;
-/// Dead letters of a run that are looked for in one search of a queue.
-const MOST_LETTERS: usize = 10_000;
 /// Failures that are read in one call when a run is redriven, and those whose dead letters it waits
 /// for.
 const FAILURES_AT_ONCE: usize = 1_000;
 const MOST_AWAITED: usize = 10_000;
 
 impl<R> Run<R> {
-    /// All of this run's dead letters that a search finds, with the queues that redrive them, and
-    /// whether there may be more.
-    async fn own_dead_letters(&self) -> Result<(Vec<Queued>, bool)> {
-        let (mut letters, mut truncated) = (Vec::new(), false);
-        let mut cursor = None;
-        loop {
-            let page = self
-                .site
-                .dead_letters(Some(&self.run), cursor.as_ref(), MOST_LETTERS);
-            let page = page.await?;
-            letters.extend(page.items);
-            truncated |= page.truncated;
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => return Ok((letters, truncated)),
-            }
-        }
-    }
-
     /// Puts this run's dead letters back on their queues with all their attempts, after their cause
     /// was mended. What was done stays done: the run goes on from where it stopped. Returns how
-    /// many messages went back.
+    /// many messages went back. Letters are read and put back page by page, so that memory is bounded however many there
+    /// are, and a message that fails again meanwhile does not go back a second time.
+    ///
+    /// For a dead letter that is on record and not found, it waits five seconds: it may be on its way, or have been
+    /// [discarded](Self::discard).
     ///
     /// ```
     /// use std::sync::Arc;
@@ -85,55 +63,19 @@ impl<R> Run<R> {
                 _ => None,
             })
         });
-        let mut awaited: HashSet<DeadLetterId> = awaited.take(MOST_AWAITED).try_collect().await?;
-        let mut count = 0;
-        let (mut letters, mut truncated) = self.own_dead_letters().await?;
+        let awaited = awaited.take(MOST_AWAITED).try_collect().await?;
+        let mut redriving = Redriving::new(awaited);
         loop {
-            // Of a queue that cannot list all of its letters at once, these were some: the next
-            // search finds others.
-            let is_cut_short = truncated && !letters.is_empty();
-            let mut found = letters.into_iter().peekable();
-            while let Some((queue, letter)) = found.next() {
-                let mut batch = vec![letter];
-                while batch.len() < REDRIVEN_AT_ONCE
-                    && let Some((_, letter)) = found.next_if(|(next, _)| Arc::ptr_eq(next, &queue))
-                {
-                    batch.push(letter);
-                }
-                for letter in &batch {
-                    letter.id.map(|id| awaited.remove(&id));
-                }
-                count += batch.len();
-                self.redrive_batch(&queue, batch).await?;
-            }
+            self.site.redrive(Some(&self.run), &mut redriving).await?;
             // A failure is on record a moment before its dead letter is in its place.
-            if awaited.is_empty() || (begin.elapsed() >= BURIAL && !is_cut_short) {
-                if count == 0 {
+            if redriving.awaited.is_empty() || begin.elapsed() >= BURIAL {
+                if redriving.count == 0 {
                     // There is nothing to redrive, unless there is no such run.
                     self.snapshot(Duration::ZERO).await?;
                 }
-                return Ok(count);
+                return Ok(redriving.count);
             }
             tokio::time::sleep(BURIAL / 20).await;
-            (letters, truncated) = self.own_dead_letters().await?;
-            // What has failed again meanwhile is another failure.
-            letters.retain(|(_, letter)| letter.id.is_some_and(|id| awaited.contains(&id)));
         }
-    }
-
-    /// First the messages, then the marks: the other way round, a crash in between would leave a
-    /// run that looks healthy and never ends. A mark only goes if it is its letter's.
-    async fn redrive_batch(&self, queue: &Arc<dyn Queue>, letters: Vec<DeadLetter>) -> Result<()> {
-        let messages = letters.iter().map(|letter| letter.buried.clone());
-        queue.redrive(messages.collect()).await?;
-        let scratchpad = self.site.scratchpad();
-        for letter in letters {
-            if let (Some(message), Some(id)) = (letter.message, letter.id) {
-                let stage = &letter.stage;
-                let cleared = scratchpad.clear(&self.run, stage, &message, id);
-                cleared.await?;
-            }
-        }
-        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::core::provision::Change;
 use crate::queue::{
-    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt,
+    BuriedMessage, Delivery, Depth, Outgoing, Queue, QueueOptions, Queues, Receipt, Wanted,
 };
 use crate::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog,
@@ -100,12 +100,22 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.fault.around("dead_letters", call).await
     }
 
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn find_dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+        wanted: &Wanted<'_>,
+    ) -> Result<Page<BuriedMessage>> {
+        let call = self.inner.find_dead_letters(cursor, max, wanted);
+        self.fault.around("find_dead_letters", call).await
+    }
+
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         let call = self.inner.redrive(messages);
         self.fault.around("redrive", call).await
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         let call = self.inner.discard(messages);
         self.fault.around("discard", call).await
     }

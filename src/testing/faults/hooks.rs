@@ -9,6 +9,7 @@ use crate::core::error::Result;
 use crate::core::provision::Change;
 use crate::queue::{
     BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
+    Wanted,
 };
 
 /// What becomes of the calls that a fault may change. Each default makes the call.
@@ -125,11 +126,21 @@ impl<H: Hooks> Queue for HookedQueue<H> {
         self.queue.inner.dead_letters(cursor, max).await
     }
 
-    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn find_dead_letters(
+        &self,
+        cursor: Option<&Cursor>,
+        max: usize,
+        wanted: &Wanted<'_>,
+    ) -> Result<Page<BuriedMessage>> {
+        let inner = &self.queue.inner;
+        inner.find_dead_letters(cursor, max, wanted).await
+    }
+
+    async fn redrive(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         self.queue.inner.redrive(messages).await
     }
 
-    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<()> {
+    async fn discard(&self, messages: Vec<BuriedMessage>) -> Result<Vec<Receipt>> {
         self.queue.inner.discard(messages).await
     }
 

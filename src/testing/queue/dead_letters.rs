@@ -8,7 +8,10 @@ use tokio::time::sleep;
 use super::Capabilities;
 use super::subject::{Subject, bodies};
 use crate::core::error::Error;
-use crate::queue::{BuriedMessage, Cursor, Depth, Queues};
+use crate::queue::{BuriedMessage, Cursor, Depth, PAGE_BYTES, Queues};
+
+/// The largest message that a scenario needs.
+const MOST_BYTES: usize = 400 * 1024;
 
 /// Sends `count` messages, receives and buries them.
 async fn bury(subject: &Subject, count: usize) -> Vec<Bytes> {
@@ -108,6 +111,60 @@ pub(super) async fn pages_of_dead_letters_come_to_an_end(
     assert!(all.next.is_none() && !all.truncated, "there are no more");
 }
 
+/// However many are asked for, a page has one message or several of at most `PAGE_BYTES` together, and leads to the rest
+/// or says that there is more.
+pub(super) async fn a_page_of_dead_letters_is_bounded_in_bytes(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let size = subject.queue.max_body().map_or(MOST_BYTES, |most| MOST_BYTES.min(most / 2));
+    let count = PAGE_BYTES / size + 2;
+    let large = |n: usize| Bytes::from(format!("{n:08}{}", "x".repeat(size - 8)));
+    for n in 0..count {
+        subject.send(&[large(n)]).await;
+        let delivery = subject.receive_one("sent").await;
+        subject.queue.bury(delivery, "too large to list").await.expect("bury");
+    }
+    let page = subject.queue.dead_letters(None, 1_000).await.expect("dead_letters");
+    let bytes: usize = page.iter().map(BuriedMessage::size).sum();
+    assert!(bytes <= PAGE_BYTES, "{} messages of {bytes} bytes", page.len());
+    assert!(!page.is_empty(), "at least one is returned");
+    assert!(page.next.is_some() || page.truncated, "there are more");
+}
+
+/// Those that are wanted are found among others, each once, and no more at once than are asked for.
+pub(super) async fn dead_letters_are_found_among_others(
+    queues: Arc<dyn Queues>,
+    capabilities: Capabilities,
+) {
+    let subject = Subject::new(&queues, capabilities).await;
+    let sent = bury(&subject, 12).await;
+    let is_wanted = |message: &BuriedMessage| message.body.ends_with(b"1");
+    let mut found = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    let mut is_truncated = false;
+    loop {
+        let queue = &subject.queue;
+        let page = queue.find_dead_letters(cursor.as_ref(), 1, &is_wanted).await;
+        let page = page.expect("find_dead_letters");
+        assert!(page.len() <= 1, "no more than `max` are returned");
+        is_truncated |= page.truncated;
+        found.extend(page.items.into_iter().map(|dead| dead.body));
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    if is_truncated {
+        let page = subject.queue.find_dead_letters(None, 100, &is_wanted).await;
+        found = page.expect("find_dead_letters").into_iter().map(|dead| dead.body).collect();
+    }
+    found.sort();
+    let wanted = [sent[1].clone(), sent[11].clone()];
+    assert_eq!(found, wanted, "each of them once");
+}
+
 /// A cursor of another list, or text that never was one, is refused.
 pub(super) async fn dead_letters_are_not_listed_after_a_foreign_cursor(
     queues: Arc<dyn Queues>,
@@ -162,10 +219,14 @@ pub(super) async fn a_discarded_message_is_gone(queues: Arc<dyn Queues>, capabil
     let subject = Subject::new(&queues, capabilities).await;
     bury(&subject, 2).await;
     let found = subject.dead_letters(2).await;
-    for _ in 0..2 {
-        let discarded = subject.queue.discard(found.clone()).await;
-        discarded.expect("discard");
-    }
+    let receipts = || found.iter().map(|dead| dead.receipt.clone());
+    // A dead letter is known by its receipt alone.
+    let named = receipts().map(|receipt| BuriedMessage::new(Bytes::new(), "", receipt));
+    let passed_over = subject.queue.discard(named.collect()).await.expect("discard");
+    assert!(passed_over.is_empty(), "both were there: {passed_over:?}");
+    let again = subject.queue.discard(found.clone()).await.expect("discard again");
+    let foreign = again.iter().find(|receipt| receipts().all(|known| known != **receipt));
+    assert_eq!(foreign, None, "only those that were to be discarded are passed over");
     let long = subject.visibility_timeout() * 3 / 2;
     subject.assert_hidden_for(long, "they were discarded").await;
     subject.assert_no_dead_letters("they were discarded").await;

@@ -2,6 +2,7 @@
 
 mod burying;
 mod codes;
+mod dead_letters;
 mod errors;
 mod policy;
 mod provisioning;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::core::clock::after;
+use crate::queue::find::Room;
 use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
 
 /// Outdated deadlines are tolerated up to the number of live ones plus this.
@@ -47,17 +48,20 @@ impl Hasher for NumberHasher {
 struct Buried {
     sent: Outgoing,
     reason: String,
+    buried_at: Instant,
 }
 
 /// The messages of a queue. A message is in exactly one of the five collections.
-#[derive(Default)]
 pub(super) struct State {
     ready: VecDeque<Message>,
     delayed: BTreeMap<(Instant, u64), Message>,
     in_flight: HashMap<u64, InFlight, BuildHasherDefault<NumberHasher>>,
     /// Visible again, but not delivered again: the last receipt still removes these.
     lapsed: BTreeMap<u64, Message>,
+    /// In the order of their burial, which is the order in which their time is up.
     dead: BTreeMap<u64, Buried>,
+    /// How long dead letters are kept.
+    retention: Duration,
 
     /// Every message in flight has an entry at or before its deadline. Entries of messages that
     /// have left or were extended stay until they are due or outnumber the others.
@@ -73,6 +77,23 @@ pub(super) struct State {
 }
 
 impl State {
+    /// An empty queue that keeps its dead letters for this long.
+    pub(super) fn new(retention: Duration) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            delayed: BTreeMap::new(),
+            in_flight: HashMap::default(),
+            lapsed: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            retention,
+            deadlines: BinaryHeap::new(),
+            numbers: 0,
+            bytes: 0,
+            waiting: 0,
+            consumers_left: None,
+        }
+    }
+
     pub(super) fn push(&mut self, messages: Vec<Outgoing>) {
         self.ready.reserve(messages.len());
         for message in messages {
@@ -85,8 +106,13 @@ impl State {
         self.ready.push_back(Message { sent, receives: 0 });
     }
 
-    /// Makes the messages visible whose time has come.
+    /// Makes the messages visible whose time has come, and drops the dead letters whose time is up.
     pub(super) fn sweep(&mut self, now: Instant) {
+        while let Some(oldest) = self.dead.first_entry()
+            && after(oldest.get().buried_at, self.retention) <= now
+        {
+            oldest.remove();
+        }
         while let Some(first) = self.delayed.first_entry()
             && first.key().0 <= now
         {
@@ -183,7 +209,7 @@ impl State {
         stale
     }
 
-    pub(super) fn bury(&mut self, receipt: &Receipt, reason: &str) {
+    pub(super) fn bury(&mut self, receipt: &Receipt, reason: &str, now: Instant) {
         let Some(message) = self.remove(receipt) else {
             return;
         };
@@ -194,37 +220,50 @@ impl State {
             Buried {
                 sent: message.sent,
                 reason: reason.to_owned(),
+                buried_at: now,
             },
         );
         self.drop_stale_deadlines();
     }
 
-    /// The first `max` dead letters with numbers above `after`, and the number of the last of them if there are more.
+    /// The first dead letters with numbers above `after`: at most `max`, and as many as make a page. The number of the
+    /// last of them, if there are more.
     pub(super) fn dead_letters(&self, after: u64, max: usize) -> (Vec<BuriedMessage>, Option<u64>) {
-        let mut rest = self.dead.range(after.saturating_add(1)..);
+        let mut found = Room::new(max);
         let mut last = None;
-        let found = rest.by_ref().take(max).map(|(number, buried)| {
-            last = Some(*number);
+        for (number, buried) in self.dead.range(after.saturating_add(1)..) {
+            if found.is_full() {
+                return (found.messages, last);
+            }
             let receipt = Receipt::from(*number);
-            let Outgoing { body, attributes } = buried.sent.clone();
-            BuriedMessage::new(body, buried.reason.clone(), receipt).attributes(attributes)
-        });
-        let found = found.collect();
-        (found, last.filter(|_| rest.next().is_some()))
+            let message = BuriedMessage::new(buried.sent.clone(), buried.reason.clone(), receipt);
+            if !found.fits(&message) {
+                return (found.messages, last);
+            }
+            found.push(message);
+            last = Some(*number);
+        }
+        (found.messages, None)
     }
 
-    pub(super) fn redrive(&mut self, messages: &[BuriedMessage]) {
+    /// Returns the receipts of those that are not there.
+    pub(super) fn redrive(&mut self, messages: Vec<BuriedMessage>) -> Vec<Receipt> {
+        let mut gone = Vec::new();
         for message in messages {
-            if let Some(sent) = self.exhume(&message.receipt) {
-                self.push_one(sent);
+            match self.exhume(&message.receipt) {
+                Some(sent) => self.push_one(sent),
+                None => gone.push(message.receipt),
             }
         }
+        gone
     }
 
-    pub(super) fn discard(&mut self, messages: &[BuriedMessage]) {
-        for message in messages {
-            self.exhume(&message.receipt);
-        }
+    /// Returns the receipts of those that are not there.
+    pub(super) fn discard(&mut self, messages: Vec<BuriedMessage>) -> Vec<Receipt> {
+        let receipts = messages.into_iter().map(|message| message.receipt);
+        receipts
+            .filter(|receipt| self.exhume(receipt).is_none())
+            .collect()
     }
 
     pub(super) fn depth(&self) -> Depth {

@@ -299,3 +299,50 @@ async fn a_body_over_the_limit_is_refused_before_anything_is_sent() {
     ));
     assert_eq!(queue.depth().await.unwrap(), Depth::default());
 }
+
+/// Buries one message that is sent now.
+async fn bury_one(queue: &MemoryQueue, body: Vec<u8>) {
+    queue.send(vec![Outgoing::new(body)]).await.unwrap();
+    let taken = receive_one(queue).await;
+    queue.bury(taken, "bad").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_go_when_their_time_is_up() {
+    for (queues, minutes) in [
+        (MemoryQueues::new(), 60),
+        (MemoryQueues::new().retention(120 * SECOND), 2),
+    ] {
+        let queue = queue_of(queues);
+        bury_one(&queue, vec![1]).await;
+        advance(60 * SECOND).await;
+        bury_one(&queue, vec![2]).await;
+        let letters = queue.dead_letters(None, 10).await.unwrap();
+        assert_eq!(letters.len(), 2);
+        advance(60 * SECOND * (minutes - 1) - SECOND).await;
+        assert_eq!(queue.depth().await.unwrap().dead, 2);
+        advance(SECOND).await;
+        let left = queue.dead_letters(None, 10).await.unwrap();
+        assert_eq!((left.len(), &left[0].body[..]), (1, &[2][..]));
+        // What is gone is passed over.
+        let gone = letters[0].receipt.clone();
+        assert_eq!(queue.redrive(letters.items).await.unwrap(), [gone]);
+        assert_eq!(queue.depth().await.unwrap(), Depth::new().ready(1));
+    }
+    let queue = queue_of(MemoryQueues::new().retention(Duration::MAX));
+    bury_one(&queue, vec![1]).await;
+    advance(100_000 * 60 * SECOND).await;
+    assert_eq!(queue.depth().await.unwrap().dead, 1);
+}
+
+/// Ten thousand runs with a dead letter each: one a second, none of them looked at.
+#[tokio::test(start_paused = true)]
+async fn what_dead_letters_take_is_bounded_by_their_retention() {
+    let queue = queue();
+    for n in 0..10_000_u32 {
+        bury_one(&queue, vec![0; 1_000]).await;
+        advance(SECOND).await;
+        let dead = queue.depth().await.unwrap().dead;
+        assert_eq!(dead, u64::from((n + 1).min(3_599)), "after {n} s");
+    }
+}
