@@ -217,14 +217,13 @@ impl Protocol {
                 array_length,
             }));
         }
-        // A share can only be judged now where the input was a stream.
+        // The length of a stream was unknown before, and a later stage may have left out items since.
         let before = self.seam.site.definition.stages().iter();
         let before = before.take(task.index);
         for stage in before.filter(|stage| !stage.is_reduction()) {
             let policy = stage.options.on_failure;
-            if matches!(policy, OnFailure::TolerateShare(_))
-                && !policy.tolerates(packet.skipped, Some(array_length))
-            {
+            let has_limit = matches!(policy, OnFailure::Tolerate(_) | OnFailure::TolerateShare(_));
+            if has_limit && !policy.tolerates(packet.skipped, Some(array_length)) {
                 return Err(refused(format!(
                     "{} of {array_length} items were left out, more than stage `{}` tolerates",
                     packet.skipped, stage.name
