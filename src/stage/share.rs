@@ -82,7 +82,7 @@ mod tests {
             |count: u64, total: u64, thousandths: u64| count * 100_000 <= thousandths * total;
         for total in 1..=500 {
             for count in 0..=total {
-                let own = count * 100_000 / total;
+                let own: u64 = count * 100_000 / total;
                 for thousandths in own.saturating_sub(1)..=(own + 2).min(100_000) {
                     // Division is rounded correctly, so this is the `f64` that the text is read as.
                     let percent = thousandths as f64 / 1_000.0;
