@@ -44,8 +44,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// A stage's queue is `{deployment}-{stage}`, its dead letters are in `{deployment}-{stage}-dead`.
 /// Both are standard queues, made by [`Deployment::provision`](crate::Deployment::provision).
 ///
-/// - Bodies are sent as they are where they are text that SQS takes, so that any tool reads them; other bytes go
-///   as `base64:` and their encoding.
+/// - Bodies are sent as they are if they are text that SQS takes, so that any tool reads them: messages in JSON are. Other
+///   bytes are sent as `base64:` followed by their encoding.
 /// - Attributes are message attributes of type String if SQS takes every name and value and there are at most ten;
 ///   otherwise all of them are one attribute, `catchment.attributes`, as a JSON object. They count towards the limit of a
 ///   message with their names and types.

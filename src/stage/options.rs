@@ -106,7 +106,8 @@ impl Stage {
 
     /// Sets the number of items per packet. Only the pipeline's first stage has this option, since
     /// only the input is cut into packets. Default: one item for up to 1,000 items, then as many as
-    /// make a thousand packets, at most 1,024.
+    /// make a thousand packets, at most 1,024. A packet has fewer if its message would not fit the
+    /// queue, or if more than a quarter of that would be taken while another map stage follows.
     pub fn packet_size(mut self, items: u32) -> Self {
         self.packet_size = Some(items);
         self
