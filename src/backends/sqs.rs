@@ -343,6 +343,26 @@ impl Queue for SqsQueue {
 
 /// Rounded up, and no more than the service takes.
 fn whole_seconds(time: Duration) -> i32 {
-    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let more = u64::from(time.subsec_nanos() > 0);
+    let seconds = time.as_secs().saturating_add(more);
     i32::try_from(seconds).map_or(LONGEST_HIDDEN, |seconds| seconds.min(LONGEST_HIDDEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_up_and_cut_to_what_the_service_takes() {
+        let seconds = [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(7), 7),
+            (Duration::from_secs(u64::MAX), LONGEST_HIDDEN),
+            (Duration::MAX, LONGEST_HIDDEN),
+        ];
+        for (time, expected) in seconds {
+            assert_eq!(whole_seconds(time), expected, "{time:?}");
+        }
+    }
 }
