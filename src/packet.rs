@@ -4,6 +4,7 @@ pub(crate) mod carrier;
 pub(crate) mod codec;
 #[cfg(feature = "postcard")]
 mod compact;
+mod escape;
 pub(crate) mod fingerprint;
 pub(crate) mod handle;
 mod json;

@@ -4,6 +4,7 @@
 pub(crate) mod kernel;
 mod options;
 mod problem;
+mod share;
 
 use std::future::Future;
 use std::sync::Arc;

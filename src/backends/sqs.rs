@@ -48,8 +48,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// A stage's queue is `{deployment}-{stage}`, its dead letters are in `{deployment}-{stage}-dead`.
 /// Both are standard queues, made by [`Deployment::provision`](crate::Deployment::provision).
 ///
-/// - Bodies are sent as they are where they are text that SQS takes, so that any tool reads them; other bytes go
-///   as `base64:` and their encoding.
+/// - Bodies are sent as they are if they are text that SQS takes, so that any tool reads them: messages in JSON are. Other
+///   bytes are sent as `base64:` followed by their encoding.
 /// - Attributes are message attributes of type String if SQS takes every name and value and there are at most ten;
 ///   otherwise all of them are one attribute, `catchment.attributes`, as a JSON object. They count towards the limit of a
 ///   message with their names and types.
@@ -367,6 +367,26 @@ impl Queue for SqsQueue {
 
 /// Rounded up, and no more than the service takes.
 fn whole_seconds(time: Duration) -> i32 {
-    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let more = u64::from(time.subsec_nanos() > 0);
+    let seconds = time.as_secs().saturating_add(more);
     i32::try_from(seconds).map_or(LONGEST_HIDDEN, |seconds| seconds.min(LONGEST_HIDDEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_up_and_cut_to_what_the_service_takes() {
+        let seconds = [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(7), 7),
+            (Duration::from_secs(u64::MAX), LONGEST_HIDDEN),
+            (Duration::MAX, LONGEST_HIDDEN),
+        ];
+        for (time, expected) in seconds {
+            assert_eq!(whole_seconds(time), expected, "{time:?}");
+        }
+    }
 }

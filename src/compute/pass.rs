@@ -285,7 +285,7 @@ impl Pass {
         let work = self.input.work()?;
         let is_only = match &work.yields {
             Some(yields) => yields.len() == 1,
-            None => work.packet.contains + work.packet.skipped == 1,
+            None => work.packet.contains.checked_add(work.packet.skipped) == Some(1),
         };
         is_only.then_some(0)
     }

@@ -43,8 +43,14 @@ impl Backoff {
     /// assert_eq!(backoff.longest(40), Duration::from_secs(300));
     /// ```
     pub fn longest(&self, attempt: u32) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(31);
-        self.base.saturating_mul(1 << doublings).min(self.cap)
+        let mut longest = self.base;
+        let mut doublings = attempt.saturating_sub(1);
+        while doublings > 0 && longest < self.cap && !longest.is_zero() {
+            let step = doublings.min(31);
+            longest = longest.saturating_mul(1 << step);
+            doublings -= step;
+        }
+        longest.min(self.cap)
     }
 
     /// Draws the wait after this attempt.
@@ -56,6 +62,18 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_wait_comes_to_its_cap_however_small_the_base_is() {
+        const CAP: Duration = Duration::from_secs(300);
+        let backoff = Backoff::exponential(Duration::from_nanos(1), CAP);
+        assert_eq!(backoff.longest(33), Duration::from_nanos(1 << 32));
+        assert_eq!(backoff.longest(60), CAP);
+        assert_eq!(backoff.longest(u32::MAX), CAP);
+        assert_eq!(Backoff::none().longest(u32::MAX), Duration::ZERO);
+        let endless = Backoff::exponential(Duration::MAX, Duration::MAX);
+        assert!((1..1_000).all(|attempt| endless.draw(attempt) <= Duration::MAX));
+    }
 
     #[test]
     fn waits_are_spread_over_the_whole_range() {

@@ -226,7 +226,7 @@ impl Oversized {
                 "submit references to the data instead, such as the key of a stored object, or use a smaller packet_size"
             }
             Self::Message => {
-                "let the stages pass references to large data on, such as the key of a stored object, or use a smaller packet_size"
+                "let the stages pass references to large data on, such as the key of a stored object, use a smaller packet_size, or queues that take larger messages"
             }
             Self::Value => {
                 "let the stage make smaller partial results, or references to data stored elsewhere"
@@ -309,6 +309,14 @@ impl Error {
             size,
             limit,
         }
+    }
+
+    /// The same error; of an [`Error::TooLarge`] with another name of what is too large.
+    pub(crate) fn of_oversized(mut self, name: impl FnOnce() -> String) -> Self {
+        if let Self::TooLarge { what, .. } = &mut self {
+            *what = name();
+        }
+        self
     }
 
     /// An [`Error::NoSuchRun`], for a store that has no record of this run.

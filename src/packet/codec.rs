@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Malformed;
+use super::escape;
 use super::handle::Handle;
 use super::strict::{self, Unwritable};
 use crate::core::error::{Error, Result};
@@ -99,7 +100,7 @@ pub(crate) fn write_strictly<T: Serialize + ?Sized>(
 ) -> Result<Payload, Unwritable> {
     let bytes = match codec {
         Codec::Json => strict::checked(value, |value: &strict::Checked<'_, T, strict::Json>| {
-            serde_json::to_vec(value)
+            escape::to_vec(value)
         })?,
         #[cfg(feature = "postcard")]
         Codec::Postcard => {

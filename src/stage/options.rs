@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::problem::OptionProblem;
+use super::share;
 use crate::core::backoff::Backoff;
 use crate::core::cores::cores;
 use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
@@ -105,7 +106,8 @@ impl Stage {
 
     /// Sets the number of items per packet. Only the pipeline's first stage has this option, since
     /// only the input is cut into packets. Default: one item for up to 1,000 items, then as many as
-    /// make a thousand packets, at most 1,024.
+    /// make a thousand packets, at most 1,024. A packet has fewer if its message would not fit the
+    /// queue, or if more than a quarter of that would be taken while another map stage follows.
     pub fn packet_size(mut self, items: u32) -> Self {
         self.packet_size = Some(items);
         self
@@ -311,11 +313,14 @@ pub enum OnFailure {
     Fail,
     /// The item is left out, listed and counted; the rest of its packet stays in the result.
     Skip,
-    /// Like `Skip` for up to this many items of the run; with one more, the run fails.
+    /// Like `Skip` for up to this many items of the run; with one more, the run fails. The items
+    /// that other stages left out count as well.
     Tolerate(u64),
     /// Like `Skip` for up to this share of the array's items, in per cent; above it, the run fails.
-    /// While the length of a streamed input is not known yet, items are skipped, and the share is
-    /// checked when the result is made.
+    /// The items that other stages left out count as well. The share is the decimal number that was
+    /// written, and the comparison is exact: 69 of 375 items are within `TolerateShare(18.4)`. While
+    /// the length of a streamed input is not known yet, items are skipped, and the share is checked
+    /// when the result is made.
     TolerateShare(f64),
 }
 
@@ -327,10 +332,7 @@ impl OnFailure {
             (Self::Fail, _) => skipped == 0,
             (Self::Skip, _) | (Self::TolerateShare(_), None) => true,
             (Self::Tolerate(most), _) => skipped <= most,
-            // Counts above 2^53 lose digits that make no difference to a policy.
-            (Self::TolerateShare(share), Some(length)) => {
-                skipped as f64 * 100.0 <= share * length as f64
-            }
+            (Self::TolerateShare(share), Some(length)) => share::is_within(skipped, length, share),
         }
     }
 }
@@ -355,8 +357,10 @@ mod tests {
         assert!(problem(Stage::new().packet_size(0)).contains("packet_size is 0"));
         assert!(problem(Stage::new().timeout(Duration::ZERO)).contains("timeout is 0"));
         assert!(problem(Stage::new().rate_limit(0, Duration::ZERO)).contains("rate_limit is 0"));
-        let share = OnFailure::TolerateShare(f64::NAN);
-        assert!(problem(Stage::new().on_failure(share)).contains("per cent"));
+        for share in [f64::NAN, f64::INFINITY, -1e-300, 100.000_000_000_000_01] {
+            let share = OnFailure::TolerateShare(share);
+            assert!(problem(Stage::new().on_failure(share)).contains("per cent"));
+        }
     }
 
     #[test]
@@ -382,6 +386,8 @@ mod tests {
     fn tolerance_is_inclusive() {
         assert!(OnFailure::Tolerate(2).tolerates(2, None));
         assert!(!OnFailure::Tolerate(2).tolerates(3, None));
+        assert!(OnFailure::TolerateShare(18.4).tolerates(69, Some(375)));
+        assert!(!OnFailure::TolerateShare(18.4).tolerates(70, Some(375)));
         assert!(OnFailure::TolerateShare(1.0).tolerates(1, Some(100)));
         assert!(!OnFailure::TolerateShare(1.0).tolerates(2, Some(100)));
         assert!(!OnFailure::Fail.tolerates(1, Some(100)));

@@ -4,6 +4,7 @@
 //! the items of a run inside the process as they are, whatever their type, and has the packets of one call share their
 //! memory.
 
+mod growth;
 mod kept;
 mod wire;
 
@@ -19,6 +20,7 @@ use crate::protocol::site::Site;
 use crate::queue::{Outgoing, Queue};
 use crate::scratchpad::RunRecord;
 use crate::stage::Data;
+use growth::Growth;
 use kept::Kept;
 use wire::{Batch, Limit, Wire};
 
@@ -98,7 +100,8 @@ pub(super) fn choose<T: Data>(
             Box::new(Kept::new(&site.carrier, leaves, packer))
         }
         Form::Wire(codec) => {
-            let (limit, batch) = (Limit::of(queue), Batch::new(queue.batch()));
+            let growth = Growth::of(&site.definition, first, codec);
+            let (limit, batch) = (Limit::of(queue, growth), Batch::new(queue.batch()));
             Box::new(Wire::new(&site.carrier, leaves, codec, limit, batch))
         }
     }

@@ -382,5 +382,6 @@ fn outside(
 
 /// Rounded up.
 pub(super) fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+    let more = u64::from(time.subsec_nanos() > 0);
+    time.as_secs().saturating_add(more)
 }

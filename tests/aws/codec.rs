@@ -40,11 +40,10 @@ async fn packets_in_the_compact_codec_are_cut_to_what_sqs_takes() {
     worker.shutdown().await;
 }
 
-/// One character that is not in XML makes base64 of the whole body, which is a third longer: that is what packets are cut
-/// by, in JSON too.
+/// Two characters are not in XML: JSON has escapes for them, and packets are cut by what these take.
 #[tokio::test]
 #[ignore = "needs the emulators that scripts/test starts"]
-async fn packets_of_text_that_sqs_does_not_take_are_cut_to_what_they_become() {
+async fn text_that_sqs_does_not_take_is_sent_as_escapes() {
     let backend = Backend::aws(&config(&ministack()));
     let sizes = Pipeline::new()
         .map(|text: String| text.chars().count() as u64)

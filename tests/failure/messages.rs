@@ -284,3 +284,44 @@ async fn a_group_is_not_reduced_before_it_is_complete() {
     assert_eq!(soon(run.result()).await.unwrap(), 45);
     worker.shutdown().await;
 }
+
+/// Numbers that a message declares are added up with care: they end nobody else's work by a panic.
+#[tokio::test(start_paused = true)]
+async fn counts_that_do_not_add_up_are_a_dead_letter() {
+    let store = Store::new();
+    let items = Pipeline::new()
+        .try_map(|n: u64| match n {
+            7 => Err("seven"),
+            n => Ok(n),
+        })
+        .with(
+            Stage::named("first")
+                .attempts(1)
+                .on_failure(catchment::OnFailure::Skip),
+        );
+    let deployment = sum(items).deploy("counts", store.backend()).unwrap();
+    let queue = store.queue("counts-first").await;
+    let most = u64::MAX;
+    for (n, (contains, skipped)) in [(1, most), (0, 3), (2, most), (most, 2)]
+        .into_iter()
+        .enumerate()
+    {
+        let message = json!({
+            "version": 1, "kind": "map", "stage": "first", "arrayId": format!("r{n}"), "fanIn": 2, "packetId": "0/0",
+            "packetOffset": 0, "packetContains": contains, "packetSkipped": skipped, "packetValue": [7],
+        });
+        let body = message.to_string().into_bytes();
+        queue.send(vec![body.into()]).await.unwrap();
+    }
+    let worker = deployment.worker().start();
+    let run = deployment.submit([1, 2, 7]).await.unwrap();
+    let outcome = soon(run.outcome()).await.unwrap();
+    assert_eq!((outcome.value, outcome.skipped), (3, 1));
+    sleep(MINUTE).await;
+    let dead = store.depth(&deployment).await.dead;
+    assert_eq!(
+        dead, 3,
+        "all but the last, whose counts are only wrong as a whole"
+    );
+    soon(worker.shutdown()).await;
+}

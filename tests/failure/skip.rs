@@ -227,6 +227,95 @@ async fn so_many_bad_items_are_tolerated_and_not_one_more() {
     }
 }
 
+/// As floating point numbers, 69 · 100 is more than 18.4 · 375.
+#[tokio::test(start_paused = true)]
+async fn a_share_is_compared_exactly() {
+    for (length, bad, share, tolerated) in [
+        (375, 69, 18.4, true),
+        (375, 70, 18.4, false),
+        (1_000, 7, 0.7, true),
+        (1_000, 8, 0.7, false),
+        (300, 1, 1e-300, false),
+    ] {
+        for streamed in [false, true] {
+            let what = format!("{bad} of {length}, {share} per cent, streamed: {streamed}");
+            let items = Pipeline::new()
+                .try_map(move |n: u64| match n < bad {
+                    true => Err("bad"),
+                    false => Ok(n),
+                })
+                .with(
+                    Stage::named("lenient")
+                        .packet_size(50)
+                        .attempts(1)
+                        .on_failure(OnFailure::TolerateShare(share)),
+                );
+            let deployment = items.count().deploy("share", Backend::memory()).unwrap();
+            let worker = deployment.worker().start();
+            let run = match streamed {
+                false => deployment.submit(0..length).await.unwrap(),
+                true => {
+                    let items = stream::iter(0..length);
+                    deployment.submit_stream(items).await.unwrap()
+                }
+            };
+            let outcome = soon(run.outcome()).await;
+            match outcome {
+                Ok(outcome) => {
+                    assert!(tolerated, "{what}");
+                    assert_eq!(outcome.skipped, bad, "{what}");
+                }
+                Err(error) => assert!(!tolerated, "{what}: {error}"),
+            }
+            drop(worker);
+        }
+    }
+}
+
+/// Whichever stage leaves out its items first, the outcome is the same: a limit is that of the run.
+#[tokio::test(start_paused = true)]
+async fn a_limit_counts_the_items_of_all_stages_in_any_order() {
+    for policy in [OnFailure::Tolerate(2), OnFailure::TolerateShare(4.0)] {
+        for first_fail_first in [true, false] {
+            let what = format!("{policy:?}, {first_fail_first}");
+            let bad = move |n: u64| match first_fail_first {
+                true => n < 2,
+                false => n >= 48,
+            };
+            let deployment = Pipeline::new()
+                .try_map(move |n: u64| match bad(n) {
+                    true => Err("bad at first"),
+                    false => Ok(n),
+                })
+                .with(
+                    Stage::named("strict")
+                        .packet_size(1)
+                        .concurrency(1)
+                        .attempts(1)
+                        .on_failure(policy),
+                )
+                .try_map(|n: u64| match (20..25).contains(&n) {
+                    true => Err("bad later"),
+                    false => Ok(n),
+                })
+                .with(
+                    Stage::named("lenient")
+                        .attempts(1)
+                        .on_failure(OnFailure::Skip),
+                )
+                .count()
+                .deploy("limit", Backend::memory())
+                .unwrap();
+            let worker = deployment.worker().start();
+            let run = deployment.submit(0..50).await.unwrap();
+            let error = soon(run.outcome()).await.expect_err(&what);
+            let text = failure(error).error;
+            assert!(text.contains("tolerate"), "{what}: {text}");
+            drop(worker);
+        }
+    }
+}
+
 /// Emits two values per item, and fails in between if the item is seven.
 struct Halfway(Execution);
 

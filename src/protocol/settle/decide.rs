@@ -104,13 +104,21 @@ impl Protocol {
         // Several values of one item may have failed.
         let skipped: BTreeSet<_> = output.skipped.iter().map(|failed| failed.item).collect();
         let skipped = skipped.len() as u64;
+        // The counts are those that the message declares.
+        let contains = work.packet.contains.checked_sub(skipped);
+        let skipped = work.packet.skipped.checked_add(skipped);
+        let Some((contains, skipped)) = contains.zip(skipped) else {
+            return Err(refused(
+                "packetContains or packetSkipped does not agree with the items of packetValue",
+            ));
+        };
         let packet = Packet {
             run: work.packet.run.clone(),
             packet_id: work.packet.packet_id,
             value: output.value,
             array_length: work.packet.array_length,
-            contains: work.packet.contains.saturating_sub(skipped),
-            skipped: work.packet.skipped + skipped,
+            contains,
+            skipped,
         };
         let next = task.index + 1;
         match self.kind_of(next) {
@@ -217,14 +225,13 @@ impl Protocol {
                 array_length,
             }));
         }
-        // A share can only be judged now where the input was a stream.
+        // The length of a stream was unknown before, and a later stage may have left out items since.
         let before = self.seam.site.definition.stages().iter();
         let before = before.take(task.index);
         for stage in before.filter(|stage| !stage.is_reduction()) {
             let policy = stage.options.on_failure;
-            if matches!(policy, OnFailure::TolerateShare(_))
-                && !policy.tolerates(packet.skipped, Some(array_length))
-            {
+            let has_limit = matches!(policy, OnFailure::Tolerate(_) | OnFailure::TolerateShare(_));
+            if has_limit && !policy.tolerates(packet.skipped, Some(array_length)) {
                 return Err(refused(format!(
                     "{} of {array_length} items were left out, more than stage `{}` tolerates",
                     packet.skipped, stage.name

@@ -111,11 +111,23 @@ impl Protocol {
             }
         }
         if !outgoing.is_empty() {
-            let sent = self.seam.send(next, outgoing).await.into_iter();
-            let sent = sent.map(|result| result.map_err(refused));
-            written.extend(living.into_iter().zip(sent));
+            let sent = self.seam.send(next, outgoing).await;
+            written.extend(living.into_iter().zip(sent).map(|(message, sent)| {
+                let sent = sent.map_err(|error| {
+                    refused(error.of_oversized(|| self.on_its_way(&message, next)))
+                });
+                (message, sent)
+            }));
         }
         written
+    }
+
+    /// The name in an error of what a message sends to the next stage. Its queue knows neither packets nor stages.
+    fn on_its_way(&self, message: &InFlight<'_>, next: usize) -> String {
+        let stage = self.seam.site.definition.stage(next);
+        let stage = stage.map_or("?", |stage| &stage.name);
+        let name = message.task.message.name();
+        format!("{name} on its way to stage `{stage}`")
     }
 
     /// Stores the partial results of a bundle's packets that are done, and sends messages for the others to the stage that

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::growth::Growth;
 use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
 use crate::core::fingerprint::Fingerprint;
@@ -39,23 +40,42 @@ impl Batch {
     }
 }
 
-/// The largest message that a queue takes.
+/// The largest message that the queues of a run take.
 pub(super) struct Limit {
     /// In bytes.
     most: usize,
     size: Box<SentSize>,
+    /// If packets go through more queues than the first. They are taken to have its limit.
+    growth: Option<Growth>,
 }
 
 /// See [`Queue::sent_size`].
 type SentSize = dyn Fn(&Bytes, usize) -> usize + Send + Sync;
 
 impl Limit {
-    pub(super) fn of(queue: &Arc<dyn Queue>) -> Self {
+    pub(super) fn of(queue: &Arc<dyn Queue>, growth: Option<Growth>) -> Self {
         let most = queue.max_body().unwrap_or(usize::MAX);
         let queue = Arc::clone(queue);
         Self {
             most,
             size: Box::new(move |body, more| queue.sent_size(body, more)),
+            growth,
+        }
+    }
+
+    /// Checks the message of a packet of `items` items, which has `spare` bytes more if there is more than one. Returns
+    /// the size it may come to as an error if that is too large.
+    fn check(&self, body: &Bytes, items: usize, spare: usize) -> std::result::Result<(), usize> {
+        let grown = self.growth.map_or(0, |growth| growth.bytes(items));
+        let (more, most) = match (items, self.growth) {
+            // An item has to go as it is.
+            (0 | 1, _) => (grown, self.most),
+            (_, None) => (spare, self.most),
+            (_, Some(_)) => (spare + grown, Growth::under(self.most)),
+        };
+        match (self.size)(body, more) {
+            size if size > most => Err(size),
+            _ => Ok(()),
         }
     }
 }
@@ -119,16 +139,14 @@ impl<T: Data> Cutter<T> for Wire<T> {
             let value = encode_items(items, self.codec, at)?;
             let message = self.leaves.message(value, at, count);
             let body = self.carrier.write_message(message)?;
-            let spare = if count > 1 { self.spare } else { 0 };
-            let size = (self.limit.size)(&body, spare);
-            if size <= self.limit.most {
+            let Err(size) = self.limit.check(&body, count, self.spare) else {
                 let added = self.fingerprinter.add(items);
                 added.map_err(|source| Error::encode(name_packet(at, count), source))?;
                 self.items.drain(..count);
                 self.bytes += body.len();
                 self.messages.push(body.into());
                 return Ok(count);
-            }
+            };
             if count <= 1 {
                 let what = name_packet(at, count);
                 return Err(Error::too_large(
@@ -223,6 +241,7 @@ mod tests {
         Limit {
             most: max_body.unwrap_or(usize::MAX),
             size: Box::new(|body, more| body.len() + more),
+            growth: None,
         }
     }
 
@@ -233,6 +252,7 @@ mod tests {
         wire.limit = Limit {
             most: 4_000,
             size: Box::new(|body, more| 7 + (body.len() + more).div_ceil(3) * 4),
+            growth: None,
         };
         wire.items().extend((0..10).map(|_| "x".repeat(600)));
         let packets = cut_all(wire);

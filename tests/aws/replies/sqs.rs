@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
-use catchment::Error;
 use catchment::backends::sqs::SqsQueues;
 use catchment::provision::Action;
 use catchment::queue::{Delivery, Outgoing, Queue, QueueOptions, Queues, Receipt};
+use catchment::testing::written;
+use catchment::{Codec, Error};
 
 use super::*;
 

@@ -74,6 +74,29 @@ async fn messages_that_fail_again_and_again_are_an_error_that_may_pass() {
     assert_eq!(batches(rest), vec![(SEND, strings(["b"])); 4]);
 }
 
+/// A value in JSON is text that the service takes, whatever characters it has.
+#[tokio::test(start_paused = true)]
+async fn json_is_sent_as_it_is() {
+    let fake = start().await;
+    let queue = open(&fake).await;
+    let value = [
+        "\0\u{1b}\u{7f}",
+        "\u{fffe}\u{ffff}",
+        "größer \u{1f30a}\u{1ffff}",
+    ]
+    .map(str::to_owned);
+    let body = written(Codec::Json, &value).unwrap();
+    let message = [b"{\"packetValue\":", &body, b"}"].concat();
+    let more = queue.sent_size(&message.clone().into(), 7);
+    assert_eq!(more, message.len() + 7);
+    queue
+        .send(vec![Outgoing::new(message.clone())])
+        .await
+        .unwrap();
+    let requests = fake.take();
+    assert_eq!(texts(&requests[0]), [String::from_utf8(message).unwrap()]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn small_messages_go_by_ten() {
     let fake = start().await;
