@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::core::clock::after;
 use crate::stage::RateLimit;
 
 /// Hands out evenly spaced starts (the leaky-bucket rule: each taker moves the next start on).
@@ -29,7 +30,7 @@ impl Pace {
             let now = Instant::now();
             let start = next.map_or(now, |next| next.max(now));
             let items = u32::try_from(items).unwrap_or(u32::MAX);
-            *next = start.checked_add(self.interval.saturating_mul(items));
+            *next = Some(after(start, self.interval.saturating_mul(items)));
             start
         };
         sleep_until(start).await;
@@ -39,6 +40,17 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interval_that_is_too_long_for_the_clock_is_no_freedom() {
+        let pace = Pace::new(RateLimit {
+            items: 1,
+            per: Duration::MAX,
+        });
+        pace.wait(1).await;
+        let hour = Duration::from_secs(60 * 60);
+        assert!(tokio::time::timeout(hour, pace.wait(1)).await.is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn starts_are_evenly_spaced() {
