@@ -1,5 +1,7 @@
 //! The wire format: what travels on queues and is stored in scratchpads, in JSON by default.
 
+#[cfg(feature = "postcard")]
+mod bounded;
 pub(crate) mod carrier;
 pub(crate) mod codec;
 #[cfg(feature = "postcard")]

@@ -10,7 +10,7 @@ use super::pool::{Job, timed_out};
 use super::sink::Fold;
 use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Output};
 use crate::core::error::{BoxError, is_permanent, permanent};
-use crate::core::panic::panicked;
+use crate::core::panic::{Contained, panicked};
 use crate::core::ready::ready;
 use crate::packet::codec::{self, Form, Payload};
 use crate::stage::Context;
@@ -33,7 +33,7 @@ impl<C: CombineKernel> CombineJob<C> {
                 permanent: is_permanent(&error),
                 ..ItemFailure::whole(error)
             },
-            Err(panic) => ItemFailure::whole(panicked(panic.as_ref())),
+            Err(panic) => ItemFailure::whole(panicked(panic)),
         };
         Err(vec![failure])
     }
@@ -79,7 +79,8 @@ impl<C: CombineKernel> CombineStep for Fold<C> {
             context,
             form,
         };
-        let work = tokio::time::timeout(limits.timeout, job.work()).await;
+        let work = Contained::new(job.work().boxed());
+        let work = tokio::time::timeout(limits.timeout, work).await;
         work.unwrap_or_else(|_| job.failed(timed_out(limits.timeout)))
     }
 }

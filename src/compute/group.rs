@@ -312,7 +312,7 @@ impl Job for GroupPass {
             Err(failure) => Err(vec![failure]),
         };
         let ended = catch_unwind(AssertUnwindSafe(work));
-        ended.unwrap_or_else(|panic| self.failed(panicked(panic.as_ref())))
+        ended.unwrap_or_else(|panic| self.failed(panicked(panic)))
     }
 
     fn begun(&self) -> usize {

@@ -92,7 +92,7 @@ impl Line<'_> {
                 }
                 Err(panic) => {
                     values.skip();
-                    let error = panicked(panic.as_ref());
+                    let error = panicked(panic);
                     (1, self.leave_out(position, error, &mut made))
                 }
             };

@@ -18,7 +18,7 @@ use super::trail::Trail;
 use super::trouble::Trouble;
 use super::watch::{Step, Watch};
 use crate::core::error::permanent;
-use crate::core::panic::panicked;
+use crate::core::panic::{Contained, panicked};
 use crate::core::ready::ready;
 use crate::packet::codec::Payload;
 use crate::packet::unit_of;
@@ -316,7 +316,7 @@ impl Pass {
                 });
                 return Err(vec![Trouble::new(unit, permanent(error))]);
             }
-            Err(panic) => return Err(vec![Trouble::new(None, panicked(panic.as_ref()))]),
+            Err(panic) => return Err(vec![Trouble::new(None, panicked(panic))]),
         };
         let Some(yields) = self.yields() else {
             return Ok(values);
@@ -404,7 +404,7 @@ impl Pass {
         };
         let progress = self.watch.begin(Step::Sink(trail.clone()));
         let (context, form) = (&self.input.context, self.input.form);
-        let work = sink.take(outputs, context, form, progress);
+        let work = Contained::new(sink.take(outputs, context, form, progress));
         let trouble = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok(value)) => {
                 return Ok(Sunk {
@@ -422,7 +422,7 @@ impl Pass {
                 let unit = position.map(|position| self.unit(trail.source(position)));
                 Trouble::new(unit.or_else(|| self.only_unit()), error.error)
             }
-            Err(panic) => self.current_trouble(panicked(panic.as_ref())),
+            Err(panic) => self.current_trouble(panicked(panic)),
         };
         failed.push(trouble);
         Err(failed)

@@ -84,6 +84,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
+    async fn an_interval_that_is_too_long_for_the_clock_is_no_freedom() {
+        let pace = Pace::new(RateLimit {
+            items: 1,
+            per: Duration::MAX,
+        });
+        pace.wait(1).await;
+        let hour = Duration::from_secs(60 * 60);
+        assert!(tokio::time::timeout(hour, pace.wait(1)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn starts_are_evenly_spaced() {
         let pace = Pace::new(RateLimit {
             items: 10,

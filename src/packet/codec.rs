@@ -1,14 +1,19 @@
 //! How values become bytes, and which of them need not: JSON by default, so that a person can read a queue with any tool.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Malformed;
 use super::escape;
+#[cfg(feature = "postcard")]
+use super::bounded;
 use super::handle::Handle;
 use super::strict::{self, Unwritable};
 use crate::core::error::{Error, Result};
+use crate::core::panic::panicked;
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
 /// so that a deployment may change it while runs are under way.
@@ -93,11 +98,18 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, codec: Codec, what: &str) 
     write_strictly(value, codec).map_err(|unwritable| unwritable.into_error(what))
 }
 
-/// As [`write`], for a caller that finds the value's name in the error.
+/// As [`write`], for a caller that finds the value's name in the error. A value whose `Serialize` panics cannot be written.
 pub(crate) fn write_strictly<T: Serialize + ?Sized>(
     value: &T,
     codec: Codec,
 ) -> Result<Payload, Unwritable> {
+    let written = catch_unwind(AssertUnwindSafe(|| write_checked(value, codec)));
+    written.unwrap_or_else(|panic| {
+        Err(Unwritable::from(format!("writing it {}", panicked(panic))))
+    })
+}
+
+fn write_checked<T: Serialize + ?Sized>(value: &T, codec: Codec) -> Result<Payload, Unwritable> {
     let bytes = match codec {
         Codec::Json => strict::checked(value, |value: &strict::Checked<'_, T, strict::Json>| {
             escape::to_vec(value)
@@ -138,11 +150,17 @@ fn of_another_type(what: &str) -> Error {
     Error::decode(what, Malformed::OtherType)
 }
 
+/// Reads bytes. If the type's `Deserialize` panics, they cannot be read.
 fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
+    catch_unwind(|| read_as(codec, bytes, what))
+        .unwrap_or_else(|panic| Err(Error::decode(what, Malformed::Panicked(panicked(panic)))))
+}
+
+fn read_as<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
     match codec {
         Codec::Json => serde_json::from_slice(bytes).map_err(|source| Error::decode(what, source)),
         #[cfg(feature = "postcard")]
-        Codec::Postcard => match postcard::take_from_bytes(bytes) {
+        Codec::Postcard => match bounded::read(bytes) {
             Ok((value, [])) => Ok(value),
             Ok((_, rest)) => Err(Error::decode(what, Malformed::LeftOver(rest.len()))),
             Err(source) => Err(Error::decode(what, source)),
@@ -169,7 +187,9 @@ where
                 let values = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes);
                 values.ok().and_then(|values| {
                     let mut values = values.iter();
-                    values.position(|value| serde_json::from_str::<T>(value.get()).is_err())
+                    values.position(|value| {
+                        read::<T>(Codec::Json, value.get().as_bytes(), what).is_err()
+                    })
                 })
             }
             _ => None,

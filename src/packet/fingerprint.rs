@@ -7,11 +7,15 @@
 
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::Serialize;
+use serde::ser::Error;
 use twox_hash::xxhash3_128::Hasher;
 
 use self::writer::{Problem, Writer};
 use crate::core::fingerprint::Fingerprint;
+use crate::core::panic::panicked;
 
 /// Comes before each packet's items.
 const PACKET: u8 = 0x10;
@@ -36,8 +40,13 @@ impl Fingerprinter {
     /// Adds the next packet. After an error, the fingerprint means nothing.
     ///
     /// # Errors
-    /// That of an item that cannot be serialized.
+    /// That of an item that cannot be serialized, or whose `Serialize` panics.
     pub(crate) fn add<T: Serialize>(&mut self, items: &[T]) -> Result<(), Problem> {
+        let added = catch_unwind(AssertUnwindSafe(|| self.add_all(items)));
+        added.unwrap_or_else(|panic| Err(Problem::custom(panicked(panic))))
+    }
+
+    fn add_all<T: Serialize>(&mut self, items: &[T]) -> Result<(), Problem> {
         self.writer.count(PACKET, items.len());
         for item in items {
             item.serialize(&mut self.writer)?;

@@ -15,6 +15,12 @@ pub(crate) enum Malformed {
     #[cfg(feature = "postcard")]
     #[error("{0} bytes are left over after it")]
     LeftOver(usize),
+    #[cfg(feature = "postcard")]
+    #[error("its values are nested too deeply to be read")]
+    TooDeep,
+    /// The type's own `Deserialize` did.
+    #[error("reading it {0}")]
+    Panicked(String),
     #[error("the field `{0}` is missing")]
     MissingField(&'static str),
     #[error("version {0} of the wire format, but this library reads version {VERSION}")]

@@ -79,7 +79,7 @@ impl Rules for Postcard {
     const NAMED_FIELDS: bool = false;
     const LENGTH_FIRST: bool = true;
     const TEXT_KEYS: bool = false;
-    // Its reader counts nothing.
+    // Its reader counts nothing, and is held to the stack that it may take: see `bounded.rs`.
     const NESTING: u16 = u16::MAX;
     const LEVELS: u16 = MOST_LEVELS;
 }

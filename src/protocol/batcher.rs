@@ -26,12 +26,14 @@ type Call<T, R> = Box<dyn Fn(Arc<Vec<T>>) -> BoxFuture<'static, Result<Vec<R>>> 
 type Answers<R> = Vec<Result<R>>;
 
 /// Why an entry has no answer, although its call did not report an error.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 enum Unanswered {
     #[error("the call was given up")]
     GivenUp,
     #[error("the call did not answer")]
     Missing,
+    #[error("a call for {entries} entries had {answers} answers")]
+    Miscounted { entries: usize, answers: usize },
     #[error("the call {0}")]
     Panicked(String),
 }
@@ -221,13 +223,42 @@ impl<T, R> Inner<T, R> {
     }
 }
 
+/// A flush under way. Should it end before its time, as it does with the runtime that its task is on, whatever waits is
+/// answered as given up, and the next submission begins another flush.
+struct Flushing<T, R> {
+    inner: Arc<Inner<T, R>>,
+    has_ended: bool,
+}
+
+impl<T, R> Drop for Flushing<T, R> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let waiting = {
+            let mut state = self.inner.lock();
+            state.flushing = false;
+            state.entries = 0;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
+    }
+}
+
 impl<T: Clone, R> Inner<T, R> {
     async fn flush(self: Arc<Self>) {
+        let mut flushing = Flushing {
+            inner: Arc::clone(&self),
+            has_ended: false,
+        };
         loop {
             if let Some(linger) = self.linger {
                 self.linger(linger).await;
             }
-            let Some(batch) = self.next() else { return };
+            let Some(batch) = self.next() else {
+                flushing.has_ended = true;
+                return;
+            };
             let (entries, replies): (Vec<Vec<T>>, Vec<_>) = batch
                 .into_iter()
                 .map(|submission| {
@@ -244,29 +275,36 @@ impl<T: Clone, R> Inner<T, R> {
         }
     }
 
-    async fn answers(&self, entries: Vec<T>) -> Answers<R> {
-        if let [_] = entries.as_slice() {
-            return vec![only(self.make(Arc::new(entries)).await)];
-        }
-        let entries = Arc::new(entries);
-        match self.make(Arc::clone(&entries)).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            // One bad entry must not take the others with it: each is tried alone.
-            Err(_) => {
-                let mut answers = Vec::with_capacity(entries.len());
-                for entry in entries.iter() {
-                    answers.push(only(self.make(Arc::new(vec![entry.clone()])).await));
-                }
-                answers
-            }
-        }
-    }
-
     /// Makes the call. A backend that panics fails this call, and not those that come after it.
     async fn make(&self, entries: Arc<Vec<T>>) -> Result<Vec<R>> {
+        let count = entries.len();
         let call = async { (self.call)(entries).await };
         let made = AssertUnwindSafe(call).catch_unwind().await;
-        made.unwrap_or_else(|panic| Err(Unanswered::Panicked(panicked(panic.as_ref())).into()))
+        let answers =
+            made.unwrap_or_else(|panic| Err(Unanswered::Panicked(panicked(panic)).into()))?;
+        if answers.len() != count {
+            let (entries, answers) = (count, answers.len());
+            return Err(Unanswered::Miscounted { entries, answers }.into());
+        }
+        Ok(answers)
+    }
+
+    async fn answers(&self, entries: Vec<T>) -> Answers<R> {
+        let entries = Arc::new(entries);
+        let error = match self.make(Arc::clone(&entries)).await {
+            Ok(answers) => return answers.into_iter().map(Ok).collect(),
+            Err(error) => error,
+        };
+        // A call repeats by itself what may work later, but for one that panicked.
+        if entries.len() == 1 && !error.is_retryable() {
+            return vec![Err(error)];
+        }
+        // One bad entry must not take the others with it: each is tried alone.
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries.iter() {
+            answers.push(only(self.make(Arc::new(vec![entry.clone()])).await));
+        }
+        answers
     }
 }
 
@@ -412,30 +450,82 @@ mod tests {
         }
     }
 
-    /// Whether it panics before its first await or after it; the calls after that are made.
+    /// Panics at its first calls, at once or while it waits.
+    fn panicking(first: usize, waits: bool) -> Batcher<u32, u32> {
+        let calls = AtomicUsize::new(0);
+        Batcher::new(move |entries: Arc<Vec<u32>>| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            assert!(waits || call >= first, "a fault of the backend");
+            async move {
+                tokio::task::yield_now().await;
+                assert!(call >= first, "a fault of the backend");
+                Ok(entries.to_vec())
+            }
+            .boxed()
+        })
+    }
+
     #[tokio::test]
-    async fn a_call_that_panics_fails_its_own_entries_only() {
-        for waits in [false, true] {
-            let batcher = Batcher::new(move |entries: Arc<Vec<u32>>| {
-                async move {
-                    if waits {
-                        tokio::task::yield_now().await;
-                    }
-                    assert!(!entries.contains(&1), "a fault of the backend");
-                    Ok(entries.to_vec())
-                }
-                .boxed()
-            });
-            let mut answers = batcher.submit(vec![1, 2]).await;
-            assert_eq!(answers.pop().map(Result::unwrap), Some(2));
-            let error = answers.pop().unwrap().unwrap_err();
-            assert!(error.is_retryable());
-            let text = describe(&error);
-            assert!(
-                text.ends_with("the call panicked: a fault of the backend"),
-                "{text}"
-            );
+    async fn a_call_that_panics_is_made_once_more_for_each_of_its_entries() {
+        for waits in [true, false] {
+            let answers = panicking(1, waits).submit(vec![1, 2]).await;
+            assert_eq!(values(answers), [1, 2]);
+            let answers = panicking(1, waits).submit(vec![3]).await;
+            assert_eq!(values(answers), [3]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_not_the_last() {
+        for waits in [true, false] {
+            let batcher = panicking(3, waits);
+            for answer in batcher.submit(vec![1, 2]).await {
+                let error = answer.unwrap_err();
+                assert!(error.is_retryable());
+                let text = describe(&error);
+                assert!(text.ends_with("the call panicked: a fault of the backend"), "{text}");
+            }
             assert_eq!(values(batcher.submit(vec![3]).await), [3]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_answers_too_little_is_an_error() {
+        let batcher = Batcher::<u32, u32>::new(|_| async { Ok(vec![7]) }.boxed());
+        assert_eq!(values(batcher.submit(vec![1]).await), [7]);
+        let batcher = Batcher::<u32, u32>::new(|_| async { Ok(Vec::new()) }.boxed());
+        for answer in batcher.submit(vec![1, 2]).await {
+            let text = describe(&answer.unwrap_err());
+            assert!(text.ends_with("a call for 1 entries had 0 answers"), "{text}");
+        }
+    }
+
+    /// The task of a flush ends with its runtime; a handler may outlive that.
+    #[test]
+    fn a_flush_that_ends_with_its_runtime_is_not_the_last() {
+        let runtime = || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_time().build().unwrap()
+        };
+        let calls = AtomicUsize::new(0);
+        let batcher = Batcher::<u32, u32>::new(move |entries: Arc<Vec<u32>>| {
+            let is_first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                if is_first {
+                    std::future::pending::<()>().await;
+                }
+                Ok(entries.to_vec())
+            }
+            .boxed()
+        });
+        let first = runtime();
+        first.block_on(async {
+            let mut hangs = std::pin::pin!(batcher.submit(vec![1]));
+            let mut waits = std::pin::pin!(batcher.submit(vec![2]));
+            assert!(futures::poll!(hangs.as_mut()).is_pending());
+            assert!(futures::poll!(waits.as_mut()).is_pending());
+        });
+        drop(first);
+        assert_eq!(values(runtime().block_on(batcher.submit(vec![3]))), [3]);
     }
 }

@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use super::batcher::{Batcher, Linger};
 use super::site::Site;
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::core::retry::{Policy, retry};
 use crate::packet::Message;
 use crate::queue::{Outgoing, Receipt};
@@ -165,6 +165,10 @@ fn arrive_at(site: &Arc<Site>, sends: &Arc<[Batcher<Outgoing, ()>]>) -> Batcher<
                 site.scratchpad().arrive(arrivals().collect())
             });
             let states = states.await?;
+            if states.len() != partials.len() {
+                let problem = format!("{} of {} states", states.len(), partials.len());
+                return Err(Error::refused("the scratchpad", "arrive", problem));
+            }
             // In an order that is the same each time, as all that happens in a simulation.
             let complete: BTreeMap<&GroupId, &Partial> = partials
                 .iter()

@@ -73,7 +73,7 @@ impl Crew {
             else => return None,
         };
         if let Some(panic) = panic {
-            let error = panicked(panic.as_ref());
+            let error = panicked(panic);
             tracing::error!(%error, "the engine panicked; the messages come back: please report this");
         }
         Some(())

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::lease::Lease;
 use crate::core::error::describe;
 use crate::core::one_of::OneOf;
@@ -56,7 +58,8 @@ impl Heartbeat {
         self.leases().keys().cloned().collect()
     }
 
-    /// Extends every lease at half the visibility timeout, until it is dropped.
+    /// Extends every lease at half the visibility timeout, until it is dropped. A call that hangs is given up while there
+    /// is time for another, or it would be the last one.
     pub(super) async fn beat(self: Arc<Self>) {
         let mut wait = self.visibility / 2;
         loop {
@@ -66,7 +69,14 @@ impl Heartbeat {
             if receipts.is_empty() {
                 continue;
             }
-            match self.queue.extend(receipts, self.visibility).await {
+            let limit = self.visibility / 4;
+            let extend = self.queue.extend(receipts, self.visibility);
+            let Ok(extended) = timeout(limit, extend).await else {
+                tracing::warn!(?limit, "a heartbeat did not end in time, and is repeated");
+                wait = Duration::ZERO;
+                continue;
+            };
+            match extended {
                 Ok(lost) => {
                     for receipt in lost {
                         if let Some(lease) = self.leases().remove(&receipt) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
 
 use super::heartbeat::Heartbeat;
 use super::lease::Lease;
@@ -24,6 +25,8 @@ use crate::stage::Execution;
 
 /// How long one receive waits for a message: what Amazon SQS allows at most.
 const LONG_POLL: Duration = Duration::from_secs(20);
+/// The least time from one receive that brought nothing to the next.
+const SHORTEST_POLL: Duration = Duration::from_millis(100);
 /// Without its queues a worker has nothing to do, so it repeats these calls whatever the error is: a queue that does not exist
 /// may be made.
 pub(super) const RETRY: Policy =
@@ -242,9 +245,15 @@ impl Lane {
         self.receiving = true;
         let queue = Arc::clone(&self.queue);
         let receive = async move {
+            let begin = Instant::now();
             let received = retry("receive", RETRY, || queue.receive(room, LONG_POLL)).await;
             // Never an error, under that policy.
-            received.unwrap_or_default()
+            let received = received.unwrap_or_default();
+            if received.is_empty() {
+                // A queue that does not wait, although it should, would be asked without end.
+                sleep_until(begin + SHORTEST_POLL).await;
+            }
+            received
         };
         Some(receive.boxed())
     }

@@ -13,7 +13,7 @@ use super::super::trail::Trail;
 use super::super::trouble::Trouble;
 use super::{Mapped, Pass, Round};
 use crate::core::error::{BoxError, permanent};
-use crate::core::panic::panicked;
+use crate::core::panic::{Contained, panicked};
 use crate::stage::Context;
 
 impl Pass {
@@ -34,7 +34,7 @@ impl Pass {
                 let value = catch_unwind(AssertUnwindSafe(|| values.next(1)));
                 let value = value.map_err(|panic| {
                     values.skip();
-                    panicked(panic.as_ref())
+                    panicked(panic)
                 });
                 self.map_one(limits, round, position, value)
             })
@@ -103,7 +103,7 @@ impl Pass {
         let error: BoxError = match tokio::time::timeout(limits.timeout, work).await {
             Ok(Ok(Ok(outputs))) => return (position, Ok(outputs)),
             Ok(Ok(Err(error))) => error,
-            Ok(Err(panic)) => panicked(panic.as_ref()).into(),
+            Ok(Err(panic)) => panicked(panic).into(),
             Err(_) => timed_out(limits.timeout).into(),
         };
         let place = place.load(Ordering::Relaxed);
@@ -129,7 +129,7 @@ impl Pass {
                 return Err(permanent(problem).into());
             };
             let mut outputs = function.outputs();
-            function.call(values, &mut outputs, context).await?;
+            Contained::new(function.call(values, &mut outputs, context)).await?;
             values = outputs;
         }
         Ok(values)

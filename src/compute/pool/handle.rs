@@ -84,7 +84,7 @@ impl<T: Send> Queued for Batch<T> {
             return true;
         }
         let output = catch_unwind(AssertUnwindSafe(|| slot.job.run()));
-        let output = output.unwrap_or_else(|panic| slot.job.failed(panicked(panic.as_ref())));
+        let output = output.unwrap_or_else(|panic| slot.job.failed(panicked(panic)));
         let in_time = slot.phase.change(Phase::Running, Phase::Ended);
         if in_time {
             self.reports.add(slot.position, Ended::Done(output));

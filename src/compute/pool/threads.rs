@@ -80,7 +80,7 @@ impl Threads {
         let seat = Arc::<Seat>::default();
         loop {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                let error = panicked(panic.as_ref());
+                let error = panicked(panic);
                 tracing::error!(%error, "the engine panicked on a thread for CPU-bound work: please report this");
             }
             self.idle_threads().push(Arc::clone(&seat));

@@ -108,6 +108,16 @@ impl Unwritable {
     }
 }
 
+/// For a problem of which the place is not known.
+impl From<String> for Unwritable {
+    fn from(problem: String) -> Self {
+        Self {
+            steps: Vec::new(),
+            problem: problem.into(),
+        }
+    }
+}
+
 /// Names the part of a value at which something is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("at `{path}`")]
