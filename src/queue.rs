@@ -25,8 +25,6 @@ use crate::core::provision::Change;
 pub const DEFAULT_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
-/// Suffix of a dead-letter queue's name.
-pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 
 /// Options a queue is opened with. Made by [`default`](Self::default) and changed by its methods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +65,7 @@ impl QueueOptions {
 /// Opens queues by name. Its `Debug` names the service in logs, without secrets.
 #[async_trait]
 pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
-    /// Opens the queue and its dead-letter queue, named `{name}-dead`. Handles opened under one
+    /// Opens the queue and its dead-letter queue, named `{name}--dead`. Handles opened under one
     /// name refer to the same queue.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl<I, R> Deployment<I, R> {
     ///     .reduce(|| 0, |a, b| a + b).with(Stage::named("sum"));
     /// let adder = adder.deploy("adder", AwsBackend::offline())?;
     /// let template = adder.template(Template::Sam)?;
-    /// assert!(template.contains("QueueName: adder-times_two\n"));
+    /// assert!(template.contains("QueueName: adder--times_two\n"));
     /// # Ok(()) }
     /// ```
     ///

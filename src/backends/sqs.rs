@@ -22,11 +22,11 @@ use self::named::Named;
 use self::provision::QueueSettings;
 use super::aws::{self, CountRequests};
 use crate::core::error::{Error, Result};
+use crate::core::name::dead_letters as dead_name;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
-    BuriedMessage, Cursor, DEAD_LETTER_SUFFIX, Delivery, Depth, Outgoing, Page, Queue,
-    QueueOptions, Queues, Receipt,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
 };
 
 const SERVICE: &str = "SQS";
@@ -41,7 +41,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 
 /// Queues over Amazon SQS. Cloning it gives another handle on the same client and its connections.
 ///
-/// A stage's queue is `{deployment}-{stage}`, its dead letters are in `{deployment}-{stage}-dead`.
+/// A stage's queue is `{deployment}--{stage}`, its dead letters are in `{deployment}--{stage}--dead`.
 /// Both are standard queues, made by [`Deployment::provision`](crate::Deployment::provision).
 ///
 /// - Bodies are sent as they are where they are text that SQS takes, so that any tool reads them; other bytes go
@@ -196,11 +196,6 @@ pub(crate) fn delivery(
         SystemTime::UNIX_EPOCH.checked_add(since)
     });
     delivery
-}
-
-/// The name of a queue's dead-letter queue.
-pub(crate) fn dead_name(queue: &str) -> String {
-    format!("{queue}{DEAD_LETTER_SUFFIX}")
 }
 
 #[async_trait]

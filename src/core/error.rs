@@ -26,7 +26,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///         _ => "look into it",
 ///     }
 /// }
-/// let error = Error::unavailable("sqs", "SendMessageBatch on queue `adder-sum`", "the connection was reset");
+/// let error = Error::unavailable("sqs", "SendMessageBatch on queue `adder--sum`", "the connection was reset");
 /// assert_eq!(advice(&error), "try again");
 /// ```
 #[derive(Debug, thiserror::Error)]

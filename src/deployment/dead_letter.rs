@@ -20,9 +20,10 @@ use crate::scratchpad::{Attempt, DeadLetterId};
 pub struct DeadLetter {
     /// The stage whose message it is.
     pub stage: String,
-    /// Its run; `None` where the bytes do not say.
+    /// Its run; `None` where the bytes do not say, and if it is a run of another deployment.
     pub run: Option<RunId>,
-    /// The message within the stage: `packet 3`, `group 1/0`; `None` where the bytes do not say.
+    /// The message within the stage: `packet 3`, `group 1/0`; `None` where the bytes do not say, and if it belongs
+    /// to another deployment.
     pub message: Option<String>,
     /// Which item of the array failed, where that is known.
     pub item: Option<u64>,
@@ -37,13 +38,14 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(crate) fn read(stage: &str, buried: BuriedMessage) -> Self {
-        let message = Message::decode(&buried.body).ok();
+    /// Reads a letter of this deployment's stage. Another deployment's message that landed there is none of its runs'.
+    pub(crate) fn read(deployment: &str, stage: &str, buried: BuriedMessage) -> Self {
+        let message = Message::decode(&buried.body, deployment).ok();
         let reason = Reason::read(&buried.reason);
         Self {
             stage: stage.to_owned(),
             run: message.as_ref().map(|message| message.run().clone()),
-            message: message.as_ref().map(Message::name),
+            message: message.as_ref().map(|message| message.name_at(stage)),
             item: reason.item,
             error: reason.error,
             attempts: reason.attempts,
@@ -102,7 +104,7 @@ impl Site {
             unread = unread.saturating_sub(page.len().max(1));
             truncated |= page.truncated;
             let found = page.items.into_iter();
-            let found = found.map(|message| DeadLetter::read(&stage.name, message));
+            let found = found.map(|message| DeadLetter::read(&self.name, &stage.name, message));
             let mut found: Vec<DeadLetter> = found
                 .filter(|letter| run.is_none_or(|run| letter.run.as_ref() == Some(run)))
                 .collect();

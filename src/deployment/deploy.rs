@@ -37,7 +37,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         self.carried(
             name,
             backend.into(),
-            Carrier::Wire(self.codec_of_values()),
+            Carrier::wire(self.codec_of_values(), name),
             None,
         )
     }

@@ -8,8 +8,8 @@ use super::node::{Node, arn, list, map, resource};
 use super::plan::Plan;
 use crate::backends::dynamodb::groups::EXPIRES;
 use crate::backends::dynamodb::provision::Table;
-use crate::backends::sqs::dead_name;
-use crate::pipeline::definition::{Definition, queue_name};
+use crate::core::name;
+use crate::pipeline::definition::Definition;
 
 /// The logical ids of a template.
 pub(super) struct Ids {
@@ -114,7 +114,7 @@ pub(super) fn queues(
     plan: &Plan,
     part: &Part,
 ) -> [(String, Node); 2] {
-    let name = queue_name(deployment, stage);
+    let name = name::queue(deployment, stage);
     let settings = plan.queue;
     let properties = |name: String| {
         vec![
@@ -133,7 +133,7 @@ pub(super) fn queues(
             ),
         ]
     };
-    let dead = properties(dead_name(&name));
+    let dead = properties(name::dead_letters(&name));
     let mut own = properties(name);
     own.push((
         "RedrivePolicy".to_owned(),

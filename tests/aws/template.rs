@@ -188,7 +188,7 @@ fn functions_are_set_up_as_asked() {
         assert_eq!(resources[id]["Type"], "AWS::SQS::Queue", "{id}");
     }
     let queue = &resources["ParseLineQueue"]["Properties"];
-    assert_eq!(queue["QueueName"], "invoices-parse-line");
+    assert_eq!(queue["QueueName"], "invoices--parse-line");
     assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 30);
 }
 

@@ -13,6 +13,7 @@ mod common;
 mod begun;
 mod dead_letters;
 mod endless;
+mod foreign;
 mod messages;
 mod redrive;
 mod refused;

@@ -125,7 +125,7 @@ async fn a_large_array_is_submitted_by_repeating_the_request() {
     assert!(requests > 1, "there was room for all of it");
     let result = soon(lengths.attach("a").result()).await;
     assert_eq!(result.unwrap(), 8_000_000);
-    let queue = "lengths-map-0";
+    let queue = "lengths--map-0";
     let sent = record.sent().into_iter().filter(|(to, _)| to == queue);
     assert_eq!(sent.count(), 80, "each packet was sent once");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ARN: &str = "arn:aws:sqs:here:1:work-dead";
+const ARN: &str = "arn:aws:sqs:here:1:work--dead";
 
 /// The settings of a queue as provisioning would make it, with its policy in other words.
 fn attributes(request: &Request) -> Value {
@@ -34,10 +34,10 @@ async fn queues_that_are_missing_are_made() {
     assert_eq!(
         asked(&requests),
         [
-            "GetQueueUrl work-dead",
-            "CreateQueue work-dead",
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
+            "GetQueueUrl work--dead",
+            "CreateQueue work--dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
             "GetQueueUrl work",
             "CreateQueue work",
         ]
@@ -65,10 +65,10 @@ async fn a_policy_in_other_words_is_the_same() {
     assert_eq!(
         asked(&fake.take()),
         [
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
             "GetQueueUrl work",
             "GetQueueAttributes work",
         ]
@@ -109,7 +109,7 @@ async fn a_queue_that_somebody_else_makes_meanwhile_is_taken_as_it_is() {
         }
         Reply::ok(answer)
     });
-    for name in ["work-dead", "work"] {
+    for name in ["work--dead", "work"] {
         fake.always("CreateQueue", |_| {
             refused(400, "QueueNameExists", "QueueAlreadyExists")
         });
@@ -119,7 +119,7 @@ async fn a_queue_that_somebody_else_makes_meanwhile_is_taken_as_it_is() {
             url(name)
         };
         fake.next("GetQueueUrl", there);
-        if name == "work-dead" {
+        if name == "work--dead" {
             fake.next("GetQueueUrl", there);
         }
     }
@@ -134,12 +134,12 @@ async fn a_queue_that_somebody_else_makes_meanwhile_is_taken_as_it_is() {
     assert_eq!(
         asked(&requests),
         [
-            "GetQueueUrl work-dead",
-            "CreateQueue work-dead",
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
+            "GetQueueUrl work--dead",
+            "CreateQueue work--dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
             "GetQueueUrl work",
             "CreateQueue work",
             "GetQueueUrl work",
