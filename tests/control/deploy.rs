@@ -189,10 +189,10 @@ fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
 
     // The longest names that fit, and options that accumulate.
     let fits = sum(map()
-        .with(Stage::named("x".repeat(73)))
+        .with(Stage::named("x".repeat(71)))
         .with(Stage::new().attempts(2)));
     let fits = fits.deploy("d", Backend::memory()).unwrap();
-    assert_eq!(fits.stages().next().unwrap().len(), 73);
+    assert_eq!(fits.stages().next().unwrap().len(), 71);
 }
 
 #[tokio::test(start_paused = true)]

@@ -196,3 +196,46 @@ async fn a_message_on_another_stages_queue_fails_its_run() {
     assert_eq!(soon(run.result()).await.unwrap(), 2);
     drop(worker);
 }
+
+/// A backend without a part for each deployment: a run's record says whose it is.
+#[tokio::test(start_paused = true)]
+async fn a_scratchpad_that_serves_all_tells_runs_apart() {
+    struct One;
+    #[async_trait::async_trait]
+    impl Hook for One {
+        async fn before(&self, _: &Call<'_>) -> Act {
+            Act::Go
+        }
+        fn serves_all(&self) -> bool {
+            true
+        }
+    }
+    let store = Store::new();
+    let backend = || store.hooked(Arc::new(One));
+    let (owner, other) = (
+        deployed("owner", "read", backend()),
+        deployed("other", "read", backend()),
+    );
+    let run = owner.submit_as("theirs", [7]).await.unwrap();
+    let body = taken(&store, "owner--read").await;
+    let own = other.submit_as("ours", [5]).await.unwrap();
+    let refused = other.submit_as("theirs", [7]).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("run of deployment `owner`"),
+        "{refused}"
+    );
+
+    // The second claims to be of a run that is not its deployment's.
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let claims = text.replace(r#""arrayId":"theirs""#, r#""arrayId":"ours""#);
+    assert_ne!(claims, text);
+    put(&store, "other--read", body).await;
+    put(&store, "other--read", claims.into()).await;
+    let worker = other.worker().start();
+    let failure = failure(soon(run.result()).await.unwrap_err());
+    assert!(failure.error.contains("of deployment `owner`"), "{failure}");
+    sleep(MINUTE).await;
+    assert_eq!(other.dead_letters().await.unwrap().len(), 2);
+    assert_eq!(soon(own.result()).await.unwrap(), 10);
+    drop(worker);
+}
