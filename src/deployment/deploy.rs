@@ -28,7 +28,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
-    /// queue accepts, options out of their range.
+    /// queue accepts (ASCII letters, digits, `-` and `_`; no `--`, and no `-` at the beginning or the end), options out of their range.
     pub fn deploy(
         &self,
         name: &str,
