@@ -64,7 +64,7 @@ mod codec {
     }
 
     async fn first_of(queues: &MemoryQueues) -> Bytes {
-        let queue = queues.open("parts-map-0", &QueueOptions::default()).await;
+        let queue = queues.open("parts--map-0", &QueueOptions::default()).await;
         let mut messages = queue.unwrap().receive(1, Duration::ZERO).await.unwrap();
         messages.pop().unwrap().body
     }

@@ -3,8 +3,8 @@
 //! | `CATCHMENT_STAGE` | invoked by | does |
 //! | --- | --- | --- |
 //! | `api` | an HTTP API or a function URL | `POST /adder` submits an array, `GET /adder/{arrayId}` returns its status and result |
-//! | `times_two` | an event source mapping on the queue `adder-times_two` | doubles numbers |
-//! | `sum` | an event source mapping on the queue `adder-sum` | adds them up |
+//! | `times_two` | an event source mapping on the queue `adder--times_two` | doubles numbers |
+//! | `sum` | an event source mapping on the queue `adder--sum` | adds them up |
 //!
 //! `CATCHMENT_DEPLOYMENT` is the deployment's name, `adder` by default; `RUST_LOG` sets the log
 //! level. For tests: `ADDER_ITEMS_PER_SECOND` is how many numbers a container doubles per second,

@@ -10,6 +10,7 @@ pub(crate) mod failure;
 pub(crate) mod fingerprint;
 pub(crate) mod group;
 pub(crate) mod id;
+pub(crate) mod name;
 pub(crate) mod one_of;
 pub(crate) mod page;
 pub(crate) mod panic;

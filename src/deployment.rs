@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
+use crate::core::name;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::core::runtime;
 use crate::packet::carrier::Carrier;
 use crate::pipeline::Extract;
-use crate::pipeline::definition::{Definition, queue_name};
+use crate::pipeline::definition::Definition;
 use crate::protocol::bundle::Bundling;
 use crate::protocol::site::Site;
 use crate::scratchpad::{RunFilter, RunSummary};
@@ -133,7 +134,7 @@ impl<I, R> Deployment<I, R> {
         } = self.site.as_ref();
         let mut changes = Vec::new();
         for stage in definition.stages() {
-            let queue = queue_name(name, &stage.name);
+            let queue = name::queue(name, &stage.name);
             let options = &stage.options.queue;
             changes.extend(queues.provision(&queue, options).await?);
         }
@@ -165,7 +166,7 @@ impl<I, R> Deployment<I, R> {
         } = self.site.as_ref();
         let mut changes = Vec::new();
         for stage in definition.stages() {
-            let queue = queue_name(name, &stage.name);
+            let queue = name::queue(name, &stage.name);
             changes.extend(queues.deprovision(&queue).await?);
         }
         changes.extend(scratchpad.deprovision().await?);

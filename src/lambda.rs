@@ -171,7 +171,7 @@ impl LambdaFunction {
         self.handler.stage()
     }
 
-    /// The queue whose messages it is for, `{deployment}-{stage}`: what the event source mapping
+    /// The queue whose messages it is for, `{deployment}--{stage}`: what the event source mapping
     /// must read.
     pub fn queue_name(&self) -> &str {
         self.handler.queue_name()
@@ -213,7 +213,7 @@ mod tests {
         let function = of(Some("sum")).unwrap();
         assert_eq!(
             (function.stage(), function.queue_name()),
-            ("sum", "adder-sum")
+            ("sum", "adder--sum")
         );
         let missing = "the environment variable CATCHMENT_STAGE is not set: set it to the stage that this function serves, one of times_two, sum";
         assert_eq!(of(None).unwrap_err().to_string(), missing);

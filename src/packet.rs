@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 use codec::{Codec, Payload};
-pub(crate) use malformed::Malformed;
+pub(crate) use malformed::{Foreign, Malformed};
 pub(crate) use message::{Bundle, MapWork, Message, ReduceWork, Work, unit_of};
 use wire::Wire;
 

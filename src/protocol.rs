@@ -8,6 +8,7 @@ pub(crate) mod bundle;
 mod cancelled;
 mod compute;
 mod failure;
+mod foreign;
 pub(crate) mod reason;
 mod received;
 pub(crate) mod seam;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::Mutex;
 
@@ -28,9 +29,9 @@ use crate::compute::step::{Computed, Failures, Input, ItemFailure, Limits};
 use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
-use crate::packet::{Message, Packet};
+use crate::packet::{Malformed, Message, Packet};
 use crate::pipeline::definition::{StageDefinition, StageKind};
-use crate::queue::Receipt;
+use crate::queue::{Delivery, Receipt};
 use crate::scratchpad::GroupId;
 pub(crate) use answer::{Answer, bury, nack};
 use bundle::{Begun, Unpack};
@@ -162,7 +163,7 @@ impl Protocol {
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         let mut tasks = VecDeque::with_capacity(messages.len());
         let (mut redelivered, mut worn_out) = (VecDeque::new(), Vec::new());
-        let mut answers = Vec::new();
+        let mut refused = Vec::new();
         for (place, received) in messages.iter().enumerate() {
             match self.task(index, stage, place, received) {
                 Ok(task) if task.is_redelivered() => match self.moved_away_soon(&task).await {
@@ -170,12 +171,12 @@ impl Protocol {
                     None => redelivered.push_back(task),
                 },
                 Ok(task) => tasks.push_back(task),
-                Err(answer) => answers.push((place, answer)),
+                Err(malformed) => refused.push((place, &received.delivery, malformed)),
             }
         }
-        if !answers.is_empty() {
-            owner.worked(answers.len(), 0);
-            settling.push(Box::pin(owner.answer(answers)));
+        if !refused.is_empty() {
+            owner.worked(refused.len(), 0);
+            settling.push(Box::pin(self.refuse_all(stage, refused, owner)));
         }
         if !worn_out.is_empty() {
             owner.worked(worn_out.len(), 0);
@@ -213,7 +214,7 @@ impl Protocol {
         stage: &'a StageDefinition,
         place: usize,
         received: &'a Received,
-    ) -> Result<Task<'a>, Answer> {
+    ) -> Result<Task<'a>, &'a Malformed> {
         let delivery = &received.delivery;
         match &received.message {
             Ok(message) => {
@@ -233,8 +234,23 @@ impl Protocol {
                     message: message.clone(),
                 })
             }
-            Err(malformed) => Err(self.unreadable(stage, delivery, malformed)),
+            Err(malformed) => Err(malformed),
         }
+    }
+
+    /// Answers deliveries that are no messages of this deployment.
+    async fn refuse_all(
+        &self,
+        stage: &StageDefinition,
+        refused: Vec<(usize, &Delivery, &Malformed)>,
+        owner: &impl Owner,
+    ) {
+        let answers = refused
+            .into_iter()
+            .map(|(place, delivery, malformed)| async move {
+                (place, self.refuse(stage, delivery, malformed).await)
+            });
+        owner.answer(join_all(answers).await).await;
     }
 
     /// What becomes of a message whose work was stopped before its end: a failed attempt, with this `problem`.
@@ -247,7 +263,7 @@ impl Protocol {
                 let failures = vec![ItemFailure::whole(problem)];
                 self.failed(&task, &task.message, failures).await
             }
-            Err(answer) => answer,
+            Err(malformed) => self.refuse(stage, &received.delivery, malformed).await,
         }
     }
 

@@ -29,8 +29,6 @@ pub(crate) const DEFAULT_ATTEMPTS: u32 = 5;
 /// The most bytes of messages, by [`BuriedMessage::size`], that a page of dead letters has, unless a single message is
 /// larger: 4 MiB.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// Suffix of a dead-letter queue's name.
-pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dead";
 
 /// Options a queue is opened with. Made by [`default`](Self::default) and changed by its methods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +108,8 @@ pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
     /// }
     ///
     /// let hour = QueueOptions::default().visibility_timeout(Duration::from_secs(3_600));
-    /// assert!(Brief.check("adder-sum", &hour).is_err());
-    /// assert!(Brief.check("adder-sum", &QueueOptions::default()).is_ok());
+    /// assert!(Brief.check("adder--sum", &hour).is_err());
+    /// assert!(Brief.check("adder--sum", &QueueOptions::default()).is_ok());
     /// ```
     ///
     /// # Errors
@@ -121,7 +119,7 @@ pub trait Queues: std::fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Opens the queue and its dead-letter queue, named `{name}-dead`. Handles opened under one
+    /// Opens the queue and its dead-letter queue, named `{name}--dead`. Handles opened under one
     /// name refer to the same queue.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl<I, R> Deployment<I, R> {
     ///     .reduce(|| 0, |a, b| a + b).with(Stage::named("sum"));
     /// let adder = adder.deploy("adder", AwsBackend::offline())?;
     /// let template = adder.template(Template::Sam)?;
-    /// assert!(template.contains("QueueName: adder-times_two\n"));
+    /// assert!(template.contains("QueueName: adder--times_two\n"));
     /// # Ok(()) }
     /// ```
     ///
@@ -315,10 +315,49 @@ fn header(
 
 /// The deployment's name as CloudFormation takes a stack's: letters, digits and hyphens, of which the first is a letter. It is
 /// never too long: a stack's name may have 128 characters, and a function's, which begins with the deployment's, 64.
+///
+/// No two deployments have the same: deploying one would remove the other's queues. A name that has to be changed is therefore
+/// followed by `--`, which no deployment's name contains, and by the places of its underscores as bits: `my_adder` is
+/// `my-adder--4`, and `my-adder` stays what it is.
 fn stack_name(deployment: &str) -> String {
+    let is_letter = |first: char| first.is_ascii_alphabetic();
     let name = deployment.replace('_', "-");
-    match name.starts_with(|first: char| first.is_ascii_alphabetic()) {
-        true => name,
-        false => format!("stack-{name}"),
+    let has_letter = name.starts_with(is_letter);
+    if name == deployment && has_letter {
+        return name;
+    }
+    let underscores = deployment.chars().enumerate().filter(|(_, c)| *c == '_');
+    let places = underscores.fold(0u128, |places, (place, _)| places | 1 << (place % 128));
+    let prefix = if has_letter { "" } else { "stack-" };
+    let mark = if has_letter { "" } else { "s" };
+    format!("{prefix}{name}--{mark}{places:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::name;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        #[test]
+        fn every_deployment_has_a_stack_of_its_own_that_cloudformation_takes(names in prop::collection::btree_set(
+            prop_oneof!["(a|s|0|4|-|_|stack-){1,6}", "[A-Za-z0-9_-]{1,62}"], 2..12,
+        )) {
+            let mut stacks = BTreeMap::new();
+            for deployment in names.iter().filter(|name| name::check(name).is_ok()) {
+                let stack = stack_name(deployment);
+                prop_assert!(stack.starts_with(|first: char| first.is_ascii_alphabetic()), "{}", stack);
+                prop_assert!(stack.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{}", stack);
+                prop_assert!(stack.len() <= 128, "{}", stack);
+                let other = stacks.insert(stack.clone(), deployment);
+                prop_assert!(other.is_none(), "{} and {:?}: {}", deployment, other, stack);
+            }
+        }
     }
 }

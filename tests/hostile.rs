@@ -19,9 +19,8 @@ use proptest::strategy::ValueTree;
 
 use common::*;
 
-const MESSAGE: &str = r#"{"version":1,"kind":"map","stage":"double","arrayId":"a","fanIn":2,"packetId":"0/0","packetOffset":0,"arrayLength":4,"packetContains":2,"packetSkipped":1,"packetYields":[1,0],"packetValue":[1,2]}"#;
-const GROUP: &str =
-    r#"{"version":1,"kind":"reduce","stage":"sum","arrayId":"a","fanIn":2,"level":1,"group":0}"#;
+const MESSAGE: &str = r#"{"version":1,"kind":"map","deployment":"hostile","stage":"double","arrayId":"a","fanIn":2,"packetId":"0/0","packetOffset":0,"arrayLength":4,"packetContains":2,"packetSkipped":1,"packetYields":[1,0],"packetValue":[1,2]}"#;
+const GROUP: &str = r#"{"version":1,"kind":"reduce","deployment":"hostile","stage":"sum","arrayId":"a","fanIn":2,"level":1,"group":0}"#;
 const RECORD: &str = r#"{"arrayId":"a","createdAt":1,"firstStage":"double","reduceStage":"sum","fanIn":2,"plan":{"fixed":3},"arrayLength":4,"packets":2}"#;
 const REASON: &str = r#"{"id":"50b03fa9-4e54-4145-885b-a1136ed84e26","item":3,"error":"bad","attempts":[{"number":1,"at":2,"item":3,"error":"bad"}]}"#;
 
@@ -95,7 +94,8 @@ proptest! {
 async fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
     let deep = |depth: usize| {
         let value = "[".repeat(depth) + &"]".repeat(depth);
-        MESSAGE.replace("[1,2]", &value)
+        let message = MESSAGE.replace(r#""deployment":"hostile""#, r#""deployment":"deep""#);
+        message.replace("[1,2]", &value)
     };
     for depth in [100, 1_000, 1_000_000] {
         hostile::message(deep(depth).as_bytes()).unwrap();
@@ -107,7 +107,7 @@ async fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
         .count()
         .deploy("deep", store.backend())
         .unwrap();
-    let queue = store.queue("deep-double").await;
+    let queue = store.queue("deep--double").await;
     for depth in [1_000, 1_000_000] {
         queue.send(vec![deep(depth).into()]).await.unwrap();
     }
@@ -144,7 +144,7 @@ async fn a_worker_outlives_hostile_messages() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut sent = 0;
     for stage in ["double", "sum"] {
-        let queue = store.queue(&format!("hostile-{stage}")).await;
+        let queue = store.queue(&format!("hostile--{stage}")).await;
         for _ in 0..500 {
             let body = bytes().new_tree(&mut runner).unwrap().current();
             queue.send(vec![body.into()]).await.unwrap();

@@ -312,7 +312,7 @@ fn an_hour_of_overlapping_runs_leaves_nothing_behind() {
             tokio::time::sleep(Duration::from_secs(3 * 60 * 60)).await;
             worker.shutdown().await;
             for stage in deployment.stages() {
-                let name = format!("long-{stage}");
+                let name = format!("long--{stage}");
                 let queue = queues.open(&name, &QueueOptions::default()).await.unwrap();
                 assert_eq!(queue.depth().await.unwrap(), Depth::default(), "{stage}");
             }

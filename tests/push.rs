@@ -96,7 +96,7 @@ async fn a_run_is_done_by_handlers_alone() {
     let sum = sum.deploy("pushed", store.backend()).unwrap();
     let run = sum.submit([1, 2, 3]).await.unwrap();
     let double = Service::new(&store, &sum, "double").await;
-    assert_eq!(double.handler.queue_name(), "pushed-double");
+    assert_eq!(double.handler.queue_name(), "pushed--double");
 
     let deliveries = double.receive(NOW).await;
     let fates = double.handler.handle(deliveries.clone(), MINUTE).await;

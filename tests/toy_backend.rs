@@ -13,7 +13,7 @@ use catchment::queue::{
     Queues, Receipt,
 };
 use catchment::testing::queue::{Capabilities, conformance};
-use catchment::{Backend, Pipeline, Result};
+use catchment::{Backend, Pipeline, Result, Stage};
 use tokio::time::{Instant, sleep};
 
 /// Queues by name.
@@ -213,5 +213,39 @@ async fn a_pipeline_runs_over_the_toy() {
     let worker = sum.worker().start();
     let run = sum.submit(1..=10_000).await.unwrap();
     assert_eq!(run.result().await.unwrap(), 100_010_000);
+    worker.shutdown().await;
+}
+
+/// A scratchpad that serves every deployment has no part for the owner of a message that went astray: the message is
+/// buried all the same.
+#[tokio::test(start_paused = true)]
+async fn a_message_of_another_deployment_is_buried_over_the_toy_too() {
+    let toy = Arc::new(Toy::default());
+    let backend = Backend::new(toy.clone(), MemoryScratchpad::new());
+    let deployed = |name| {
+        let stage = Stage::named("count");
+        let counted = Pipeline::new().map(|n: u64| n).with(stage).count();
+        counted.deploy(name, backend.clone()).unwrap()
+    };
+    let (owner, other) = (deployed("toy"), deployed("other"));
+    let run = owner.submit(1..=1).await.unwrap();
+    let open = async |name| toy.open(name, &QueueOptions::default()).await.unwrap();
+    let strayed = open("toy--count").await;
+    let strayed = strayed.receive(1, Duration::ZERO).await.unwrap().remove(0);
+    let body = strayed.body.clone();
+    open("other--count")
+        .await
+        .send(vec![body.into()])
+        .await
+        .unwrap();
+    let worker = other.worker().start();
+    // The memory scratchpad has a part for each deployment.
+    let error = run.result().await.unwrap_err().to_string();
+    assert!(
+        error.contains("belongs to stage `count` of deployment `toy`"),
+        "{error}"
+    );
+    let letters = other.dead_letters().await.unwrap();
+    assert_eq!((letters.len(), &letters[0].run), (1, &None));
     worker.shutdown().await;
 }

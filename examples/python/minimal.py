@@ -7,9 +7,10 @@ import time
 import boto3
 
 name = sys.argv[1] if len(sys.argv) > 1 else "adder"
-queue, sums = (boto3.resource("sqs").get_queue_by_name(QueueName=f"{name}-{stage}") for stage in ("times_two", "sum"))
+queue, sums = (boto3.resource("sqs").get_queue_by_name(QueueName=f"{name}--{stage}") for stage in ("times_two", "sum"))
 table = boto3.resource("dynamodb").Table(f"{name}-scratchpad")
-MAP, REDUCE = {"version": 1, "kind": "map", "stage": "times_two"}, {"version": 1, "kind": "reduce", "stage": "sum"}
+BOTH = {"version": 1, "deployment": name}
+MAP, REDUCE = BOTH | {"kind": "map", "stage": "times_two"}, BOTH | {"kind": "reduce", "stage": "sum"}
 KEPT = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped")
 ADD = "ADD arrived :slot SET expected = if_not_exists(expected, :all), root = if_not_exists(root, :no)"
 ONCE = {"ConditionExpression": "attribute_not_exists(retired)", "ReturnValues": "ALL_NEW"}

@@ -24,7 +24,7 @@ def in_days(days):
 
 def serve(deployment, stage, kind, work):
     """Without end. `work(message, attempt)` returns once all that the message causes is durable, and not before."""
-    queue, dead = url(f"{deployment}-{stage}"), url(f"{deployment}-{stage}-dead")
+    queue, dead = url(f"{deployment}--{stage}"), url(f"{deployment}--{stage}--dead")
     count = "ApproximateReceiveCount"
     poll = {"QueueUrl": queue, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 20, "MessageSystemAttributeNames": [count]}
     while True:
@@ -33,7 +33,7 @@ def serve(deployment, stage, kind, work):
             receipt, body, attempt = record["ReceiptHandle"], record["Body"], int(record["Attributes"][count])
             message = None
             try:
-                message = read(body, stage, kind)
+                message = read(body, deployment, stage, kind)
                 work(message, attempt)
             except Exception as error:
                 if attempt < ATTEMPTS and not isinstance(error, Refused):
@@ -50,7 +50,7 @@ def serve(deployment, stage, kind, work):
             sqs.delete_message_batch(QueueUrl=queue, Entries=done)
 
 
-def read(body, stage, kind):
+def read(body, deployment, stage, kind):
     try:
         message = json.loads(base64.b64decode(body[7:]) if body.startswith("base64:") else body)
         MESSAGE.validate(message)
@@ -58,6 +58,8 @@ def read(body, stage, kind):
         raise Refused(f"the message cannot be read: {error.json_path}: {error.message[:999]}") from error
     except (ValueError, RecursionError) as error:
         raise Refused(f"the message cannot be read: {error}") from error
+    if message["deployment"] != deployment:
+        raise Refused(f"the message belongs to stage {message['stage']} of deployment {message['deployment']}")
     if (message["kind"], message["stage"]) != (kind, stage):
         raise Refused(f"the message is no {kind} message for stage {stage}")
     return message

@@ -6,7 +6,7 @@ from contextlib import suppress
 from stage import ATTEMPTS, Refused, db, in_days, serve, sqs, url
 
 ADDER = (sys.argv[1:] or ["adder"])[0]
-SUM, PAD, Taken = url(f"{ADDER}-sum"), f"{ADDER}-scratchpad", db.exceptions.ConditionalCheckFailedException
+SUM, PAD, Taken = url(f"{ADDER}--sum"), f"{ADDER}-scratchpad", db.exceptions.ConditionalCheckFailedException
 
 
 def times_two(n, item):
@@ -51,7 +51,7 @@ def work(message, attempt):
         )["Attributes"]
         expected = int(group_item["expected"]["N"])
         if len(group_item["arrived"]["NS"]) == (message["fanIn"] if expected < 0 else expected):
-            reduce = {name: message[name] for name in ("version", "arrayId", "fanIn")}
+            reduce = {name: message[name] for name in ("version", "deployment", "arrayId", "fanIn")}
             reduce |= {"kind": "reduce", "stage": "sum", "level": 1, "group": group}
             sqs.send_message(QueueUrl=SUM, MessageBody=json.dumps(reduce))
 

@@ -315,7 +315,7 @@ impl World {
     async fn leftovers(&self, healthy: &Deployment<u64, String>, report: &mut Report) {
         sleep(Duration::from_secs(60 * 60)).await;
         for stage in healthy.stages() {
-            let name = format!("torture-{stage}");
+            let name = format!("torture--{stage}");
             let queue = self.queues.open(&name, &QueueOptions::default()).await;
             let depth = match queue {
                 Ok(queue) => queue.depth().await,

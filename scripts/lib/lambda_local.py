@@ -138,7 +138,7 @@ class Local:
         mappings = [sys.executable, str(HERE / "event_source_mapping.py"), "--invoke", address]
         mappings += ["--seconds", str(options.timeout), "--batch-size", str(options.batch_size)]
         mappings += ["--concurrency", str(options.concurrency)]
-        mappings += [f"{deployment}-{name}={name}" for name in FUNCTIONS[1:]]
+        mappings += [f"{deployment}--{name}={name}" for name in FUNCTIONS[1:]]
         self.launch("mappings", mappings, self.run, {})
         log = self.run / "mappings.log"
         self.until("mappings", lambda: "reading arn:" in log.read_text())

@@ -123,14 +123,14 @@ class Test:
         check(answer["status"] == "done" and answer["result"] == expected, f"expected the result {expected}: {answer}")
 
     def queue(self, name: str) -> str:
-        return self.sqs.get_queue_url(QueueName=f"{self.deployment}-{name}")["QueueUrl"]
+        return self.sqs.get_queue_url(QueueName=f"{self.deployment}--{name}")["QueueUrl"]
 
     def dead_letter(self, body: Callable[[str], bool]) -> str:
         """Takes the dead letter with such a body from its queue, and gives its reason."""
 
         def ask() -> str | None:
             Log.tell()
-            url = self.queue("times_two-dead")
+            url = self.queue("times_two--dead")
             options = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "VisibilityTimeout": 1}
             for message in self.sqs.receive_message(QueueUrl=url, **options).get("Messages", []):
                 if body(message["Body"]):

@@ -135,8 +135,8 @@ impl DynamoDbScratchpad {
         }
     }
 
-    /// The same with other names for its tables, of the scratchpad and of the results. Two deployments may not share
-    /// tables: their runs would be taken for one another's.
+    /// The same with other names for its tables, of the scratchpad and of the results. Two deployments should not share
+    /// tables: an id that one has used is refused to the other, and a list of runs has those of both.
     #[must_use]
     pub fn tables(mut self, scratchpad: impl Into<String>, results: impl Into<String>) -> Self {
         self.is_named = true;

@@ -26,11 +26,12 @@ use self::named::Named;
 use self::provision::QueueSettings;
 use super::aws::{self, CountRequests};
 use crate::core::error::{Error, Result};
+use crate::core::name::dead_letters as dead_name;
 use crate::core::provision::Change;
 use crate::core::requests::Requests;
 use crate::queue::{
-    BuriedMessage, Cursor, DEAD_LETTER_SUFFIX, Delivery, Depth, Outgoing, Page, Queue,
-    QueueOptions, Queues, Receipt, Wanted,
+    BuriedMessage, Cursor, Delivery, Depth, Outgoing, Page, Queue, QueueOptions, Queues, Receipt,
+    Wanted,
 };
 
 const SERVICE: &str = "SQS";
@@ -45,7 +46,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 
 /// Queues over Amazon SQS. Cloning it gives another handle on the same client and its connections.
 ///
-/// A stage's queue is `{deployment}-{stage}`, its dead letters are in `{deployment}-{stage}-dead`.
+/// A stage's queue is `{deployment}--{stage}`, its dead letters are in `{deployment}--{stage}--dead`.
 /// Both are standard queues, made by [`Deployment::provision`](crate::Deployment::provision).
 ///
 /// - Bodies are sent as they are if they are text that SQS takes, so that any tool reads them: messages in JSON are. Other
@@ -199,11 +200,6 @@ pub(crate) fn delivery(
         SystemTime::UNIX_EPOCH.checked_add(since)
     });
     delivery
-}
-
-/// The name of a queue's dead-letter queue.
-pub(crate) fn dead_name(queue: &str) -> String {
-    format!("{queue}{DEAD_LETTER_SUFFIX}")
 }
 
 #[async_trait]

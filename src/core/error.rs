@@ -29,7 +29,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///         _ => "look into it",
 ///     }
 /// }
-/// let error = Error::unavailable("sqs", "SendMessageBatch on queue `adder-sum`", "the connection was reset");
+/// let error = Error::unavailable("sqs", "SendMessageBatch on queue `adder--sum`", "the connection was reset");
 /// assert_eq!(advice(&error), "try again");
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -523,8 +523,10 @@ mod tests {
         assert_eq!(text(Odd(|_| panic!("never mind"))), nothing);
         let cut_short = Odd(|to| to.write_str("half").and(Err(std::fmt::Error)));
         assert_eq!(text(cut_short), "half…");
-        let endless = text(Odd(|to| loop {
-            to.write_str("é")?;
+        let endless = text(Odd(|to| {
+            loop {
+                to.write_str("é")?;
+            }
         }));
         assert_eq!(endless.chars().count(), LONGEST_TEXT / 2 + 1);
     }

@@ -82,7 +82,11 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let mut future = Contained::new(future.boxed());
-        assert!(future.poll_unpin(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        assert!(
+            future
+                .poll_unpin(&mut Context::from_waker(std::task::Waker::noop()))
+                .is_pending()
+        );
         drop(future);
     }
 }

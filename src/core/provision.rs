@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
-    /// Which resource, such as `SQS queue adder-sum`.
+    /// Which resource, such as `SQS queue adder--sum`.
     pub resource: String,
     /// What was done.
     pub action: Action,

@@ -30,9 +30,10 @@ pub(crate) use self::redrive::Redriving;
 pub struct DeadLetter {
     /// The stage whose message it is.
     pub stage: String,
-    /// Its run; `None` where the bytes do not say.
+    /// Its run; `None` where the bytes do not say, and if it is a run of another deployment.
     pub run: Option<RunId>,
-    /// The message within the stage: `packet 3`, `group 1/0`; `None` where the bytes do not say.
+    /// The message within the stage: `packet 3`, `group 1/0`; `None` where the bytes do not say, and if it belongs
+    /// to another deployment.
     pub message: Option<String>,
     /// Which item of the array failed, where that is known.
     pub item: Option<u64>,
@@ -48,13 +49,14 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(crate) fn read(stage: &str, buried: BuriedMessage) -> Self {
-        let message = Message::decode(&buried.body).ok();
+    /// Reads a letter of this deployment's stage. Another deployment's message that landed there is none of its runs'.
+    pub(crate) fn read(deployment: &str, stage: &str, buried: BuriedMessage) -> Self {
+        let message = Message::decode(&buried.body, deployment).ok();
         let reason = Reason::read(&buried.reason);
         Self {
             stage: stage.to_owned(),
             run: message.as_ref().map(|message| message.run().clone()),
-            message: message.as_ref().map(Message::name),
+            message: message.as_ref().map(|message| message.name_at(stage)),
             item: reason.item,
             error: reason.error,
             attempts: reason.attempts,
@@ -188,7 +190,7 @@ impl Site {
                 None => queue.dead_letters(inner.as_ref(), left).await?,
                 Some(run) => {
                     let is_own = |message: &BuriedMessage| {
-                        let message = Message::decode(&message.body);
+                        let message = Message::decode(&message.body, &self.name);
                         message.is_ok_and(|message| message.run() == run)
                     };
                     queue
@@ -200,7 +202,10 @@ impl Site {
             inner = page.next;
             for message in page.items {
                 bytes += message.size();
-                letters.push((Arc::clone(queue), DeadLetter::read(&stage.name, message)));
+                letters.push((
+                    Arc::clone(queue),
+                    DeadLetter::read(&self.name, &stage.name, message),
+                ));
             }
             if inner.is_some() {
                 break;

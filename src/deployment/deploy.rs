@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Backend, Deployment};
 use crate::core::error::{Error, Result};
+use crate::core::name;
 use crate::packet::carrier::Carrier;
-use crate::pipeline::definition::{Definition, queue_name};
+use crate::pipeline::definition::Definition;
 use crate::pipeline::{Answer, Pipeline};
 use crate::protocol::bundle::Bundling;
 use crate::stage::Data;
@@ -29,7 +30,8 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
-    /// queue accepts, options out of their range or out of the range of the backend's services.
+    /// queue accepts (ASCII letters, digits, `-` and `_`; no `--`, and no `-` at the beginning or the end), options out of their
+    /// range or out of the range of the backend's services.
     pub fn deploy(
         &self,
         name: &str,
@@ -38,7 +40,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         self.carried(
             name,
             backend.into(),
-            Carrier::Wire(self.codec_of_values()),
+            Carrier::wire(self.codec_of_values(), name),
             None,
         )
     }
@@ -62,7 +64,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
 /// Whether the backend's services take what the deployment needs of them.
 fn check(deployment: &str, definition: &Definition, backend: &Backend) -> Result<()> {
     for stage in definition.stages() {
-        let queue = queue_name(deployment, &stage.name);
+        let queue = name::queue(deployment, &stage.name);
         let checked = backend.queues.check(&queue, &stage.options.queue);
         checked.map_err(|error| match error {
             Error::InvalidPipeline { problem } => {

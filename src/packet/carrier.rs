@@ -15,8 +15,8 @@ use crate::packet::{Message, Packet};
 /// Writes and reads what travels. Clones share their tickets.
 #[derive(Clone)]
 pub(crate) enum Carrier {
-    /// Values are encoded and can leave the process.
-    Wire(Codec),
+    /// Values are encoded and can leave the process. Messages bear the deployment that they belong to.
+    Wire { codec: Codec, deployment: Arc<str> },
     /// Values stay in memory, and tickets for them travel: nothing leaves the process.
     Local(Arc<Tickets>),
 }
@@ -27,10 +27,18 @@ impl Carrier {
         Self::Local(Arc::default())
     }
 
+    /// The carrier of a deployment.
+    pub(crate) fn wire(codec: Codec, deployment: impl Into<Arc<str>>) -> Self {
+        Self::Wire {
+            codec,
+            deployment: deployment.into(),
+        }
+    }
+
     /// The form that values take in messages and packets.
     pub(crate) fn form(&self) -> Form {
         match self {
-            Self::Wire(codec) => Form::Wire(*codec),
+            Self::Wire { codec, .. } => Form::Wire(*codec),
             Self::Local(_) => Form::Local,
         }
     }
@@ -56,9 +64,9 @@ impl Carrier {
     /// Returns one body per message.
     pub(crate) fn write_messages(&self, messages: Vec<Message>) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire(codec) => messages
+            Self::Wire { codec, deployment } => messages
                 .iter()
-                .map(|message| message.encode(*codec))
+                .map(|message| message.encode(*codec, deployment))
                 .collect(),
             Self::Local(tickets) => blocks(messages, Message::size)
                 .flat_map(|(block, held)| tickets.messages(block, held))
@@ -71,7 +79,7 @@ impl Carrier {
     /// take `bytes` there.
     pub(crate) fn write_block(&self, messages: Vec<Message>, bytes: usize) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire(_) => self.write_messages(messages),
+            Self::Wire { .. } => self.write_messages(messages),
             Self::Local(tickets) => {
                 let held = bytes + MESSAGE_BYTES * messages.len();
                 tickets.messages(messages, held).map(Ok).collect()
@@ -81,7 +89,7 @@ impl Carrier {
 
     pub(crate) fn read_message(&self, body: &Bytes) -> Result<OneOf<Message>, Malformed> {
         match self {
-            Self::Wire(_) => Message::decode(body).map(OneOf::from),
+            Self::Wire { deployment, .. } => Message::decode(body, deployment).map(OneOf::from),
             Self::Local(tickets) => tickets.read_message(body).ok_or(Malformed::UnknownTicket),
         }
     }
@@ -93,7 +101,7 @@ impl Carrier {
     /// Returns the bytes to store for each packet.
     pub(crate) fn write_packets(&self, packets: Vec<Packet>) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire(codec) => packets.iter().map(|packet| packet.write(*codec)).collect(),
+            Self::Wire { codec, .. } => packets.iter().map(|packet| packet.write(*codec)).collect(),
             Self::Local(tickets) => blocks(packets, |packet| packet.value.size())
                 .flat_map(|(block, _)| tickets.packets(block))
                 .map(Ok)
@@ -103,7 +111,7 @@ impl Carrier {
 
     pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<OneOf<Packet>> {
         match self {
-            Self::Wire(_) => Packet::read(bytes).map(OneOf::from),
+            Self::Wire { .. } => Packet::read(bytes).map(OneOf::from),
             Self::Local(tickets) => tickets
                 .read_packet(bytes)
                 .ok_or_else(|| Error::decode("a stored packet", Malformed::UnknownTicket)),

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Malformed;
-use super::escape;
 #[cfg(feature = "postcard")]
 use super::bounded;
+use super::escape;
 use super::handle::Handle;
 use super::strict::{self, Unwritable};
 use crate::core::error::{Error, Result};
@@ -104,9 +104,7 @@ pub(crate) fn write_strictly<T: Serialize + ?Sized>(
     codec: Codec,
 ) -> Result<Payload, Unwritable> {
     let written = catch_unwind(AssertUnwindSafe(|| write_checked(value, codec)));
-    written.unwrap_or_else(|panic| {
-        Err(Unwritable::from(format!("writing it {}", panicked(panic))))
-    })
+    written.unwrap_or_else(|panic| Err(Unwritable::from(format!("writing it {}", panicked(panic)))))
 }
 
 fn write_checked<T: Serialize + ?Sized>(value: &T, codec: Codec) -> Result<Payload, Unwritable> {

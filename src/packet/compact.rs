@@ -20,6 +20,8 @@ struct Fields<'a> {
     version: Option<u32>,
     kind: Option<Kind>,
     #[serde(borrow)]
+    deployment: Option<&'a str>,
+    #[serde(borrow)]
     stage: Option<&'a str>,
     run: RunId,
     fan_in: Option<u32>,
@@ -38,6 +40,7 @@ pub(super) fn write(wire: &Wire<'_>, value: Option<&Bytes>) -> Result<Bytes> {
     let fields = Fields {
         version: wire.version,
         kind: wire.kind,
+        deployment: wire.deployment.as_deref(),
         stage: wire.stage.as_deref(),
         run: wire.run.clone(),
         fan_in: wire.fan_in,
@@ -71,6 +74,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), Malfor
     let wire = Wire {
         version: fields.version,
         kind: fields.kind,
+        deployment: fields.deployment.map(Cow::Borrowed),
         stage: fields.stage.map(Cow::Borrowed),
         run: fields.run,
         fan_in: fields.fan_in,
@@ -94,7 +98,7 @@ mod tests {
     use crate::core::id::PacketId;
     use crate::packet::codec::Form;
     use crate::packet::codec::{Codec, Payload, encode};
-    use crate::packet::{MapWork, Message, Packet, ReduceWork, Work};
+    use crate::packet::{Malformed, MapWork, Message, Packet, ReduceWork, Work};
 
     #[test]
     fn messages_and_packets_come_back() {
@@ -128,11 +132,13 @@ mod tests {
                 fan_in: 32,
                 work,
             };
-            let body = message.encode(Codec::Postcard).unwrap();
+            let body = message.encode(Codec::Postcard, "d").unwrap();
             assert_eq!(body.first(), Some(&1));
-            assert_eq!(Message::decode(&body).unwrap(), message);
+            assert_eq!(Message::decode(&body, "d").unwrap(), message);
+            let foreign = Message::decode(&body, "other").unwrap_err();
+            assert!(matches!(foreign, Malformed::Foreign(_)), "{foreign}");
             for end in 0..body.len() - 1 {
-                drop(Message::decode(&body.slice(..end)));
+                drop(Message::decode(&body.slice(..end), "d"));
             }
         }
         assert_ne!(

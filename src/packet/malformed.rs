@@ -1,7 +1,8 @@
 //! Why bytes cannot be read as a message or as a stored packet.
 
-use super::message::VERSION;
+use super::message::{Message, VERSION};
 use crate::core::id::PacketId;
+use crate::core::name;
 use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// What is wrong with bytes from a queue or a scratchpad. Reading them again gives the same answer.
@@ -25,6 +26,11 @@ pub(crate) enum Malformed {
     MissingField(&'static str),
     #[error("version {0} of the wire format, but this library reads version {VERSION}")]
     Version(u32),
+    #[error("the field `{0}` is no name: {1}")]
+    Name(&'static str, name::Problem),
+    /// It can be read, and is not this deployment's.
+    #[error("it belongs to stage `{}` of deployment `{}`", .0.message.stage, .0.deployment)]
+    Foreign(Box<Foreign>),
     #[error("fanIn {0} is not in {MIN_FAN_IN}..={MAX_FAN_IN}")]
     FanIn(u32),
     #[error("level {0} is not in 1..={MAX_LEVEL}")]
@@ -37,4 +43,12 @@ pub(crate) enum Malformed {
     /// The bytes stand for a message or a packet that this run does not keep.
     #[error("it is no ticket of this run")]
     UnknownTicket,
+}
+
+/// A message of another deployment. It is no [`Message`] to the code that works on messages: that can only refuse it.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    /// The deployment that it belongs to.
+    pub(crate) deployment: String,
+    pub(crate) message: Message,
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::codec::Codec;
+use super::codec::{Codec, Payload};
+use super::malformed::Foreign;
 use super::wire::{Kind, Wire};
 use super::{Malformed, Packet};
 use crate::core::error::{Error, Result};
 use crate::core::group::GroupId;
 use crate::core::id::PacketId;
 use crate::core::id::RunId;
+use crate::core::name;
 use crate::core::tree::{self, MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
 /// The version of the wire format that this library writes, and the only one it reads.
@@ -141,7 +143,17 @@ impl Message {
         }
     }
 
-    pub(crate) fn encode(&self, codec: Codec) -> Result<Bytes> {
+    /// The message's name for records of failures of stage `stage`, on whose queue it was. A message that is not that stage's has
+    /// a name that none of the stage's own messages has.
+    pub(crate) fn name_at(&self, stage: &str) -> String {
+        match *self.stage == *stage {
+            true => self.name(),
+            false => format!("{} of stage {}", self.name(), self.stage),
+        }
+    }
+
+    /// Writes a message of this deployment.
+    pub(crate) fn encode(&self, codec: Codec, deployment: &str) -> Result<Bytes> {
         let mut wire = match &self.work {
             Work::Map(map) => Wire {
                 kind: Some(Kind::Map),
@@ -160,6 +172,7 @@ impl Message {
             }
         };
         wire.version = Some(VERSION);
+        wire.deployment = Some(deployment.into());
         wire.stage = Some(self.stage.as_ref().into());
         wire.fan_in = Some(self.fan_in);
         let value = match &self.work {
@@ -169,20 +182,40 @@ impl Message {
         wire.write(codec, value)
     }
 
-    /// Reads a message. A packet's value is a slice of `body`, not a copy.
-    pub(crate) fn decode(body: &Bytes) -> Result<Self, Malformed> {
+    /// Reads a message of this deployment. A packet's value is a slice of `body`, not a copy.
+    ///
+    /// # Errors
+    /// [`Malformed::Foreign`] if it is another deployment's.
+    pub(crate) fn decode(body: &Bytes, deployment: &str) -> Result<Self, Malformed> {
         let (wire, value) = Wire::parse(body)?;
         match wire.version {
             Some(VERSION) => {}
             Some(other) => return Err(Malformed::Version(other)),
             None => return Err(Malformed::MissingField("version")),
         }
+        let owner = wire.deployment.as_deref();
+        let owner = owner.ok_or(Malformed::MissingField("deployment"))?;
+        if owner == deployment {
+            return Self::of_wire(wire, value);
+        }
+        name::check(owner).map_err(|problem| Malformed::Name("deployment", problem))?;
+        let owner = owner.to_owned();
+        Err(Malformed::Foreign(Box::new(Foreign {
+            deployment: owner,
+            message: Self::of_wire(wire, value)?,
+        })))
+    }
+
+    /// What the fields and the value say, whichever deployment's message it is.
+    fn of_wire(wire: Wire<'_>, value: Option<Payload>) -> Result<Self, Malformed> {
         let fan_in = wire.fan_in.ok_or(Malformed::MissingField("fanIn"))?;
         if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
             return Err(Malformed::FanIn(fan_in));
         }
         let stage = wire.stage.as_deref();
-        let stage = Arc::from(stage.ok_or(Malformed::MissingField("stage"))?);
+        let stage = stage.ok_or(Malformed::MissingField("stage"))?;
+        name::check(stage).map_err(|problem| Malformed::Name("stage", problem))?;
+        let stage = Arc::from(stage);
         let work = match wire.kind {
             Some(Kind::Map) => Work::Map(MapWork {
                 packet: match wire.packet(value)? {
@@ -238,12 +271,12 @@ mod tests {
                 yields: None,
             }),
         };
-        let body = message.encode(Codec::Json).unwrap();
+        let body = message.encode(Codec::Json, "adder").unwrap();
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
-            r#"{"version":1,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
+            r#"{"version":1,"kind":"map","deployment":"adder","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
         );
-        assert_eq!(Message::decode(&body).unwrap(), message);
+        assert_eq!(Message::decode(&body, "adder").unwrap(), message);
     }
 
     #[test]
@@ -258,14 +291,39 @@ mod tests {
             }),
         };
         assert_eq!(
-            Message::decode(&message.encode(Codec::Json).unwrap()).unwrap(),
+            Message::decode(&message.encode(Codec::Json, "d").unwrap(), "d").unwrap(),
             message
         );
     }
 
     #[test]
+    fn a_message_of_another_deployment_is_none_of_ours_and_names_its_owner() {
+        let message = Message {
+            stage: "sum".into(),
+            fan_in: 2,
+            work: Work::Reduce(ReduceWork {
+                run: "a".into(),
+                level: 1,
+                group: 0,
+            }),
+        };
+        let body = message.encode(Codec::Json, "orders").unwrap();
+        let refused = Message::decode(&body, "orders-eu").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "it belongs to stage `sum` of deployment `orders`"
+        );
+        let Malformed::Foreign(foreign) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(foreign.message, message);
+        assert_eq!(message.name_at("sum"), "group 1/0");
+        assert_eq!(message.name_at("parse"), "group 1/0 of stage sum");
+    }
+
+    #[test]
     fn what_is_wrong_with_bad_bytes_is_named() {
-        let decode = |body: &str| Message::decode(&Bytes::from(body.to_owned())).unwrap_err();
+        let decode = |body: &str| Message::decode(&Bytes::from(body.to_owned()), "d").unwrap_err();
         let problem = |body: &str| decode(body).to_string();
         assert!(matches!(
             decode(r#"{"arrayId":"a"}"#),
@@ -275,9 +333,15 @@ mod tests {
         assert!(problem(r#"{"arrayId":"a"}"#).contains("version"));
         assert!(problem(r#"{"arrayId":"a","version":2}"#).contains("version 2"));
         assert!(problem(r#"{"arrayId":"a b","version":1}"#).contains("cannot be used"));
-        let body = r#"{"arrayId":"a","version":1,"stage":"s","fanIn":1,"kind":"reduce"}"#;
+        assert!(problem(r#"{"arrayId":"a","version":1}"#).contains("`deployment`"));
+        let body = r#"{"arrayId":"a","version":1,"deployment":"a#b","stage":"s"}"#;
+        assert!(problem(body).contains("`deployment` is no name"));
+        let body = r#"{"arrayId":"a","version":1,"deployment":"d","stage":"a#b","fanIn":2}"#;
+        assert!(problem(body).contains("`stage` is no name"));
+        let body =
+            r#"{"arrayId":"a","version":1,"deployment":"d","stage":"s","fanIn":1,"kind":"reduce"}"#;
         assert!(problem(body).contains("fanIn 1"));
-        let body = r#"{"arrayId":"a","version":1,"stage":"s","fanIn":2,"kind":"map","packetId":"0/0","packetContains":1}"#;
+        let body = r#"{"arrayId":"a","version":1,"deployment":"d","stage":"s","fanIn":2,"kind":"map","packetId":"0/0","packetContains":1}"#;
         assert!(problem(body).contains("packetValue"));
     }
 

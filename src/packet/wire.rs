@@ -30,6 +30,8 @@ pub(super) struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<Kind>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) deployment: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(super) stage: Option<Cow<'a, str>>,
     #[serde(rename = "arrayId")]
     pub(super) run: RunId,
@@ -72,6 +74,7 @@ impl<'a> Wire<'a> {
         Self {
             version: None,
             kind: None,
+            deployment: None,
             stage: None,
             run,
             fan_in: None,
@@ -133,6 +136,7 @@ impl<'a> Wire<'a> {
         Wire {
             version: self.version,
             kind: self.kind,
+            deployment: self.deployment.map(|name| Cow::Owned(name.into_owned())),
             stage: self.stage.map(|stage| Cow::Owned(stage.into_owned())),
             run: self.run,
             fan_in: self.fan_in,

@@ -7,12 +7,9 @@ use crate::compute::map::MapStep;
 use crate::compute::pool::Cpu;
 use crate::compute::step::CombineStep;
 use crate::core::error::{Error, Result};
+use crate::core::name::{self, MAX_QUEUE_NAME, Problem};
 use crate::packet::{Message, Work};
-use crate::queue::DEAD_LETTER_SUFFIX;
 use crate::stage::{Execution, Place, Stage, StageOptions};
-
-/// The longest name of a queue, dead-letter suffix included: the limit of Amazon SQS.
-const MAX_QUEUE_NAME: usize = 80;
 
 /// A stage as the builder leaves it.
 #[derive(Clone)]
@@ -75,19 +72,8 @@ impl Definition {
                 None => format!("map-{index}"),
             };
             check_name("stage", &name)?;
-            if name.ends_with(DEAD_LETTER_SUFFIX) {
-                return Err(invalid(format!(
-                    "stage `{name}`: names that end in `{DEAD_LETTER_SUFFIX}` are those of dead-letter queues"
-                )));
-            }
-            let queue = queue_name(deployment, &name);
-            let longest = MAX_QUEUE_NAME - DEAD_LETTER_SUFFIX.len();
-            if queue.len() > longest {
-                return Err(invalid(format!(
-                    "stage `{name}`: its queue `{queue}` has a name of {} characters, and at most {longest} leave room for `{DEAD_LETTER_SUFFIX}`: shorten the stage's or the deployment's name",
-                    queue.len()
-                )));
-            }
+            name::check_length(deployment, &name)
+                .map_err(|problem| invalid(format!("stage `{name}`: {problem}")))?;
             if !names.insert(name.clone()) {
                 return Err(invalid(format!(
                     "two stages are named `{name}`: each has a queue of its own, so give one of them another name"
@@ -153,25 +139,18 @@ impl Definition {
     }
 }
 
-/// The name of a stage's queue.
-pub(crate) fn queue_name(deployment: &str, stage: &str) -> String {
-    format!("{deployment}-{stage}")
-}
-
 fn invalid(problem: String) -> Error {
     Error::InvalidPipeline { problem }
 }
 
 fn check_name(what: &str, name: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.is_empty() {
-        return Err(invalid(format!("a {what} has an empty name")));
-    }
-    match name.chars().find(|c| !allowed(*c)) {
-        None => Ok(()),
-        Some(c) => Err(invalid(format!(
-            "{what} `{}`: the character {c:?} cannot stand in a queue's name; use ASCII letters, digits, `-` and `_`",
-            name.chars().take(MAX_QUEUE_NAME).collect::<String>()
-        ))),
-    }
+    name::check(name).map_err(|problem| {
+        invalid(match problem {
+            Problem::Empty => format!("a {what} has an empty name"),
+            problem => {
+                let name: String = name.chars().take(MAX_QUEUE_NAME).collect();
+                format!("{what} `{name}`: {problem}")
+            }
+        })
+    })
 }

@@ -483,7 +483,10 @@ mod tests {
                 let error = answer.unwrap_err();
                 assert!(error.is_retryable());
                 let text = describe(&error);
-                assert!(text.ends_with("the call panicked: a fault of the backend"), "{text}");
+                assert!(
+                    text.ends_with("the call panicked: a fault of the backend"),
+                    "{text}"
+                );
             }
             assert_eq!(values(batcher.submit(vec![3]).await), [3]);
         }
@@ -496,7 +499,10 @@ mod tests {
         let batcher = Batcher::<u32, u32>::new(|_| async { Ok(Vec::new()) }.boxed());
         for answer in batcher.submit(vec![1, 2]).await {
             let text = describe(&answer.unwrap_err());
-            assert!(text.ends_with("a call for 1 entries had 0 answers"), "{text}");
+            assert!(
+                text.ends_with("a call for 1 entries had 0 answers"),
+                "{text}"
+            );
         }
     }
 

@@ -53,7 +53,7 @@ impl Protocol {
     /// Whether attempts are counted by what began. Inside one process nobody else receives its messages, and a process
     /// that ends takes them with it, so there the receives are the attempts.
     pub(super) fn notes_beginnings(&self) -> bool {
-        matches!(self.seam.site.carrier, Carrier::Wire(_))
+        matches!(self.seam.site.carrier, Carrier::Wire { .. })
     }
 
     /// Writes down that redeliveries begin, and sorts them by what is to become of them.
@@ -116,7 +116,11 @@ impl Protocol {
         };
         let most = task.stage.options.queue.attempts;
         let mut attempt = failed.saturating_add(1).min(most.max(1));
-        if self.most_receives(task).await.is_some_and(|last| task.received.delivery.receive_count >= last) {
+        if self
+            .most_receives(task)
+            .await
+            .is_some_and(|last| task.received.delivery.receive_count >= last)
+        {
             // The service does not deliver it once more.
             attempt = most.max(1);
         }

@@ -18,8 +18,21 @@ const LONGEST_ERROR: usize = 2_000;
 const MOST_ITEMS: usize = 100;
 
 impl Protocol {
+    /// What becomes of a delivery that is no message of this deployment.
+    pub(super) async fn refuse(
+        &self,
+        stage: &StageDefinition,
+        delivery: &Delivery,
+        malformed: &Malformed,
+    ) -> Answer {
+        match malformed {
+            Malformed::Foreign(foreign) => self.foreign(stage, delivery, foreign).await,
+            _ => self.unreadable(stage, delivery, malformed),
+        }
+    }
+
     /// Buries bytes that are not a message: without one, there is no run whose failures could be recorded.
-    pub(super) fn unreadable(
+    fn unreadable(
         &self,
         stage: &StageDefinition,
         delivery: &Delivery,
@@ -51,7 +64,7 @@ impl Protocol {
             .map(|attempt| (attempt.item, attempt.error.clone()))
             .unwrap_or_default();
         let run = message.run();
-        let name = message.name();
+        let name = message.name_at(&task.stage.name);
         let stage = Arc::clone(&task.stage.name);
         let mut report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
         report.delivery = task.delivery();
@@ -140,7 +153,7 @@ fn all_attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
     failures.iter().map(entry).collect()
 }
 
-fn shorten(error: &str) -> String {
+pub(super) fn shorten(error: &str) -> String {
     match error.char_indices().nth(LONGEST_ERROR) {
         None => error.to_owned(),
         Some((end, _)) => format!("{}…", error.split_at(end).0),

@@ -28,6 +28,14 @@ impl Reason {
         }
     }
 
+    /// An error of a message that is nobody's here: its only attempt.
+    pub(super) fn of(error: String, attempt: Attempt) -> Self {
+        Self {
+            attempts: vec![attempt],
+            ..Self::new(error)
+        }
+    }
+
     pub(crate) fn write(&self) -> String {
         // Strings, numbers and a UUID: this cannot fail, and the error alone is better than nothing.
         serde_json::to_string(self).unwrap_or_else(|_| self.error.clone())

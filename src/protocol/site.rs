@@ -6,8 +6,9 @@ use tokio::sync::OnceCell;
 
 use super::bundle::Bundling;
 use crate::core::error::{Error, Result};
+use crate::core::name;
 use crate::packet::carrier::Carrier;
-use crate::pipeline::definition::{Definition, queue_name};
+use crate::pipeline::definition::Definition;
 use crate::queue::{Queue, Queues};
 use crate::scratchpad::Scratchpad;
 
@@ -56,7 +57,7 @@ impl Site {
             return Err(self.no_stage(stage));
         };
         cell.get_or_try_init(|| async {
-            let name = queue_name(&self.name, &definition.name);
+            let name = name::queue(&self.name, &definition.name);
             self.queues.open(&name, &definition.options.queue).await
         })
         .await

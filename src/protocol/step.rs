@@ -6,6 +6,7 @@ use super::{Protocol, Reduction, Step, Task, refused};
 use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
 use crate::core::error::{Error, Result as OurResult};
 use crate::core::id::{PacketId, RunId};
+use crate::core::name;
 use crate::core::tree;
 use crate::packet::codec::Payload;
 use crate::packet::{Message, Packet, ReduceWork, Work};
@@ -39,7 +40,7 @@ impl Protocol {
             tracing::debug!(run = %message.run(), work = message.name(), "run is over");
             return Ok(None);
         }
-        check_stage(task)?;
+        self.check_stage(task)?;
         if task.attempt > stage.options.queue.attempts {
             if self.is_done(task, message).await? {
                 return Ok(None);
@@ -58,7 +59,7 @@ impl Protocol {
 
     fn map_step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
-        check_stage(task)?;
+        self.check_stage(task)?;
         if stage.is_reduction() {
             return Err(refused("a packet of items came to a reduction"));
         }
@@ -202,6 +203,25 @@ impl Protocol {
         let reduction = Reduction { group, root, whole };
         Ok(Some(Step::Reduce(Box::new(reduction), members)))
     }
+
+    /// Refuses a message of another stage of this deployment, before anything is spent on it.
+    fn check_stage(&self, task: &Task<'_>) -> Result<(), Failures> {
+        let (stage, message) = (task.stage, &task.message);
+        if *message.stage == *stage.name {
+            return Ok(());
+        }
+        let site = &self.seam.site;
+        let queue = |stage| name::queue(&site.name, stage);
+        let advice = match site.definition.position(&message.stage) {
+            Some(_) => format!("send it to queue `{}`", queue(&message.stage)),
+            None => format!("deployment `{}` has no such stage", site.name),
+        };
+        Err(refused(format!(
+            "the message belongs to stage `{}`, but came to queue `{}`: {advice}",
+            message.stage,
+            queue(&stage.name),
+        )))
+    }
 }
 
 impl Step {
@@ -223,15 +243,4 @@ fn leniency(task: &Task<'_>) -> Leniency {
         _ if task.attempt >= options.queue.attempts => Leniency::Always,
         _ => Leniency::WhenPermanent,
     }
-}
-
-fn check_stage(task: &Task<'_>) -> Result<(), Failures> {
-    let (stage, message) = (task.stage, &task.message);
-    if *message.stage == *stage.name {
-        return Ok(());
-    }
-    Err(refused(format!(
-        "the message is for stage `{}`, but came to the queue of stage `{}`",
-        message.stage, stage.name
-    )))
 }

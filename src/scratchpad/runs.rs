@@ -120,6 +120,9 @@ pub struct RunRecord {
     /// The run; `arrayId` in JSON.
     #[serde(rename = "arrayId")]
     pub run: RunId,
+    /// The deployment that it was submitted to. Absent in a record that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
     /// When it was first submitted, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
     #[serde(with = "milliseconds")]
     pub created_at: SystemTime,
@@ -151,6 +154,7 @@ impl RunRecord {
     ) -> Self {
         Self {
             run: run.into(),
+            deployment: None,
             created_at,
             first_stage: first_stage.into(),
             reduce_stage: reduce_stage.into(),

@@ -56,8 +56,8 @@ impl Stage {
         Self::default()
     }
 
-    /// Names the stage: its queue is `{deployment}-{name}`. ASCII letters, digits, `-` and `_`. By
-    /// default a stage is called `map-0`, `reduce-1`, … by its position.
+    /// Names the stage: its queue is `{deployment}--{name}`. ASCII letters, digits, `-` and `_`; no `--`,
+    /// and no `-` at the beginning or the end. By default a stage is called `map-0`, `reduce-1`, … by its position.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: Some(name.into()),

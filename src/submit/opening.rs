@@ -54,7 +54,8 @@ impl<S: Source> Opening<S> {
         run.validate()?;
         let (first, reduction) = ends(site)?;
         let queue = open(site, 0).await?;
-        let record = new_record(run, first, reduction, queue.as_ref(), source.length());
+        let mut record = new_record(run, first, reduction, queue.as_ref(), source.length());
+        record.deployment = Some(site.name.clone());
         make_room(site, first, record.plan);
         let submission = |record: RunRecord| {
             let cutter = cutter::choose(site, &queue, &record, first);
@@ -180,7 +181,13 @@ fn make_room(site: &Site, first: &StageDefinition, plan: PacketPlan) {
 /// Whether the run on record can be the one that is submitted.
 fn check_same(existing: &RunRecord, ours: &RunRecord) -> Result<()> {
     let stages = (&existing.first_stage, &existing.reduce_stage);
-    let problem = if stages != (&ours.first_stage, &ours.reduce_stage) {
+    let problem = if let (Some(theirs), Some(own)) = (&existing.deployment, &ours.deployment)
+        && theirs != own
+    {
+        format!(
+            "this id was used for a run of deployment `{theirs}`, and this is `{own}` over the same scratchpad; use another id, or give each deployment tables of its own"
+        )
+    } else if stages != (&ours.first_stage, &ours.reduce_stage) {
         format!(
             "it was begun by a pipeline that goes from stage `{}` to reduction `{}`, and this one goes from `{}` to `{}`",
             existing.first_stage, existing.reduce_stage, ours.first_stage, ours.reduce_stage

@@ -4,6 +4,7 @@ use super::node::{Node, arn, list, map, reference, resource, substitute};
 use super::options::Template;
 use super::plan::Plan;
 use super::resources::{Ids, Part, mapping, mapping_resource};
+use crate::core::name;
 
 /// What the function of the API takes itself for, in `CATCHMENT_STAGE`.
 pub(super) const API: &str = "api";
@@ -21,7 +22,7 @@ pub(super) struct Function<'a> {
 
 impl Function<'_> {
     pub(super) fn name(&self) -> String {
-        format!("{}-{}", self.deployment, self.stage)
+        name::queue(self.deployment, self.stage)
     }
 
     /// What both kinds of template say.

@@ -1,15 +1,14 @@
 //! Queues, tables and logs, as `provision` makes them, and what everything is called within a template.
 
-use std::collections::HashSet;
-
 use aws_sdk_dynamodb::types::{BillingMode, KeyType};
 
+use super::functions;
 use super::node::{Node, arn, list, map, resource};
 use super::plan::Plan;
 use crate::backends::dynamodb::groups::EXPIRES;
 use crate::backends::dynamodb::provision::Table;
-use crate::backends::sqs::dead_name;
-use crate::pipeline::definition::{Definition, queue_name};
+use crate::core::name;
+use crate::pipeline::definition::Definition;
 
 /// The logical ids of a template.
 pub(super) struct Ids {
@@ -30,71 +29,61 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// No suffix ends with another one, nor with the suffix of any other resource of a template, so that two ids are equal only if
+    /// their prefixes and their kinds are.
     fn new(prefix: &str) -> Self {
         Self {
             queue: format!("{prefix}Queue"),
-            dead: format!("{prefix}DeadLetterQueue"),
+            dead: format!("{prefix}DeadLetters"),
             logs: format!("{prefix}Logs"),
             role: format!("{prefix}Role"),
             function: format!("{prefix}Function"),
             mapping: format!("{prefix}Mapping"),
         }
     }
-
-    fn all(&self) -> [&String; 6] {
-        let Self {
-            queue,
-            dead,
-            logs,
-            role,
-            function,
-            mapping,
-        } = self;
-        [queue, dead, logs, role, function, mapping]
-    }
 }
 
 impl Ids {
     pub(super) fn of(definition: &Definition) -> Self {
-        let mut ids = Self {
-            stages: Vec::new(),
-            api: Part::new("Api"),
+        let stages = definition.stages().iter();
+        Self {
+            stages: stages.map(|stage| Part::new(&id_of(&stage.name))).collect(),
+            api: Part::new(&id_of(functions::API)),
             scratchpad: "ScratchpadTable".to_owned(),
             results: "ResultsTable".to_owned(),
-        };
-        let mut taken: HashSet<String> = ids.api.all().into_iter().cloned().collect();
-        for stage in definition.stages() {
-            let prefix = camel_case(&stage.name);
-            // Names that differ in `-` and `_` only become one.
-            let mut part = Part::new(&prefix);
-            let mut copy = 2;
-            while part.all().into_iter().any(|id| taken.contains(id)) {
-                part = Part::new(&format!("{prefix}{copy}"));
-                copy += 1;
-            }
-            taken.extend(part.all().into_iter().cloned());
-            ids.stages.push(part);
         }
-        ids
     }
 }
 
-/// Letters and digits only. It begins with a letter.
-fn camel_case(name: &str) -> String {
-    let mut text = String::new();
-    let mut starts = true;
-    for c in name.chars() {
-        match c.is_ascii_alphanumeric() {
-            true if starts => text.push(c.to_ascii_uppercase()),
-            true => text.push(c),
-            false => {}
+/// A stage's name as a logical id takes it: letters and digits only. It follows from this name alone, since a stack's update removes
+/// what an id stood for if that id comes to stand for another stage; and no two names have the same.
+///
+/// `parse_line` is `ParseLine`. A name that is not words in lower case joined by `_` keeps its letters after an `x`, with `D` for `-`,
+/// `U` for `_`, and `C` before a capital: `map-0` is `xmapD0`. Ids of the first kind begin with a capital.
+fn id_of(name: &str) -> String {
+    let is_word = |word: &str| {
+        let is_small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        word.starts_with(|c: char| c.is_ascii_lowercase()) && word.chars().all(is_small)
+    };
+    let mut id = String::new();
+    if name.split('_').all(is_word) {
+        for word in name.split('_') {
+            let mut letters = word.chars();
+            id.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+            id.extend(letters);
         }
-        starts = !c.is_ascii_alphanumeric();
+        return id;
     }
-    match text.chars().next() {
-        Some(first) if first.is_ascii_alphabetic() => text,
-        _ => format!("Stage{text}"),
+    id.push('x');
+    for c in name.chars() {
+        match c {
+            '-' => id.push('D'),
+            '_' => id.push('U'),
+            c if c.is_ascii_uppercase() => id.extend(['C', c]),
+            c => id.push(c),
+        }
     }
+    id
 }
 
 /// What is stored goes with the stack: it is said, rather than left to a default.
@@ -114,7 +103,7 @@ pub(super) fn queues(
     plan: &Plan,
     part: &Part,
 ) -> [(String, Node); 2] {
-    let name = queue_name(deployment, stage);
+    let name = name::queue(deployment, stage);
     let settings = plan.queue;
     let properties = |name: String| {
         vec![
@@ -133,7 +122,7 @@ pub(super) fn queues(
             ),
         ]
     };
-    let dead = properties(dead_name(&name));
+    let dead = properties(name::dead_letters(&name));
     let mut own = properties(name);
     own.push((
         "RedrivePolicy".to_owned(),
@@ -237,4 +226,64 @@ pub(super) fn mapping_resource(plan: &Plan, part: &Part) -> Node {
         "AWS::Lambda::EventSourceMapping",
         mapping(plan, arn(&part.queue), "EventSourceArn", vec![function]),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::name;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        /// Nothing of a stage has the id of anything else: of another stage, or of the stage itself.
+        #[test]
+        fn no_two_resources_have_one_id(names in prop::collection::btree_set(
+            "(a|b|A|B|C|D|U|x|0|-|_|queue|dead_letters|scratchpad|api|http){1,4}", 2..8,
+        )) {
+            let mut taken: HashMap<String, &str> = HashMap::new();
+            for fixed in ["ScratchpadTable", "ResultsTable", "HttpApi", "HttpApiStage", "HttpApiIntegration",
+                "HttpApiPermission", "SubmitRoute", "StatusRoute"] {
+                taken.insert(fixed.to_owned(), fixed);
+            }
+            for stage in names.iter().filter(|stage| name::check(stage).is_ok()) {
+                let Part { queue, dead, logs, role, function, mapping } = Part::new(&id_of(stage));
+                for id in [queue, dead, logs, role, function, mapping] {
+                    prop_assert!(id.chars().all(|c| c.is_ascii_alphanumeric()), "{}", id);
+                    let other = taken.insert(id.clone(), stage);
+                    prop_assert!(other.is_none(), "{} and {:?}: {}", stage, other, id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_follows_from_its_stages_name_alone() {
+        let ids = [
+            "times_two",
+            "api",
+            "map-0",
+            "eu-parse",
+            "0sum",
+            "_a",
+            "parseHTML",
+        ]
+        .map(id_of);
+        assert_eq!(
+            ids,
+            [
+                "TimesTwo",
+                "Api",
+                "xmapD0",
+                "xeuDparse",
+                "x0sum",
+                "xUa",
+                "xparseCHCTCMCL"
+            ]
+        );
+    }
 }

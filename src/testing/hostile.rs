@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::core::error::describe;
 use crate::deployment::dead_letter::DeadLetter;
 use crate::packet::codec::Codec;
-use crate::packet::{Message, Packet};
+use crate::packet::{Malformed, Message, Packet};
 use crate::queue::{BuriedMessage, Receipt};
 use crate::scratchpad::RunRecord;
 
@@ -23,12 +23,21 @@ use crate::scratchpad::RunRecord;
 /// # Errors
 /// A sentence that names the problem.
 pub fn message(bytes: &[u8]) -> Result<(), String> {
-    let read = |bytes: &Bytes| Message::decode(bytes).map_err(|malformed| describe(&malformed));
-    let message = read(&Bytes::copy_from_slice(bytes))?;
-    let codec = Codec::default();
-    let again = message.encode(codec).map_err(|error| describe(&error))?;
-    assert_eq!(read(&again)?, message, "it comes back");
+    let (deployment, message) = read(&Bytes::copy_from_slice(bytes))?;
+    let again = message.encode(Codec::default(), &deployment);
+    let again = again.map_err(|error| describe(&error))?;
+    assert_eq!(read(&again)?, (deployment, message), "it comes back");
     Ok(())
+}
+
+/// Reads a message of whichever deployment.
+fn read(bytes: &Bytes) -> Result<(String, Message), String> {
+    const READER: &str = "hostile";
+    match Message::decode(bytes, READER) {
+        Ok(message) => Ok((READER.to_owned(), message)),
+        Err(Malformed::Foreign(foreign)) => Ok((foreign.deployment, foreign.message)),
+        Err(malformed) => Err(describe(&malformed)),
+    }
 }
 
 /// Decodes a partial result from a scratchpad. If it can be read, it is written again and has to come back the same.
@@ -59,5 +68,5 @@ pub fn run_record(bytes: &[u8]) -> Result<(), String> {
 pub fn dead_letter(body: &[u8], reason: &str) -> DeadLetter {
     let body = Bytes::copy_from_slice(body);
     let buried = BuriedMessage::new(body, reason, Receipt::from(0));
-    DeadLetter::read("stage", buried)
+    DeadLetter::read("hostile", "stage", buried)
 }

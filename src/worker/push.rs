@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::compute::step::Limits;
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result, describe};
+use crate::core::name;
 use crate::core::runtime;
-use crate::pipeline::definition::{StageDefinition, queue_name};
+use crate::pipeline::definition::StageDefinition;
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
 use crate::protocol::{Protocol, Received};
@@ -141,7 +142,7 @@ impl Handler {
                 site: Arc::clone(site),
                 stage: position,
                 name: Arc::clone(&definition.name),
-                queue_name: queue_name(&site.name, &definition.name),
+                queue_name: name::queue(&site.name, &definition.name),
                 engine: Mutex::new(Arc::new(engine)),
             }),
             margin: None,
@@ -173,7 +174,7 @@ impl Handler {
         &self.inner.name
     }
 
-    /// The queue whose messages it is for, `{deployment}-{stage}`.
+    /// The queue whose messages it is for, `{deployment}--{stage}`.
     pub fn queue_name(&self) -> &str {
         &self.inner.queue_name
     }

@@ -153,7 +153,7 @@ fn a_signal_ends_a_worker_in_order() {
 #[ignore = "needs the emulators that scripts/test starts"]
 fn what_is_missing_is_said_in_a_line() {
     let mut adder = Adder::new(Tables::Ministack, &[]);
-    let queue = format!("SQS queue `{}-times_two`", adder.name());
+    let queue = format!("SQS queue `{}--times_two`", adder.name());
     let table = format!("DynamoDB table `{}-results`", adder.name());
     let scratchpad = format!("DynamoDB table `{}-scratchpad`", adder.name());
     for (command, missing) in [

@@ -117,7 +117,7 @@ fn take_nothing_along(name: &str) {
     let adder = Adder::provisioned(Tables::Ministack, &tuning);
     let run = adder.answer(&["submit", "--count", "1000"]);
     let copies = wait(async {
-        let queue = queue(&format!("{}-times_two", adder.name())).await;
+        let queue = queue(&format!("{}--times_two", adder.name())).await;
         let mut copies = 0;
         while copies < 300 {
             let received = queue.receive(10, std::time::Duration::ZERO).await.unwrap();
@@ -148,7 +148,7 @@ fn take_nothing_along(name: &str) {
     // Late duplicates change nothing.
     until("the end of what was there twice", || {
         let depth = wait(async {
-            let queue = queue(&format!("{}-times_two", adder.name())).await;
+            let queue = queue(&format!("{}--times_two", adder.name())).await;
             queue.depth().await.unwrap()
         });
         (depth.ready + depth.in_flight + depth.delayed == 0).then_some(())
@@ -169,7 +169,7 @@ fn take_nothing_along(name: &str) {
 fn what_the_short_stage_cannot_do_stays_on_its_queue() {
     let adder = Adder::provisioned(Tables::Ministack, &SOON);
     let (python, rust) = (served_by("minimal.py", &adder), sum(&adder));
-    let queue = || async { queue(&format!("{}-times_two", adder.name())).await };
+    let queue = || async { queue(&format!("{}--times_two", adder.name())).await };
     let bad = ["not json", "[1]", "null", r#"{"version":2}"#];
     let messages = bad.map(catchment::queue::Outgoing::new).to_vec();
     wait(async { queue().await.send(messages).await.unwrap() });
@@ -219,13 +219,14 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
     assert!(status.contains("failures: 1"), "{status}");
 
     let reduce = format!(
-        r#"{{"version":1,"kind":"reduce","stage":"sum","arrayId":"{run}","fanIn":32,"level":1,"group":0}}"#
+        r#"{{"version":1,"kind":"reduce","deployment":"{}","stage":"sum","arrayId":"{run}","fanIn":32,"level":1,"group":0}}"#,
+        adder.name()
     );
     let next = r#"{"version":2,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/0","packetContains":1,"packetValue":[1]}"#;
     // The last is what the compact codec begins with.
     for body in ["not json", next, &reduce, "\u{1}"] {
         wait(async {
-            let queue = queue(&format!("{}-times_two", adder.name())).await;
+            let queue = queue(&format!("{}--times_two", adder.name())).await;
             queue.send(vec![body.to_owned().into()]).await.unwrap();
         });
     }
@@ -267,7 +268,7 @@ fn python_asks_for_a_reduction_that_nobody_has_asked_for() {
 
     wait(async {
         let client = aws_sdk_sqs::Client::new(&config(&ministack()));
-        let name = format!("{}-sum", adder.name());
+        let name = format!("{}--sum", adder.name());
         let url = client.get_queue_url().queue_name(name).send().await;
         let url = url.unwrap().queue_url.unwrap();
         client.delete_queue().queue_url(url).send().await.unwrap();

@@ -207,10 +207,12 @@ fn spare(stage: &str, it: &Use) -> Option<&'static str> {
 
 /// A message on the wrong queue becomes a dead letter of the stage that receives it.
 async fn misdirect(client: &Client, name: &str, stage: &str, run: &str) {
-    let url = client.get_queue_url().queue_name(format!("{name}-{stage}"));
+    let url = client
+        .get_queue_url()
+        .queue_name(format!("{name}--{stage}"));
     let url = url.send().await.unwrap().queue_url.unwrap();
     let body = json!({
-        "version": 1, "kind": "map", "stage": "elsewhere", "arrayId": run, "fanIn": 2, "packetId": "0/0",
+        "version": 1, "kind": "map", "deployment": name, "stage": "elsewhere", "arrayId": run, "fanIn": 2, "packetId": "0/0",
         "packetOffset": 0, "arrayLength": 1, "packetContains": 1, "packetValue": ["a"],
     });
     let send = client.send_message().queue_url(url);

@@ -139,10 +139,9 @@ fn the_head_names_a_stack_as_cloudformation_allows() {
     for (deployment, stack) in [
         ("adder", "adder"),
         ("My-adder2", "My-adder2"),
-        ("my_adder", "my-adder"),
-        ("2024_adder", "stack-2024-adder"),
-        ("_adder", "stack--adder"),
-        ("-", "stack--"),
+        ("my_adder", "my-adder--4"),
+        ("2024_adder", "stack-2024-adder--s10"),
+        ("_adder", "stack--adder--s1"),
     ] {
         for template in [Template::Sam, Template::CloudFormation] {
             let text = named(deployment, Stage::named("times_two")).template(template);
@@ -183,12 +182,12 @@ fn functions_are_set_up_as_asked() {
         mapping["FunctionResponseTypes"],
         json!(["ReportBatchItemFailures"])
     );
-    // Names that would become equal, or begin with a digit, are distinguished.
-    for id in ["ParseLineQueue", "ParseLine2Queue", "Stage0sumQueue"] {
+    // Names that differ in a hyphen only, or begin with a digit, are distinguished.
+    for id in ["ParseLineQueue", "xparseDlineQueue", "x0sumQueue"] {
         assert_eq!(resources[id]["Type"], "AWS::SQS::Queue", "{id}");
     }
-    let queue = &resources["ParseLineQueue"]["Properties"];
-    assert_eq!(queue["QueueName"], "invoices-parse-line");
+    let queue = &resources["xparseDlineQueue"]["Properties"];
+    assert_eq!(queue["QueueName"], "invoices--parse-line");
     assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 1_000);
 }
 

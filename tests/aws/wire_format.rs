@@ -95,7 +95,7 @@ fn pipeline() -> Pipeline<u64, Vec<String>, catchment::pipeline::One> {
 
 async fn queue(deployment: &str, stage: &str) -> Arc<dyn Queue> {
     let queues = SqsQueues::new(&config(&ministack()));
-    let name = format!("{deployment}-{stage}");
+    let name = format!("{deployment}--{stage}");
     queues.open(&name, &QueueOptions::default()).await.unwrap()
 }
 
@@ -129,7 +129,7 @@ async fn what_is_written_fits_the_schema() {
     let bad = deployment.submit_as("bad", 0..50).await.unwrap();
     let mut messages = String::new();
     for stage in STAGES {
-        let shown = seen(&["queue", &format!("{name}-{stage}")]);
+        let shown = seen(&["queue", &format!("{name}--{stage}")]);
         println!("{stage}: {} messages", shown.lines().count());
         assert!(shown.lines().count() > 10, "{shown}");
         messages += &shown;
@@ -153,7 +153,7 @@ async fn what_is_written_fits_the_schema() {
     assert_eq!((result.value.len(), result.skipped), (30, 1));
     assert_eq!(streamed.result().await.unwrap(), result.value);
     assert!(bad.result().await.is_err());
-    let letters = seen(&["dead", &format!("{name}-strict-dead")]);
+    let letters = seen(&["dead", &format!("{name}--strict--dead")]);
     assert_eq!(letters.lines().count(), 1, "{letters}");
     assert!(letters.contains("forty is never done"), "{letters}");
     let items = seen(&["tables", &name]);
@@ -197,9 +197,8 @@ async fn a_run_of_unknown_length_fits_the_schema() {
     deployment.deprovision(&name).await.unwrap();
 }
 
-const MAP: &str = r#"{"version":1,"kind":"map","stage":"double","arrayId":"a","fanIn":2,"packetId":"0/0","packetOffset":0,"arrayLength":4,"packetContains":2,"packetSkipped":1,"packetYields":[1,0],"packetValue":[1,2]}"#;
-const GROUP: &str =
-    r#"{"version":1,"kind":"reduce","stage":"sum","arrayId":"a","fanIn":2,"level":1,"group":0}"#;
+const MAP: &str = r#"{"version":1,"kind":"map","deployment":"adder","stage":"double","arrayId":"a","fanIn":2,"packetId":"0/0","packetOffset":0,"arrayLength":4,"packetContains":2,"packetSkipped":1,"packetYields":[1,0],"packetValue":[1,2]}"#;
+const GROUP: &str = r#"{"version":1,"kind":"reduce","deployment":"adder","stage":"sum","arrayId":"a","fanIn":2,"level":1,"group":0}"#;
 const PACKET: &str = r#"{"arrayId":"a","packetId":"1/7","packetContains":2,"packetValue":null}"#;
 
 #[test]
@@ -214,6 +213,7 @@ fn what_is_broken_does_not_fit_the_schema() {
     for field in [
         "version",
         "kind",
+        "deployment",
         "stage",
         "arrayId",
         "fanIn",
@@ -224,7 +224,14 @@ fn what_is_broken_does_not_fit_the_schema() {
         broken.push(without(MAP, field));
     }
     for field in [
-        "version", "kind", "stage", "arrayId", "fanIn", "level", "group",
+        "version",
+        "kind",
+        "deployment",
+        "stage",
+        "arrayId",
+        "fanIn",
+        "level",
+        "group",
     ] {
         broken.push(without(GROUP, field));
     }
@@ -233,7 +240,14 @@ fn what_is_broken_does_not_fit_the_schema() {
         (r#""version":1"#, r#""version":"1""#),
         (r#""version":1"#, r#""version":1.0"#),
         (r#""kind":"map""#, r#""kind":"Map""#),
+        (r#""deployment":"adder""#, r#""deployment":"""#),
+        (r#""deployment":"adder""#, r#""deployment":"a--b""#),
+        (r#""deployment":"adder""#, r#""deployment":"-a""#),
+        (r#""deployment":"adder""#, r#""deployment":"a-""#),
         (r#""stage":"double""#, r#""stage":"""#),
+        (r#""stage":"double""#, r#""stage":"dou--ble""#),
+        (r#""stage":"double""#, r#""stage":"-double""#),
+        (r#""stage":"double""#, r#""stage":"double-""#),
         (r#""stage":"double""#, r#""stage":7"#),
         (r#""arrayId":"a""#, r#""arrayId":"a b""#),
         (r#""arrayId":"a""#, r#""arrayId":"a#b""#),
@@ -307,6 +321,9 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         "true",
         "\"\"",
         "\"a\"",
+        "\"a-b\"",
+        "\"a--b\"",
+        "\"a-\"",
         "\"map\"",
         "\"reduce\"",
         "\"0/0\"",
@@ -324,6 +341,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let name = prop::sample::select(vec![
         "version",
         "kind",
+        "deployment",
         "stage",
         "arrayId",
         "fanIn",

@@ -76,6 +76,11 @@ pub(crate) trait Hook: Send + Sync + 'static {
     fn batch(&self) -> Option<usize> {
         None
     }
+
+    /// Whether one scratchpad serves every deployment, as that of a backend without a part for each.
+    fn serves_all(&self) -> bool {
+        false
+    }
 }
 
 /// Queues, a queue or a scratchpad with a hook around it.
@@ -228,6 +233,9 @@ impl Queue for Hooked<dyn Queue> {
 
 impl Scratchpad for Hooked<dyn Scratchpad> {
     fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
+        if self.hook.serves_all() {
+            return None;
+        }
         let inner = self.inner.bind(deployment)?;
         Some(Arc::new(Self {
             name: self.name.clone(),

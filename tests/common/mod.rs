@@ -95,7 +95,7 @@ impl Store {
     pub(crate) async fn depth<I, R>(&self, deployment: &Deployment<I, R>) -> Depth {
         let mut sum = Depth::default();
         for stage in deployment.stages() {
-            let queue = self.queue(&format!("{}-{stage}", deployment.name())).await;
+            let queue = self.queue(&format!("{}--{stage}", deployment.name())).await;
             let depth = queue.depth().await.unwrap();
             sum.ready += depth.ready;
             sum.in_flight += depth.in_flight;

@@ -28,7 +28,7 @@ impl Hook for Service {
                 self.arrivals.fetch_add(1, SeqCst);
                 Act::Late(Duration::from_millis(5))
             }
-            Call::Send("sum-second", _) => {
+            Call::Send("sum--second", _) => {
                 self.sent_on.fetch_add(1, SeqCst);
                 Act::Late(Duration::from_millis(5))
             }
@@ -102,9 +102,9 @@ struct Calls {
 impl Hook for Calls {
     async fn before(&self, call: &Call<'_>) -> Act {
         let (count, messages) = match call {
-            Call::Send("sum-second", sent) => (&self.sent_on, sent.len()),
-            Call::Acknowledge("sum-first", receipts) => (&self.acknowledged, receipts.len()),
-            Call::Room("sum-second") => (&self.asked_for_room, 1),
+            Call::Send("sum--second", sent) => (&self.sent_on, sent.len()),
+            Call::Acknowledge("sum--first", receipts) => (&self.acknowledged, receipts.len()),
+            Call::Room("sum--second") => (&self.asked_for_room, 1),
             _ => return Act::Go,
         };
         let requests = self.batch.map_or(1, |batch| messages.div_ceil(batch));

@@ -68,10 +68,25 @@ fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
         &["stage", "empty name"],
     );
     refused(
-        sum(map().with(Stage::named("x-dead"))),
+        sum(map().with(Stage::named("orders::parse"))),
         "d",
-        &["`x-dead`", "dead-letter"],
+        &["`orders::parse`", "':'", "write `orders_parse` instead"],
     );
+    for bad in ["x--dead", "-dead", "dead-"] {
+        let named = || sum(map().with(Stage::named(bad)));
+        let instead = if bad == "x--dead" {
+            "`x-dead`"
+        } else {
+            "`dead`"
+        };
+        refused(named(), "d", &["stage", bad, "write", instead, "instead"]);
+        refused(reduce(), bad, &["deployment", bad, "write", instead]);
+    }
+    // Neither is a dead-letter queue of `d`.
+    for good in ["dead", "x-dead"] {
+        let named = sum(map().with(Stage::named(good)));
+        named.deploy("d", Backend::memory()).unwrap();
+    }
     refused(reduce(), "", &["deployment", "empty name"]);
     refused(
         reduce(),
@@ -82,7 +97,7 @@ fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
     refused(
         stage,
         "deployment-name",
-        &[&long, "76 characters", "at most 75", "shorten"],
+        &[&long, "77 characters", "at most 74", "shorten"],
     );
 
     let by = |n| reduce().with(Stage::new().fan_in(n));
@@ -174,10 +189,10 @@ fn what_cannot_work_is_refused_with_what_where_and_what_to_do() {
 
     // The longest names that fit, and options that accumulate.
     let fits = sum(map()
-        .with(Stage::named("x".repeat(73)))
+        .with(Stage::named("x".repeat(71)))
         .with(Stage::new().attempts(2)));
     let fits = fits.deploy("d", Backend::memory()).unwrap();
-    assert_eq!(fits.stages().next().unwrap().len(), 73);
+    assert_eq!(fits.stages().next().unwrap().len(), 71);
 }
 
 #[tokio::test(start_paused = true)]

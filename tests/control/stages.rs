@@ -29,7 +29,7 @@ async fn a_worker_may_serve_some_of_the_stages() {
         let mut depths = Vec::new();
         for stage in ["first", "second", "last"] {
             let depth = store
-                .queue(&format!("some-{stage}"))
+                .queue(&format!("some--{stage}"))
                 .await
                 .depth()
                 .await

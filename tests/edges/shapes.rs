@@ -111,7 +111,7 @@ async fn stages_that_are_apart_have_a_queue_each() {
     // Ten packets pass each queue before the reduction, filtered out or not; three full or told
     // groups and the root pass its own; the finishing stage gets the one value.
     for (stage, expected) in stages.iter().zip([10, 10, 10, 10, 4, 1]) {
-        let queue = format!("many-{stage}");
+        let queue = format!("many--{stage}");
         let sent = record.sent();
         let sent: Vec<_> = sent.iter().filter(|(name, _)| *name == queue).collect();
         assert_eq!(sent.len(), expected, "{queue}");

@@ -44,7 +44,7 @@ async fn packets_are_cut_by_their_bytes() {
         assert!(sent.iter().all(|(_, body)| body.len() <= LIMIT));
         let packets = sent
             .iter()
-            .filter(|(queue, _)| queue == "cut-map-0")
+            .filter(|(queue, _)| queue == "cut--map-0")
             .count();
         assert!(
             (21..=60).contains(&packets),

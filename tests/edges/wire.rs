@@ -38,11 +38,12 @@ async fn what_travels_is_what_the_documentation_says() {
     let run = deployment.submit_as("fives", 0..5).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), 300);
 
-    let grow = messages(&record, "wire-grow").await;
+    let grow = messages(&record, "wire--grow").await;
     let packet = |index: u64, contains: u64, value: Value| {
         json!({
             "version": 1,
             "kind": "map",
+            "deployment": "wire",
             "stage": "grow",
             "arrayId": "fives",
             "fanIn": 2,
@@ -61,7 +62,7 @@ async fn what_travels_is_what_the_documentation_says() {
     assert_eq!(grow, expected);
 
     // The message also has the number of values made of each source item.
-    let mut pass = messages(&record, "wire-pass").await;
+    let mut pass = messages(&record, "wire--pass").await;
     pass.sort_by_key(|message| message["packetOffset"].as_u64());
     assert_eq!(pass[0]["packetValue"], json!([10]));
     assert_eq!(pass[0]["packetYields"], json!([0, 1]));
@@ -75,6 +76,7 @@ async fn what_travels_is_what_the_documentation_says() {
         json!({
             "version": 1,
             "kind": "reduce",
+            "deployment": "wire",
             "stage": "sum",
             "arrayId": "fives",
             "fanIn": 2,
@@ -82,14 +84,14 @@ async fn what_travels_is_what_the_documentation_says() {
             "group": group,
         })
     };
-    let mut groups = messages(&record, "wire-sum").await;
+    let mut groups = messages(&record, "wire--sum").await;
     groups.sort_by_key(|message| (message["level"].as_u64(), message["group"].as_u64()));
     assert_eq!(
         groups,
         [reduce(1, 0), reduce(1, 1), reduce(2, 0), reduce(3, 0)]
     );
 
-    let finish = messages(&record, "wire-finish").await;
+    let finish = messages(&record, "wire--finish").await;
     assert_eq!(finish.len(), 1);
     assert_eq!(finish[0]["packetValue"], json!([300]));
     assert_eq!(finish[0]["packetContains"], 5);
@@ -101,7 +103,7 @@ async fn what_travels_is_what_the_documentation_says() {
         .await
         .unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), 300);
-    let grow = messages(&record, "wire-grow").await;
+    let grow = messages(&record, "wire--grow").await;
     let open: Vec<_> = grow
         .iter()
         .filter(|message| message["arrayId"] == "open")
@@ -167,7 +169,7 @@ async fn a_message_written_by_hand_is_as_good() {
         .unwrap();
     // The submitter's own packets are thrown away, and sent by hand.
     let run = deployment.submit_as("run", [1, 2, 3]).await.unwrap();
-    let queue = store.queue("hand-double").await;
+    let queue = store.queue("hand--double").await;
     let own = queue.receive(10, std::time::Duration::ZERO).await.unwrap();
     assert_eq!(own.len(), 3);
     queue
@@ -184,6 +186,7 @@ async fn a_message_written_by_hand_is_as_good() {
             "fanIn": 32,
             "arrayId": "run",
             "stage": "double",
+            "deployment": "hand",
             "kind": "map",
             "version": 1,
         });

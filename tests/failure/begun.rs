@@ -247,6 +247,9 @@ async fn the_last_delivery_of_a_service_is_the_last_attempt() {
     let run = deployment.submit([7]).await.unwrap();
     let worker = deployment.worker().start();
     let failure = failure(soon(run.result()).await.unwrap_err());
-    assert_eq!((failure.error.as_str(), failure.attempts.len()), ("no 7", 2));
+    assert_eq!(
+        (failure.error.as_str(), failure.attempts.len()),
+        ("no 7", 2)
+    );
     drop(worker);
 }

@@ -14,6 +14,7 @@ mod begun;
 mod dead_letters;
 mod discard;
 mod endless;
+mod foreign;
 mod messages;
 mod redrive;
 mod refused;

@@ -19,6 +19,7 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
         let mut message = json!({
             "version": 1,
             "kind": "map",
+            "deployment": "bad",
             "stage": "first",
             "arrayId": "nobody",
             "fanIn": 2,
@@ -41,97 +42,107 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
     let reduce = json!({ "kind": "reduce", "stage": "first", "level": 1, "group": 0 });
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let bad: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("bad-first", b"not json".to_vec(), "cannot be read"),
-        ("bad-first", b"".to_vec(), "cannot be read"),
-        ("bad-first", b"\xff\xfe\x00".to_vec(), "cannot be read"),
-        ("bad-first", b"{}".to_vec(), "arrayId"),
-        ("bad-first", b"[1, 2]".to_vec(), "cannot be read"),
-        ("bad-first", b"null".to_vec(), "cannot be read"),
-        ("bad-first", deep.into_bytes(), "cannot be read"),
+        ("bad--first", b"not json".to_vec(), "cannot be read"),
+        ("bad--first", b"".to_vec(), "cannot be read"),
+        ("bad--first", b"\xff\xfe\x00".to_vec(), "cannot be read"),
+        ("bad--first", b"{}".to_vec(), "arrayId"),
+        ("bad--first", b"[1, 2]".to_vec(), "cannot be read"),
+        ("bad--first", b"null".to_vec(), "cannot be read"),
+        ("bad--first", deep.into_bytes(), "cannot be read"),
         (
-            "bad-first",
+            "bad--first",
             message(json!({}))[..60].to_vec(),
             "cannot be read",
         ),
-        ("bad-first", message(json!({ "version": 2 })), "version 2"),
-        ("bad-first", message(json!({ "version": null })), "version"),
+        ("bad--first", message(json!({ "version": 2 })), "version 2"),
+        ("bad--first", message(json!({ "version": null })), "version"),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "kind": "explode" })),
             "explode",
         ),
-        ("bad-first", message(json!({ "kind": null })), "kind"),
+        ("bad--first", message(json!({ "kind": null })), "kind"),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "stage": "unknown" })),
             "`unknown`",
         ),
-        ("bad-first", message(json!({ "stage": "sum" })), "`sum`"),
-        ("bad-first", message(json!({ "stage": null })), "stage"),
+        ("bad--first", message(json!({ "stage": "sum" })), "`sum`"),
+        ("bad--first", message(json!({ "stage": null })), "stage"),
         (
-            "bad-first",
+            "bad--first",
+            message(json!({ "deployment": null })),
+            "`deployment` is missing",
+        ),
+        (
+            "bad--first",
+            message(json!({ "deployment": "a--b" })),
+            "`deployment` is no name",
+        ),
+        (
+            "bad--first",
             message(json!({ "arrayId": "two words" })),
             "two words",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "arrayId": 5 })),
             "expected a string",
         ),
-        ("bad-first", message(json!({ "fanIn": 1 })), "fanIn 1"),
+        ("bad--first", message(json!({ "fanIn": 1 })), "fanIn 1"),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "fanIn": 1_000_000 })),
             "fanIn 1000000",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "fanIn": -1 })),
             "cannot be read",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetId": "seven" })),
             "seven",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetId": "4294967295/0" })),
             "4294967295/0",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetId": null })),
             "packetId",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetValue": null })),
             "packetValue",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetValue": "text" })),
             "packet",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetValue": ["text"] })),
             "text",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetContains": null })),
             "packetContains",
         ),
         (
-            "bad-first",
+            "bad--first",
             message(json!({ "packetYields": [7] })),
             "packetYields",
         ),
-        ("bad-first", message(reduce), "group"),
-        ("bad-sum", message(json!({ "stage": "sum" })), "reduction"),
-        ("bad-sum", b"not json either".to_vec(), "cannot be read"),
+        ("bad--first", message(reduce), "group"),
+        ("bad--sum", message(json!({ "stage": "sum" })), "reduction"),
+        ("bad--sum", b"not json either".to_vec(), "cannot be read"),
     ];
     let deployment_of = |backend| {
         Pipeline::new()
@@ -160,7 +171,7 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
             panic!("{what}: {letters:?}");
         };
         assert!(letter.error.contains(reason), "{what}: {}", letter.error);
-        assert_eq!(format!("bad-{}", letter.stage), queue, "{what}");
+        assert_eq!(format!("bad--{}", letter.stage), queue, "{what}");
         assert_eq!(letter.body, body, "{what}");
         let run = deployment.submit(0..10).await.unwrap();
         assert_eq!(soon(run.result()).await.unwrap(), 45, "{what}");
@@ -177,16 +188,16 @@ async fn a_message_of_an_unknown_run_goes_away() {
         .deploy("none", store.backend())
         .unwrap();
     let worker = deployment.worker().start();
-    let packet = r#"{"version":1,"kind":"map","stage":"map-0","arrayId":"nobody","fanIn":2,"packetId":"0/0","packetOffset":0,"packetContains":1,"packetValue":[1]}"#;
-    let group = r#"{"version":1,"kind":"reduce","stage":"reduce-1","arrayId":"nobody","fanIn":2,"level":1,"group":0}"#;
+    let packet = r#"{"version":1,"kind":"map","deployment":"none","stage":"map-0","arrayId":"nobody","fanIn":2,"packetId":"0/0","packetOffset":0,"packetContains":1,"packetValue":[1]}"#;
+    let group = r#"{"version":1,"kind":"reduce","deployment":"none","stage":"reduce-1","arrayId":"nobody","fanIn":2,"level":1,"group":0}"#;
     store
-        .queue("none-map-0")
+        .queue("none--map-0")
         .await
         .send(vec![packet.into()])
         .await
         .unwrap();
     store
-        .queue("none-reduce-1")
+        .queue("none--reduce-1")
         .await
         .send(vec![group.into()])
         .await
@@ -204,7 +215,7 @@ async fn a_result_that_does_not_stand_for_every_item_is_refused() {
         .deploy("lie", store.backend())
         .unwrap();
     let run = deployment.submit_as("run", 0..10).await.unwrap();
-    let queue = store.queue("lie-map-0").await;
+    let queue = store.queue("lie--map-0").await;
     let stolen = queue.receive(1, Duration::ZERO).await.unwrap().remove(0);
     let body = String::from_utf8(stolen.body.to_vec()).unwrap();
     let body = body.replace(r#""packetContains":1"#, r#""packetContains":3"#);
@@ -270,13 +281,14 @@ async fn a_group_is_not_reduced_before_it_is_complete() {
         let message = json!({
             "version": 1,
             "kind": "reduce",
+            "deployment": "early",
             "stage": reduction,
             "arrayId": run.id().as_str(),
             "fanIn": 3,
             "level": level,
             "group": group,
         });
-        let queue = store.queue(&format!("early-{reduction}")).await;
+        let queue = store.queue(&format!("early--{reduction}")).await;
         let body = message.to_string().into_bytes();
         queue.send(vec![body.into()]).await.unwrap();
     }

@@ -291,7 +291,7 @@ async fn dead_letters_of_no_run_are_the_deployments() {
     let client = Client::new(adder.router());
     let queue = store
         .queues
-        .open("adder-times_two", &Default::default())
+        .open("adder--times_two", &Default::default())
         .await
         .unwrap();
     queue.send(vec![b"\xff\xfe"[..].into()]).await.unwrap();

@@ -40,7 +40,7 @@ async fn good_malformed_poison_oversized_and_busy_records_in_one_event() {
     );
     assert_eq!(
         store
-            .queue("letters-measure")
+            .queue("letters--measure")
             .await
             .depth()
             .await

@@ -70,6 +70,7 @@ pub struct MemoryQueues {
     queues: Arc<Mutex<HashMap<String, Arc<Shared>>>>,
     capacity: Capacity,
     max_body: Option<usize>,
+    most_receives: Option<u32>,
     retention: Duration,
 }
 
@@ -112,6 +113,7 @@ impl MemoryQueues {
                 few: 0,
             },
             max_body: None,
+            most_receives: None,
             retention: DEFAULT_RETENTION,
         }
     }
@@ -148,6 +150,15 @@ impl MemoryQueues {
         self
     }
 
+    /// Sets the number of receives after which a message is moved to the dead letters without a reason instead of
+    /// being received once more, as a queue service's own redrive policy does (default: none). A queue
+    /// keeps the number it was first opened with.
+    #[must_use]
+    pub fn most_receives(mut self, receives: u32) -> Self {
+        self.most_receives = Some(receives);
+        self
+    }
+
     fn queue(&self, name: &str) -> Arc<Shared> {
         let mut queues = lock(&self.queues);
         if let Some(queue) = queues.get(name) {
@@ -157,7 +168,8 @@ impl MemoryQueues {
             name: name.to_owned(),
             capacity: self.capacity,
             max_body: self.max_body,
-            state: Mutex::new(State::new(self.retention)),
+            most_receives: self.most_receives,
+            state: Mutex::new(State::new(self.retention, self.most_receives)),
             arrivals: Notify::new(),
             room: Notify::new(),
         });
@@ -172,6 +184,7 @@ impl std::fmt::Debug for MemoryQueues {
             .debug_struct("MemoryQueues")
             .field("capacity", &self.capacity)
             .field("max_body", &self.max_body)
+            .field("most_receives", &self.most_receives)
             .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
@@ -199,6 +212,7 @@ impl Queues for MemoryQueues {
 struct Shared {
     name: String,
     capacity: Capacity,
+    most_receives: Option<u32>,
     max_body: Option<usize>,
     state: Mutex<State>,
     /// Wakes one receiver per batch of new messages; a receiver that leaves some wakes the next.
@@ -351,7 +365,7 @@ impl Queue for MemoryQueue {
             let arrival = self.shared.arrivals.notified();
             let (deliveries, next_change) = self.shared.change(|state, now| {
                 let until = *until.get_or_insert_with(|| after(now, wait));
-                let deliveries = state.take(max.max(1), after(now, self.visibility_timeout));
+                let deliveries = state.take(max.max(1), now, after(now, self.visibility_timeout));
                 if !deliveries.is_empty() || now >= until {
                     return (deliveries, None);
                 }
@@ -446,6 +460,10 @@ impl Queue for MemoryQueue {
                 },
             }
         }
+    }
+
+    fn most_receives(&self) -> Option<u32> {
+        self.shared.most_receives
     }
 
     fn max_body(&self) -> Option<usize> {

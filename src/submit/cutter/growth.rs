@@ -85,7 +85,7 @@ mod tests {
             work.packet.skipped = (of - items.len()) as u64;
             work.packet.contains = items.len() as u64;
         }
-        message.encode(codec).unwrap().len()
+        message.encode(codec, "adder").unwrap().len()
     }
 
     /// Items of one digit are the smallest there are: what their absence is told by takes more than they did.

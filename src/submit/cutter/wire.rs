@@ -223,7 +223,9 @@ mod tests {
     use crate::core::one_of::OneOf;
     use crate::packet::{Message, Work};
 
-    const CARRIER: Carrier = Carrier::Wire(Codec::Json);
+    fn carrier(codec: Codec) -> Carrier {
+        Carrier::wire(codec, "adder")
+    }
 
     fn wire<T: Data>(max_body: Option<usize>, batch: Option<usize>) -> Wire<T> {
         let leaves = Leaves {
@@ -233,7 +235,13 @@ mod tests {
             array_length: None,
         };
         let limit = up_to(max_body);
-        Wire::new(&CARRIER, leaves, Codec::Json, limit, Batch::new(batch))
+        Wire::new(
+            &carrier(Codec::Json),
+            leaves,
+            Codec::Json,
+            limit,
+            Batch::new(batch),
+        )
     }
 
     /// The limit of a queue that sends a body as it is.
@@ -271,7 +279,7 @@ mod tests {
         let messages = wire.take().unwrap();
         assert_eq!(wire.packets(), 0);
         let packets = messages.into_iter().map(|message| {
-            let message: OneOf<Message> = CARRIER.read_message(&message.body).unwrap();
+            let message: OneOf<Message> = carrier(Codec::Json).read_message(&message.body).unwrap();
             let Work::Map(work) = &message.work else {
                 panic!("not a message for a map stage");
             };
@@ -321,7 +329,7 @@ mod tests {
                 let packets = [None, Some(0), Some(127), Some(128), Some(u64::MAX)].map(|length| {
                     let mut leaves = wire::<String>(None, None).leaves;
                     leaves.array_length = length;
-                    let carrier = Carrier::Wire(codec);
+                    let carrier = carrier(codec);
                     let batch = Batch::new(None);
                     let limit = up_to(Some(max_body));
                     let mut wire = Wire::new(&carrier, leaves, codec, limit, batch);

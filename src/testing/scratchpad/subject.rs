@@ -207,6 +207,7 @@ pub(super) fn record(id: &RunId) -> RunRecord {
     RunRecord {
         run: id.clone(),
         created_at: time(0),
+        deployment: Some("adder".to_owned()),
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
         fan_in: FAN_IN,

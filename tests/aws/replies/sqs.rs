@@ -189,6 +189,6 @@ async fn provision(fake: &Fake) -> Vec<Action> {
     let options = QueueOptions::default().attempts(5);
     let changes = queues.provision("work", &options).await.unwrap();
     let resources: Vec<&str> = changes.iter().map(|it| it.resource.as_str()).collect();
-    assert_eq!(resources, ["SQS queue `work-dead`", "SQS queue `work`"]);
+    assert_eq!(resources, ["SQS queue `work--dead`", "SQS queue `work`"]);
     changes.into_iter().map(|change| change.action).collect()
 }

@@ -62,6 +62,8 @@ pub(super) struct State {
     dead: BTreeMap<u64, Buried>,
     /// How long dead letters are kept.
     retention: Duration,
+    /// A message that has been received this often is moved to the dead letters when it would be received once more.
+    most_receives: Option<u32>,
 
     /// Every message in flight has an entry at or before its deadline. Entries of messages that
     /// have left or were extended stay until they are due or outnumber the others.
@@ -78,7 +80,7 @@ pub(super) struct State {
 
 impl State {
     /// An empty queue that keeps its dead letters for this long.
-    pub(super) fn new(retention: Duration) -> Self {
+    pub(super) fn new(retention: Duration, most_receives: Option<u32>) -> Self {
         Self {
             ready: VecDeque::new(),
             delayed: BTreeMap::new(),
@@ -86,6 +88,7 @@ impl State {
             lapsed: BTreeMap::new(),
             dead: BTreeMap::new(),
             retention,
+            most_receives,
             deadlines: BinaryHeap::new(),
             numbers: 0,
             bytes: 0,
@@ -135,7 +138,7 @@ impl State {
     }
 
     /// Takes up to `max` messages, redelivered ones first.
-    pub(super) fn take(&mut self, max: usize, visible_at: Instant) -> Vec<Delivery> {
+    pub(super) fn take(&mut self, max: usize, now: Instant, visible_at: Instant) -> Vec<Delivery> {
         let count = max.min(self.lapsed.len() + self.ready.len());
         let mut deliveries = Vec::with_capacity(count);
         while deliveries.len() < count {
@@ -143,6 +146,13 @@ impl State {
             let Some(mut message) = lapsed.or_else(|| self.ready.pop_front()) else {
                 break;
             };
+            if self
+                .most_receives
+                .is_some_and(|most| message.receives >= most)
+            {
+                self.move_away(message, "", now);
+                continue;
+            }
             message.receives = message.receives.saturating_add(1);
             let number = self.number();
             let Outgoing { body, attributes } = message.sent.clone();
@@ -210,9 +220,13 @@ impl State {
     }
 
     pub(super) fn bury(&mut self, receipt: &Receipt, reason: &str, now: Instant) {
-        let Some(message) = self.remove(receipt) else {
-            return;
-        };
+        if let Some(message) = self.remove(receipt) {
+            self.move_away(message, reason, now);
+            self.drop_stale_deadlines();
+        }
+    }
+
+    fn move_away(&mut self, message: Message, reason: &str, now: Instant) {
         self.bytes -= message.sent.size();
         let number = self.number();
         self.dead.insert(
@@ -223,7 +237,6 @@ impl State {
                 buried_at: now,
             },
         );
-        self.drop_stale_deadlines();
     }
 
     /// The first dead letters with numbers above `after`: at most `max`, and as many as make a page. The number of the

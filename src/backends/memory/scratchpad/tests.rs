@@ -20,6 +20,7 @@ fn record(id: &str) -> RunRecord {
     RunRecord {
         run: id.into(),
         created_at: UNIX_EPOCH,
+        deployment: None,
         first_stage: "map".into(),
         reduce_stage: "sum".into(),
         fan_in: 2,

@@ -15,11 +15,11 @@ async fn burying_hides_then_sends_then_removes() {
     let [_, hide, send, delete] = &requests[..] else {
         unreachable!()
     };
-    assert_eq!(requests[0].text("QueueName"), "work-dead");
+    assert_eq!(requests[0].text("QueueName"), "work--dead");
     assert_eq!(hide.text("QueueUrl"), "http://queues/work");
     assert_eq!(texts(hide), ["a"]);
     assert_eq!(hide.body["Entries"][0]["VisibilityTimeout"], 30);
-    assert_eq!(send.text("QueueUrl"), "http://queues/work-dead");
+    assert_eq!(send.text("QueueUrl"), "http://queues/work--dead");
     assert_eq!(send.text("MessageBody"), "bad");
     assert_eq!(
         send.body["MessageAttributes"],
@@ -122,7 +122,7 @@ async fn a_message_that_cannot_be_buried_is_not_removed() {
     fake.replies("SendMessage", [denied()]);
     let buried = queue.bury(delivery("a"), "it is no number").await;
     let error = buried.unwrap_err();
-    assert!(said(&error).contains("SendMessage on queue `work-dead`"));
+    assert!(said(&error).contains("SendMessage on queue `work--dead`"));
     assert_eq!(
         operations(&fake.take()),
         ["GetQueueUrl", HIDE, "SendMessage"]

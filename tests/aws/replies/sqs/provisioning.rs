@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ARN: &str = "arn:aws:sqs:here:1:work-dead";
+const ARN: &str = "arn:aws:sqs:here:1:work--dead";
 
 /// The settings of a queue as provisioning would make it, with its policy in other words.
 fn attributes(request: &Request) -> Value {
@@ -34,10 +34,10 @@ async fn queues_that_are_missing_are_made() {
     assert_eq!(
         asked(&requests),
         [
-            "GetQueueUrl work-dead",
-            "CreateQueue work-dead",
-            "GetQueueAttributes work-dead",
-            "GetQueueUrl work-dead",
+            "GetQueueUrl work--dead",
+            "CreateQueue work--dead",
+            "GetQueueAttributes work--dead",
+            "GetQueueUrl work--dead",
             "GetQueueUrl work",
             "CreateQueue work",
             "GetQueueUrl work",
@@ -66,8 +66,8 @@ async fn a_policy_in_other_words_is_the_same() {
     assert_eq!(
         asked(&fake.take()),
         [
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
             "GetQueueUrl work",
             "GetQueueAttributes work",
         ]
@@ -108,7 +108,7 @@ async fn a_queue_that_somebody_else_makes_meanwhile_is_taken_as_it_is() {
         }
         Reply::ok(answer)
     });
-    for name in ["work-dead", "work"] {
+    for name in ["work--dead", "work"] {
         fake.always("CreateQueue", |_| {
             refused(400, "QueueNameExists", "QueueAlreadyExists")
         });
@@ -130,10 +130,10 @@ async fn a_queue_that_somebody_else_makes_meanwhile_is_taken_as_it_is() {
     assert_eq!(
         asked(&requests),
         [
-            "GetQueueUrl work-dead",
-            "CreateQueue work-dead",
-            "GetQueueUrl work-dead",
-            "GetQueueAttributes work-dead",
+            "GetQueueUrl work--dead",
+            "CreateQueue work--dead",
+            "GetQueueUrl work--dead",
+            "GetQueueAttributes work--dead",
             "GetQueueUrl work",
             "CreateQueue work",
             "GetQueueUrl work",
@@ -275,7 +275,7 @@ async fn a_wait_for_a_queue_ends_and_says_what_it_was_for() {
         let text = said(&error);
         println!("{text}");
         for part in [
-            "queue `work-dead`",
+            "queue `work--dead`",
             part,
             "after 120 s of waiting",
             "provision()",

@@ -86,7 +86,7 @@ async fn json_is_sent_as_it_is() {
     ]
     .map(str::to_owned);
     let body = written(Codec::Json, &value).unwrap();
-    let message = [b"{\"packetValue\":", &body, b"}"].concat();
+    let message = [b"{\"packetValue\":".as_slice(), &body, b"}"].concat();
     let more = queue.sent_size(&message.clone().into(), 7);
     assert_eq!(more, message.len() + 7);
     queue
