@@ -112,7 +112,7 @@ async fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
         queue.send(vec![deep(depth).into()]).await.unwrap();
     }
     let worker = deployment.worker().start();
-    tokio::time::sleep(std::time::Duration::from_secs(60 * 60)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(30 * 60)).await;
     let letters = deployment.dead_letters().limit(10_000).await.unwrap();
     let errors: Vec<_> = letters.iter().map(|letter| &letter.error).collect();
     assert_eq!(letters.len(), 2, "{errors:?}");
@@ -153,7 +153,7 @@ async fn a_worker_outlives_hostile_messages() {
     }
     let worker = deployment.worker().start();
     assert_eq!(soon(run.result()).await.unwrap(), 420);
-    tokio::time::sleep(std::time::Duration::from_secs(60 * 60)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(30 * 60)).await;
     let depth = store.depth(&deployment).await;
     assert_eq!((depth.ready, depth.in_flight, depth.delayed), (0, 0, 0));
     let letters = deployment.dead_letters().limit(10_000).await.unwrap();

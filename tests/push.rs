@@ -25,7 +25,7 @@ const NOW: Duration = Duration::ZERO;
 const TEN: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than any backoff.
-const LONG: Duration = Duration::from_secs(60 * 60);
+const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// Plays the service that pushes one stage's messages.
 struct Service {

@@ -267,7 +267,7 @@ async fn packets_have_head_room_for_the_stages_that_follow() {
     assert_eq!(soon(run.result()).await.unwrap(), 1_500_000);
     let sent = record.sent();
     assert!(sent.iter().all(|(_, body)| body.len() <= LIMIT));
-    let packets = sent.iter().filter(|(queue, _)| queue == "room-triple");
+    let packets = sent.iter().filter(|(queue, _)| queue == "room--triple");
     assert!(
         (20..=32).contains(&packets.count()),
         "half a million bytes in quarters of 100,000, halved"
@@ -318,7 +318,7 @@ async fn outputs_that_are_too_large_are_redriven_after_a_fix() {
     assert_eq!(letters[0].attempts.len(), 1, "{letters:?}");
     // The other two packets went on.
     let sent = record.sent().into_iter();
-    let fitting = sent.filter(|(queue, body)| queue == "large-measure" && body.len() <= 2_000);
+    let fitting = sent.filter(|(queue, body)| queue == "large--measure" && body.len() <= 2_000);
     let fitting: BTreeSet<_> = fitting.map(|(_, body)| body).collect();
     assert_eq!(fitting.len(), 2);
     worker.shutdown().await;

@@ -66,7 +66,7 @@ async fn a_look_at_one_dead_letter_of_thousands_costs_one() {
     let store = Store::new();
     let (backend, asked) = counted(&store);
     let deployment = evens().deploy("many", backend).unwrap();
-    bury(&store, "many-even", 3_000, b"?").await;
+    bury(&store, "many--even", 3_000, b"?").await;
     failed(&store, &deployment, "run", 2).await;
     asked.lock().unwrap().clear();
 
@@ -96,14 +96,14 @@ async fn a_look_at_one_dead_letter_of_thousands_costs_one() {
 async fn a_page_of_large_dead_letters_has_few_of_them() {
     let store = Store::new();
     let deployment = evens().deploy("large", store.backend()).unwrap();
-    bury(&store, "large-even", 40, &[b'x'; 256 * 1024]).await;
+    bury(&store, "large--even", 40, &[b'x'; 256 * 1024]).await;
     let page = deployment.dead_letters().limit(10_000).await.unwrap();
     let bytes: usize = page.iter().map(|letter| letter.body.len()).sum();
     assert!(bytes <= 2 * PAGE_BYTES && page.len() > 1, "{bytes} bytes");
     let all = deployment.dead_letters().limit(10_000).stream();
     assert_eq!(all.try_collect::<Vec<_>>().await.unwrap().len(), 40);
     // One that is larger than a page is a page.
-    bury(&store, "large-reduce-1", 2, &vec![b'x'; 2 * PAGE_BYTES]).await;
+    bury(&store, "large--reduce-1", 2, &vec![b'x'; 2 * PAGE_BYTES]).await;
     let all = deployment.dead_letters().limit(10_000).stream();
     assert_eq!(all.try_collect::<Vec<_>>().await.unwrap().len(), 42);
 }
@@ -161,7 +161,7 @@ async fn some_dead_letters_are_discarded_and_the_others_redriven() {
     let deployment = evens().deploy("evens", store.backend()).unwrap();
     failed(&store, &deployment, "run", 6).await;
     failed(&store, &deployment, "other", 2).await;
-    bury(&store, "evens-even", 1, b"?").await;
+    bury(&store, "evens--even", 1, b"?").await;
     let (run, other) = (deployment.attach("run"), deployment.attach("other"));
     let letters = deployment.dead_letters().await.unwrap();
     assert_eq!(letters.len(), 5);
@@ -275,7 +275,7 @@ async fn failed_runs_in_memory_are_let_go_with_their_dead_letters() {
     // The last ones can still be redriven.
     assert_eq!(deployment.attach("199").redrive().await.unwrap(), 1);
     let options = QueueOptions::default();
-    let queue = store.queues.open("evens-even", &options).await.unwrap();
+    let queue = store.queues.open("evens--even", &options).await.unwrap();
     sleep(120 * MINUTE).await;
     assert_eq!(queue.depth().await.unwrap().dead, 0);
     drop(worker);

@@ -312,14 +312,14 @@ async fn counts_that_do_not_add_up_are_a_dead_letter() {
                 .on_failure(catchment::OnFailure::Skip),
         );
     let deployment = sum(items).deploy("counts", store.backend()).unwrap();
-    let queue = store.queue("counts-first").await;
+    let queue = store.queue("counts--first").await;
     let most = u64::MAX;
     for (n, (contains, skipped)) in [(1, most), (0, 3), (2, most), (most, 2)]
         .into_iter()
         .enumerate()
     {
         let message = json!({
-            "version": 1, "kind": "map", "stage": "first", "arrayId": format!("r{n}"), "fanIn": 2, "packetId": "0/0",
+            "version": 1, "kind": "map", "deployment": "counts", "stage": "first", "arrayId": format!("r{n}"), "fanIn": 2, "packetId": "0/0",
             "packetOffset": 0, "packetContains": contains, "packetSkipped": skipped, "packetValue": [7],
         });
         let body = message.to_string().into_bytes();

@@ -15,7 +15,7 @@ async fn bury(store: &Store, count: usize, body: &[u8]) {
     let options = Default::default();
     let queue = store
         .queues
-        .open("adder-times_two", &options)
+        .open("adder--times_two", &options)
         .await
         .unwrap();
     let message = Outgoing::new(body.to_vec());

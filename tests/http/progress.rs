@@ -37,7 +37,7 @@ pub(crate) fn eight_megabytes() -> String {
 /// How many packets were put on the queue.
 pub(crate) fn packets(record: &Record) -> usize {
     let sent = record.sent().into_iter();
-    sent.filter(|(queue, _)| queue == "lengths-map-0").count()
+    sent.filter(|(queue, _)| queue == "lengths--map-0").count()
 }
 
 fn ways() -> [(Method, &'static str); 2] {

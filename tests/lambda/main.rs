@@ -38,7 +38,7 @@ use common::*;
 const MINUTE: Duration = Duration::from_secs(60);
 const NOW: Duration = Duration::ZERO;
 /// Longer than any backoff.
-const LONG: Duration = Duration::from_secs(60 * 60);
+const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// Plays the event source mapping of one function's queue, with `ReportBatchItemFailures`.
 struct Mapping {

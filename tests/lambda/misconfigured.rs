@@ -29,7 +29,7 @@ async fn another_stages_messages_are_left_alone() {
     assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "this function serves stage `sum`, whose queue is `adder--sum`, but its event source mapping reads `arn:aws:sqs:us-east-1:000000000000:adder-times_two`: give the mapping the queue `adder--sum`, or set CATCHMENT_STAGE to the stage of that queue"
+        "this function serves stage `sum`, whose queue is `adder--sum`, but its event source mapping reads `arn:aws:sqs:us-east-1:000000000000:adder--times_two`: give the mapping the queue `adder--sum`, or set CATCHMENT_STAGE to the stage of that queue"
     );
     let untouched = Depth::new().in_flight(2);
     assert_eq!(store.depth(&adder).await, untouched);

@@ -69,10 +69,10 @@ mod tests {
                 .attempts(1)
                 .visibility_timeout(Duration::from_millis(1)),
         ] {
-            assert!(check(&"n".repeat(75), MAX_PAYLOAD, &good).is_ok());
+            assert!(check(&"n".repeat(74), MAX_PAYLOAD, &good).is_ok());
             assert!(check("a-B_9", LEAST_PAYLOAD, &good).is_ok());
         }
-        let long = "n".repeat(76);
+        let long = "n".repeat(75);
         for (name, payload, bad, parts) in [
             (
                 "n",
