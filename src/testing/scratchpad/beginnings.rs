@@ -83,6 +83,7 @@ pub(super) async fn clearing_forgets_deliveries(scratchpad: Arc<dyn Scratchpad>)
     assert_eq!(deliveries, Deliveries::new(1, 0));
     let deliveries = subject.note("packet 4", DeliveryId::random()).await;
     assert_eq!(deliveries, Deliveries::new(2, 0), "another message");
-    let again = subject.fail("packet 3", Verdict::Retry, &dead).await;
+    let again = [attempt(1, None, "broken")];
+    let again = subject.fail("packet 3", Verdict::Retry, &again).await;
     assert_eq!(again.attempts.len(), 2);
 }
