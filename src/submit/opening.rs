@@ -25,7 +25,11 @@ pub(crate) enum Opening<S: Source> {
     Resume(Submission<S>, Earlier),
     /// A run of which everything was sent, or which is over: there is nothing to send. The items are compared with those
     /// that were sent.
-    Done(Submission<S>, Over),
+    Done(
+        Submission<S>,
+        // Only the HTTP API asks.
+        #[cfg_attr(not(feature = "http"), allow(dead_code))] Over,
+    ),
 }
 
 /// How far a run is of which nothing is left to send.

@@ -316,7 +316,7 @@ impl<S: Source> Submission<S> {
                     Poll::Ready(asked) => asked.map(|()| false)?,
                     Poll::Pending => {
                         match pulse {
-                            Some(pulse) => pulse.during(queue.as_ref(), room).await?,
+                            Some(pulse) => pulse.during(|| queue.depth(), room).await?,
                             None => room.await?,
                         }
                         true
