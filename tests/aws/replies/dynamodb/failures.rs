@@ -188,7 +188,7 @@ async fn a_history_that_cannot_all_be_read_is_shortened_all_the_same() {
     let (fake, pad) = start().await;
     let mut stored = vec![json!({"S": "{\"of\": \"another version\"}"})];
     let readable = |number| {
-        let text = serde_json::to_string(&attempt(number, 0, "bad")).unwrap();
+        let text = serde_json::to_string(&attempt(number, 0, "older")).unwrap();
         json!({"S": text})
     };
     stored.extend((1..100).map(readable));
