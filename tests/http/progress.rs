@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use bytes::Bytes;
+use catchment::backends::memory::MemoryQueues;
 use catchment::http::HttpOptions;
 use catchment::{Backend, Deployment, Pipeline, RunState, Stage};
 use futures::{Stream, StreamExt, stream};
@@ -29,9 +30,18 @@ pub(crate) fn lengths(backend: Backend, each: Duration) -> Deployment<String, us
     pipeline.deploy("lengths", backend).unwrap()
 }
 
-/// Twice as much as a queue in memory has room for, in 80 packets.
-pub(crate) fn eight_megabytes() -> String {
-    serde_json::to_string(&vec!["x".repeat(100_000); 80]).unwrap()
+/// Eighty texts of this many bytes each, which are as many packets.
+pub(crate) fn eighty_texts_of(bytes: usize) -> String {
+    serde_json::to_string(&vec!["x".repeat(bytes); 80]).unwrap()
+}
+
+/// Twice as much as a queue of [`small`] has room for.
+fn too_much() -> String {
+    eighty_texts_of(1_000)
+}
+
+fn small() -> Store {
+    Store::with_queues(MemoryQueues::with_capacity(1_024, 40_000))
 }
 
 /// How many packets were put on the queue.
@@ -56,15 +66,15 @@ async fn a_slow_worker_does_not_cut_a_submission_off() {
     for each in [2 * SECOND, 500 * SECOND] {
         for (method, path) in ways() {
             let record = Arc::new(Record::default());
-            let lengths = lengths(Store::new().hooked(record.clone()), each);
+            let lengths = lengths(small().hooked(record.clone()), each);
             let client = Client::new(lengths.router());
             let _worker = lengths.worker().start();
             let begin = Instant::now();
-            let reply = submit(&client, &method, path, eight_megabytes()).await;
+            let reply = submit(&client, &method, path, too_much()).await;
             let run = reply.is(202, "accepted").run().to_owned();
             assert!(begin.elapsed() > 10 * each, "there was room for all of it");
             let result = soon(lengths.attach(run).result()).await;
-            assert_eq!(result.unwrap(), 8_000_000);
+            assert_eq!(result.unwrap(), 80_000);
             assert_eq!(packets(&record), 80, "each packet was sent once");
         }
     }
@@ -73,14 +83,14 @@ async fn a_slow_worker_does_not_cut_a_submission_off() {
 /// A worker whose function never ends.
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_stays_full_does() {
-    let store = Store::new();
+    let store = small();
     let stuck = lengths(store.backend(), 1_000_000 * SECOND);
     let options = HttpOptions::new().full_queue_limit(300 * SECOND);
     let client = Client::new(stuck.router_with(options));
     let worker = stuck.worker().start();
     for (method, path) in ways() {
         let begin = Instant::now();
-        let reply = submit(&client, &method, path, eight_megabytes()).await;
+        let reply = submit(&client, &method, path, too_much()).await;
         reply.is(503, "unavailable");
         assert_eq!(reply.headers["retry-after"], "5");
         let message = reply.message();
@@ -106,8 +116,8 @@ async fn a_queue_that_stays_full_does() {
 #[tokio::test(start_paused = true)]
 async fn a_submission_that_was_given_up_is_completed_by_repeating_it() {
     let record = Arc::new(Record::default());
-    let lengths = lengths(Store::new().hooked(record.clone()), 2 * SECOND);
-    let options = HttpOptions::new().submission_limit(10 * SECOND);
+    let lengths = lengths(small().hooked(record.clone()), 2 * SECOND);
+    let options = HttpOptions::new().submission_limit(30 * SECOND);
     let client = Client::new(lengths.router_with(options));
     let _worker = lengths.worker().start();
     let mut requests = 0;
@@ -115,7 +125,7 @@ async fn a_submission_that_was_given_up_is_completed_by_repeating_it() {
     loop {
         requests += 1;
         let begin = Instant::now();
-        let reply = submit(&client, &Method::PUT, "/runs/a", eight_megabytes()).await;
+        let reply = submit(&client, &Method::PUT, "/runs/a", too_much()).await;
         let after = packets(&record);
         assert!(after > before, "it is where it was");
         before = after;
@@ -123,16 +133,16 @@ async fn a_submission_that_was_given_up_is_completed_by_repeating_it() {
             break;
         }
         reply.is(503, "unavailable");
-        assert_eq!(begin.elapsed(), 10 * SECOND);
-        let expected = "the array did not get on the queue within 10 s; repeat the request";
+        assert_eq!(begin.elapsed(), 30 * SECOND);
+        let expected = "the array did not get on the queue within 30 s; repeat the request";
         assert!(reply.message().starts_with(expected), "{}", reply.message());
     }
     assert!(requests > 2, "there was room for all of it");
     let result = soon(lengths.attach("a").result()).await;
-    assert_eq!(result.unwrap(), 8_000_000);
+    assert_eq!(result.unwrap(), 80_000);
     assert_eq!(packets(&record), 80, "each packet was sent once");
     // Once more, and nothing is sent.
-    let reply = submit(&client, &Method::PUT, "/runs/a", eight_megabytes()).await;
+    let reply = submit(&client, &Method::PUT, "/runs/a", too_much()).await;
     reply.is(202, "accepted");
     assert_eq!(packets(&record), 80);
 }
@@ -141,13 +151,13 @@ async fn a_submission_that_was_given_up_is_completed_by_repeating_it() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_repeated_too_early_sends_nothing_twice() {
     let record = Arc::new(Record::default());
-    let lengths = lengths(Store::new().hooked(record.clone()), 2 * SECOND);
+    let lengths = lengths(small().hooked(record.clone()), 2 * SECOND);
     let client = Client::new(lengths.router());
     let _worker = lengths.worker().start();
     let mut requests = 0;
     loop {
         requests += 1;
-        let reply = submit(&client, &Method::PUT, "/runs/a", eight_megabytes());
+        let reply = submit(&client, &Method::PUT, "/runs/a", too_much());
         // The client closes the connection after a minute without an answer.
         if let Ok(reply) = timeout(60 * SECOND, reply).await {
             reply.is(202, "accepted");
@@ -156,28 +166,28 @@ async fn a_request_that_is_repeated_too_early_sends_nothing_twice() {
     }
     assert!(requests > 1, "there was room for all of it");
     let result = soon(lengths.attach("a").result()).await;
-    assert_eq!(result.unwrap(), 8_000_000);
+    assert_eq!(result.unwrap(), 80_000);
     assert_eq!(packets(&record), 80, "each packet was sent once");
 }
 
 /// What is on no queue was not accepted.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_run_takes_no_array() {
-    let lengths = lengths(Backend::memory(), 2 * SECOND);
+    let lengths = lengths(small().backend(), 2 * SECOND);
     let client = Client::new(lengths.router());
     let _worker = lengths.worker().start();
-    let first = submit(&client, &Method::PUT, "/runs/a", eight_megabytes());
+    let first = submit(&client, &Method::PUT, "/runs/a", too_much());
     let cancel = async {
         sleep(10 * SECOND).await;
         client.post("/runs/a/cancel").await.is(200, "success");
     };
     let (first, ()) = tokio::join!(first, cancel);
-    let again = submit(&client, &Method::PUT, "/runs/a", eight_megabytes()).await;
+    let again = submit(&client, &Method::PUT, "/runs/a", too_much()).await;
     for reply in [first, again] {
         reply.is(410, "cancelled");
         assert_eq!(reply.message(), "run a was cancelled");
     }
-    let other = eight_megabytes().replacen('x', "y", 1);
+    let other = too_much().replacen('x', "y", 1);
     let reply = submit(&client, &Method::PUT, "/runs/a", other).await;
     reply.is(409, "conflict");
 }
@@ -185,13 +195,13 @@ async fn a_cancelled_run_takes_no_array() {
 /// The part that was sent is compared, and the rest is not there to be compared.
 #[tokio::test(start_paused = true)]
 async fn a_submission_that_was_given_up_is_not_completed_by_other_items() {
-    let lengths = lengths(Backend::memory(), 2 * SECOND);
+    let lengths = lengths(small().backend(), 2 * SECOND);
     let options = HttpOptions::new().submission_limit(10 * SECOND);
     let client = Client::new(lengths.router_with(options));
     let _worker = lengths.worker().start();
-    let reply = submit(&client, &Method::PUT, "/runs/a", eight_megabytes()).await;
+    let reply = submit(&client, &Method::PUT, "/runs/a", too_much()).await;
     reply.is(503, "unavailable");
-    let other = eight_megabytes().replacen('x', "y", 1);
+    let other = too_much().replacen('x', "y", 1);
     let reply = submit(&client, &Method::PUT, "/runs/a", other).await;
     reply.is(409, "conflict");
 }

@@ -263,7 +263,7 @@ async fn ids_that_are_dots_are_ids_on_the_wire() {
 /// The clock stands while a body is on its way, and runs as fast as it can once the run has begun.
 #[tokio::test]
 async fn eight_megabytes_are_submitted_while_a_worker_is_slow() {
-    use crate::progress::{eight_megabytes, lengths, packets};
+    use crate::progress::{eighty_texts_of, lengths, packets};
     use catchment::http::HttpOptions;
 
     struct Begun(mpsc::UnboundedSender<()>, crate::Record);
@@ -288,7 +288,7 @@ async fn eight_megabytes_are_submitted_while_a_worker_is_slow() {
         let lengths = lengths(crate::Store::new().hooked(hook.clone()), each);
         let address = serve(lengths.router_with(options)).await;
         let worker = lengths.worker().start();
-        let body = eight_megabytes();
+        let body = eighty_texts_of(100_000);
         let mut codes = Vec::new();
         while codes.last() != Some(&202) {
             assert!(codes.len() < 20, "it never completes");
