@@ -343,7 +343,7 @@ mod tests {
     use crate::core::name;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_096))]
+        #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
         fn every_deployment_has_a_stack_of_its_own_that_cloudformation_takes(names in prop::collection::btree_set(

@@ -216,10 +216,9 @@ async fn a_pipeline_runs_over_the_toy() {
     worker.shutdown().await;
 }
 
-/// A scratchpad that serves every deployment has no part for the owner of a message that went astray: the message is
-/// buried all the same.
+/// Nothing of this is the broker's part: a message on another deployment's queue is buried there, and its own run fails.
 #[tokio::test(start_paused = true)]
-async fn a_message_of_another_deployment_is_buried_over_the_toy_too() {
+async fn a_message_of_another_deployment_is_refused_over_the_toy_too() {
     let toy = Arc::new(Toy::default());
     let backend = Backend::new(toy.clone(), MemoryScratchpad::new());
     let deployed = |name| {
@@ -239,7 +238,6 @@ async fn a_message_of_another_deployment_is_buried_over_the_toy_too() {
         .await
         .unwrap();
     let worker = other.worker().start();
-    // The memory scratchpad has a part for each deployment.
     let error = run.result().await.unwrap_err().to_string();
     assert!(
         error.contains("belongs to stage `count` of deployment `toy`"),

@@ -238,7 +238,7 @@ mod tests {
     use crate::core::name;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_096))]
+        #![proptest_config(ProptestConfig::with_cases(512))]
 
         /// Nothing of a stage has the id of anything else: of another stage, or of the stage itself.
         #[test]
