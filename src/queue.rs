@@ -213,7 +213,7 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// The buried messages that are `wanted`: at most `max` (at least 1) after `cursor`, and a
     /// cursor if there may be more. Everything that [`dead_letters`](Self::dead_letters) says of a
     /// page holds, except its cost: a page may read and pass over up to a thousand messages that
-    /// are not wanted, and it never keeps those in memory.
+    /// are not wanted (or 64 MiB of them), and does not keep those in memory.
     ///
     /// The default reads pages by [`dead_letters`](Self::dead_letters). A service that cannot go on
     /// where it left off overrides it, since what a page reads first would hide the rest.

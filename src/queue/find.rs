@@ -5,6 +5,8 @@ use crate::core::error::Result;
 
 /// Messages that one search reads at most.
 const MOST_READ: usize = 1_000;
+/// Bytes that one search reads at most, not counting the last call: each message is parsed to see whether it is wanted.
+const MOST_BYTES: usize = 16 * PAGE_BYTES;
 /// Messages that are read in one call at most: what is not wanted is let go before the next call.
 const MOST_AT_ONCE: usize = 100;
 
@@ -20,12 +22,15 @@ pub(super) async fn in_pages<Q: Queue + ?Sized>(
 ) -> Result<Page<BuriedMessage>> {
     let mut cursor = cursor.cloned();
     let mut found = Room::new(max.max(1));
-    let mut unread = MOST_READ;
+    let (mut unread, mut unread_bytes) = (MOST_READ, MOST_BYTES);
     // As many as would do if all of them were wanted; more each time, if they were not.
     let mut at_once = max.clamp(1, MOST_AT_ONCE);
     loop {
+        // A queue in memory has every page at once, and others must run as well.
+        tokio::task::consume_budget().await;
         let page = queue.dead_letters(cursor.as_ref(), at_once).await?;
-        let is_cut_short = page.truncated && page.next.is_none();
+        // Reading again has no end in a queue that returns more than it is asked for.
+        let is_cut_short = (page.truncated && page.next.is_none()) || page.len() > at_once;
         let read = page.len().max(1);
         let fitting = found.fitting(&page, wanted);
         if fitting < page.len() && !is_cut_short {
@@ -35,12 +40,14 @@ pub(super) async fn in_pages<Q: Queue + ?Sized>(
             at_once = fitting;
             continue;
         }
-        let truncated = page.truncated;
+        let truncated = page.truncated || fitting < page.len();
+        let bytes: usize = page.iter().map(BuriedMessage::size).sum();
+        unread_bytes = unread_bytes.saturating_sub(bytes);
         let taken = page.items.into_iter().take(fitting);
         found.take(taken.filter(|message| wanted(message)));
         unread = unread.saturating_sub(read);
         cursor = page.next;
-        if cursor.is_none() || found.is_full() || unread == 0 {
+        if cursor.is_none() || found.is_full() || unread == 0 || unread_bytes == 0 {
             return Ok(Page::new(found.messages, cursor).truncated(truncated));
         }
         at_once = (2 * at_once).min(MOST_AT_ONCE).min(unread);
