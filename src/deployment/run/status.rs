@@ -123,9 +123,10 @@ impl<R> Run<R> {
                         .map(|slot| group * fan_in + u64::from(slot)),
                 );
             }
-            // The end of an open run is unknown: a stretch without arrivals is taken for
-            // it.
-            if groups.is_none() && leaves.len() == before {
+            // How much of a run has been sent is unknown while it is being submitted, and may be little of a very long one: a
+            // stretch without arrivals is taken for the end.
+            let is_open = groups.is_none() || !snapshot.submitted;
+            if is_open && leaves.len() == before {
                 return Ok(leaves);
             }
             first = end;
