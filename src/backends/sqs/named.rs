@@ -103,6 +103,10 @@ impl Named {
         let mut stale = Vec::new();
         for (place, refusal) in refusals {
             match texts.get(place) {
+                // It stays hidden for as long as it was, and is stale after that.
+                Some(_) if is_beyond_the_longest(&refusal) => {
+                    tracing::warn!(queue = %self.name, "a message has been held for almost 12 hours, and cannot be held for longer");
+                }
                 Some(entry) if refusal.is_stale() => stale.push(Receipt::new(entry.text.as_str())),
                 _ => {
                     return Err(self.refused(hide, refusal));
@@ -154,6 +158,13 @@ impl Named {
     {
         self.service.failed(operation, &self.name, error)
     }
+}
+
+/// Whether a message would be hidden for more than 12 hours in all. The code says no more than that some parameter is wrong.
+fn is_beyond_the_longest(refusal: &Refusal) -> bool {
+    refusal
+        .message
+        .contains("Total VisibilityTimeout for the message is beyond the limit")
 }
 
 fn too_large(queue: &str, size: usize, limit: usize) -> Error {

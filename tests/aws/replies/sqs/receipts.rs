@@ -61,6 +61,28 @@ async fn extending_returns_exactly_the_receipts_that_are_stale() {
     }
 }
 
+/// A message is hidden for 12 hours at most, counted from its receive, in all. Until then it is not lost: with a visibility
+/// timeout of 12 hours, work was stopped after 6, at the first heartbeat.
+///
+/// <https://github.com/mapbox/ecs-watchbot/pull/275>
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_held_for_longer_is_not_lost_yet() {
+    let fake = start().await;
+    let queue = open(&fake).await;
+    fake.next(HIDE, |request| {
+        let entry = &request.body["Entries"][0];
+        Reply::ok(json!({"Failed": [{
+            "Id": entry["Id"],
+            "Code": "InvalidParameterValue",
+            "Message": "Value 43200 for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for the message is beyond the limit [43200 seconds].",
+            "SenderFault": true,
+        }]}))
+    });
+    let stale = queue.extend(receipts(["a"]), 12 * 60 * MINUTE).await;
+    assert_eq!(stale.unwrap(), []);
+    assert_eq!(batches(&fake.take()), [(HIDE, strings(["a"]))]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_the_heartbeat_that_failed_is_repeated() {
     let fake = start().await;
