@@ -34,7 +34,7 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn own() -> Result<tokio::runtime::Runtime> {
     if Handle::try_current().is_ok() {
         return Err(no_runtime(
-            "a call that blocks its thread was made inside of a tokio runtime: await `Pipeline::run` there",
+            "a call that blocks its thread was made inside of a tokio runtime: await `Pipeline::run` there, in a stage's function by `then`",
         ));
     }
     let mut runtime = tokio::runtime::Builder::new_current_thread();
