@@ -82,7 +82,7 @@ async fn a_run_whose_queue_was_emptied_says_what_is_missing_and_can_be_cancelled
     let store = Store::new();
     let deployment = sum().deploy("purged", store.backend()).unwrap();
     let run = deployment.submit_as("first", 1..=8).await.unwrap();
-    let queue = store.queue("purged-map").await;
+    let queue = store.queue("purged--map").await;
     let taken = queue.receive(3, Duration::ZERO).await.unwrap();
     let receipts = taken.into_iter().map(|taken| taken.receipt);
     queue.acknowledge(receipts.collect()).await.unwrap();
