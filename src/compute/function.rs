@@ -333,7 +333,7 @@ fn each<K: MapKernel>(
 
 /// Calls a closure that may panic; an error is the panic's message.
 fn guarded(work: &mut dyn FnMut()) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(panic))
+    catch_unwind(AssertUnwindSafe(work)).map_err(panicked)
 }
 
 impl<K: AsyncKernel> SideBySide for K {

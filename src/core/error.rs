@@ -1,10 +1,15 @@
 //! The one public error type.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod permanent;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use super::failure::Failure;
 use super::id::RunId;
-use super::panic::drop_contained;
+pub(crate) use permanent::is_permanent;
+pub use permanent::{Permanent, permanent};
+pub(crate) use text::describe;
 
 /// A boxed error, as functions of an application may return: anything that converts with `?`,
 /// a `String` or a `&str` included.
@@ -364,181 +369,5 @@ impl Error {
             what: what.into(),
             source: source.into(),
         }
-    }
-}
-
-/// Marks an error as permanent: repeating the work would fail in the same way, so the remaining
-/// attempts are not used.
-///
-/// ```
-/// use catchment::{Pipeline, permanent};
-///
-/// let parse = Pipeline::new()
-///     .try_map(|line: String| line.parse::<i64>().map_err(permanent));
-/// ```
-pub fn permanent(error: impl Into<BoxError>) -> Permanent {
-    Permanent(Mark(error.into()))
-}
-
-/// An error marked by [`permanent`].
-#[derive(Debug)]
-pub struct Permanent(Mark);
-
-/// Stands in the source chain, so that the mark is still found when another error type wraps it.
-#[derive(Debug)]
-struct Mark(BoxError);
-
-impl std::fmt::Display for Permanent {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.0.fmt(formatter)
-    }
-}
-
-impl std::error::Error for Permanent {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-impl std::fmt::Display for Mark {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl std::error::Error for Mark {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
-}
-
-/// Causes that are looked at. An error may be its own cause.
-const MOST_CAUSES: usize = 64;
-
-/// Bytes of an error's text that are read. Some have all of the data in it that they are about.
-const LONGEST_TEXT: usize = 64 * 1024;
-
-/// The error and what it wraps. Its methods are its author's, and may panic.
-fn chain<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    let cause = |error: &&'a (dyn std::error::Error + 'static)| {
-        catch_unwind(AssertUnwindSafe(|| error.source())).unwrap_or_else(|panic| {
-            drop_contained(panic);
-            None
-        })
-    };
-    std::iter::successors(Some(error), cause).take(1 + MOST_CAUSES)
-}
-
-/// Whether the error or anything it wraps was marked by [`permanent`], or is a value that cannot be written.
-pub(crate) fn is_permanent(error: &BoxError) -> bool {
-    chain(error.as_ref()).any(|error| {
-        let unwritable = || matches!(error.downcast_ref(), Some(Error::Encode { .. }));
-        error.is::<Permanent>() || error.is::<Mark>() || unwritable()
-    })
-}
-
-/// The error and what it wraps, on one line, each text once.
-pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut whole = String::new();
-    for (place, error) in chain(error).enumerate() {
-        let text = text_of(error);
-        if place == 0 {
-            whole = text;
-        } else if !whole.ends_with(&text) {
-            whole.push_str(": ");
-            whole.push_str(&text);
-        }
-    }
-    whole
-}
-
-/// An error's own text. `Display` is its author's: it may panic, report an error of its own or have no end.
-fn text_of(error: &dyn std::error::Error) -> String {
-    struct Bounded(String);
-    impl std::fmt::Write for Bounded {
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            let room = LONGEST_TEXT - self.0.len();
-            let fits = text.floor_char_boundary(room);
-            self.0.push_str(text.split_at(fits).0);
-            match fits == text.len() {
-                true => Ok(()),
-                false => Err(std::fmt::Error),
-            }
-        }
-    }
-    let mut text = Bounded(String::new());
-    let write = || std::fmt::Write::write_fmt(&mut text, format_args!("{error}"));
-    match catch_unwind(AssertUnwindSafe(write)) {
-        Ok(Ok(())) => return text.0,
-        Ok(Err(std::fmt::Error)) => {}
-        Err(panic) => drop_contained(panic),
-    }
-    match text.0.is_empty() {
-        true => "an error whose text cannot be written".to_owned(),
-        false => text.0 + "…",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mark_survives_wrapping() {
-        let wrapped = anyhow::Error::new(permanent("no such column")).context("row 3");
-        assert!(is_permanent(&wrapped.into()));
-        assert!(is_permanent(&permanent("gone").into()));
-        assert!(!is_permanent(&"busy".into()));
-        let unwritable = Error::encode("a partial result", "JSON has no number for NaN");
-        assert!(is_permanent(&unwritable.into()));
-    }
-
-    /// An error that is its own cause, and whose text is what its function writes.
-    #[derive(Debug)]
-    struct Odd(fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result);
-
-    impl std::fmt::Display for Odd {
-        fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            (self.0)(formatter)
-        }
-    }
-
-    impl std::error::Error for Odd {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            Some(self)
-        }
-    }
-
-    #[test]
-    fn an_error_may_be_its_own_cause_and_have_no_text_or_no_end() {
-        let text = |odd: Odd| {
-            assert!(!is_permanent(&Odd(odd.0).into()));
-            describe(&odd)
-        };
-        assert_eq!(text(Odd(|to| to.write_str("round"))), "round");
-        let nothing = "an error whose text cannot be written";
-        assert_eq!(text(Odd(|_| Err(std::fmt::Error))), nothing);
-        assert_eq!(text(Odd(|_| panic!("never mind"))), nothing);
-        let cut_short = Odd(|to| to.write_str("half").and(Err(std::fmt::Error)));
-        assert_eq!(text(cut_short), "half…");
-        let endless = text(Odd(|to| {
-            loop {
-                to.write_str("é")?;
-            }
-        }));
-        assert_eq!(endless.chars().count(), LONGEST_TEXT / 2 + 1);
-    }
-
-    #[test]
-    fn a_description_says_each_cause_once() {
-        let error: BoxError = permanent("no such column").into();
-        assert_eq!(describe(error.as_ref()), "no such column");
-        let error = Error::decode("packet 3", "expected a number");
-        assert_eq!(
-            describe(&error),
-            "cannot decode packet 3: expected a number"
-        );
     }
 }
