@@ -29,7 +29,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) for what types cannot tell: two stages of one name, a name that no
+    /// [`Error::InvalidPipeline`] for what types cannot tell: two stages of one name, a name that no
     /// queue accepts (ASCII letters, digits, `-` and `_`; no `--`, and no `-` at the beginning or the end), options out of their
     /// range or out of the range of the backend's services.
     pub fn deploy(
