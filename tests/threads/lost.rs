@@ -105,8 +105,9 @@ async fn run_until_returns_the_error() {
 /// One item after the other outlasts its timeout, and returns after all.
 #[tokio::test]
 async fn a_thread_that_comes_back_is_not_lost_any_more() {
-    let held = Arc::new((Mutex::new(true), Condvar::new()));
-    let gate = Arc::clone(&held);
+    // Items below this one are let through, also by a thread that is late to look.
+    let first_held = Arc::new((Mutex::new(0), Condvar::new()));
+    let gate = Arc::clone(&first_held);
     let stage = Stage::named("slow")
         .timeout(TIMEOUT)
         .attempts(1)
@@ -114,8 +115,8 @@ async fn a_thread_that_comes_back_is_not_lost_any_more() {
         .on_failure(OnFailure::Skip);
     let slow = Pipeline::new()
         .map(move |n: u64| {
-            let (held, opened) = &*gate;
-            drop(opened.wait_while(held.lock().unwrap(), |held| *held));
+            let (first, opened) = &*gate;
+            drop(opened.wait_while(first.lock().unwrap(), |first| n >= *first));
             n
         })
         .with(stage)
@@ -123,14 +124,13 @@ async fn a_thread_that_comes_back_is_not_lost_any_more() {
     let slow = slow.deploy("slow", Backend::memory()).unwrap();
     let mut worker = slow.worker().concurrency(1).max_lost_threads(1).start();
     for round in 0..5 {
-        *held.0.lock().unwrap() = true;
         let run = slow.submit([round]).await.unwrap();
         tokio::select! {
             outcome = soon(run.outcome()) => assert_eq!(outcome.unwrap().skipped, 1),
             error = worker.finished() => panic!("{error:?}"),
         }
-        *held.0.lock().unwrap() = false;
-        held.1.notify_all();
+        *first_held.0.lock().unwrap() = round + 1;
+        first_held.1.notify_all();
         // Another run is done by the same worker: its thread is back, or one is lost at most.
         let run = slow.submit([round]).await.unwrap();
         assert_eq!(soon(run.result()).await.unwrap(), round);
