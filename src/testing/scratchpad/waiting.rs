@@ -91,8 +91,8 @@ pub(super) async fn waiting_outlasts_what_does_not_end_the_run(scratchpad: Arc<d
     let progress = async {
         sleep(SECOND / 2).await;
         subject.arrive(vec![subject.arrival(0, 0, "a")]).await;
-        let failed = [attempt(1, Some(3), "broken")];
-        for verdict in [Verdict::Retry, Verdict::Skip] {
+        for (number, verdict) in [(1, Verdict::Retry), (2, Verdict::Skip)] {
+            let failed = [attempt(number, Some(3), "broken")];
             subject.fail("packet 3", verdict, &failed).await;
         }
         let submitted = subject.scratchpad.submitted(&subject.id).await;
