@@ -68,10 +68,15 @@ impl Protocol {
         let stage = Arc::clone(&task.stage.name);
         let mut report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
         report.delivery = task.delivery();
-        let log = self.record(&report).await.unwrap_or_else(|error| {
-            tracing::error!(%run, work = name, error = %describe(&error), "a failure could not be written down");
-            FailureLog::new(report.attempts.clone(), 0)
-        });
+        let log = match self.record(&report).await {
+            Ok(log) => log,
+            Err(refusal) => {
+                // As a dead letter its run would never be told, and whoever waits for it would wait for ever.
+                let wait = task.stage.options.backoff.draw(task.attempt);
+                tracing::error!(%run, work = name, error, refusal = %describe(&refusal), ?wait, "a failure could not be written down: the message comes back");
+                return Answer::Nack(wait);
+            }
+        };
         let stage = &task.stage.name;
         if dead {
             tracing::error!(%run, %stage, work = name, item, attempt = task.attempt, error, "a dead letter");
