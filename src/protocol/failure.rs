@@ -1,6 +1,7 @@
 //! What becomes of work that failed: another attempt, left-out items, or a dead letter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
@@ -14,6 +15,8 @@ use crate::scratchpad::{Attempt, DeadLetterId, FailureLog, FailureReport, Verdic
 
 /// Characters of an error that are kept.
 const LONGEST_ERROR: usize = 2_000;
+/// Before a message comes back whose failure the scratchpad refuses to keep, whatever the stage's backoff is.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Failed items of one message that are listed.
 const MOST_ITEMS: usize = 100;
 
@@ -72,7 +75,8 @@ impl Protocol {
             Ok(log) => log,
             Err(refusal) => {
                 // As a dead letter its run would never be told, and whoever waits for it would wait for ever.
-                let wait = task.stage.options.backoff.draw(task.attempt);
+                let wait = task.stage.options.backoff.draw(u32::MAX).max(LEAST_WAIT);
+                self.withdraw(std::iter::once(task)).await;
                 tracing::error!(%run, work = name, error, refusal = %describe(&refusal), ?wait, "a failure could not be written down: the message comes back");
                 return Answer::Nack(wait);
             }

@@ -1,12 +1,12 @@
 //! Attempts are counted by what began, not by what was received.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use catchment::backends::memory::MemoryQueues;
 use catchment::scratchpad::{Beginning, DeliveryId};
-use catchment::{Deployment, OnFailure};
+use catchment::{Deployment, OnFailure, permanent};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -250,6 +250,41 @@ async fn the_last_delivery_of_a_service_is_the_last_attempt() {
     assert_eq!(
         (failure.error.as_str(), failure.attempts.len()),
         ("no 7", 2)
+    );
+    drop(worker);
+}
+
+/// A scratchpad that refuses the record of a failure for good, as one does whose permission was taken away. Buried, the message
+/// would be one of which no run is told.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_cannot_be_written_down_buries_nothing() {
+    let store = Store::new();
+    let refuses = Arc::new(AtomicBool::new(true));
+    let refusing = Arc::clone(&refuses);
+    let hook = On(move |call: &Call<'_>| match call {
+        Call::RecordFailure(_) if refusing.load(SeqCst) => {
+            Act::Fail(Error::refused("the store", "UpdateItem", "AccessDenied"))
+        }
+        _ => Act::Go,
+    });
+    let items = Pipeline::new()
+        .then(|n: u64| async move { Err::<u64, _>(permanent(format!("no {n}"))) })
+        .with(Stage::named("bad"));
+    let backend = store.hooked(Arc::new(hook));
+    let deployment = sum(items).deploy("refused", backend).unwrap();
+    let run = deployment.submit([7]).await.unwrap();
+    let worker = deployment.worker().start();
+    sleep(60 * MINUTE).await;
+    let depth = store.depth(&deployment).await;
+    assert_eq!(
+        (depth.dead, depth.ready + depth.in_flight + depth.delayed),
+        (0, 1)
+    );
+    refuses.store(false, SeqCst);
+    let failure = failure(soon(run.result()).await.unwrap_err());
+    assert_eq!(
+        (failure.message.as_str(), failure.error.as_str()),
+        ("packet 0", "no 7")
     );
     drop(worker);
 }
