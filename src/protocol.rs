@@ -161,26 +161,19 @@ impl Protocol {
             return owner.answer(answers.collect()).await;
         };
         let mut settling = FuturesUnordered::<BoxFuture<'_, ()>>::new();
-        let mut tasks = VecDeque::with_capacity(messages.len());
-        let (mut redelivered, mut worn_out) = (VecDeque::new(), Vec::new());
-        let mut refused = Vec::new();
-        for (place, received) in messages.iter().enumerate() {
-            match self.task(index, stage, place, received) {
-                Ok(task) if task.is_redelivered() => match self.moved_away_soon(&task).await {
-                    Some(failures) => worn_out.push((task, Outcome::Failed(failures))),
-                    None => redelivered.push_back(task),
-                },
-                Ok(task) => tasks.push_back(task),
-                Err(malformed) => refused.push((place, &received.delivery, malformed)),
-            }
-        }
+        let Intake {
+            fresh: mut tasks,
+            mut redelivered,
+            ended,
+            refused,
+        } = self.take_in(index, stage, messages).await;
         if !refused.is_empty() {
             owner.worked(refused.len(), 0);
             settling.push(Box::pin(self.refuse_all(stage, refused, owner)));
         }
-        if !worn_out.is_empty() {
-            owner.worked(worn_out.len(), 0);
-            settling.push(Box::pin(self.settle(worn_out, owner)));
+        if !ended.is_empty() {
+            owner.worked(ended.len(), 0);
+            settling.push(Box::pin(self.settle(ended, owner)));
         }
         loop {
             if tasks.is_empty() {
@@ -206,6 +199,32 @@ impl Protocol {
                 .await;
         }
         while settling.next().await.is_some() {}
+    }
+
+    /// Sorts messages by what is known of them before anything is looked up.
+    async fn take_in<'a>(
+        &self,
+        index: usize,
+        stage: &'a StageDefinition,
+        messages: &'a [Received],
+    ) -> Intake<'a> {
+        let mut intake = Intake {
+            fresh: VecDeque::with_capacity(messages.len()),
+            redelivered: VecDeque::new(),
+            ended: Vec::new(),
+            refused: Vec::new(),
+        };
+        for (place, received) in messages.iter().enumerate() {
+            match self.task(index, stage, place, received) {
+                Ok(task) if task.is_redelivered() => match self.moved_away_soon(&task).await {
+                    Some(failures) => intake.ended.push((task, Outcome::Failed(failures))),
+                    None => intake.redelivered.push_back(task),
+                },
+                Ok(task) => intake.fresh.push_back(task),
+                Err(malformed) => intake.refused.push((place, &received.delivery, malformed)),
+            }
+        }
+        intake
     }
 
     fn task<'a>(
@@ -271,6 +290,17 @@ impl Protocol {
         let stage = self.seam.site.definition.stage(stage)?;
         Some(&stage.kind)
     }
+}
+
+/// Messages that are about to be handled.
+struct Intake<'a> {
+    /// Those that come for the first time.
+    fresh: VecDeque<Task<'a>>,
+    redelivered: VecDeque<Task<'a>>,
+    /// Those that are not worked on any more.
+    ended: Vec<(Task<'a>, Outcome)>,
+    /// Those that cannot be read, by their places.
+    refused: Vec<(usize, &'a Delivery, &'a Malformed)>,
 }
 
 /// How a message's work ended.
