@@ -389,6 +389,8 @@ async fn submitter(
         match timeout(life, submission).await {
             Ok(Ok(_)) => return,
             Ok(Err(error)) if error.is_retryable() => {}
+            // What an earlier submitter sent was enough: the run is done, and was forgotten a minute after its result was taken.
+            Ok(Err(Error::NoSuchRun { .. })) => return,
             Ok(Err(error)) => panic!("submitting {id}: {error}"),
             Err(_) => count(&deaths, "submitters that died"),
         }
