@@ -38,6 +38,45 @@ async fn look<I, R>(store: &Store, deployment: &Deployment<I, R>, stage: &str) {
         .unwrap();
 }
 
+/// A copy of a message that succeeded, in front of another map stage.
+#[tokio::test(start_paused = true)]
+async fn copies_before_a_map_stage() {
+    for attempts in [1, 2] {
+        let store = Store::new();
+        let first = Stage::named("first").attempts(attempts).packet_size(1);
+        let items = Pipeline::new()
+            .then(ok::<u64>)
+            .with(first)
+            .then(ok::<u64>)
+            .with(Stage::named("second"));
+        let deployment = sum(items).deploy("copies", store.backend()).unwrap();
+        let run = deployment.submit([1, 2, 3]).await.unwrap();
+        let queue = store.queue("copies--first").await;
+        let seen = queue.receive(10, SECOND).await.unwrap();
+        for delivery in seen {
+            for _ in 0..attempts {
+                queue
+                    .send(vec![delivery.body.clone().into()])
+                    .await
+                    .unwrap();
+            }
+            queue
+                .release(vec![delivery.receipt], Duration::ZERO)
+                .await
+                .unwrap();
+        }
+        for _ in 0..attempts {
+            look(&store, &deployment, "first").await;
+        }
+        let worker = deployment.worker().start();
+        assert_eq!(soon(run.result()).await.unwrap(), 6, "{attempts}");
+        sleep(10 * MINUTE).await;
+        let letters = deployment.dead_letters().await.unwrap();
+        assert!(letters.is_empty(), "{attempts}: {letters:?}");
+        drop(worker);
+    }
+}
+
 /// One run's function never returns; another run's messages must go on.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_that_hangs_does_not_hold_up_others() {
@@ -140,6 +179,43 @@ async fn a_cpu_bound_batch_does_not_go_on_after_shutdown() {
     let worker = deployment.worker().start();
     assert_eq!(soon(run.result()).await.unwrap(), 4950);
     assert!(count <= 2, "{count}");
+    drop(worker);
+}
+
+/// A message that was sent on, and whose acknowledgement is lost time and again, is no failure.
+#[tokio::test(start_paused = true)]
+async fn lost_acknowledgements_before_a_map_stage() {
+    let store = Store::new();
+    let swallowed = AtomicU64::new(0);
+    let hook = On(move |call: &Call<'_>| match call {
+        Call::Acknowledge(name, _) if name.ends_with("first") => {
+            match swallowed.fetch_add(1, SeqCst) < 4 {
+                true => Act::Swallow,
+                false => Act::Go,
+            }
+        }
+        _ => Act::Go,
+    });
+    let items = Pipeline::new()
+        .then(ok::<u64>)
+        .with(Stage::named("first").attempts(2).packet_size(1))
+        .then(|n: u64| async move {
+            sleep(100 * MINUTE).await;
+            ok(n).await
+        })
+        .with(Stage::named("second").timeout(200 * MINUTE));
+    let deployment = sum(items)
+        .deploy("acks", store.hooked(Arc::new(hook)))
+        .unwrap();
+    let run = deployment
+        .submit_stream(futures::stream::iter([1]))
+        .await
+        .unwrap();
+    let worker = deployment.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 1);
+    sleep(60 * MINUTE).await;
+    let letters = deployment.dead_letters().await.unwrap();
+    assert!(letters.is_empty(), "{letters:?}");
     drop(worker);
 }
 
