@@ -219,6 +219,40 @@ async fn lost_acknowledgements_before_a_map_stage() {
     drop(worker);
 }
 
+/// Two copies fail for good; all of a deployment's dead letters go back.
+#[tokio::test(start_paused = true)]
+async fn redrive_of_copies() {
+    let store = Store::new();
+    let fixed = Arc::new(AtomicBool::new(false));
+    let is_fixed = Arc::clone(&fixed);
+    let items = Pipeline::new()
+        .then(move |n: u64| {
+            let good = is_fixed.load(SeqCst);
+            async move { if good { Ok(n) } else { Err("no") } }
+        })
+        .with(Stage::named("first").attempts(1).packet_size(1));
+    let deployment = sum(items).deploy("twice", store.backend()).unwrap();
+    let run = deployment.submit([5]).await.unwrap();
+    let queue = store.queue("twice--first").await;
+    let seen = queue.receive(10, SECOND).await.unwrap();
+    queue.send(vec![seen[0].body.clone().into()]).await.unwrap();
+    queue
+        .release(vec![seen[0].receipt.clone()], Duration::ZERO)
+        .await
+        .unwrap();
+    let worker = deployment.worker().start();
+    assert!(soon(run.result()).await.is_err());
+    sleep(MINUTE).await;
+    worker.shutdown().await;
+    fixed.store(true, SeqCst);
+    let count = deployment.redrive().await.unwrap();
+    let failures = run.failures().await.unwrap();
+    assert!(failures.is_empty(), "{count}: {failures:?}");
+    let worker = deployment.worker().start();
+    assert_eq!(soon(run.result()).await.unwrap(), 5);
+    drop(worker);
+}
+
 /// Push: a batch of suspects, one of which never ends.
 #[tokio::test(start_paused = true)]
 async fn pushed_suspects() {
