@@ -149,7 +149,7 @@ impl Protocol {
         })
     }
 
-    /// Takes beginnings back: the functions were not called after all.
+    /// Takes beginnings back: the functions were not called after all, or what they made is durable.
     pub(super) async fn withdraw<'a>(&self, tasks: impl Iterator<Item = &'a Task<'a>>) {
         let scratchpad = self.seam.site.scratchpad();
         let begun = tasks.filter_map(|task| {
@@ -159,7 +159,7 @@ impl Protocol {
         let withdrawn = begun.map(|beginning| async move {
             let withdraw = || scratchpad.withdraw_beginning(&beginning);
             if let Err(error) = retry("withdraw_beginning", WITHDRAWN_WITHIN, withdraw).await {
-                tracing::warn!(run = %beginning.run, work = beginning.message, error = %describe(&error), "a message that is handed back counts as begun");
+                tracing::warn!(run = %beginning.run, work = beginning.message, error = %describe(&error), "a message that did not fail counts as begun and unfinished");
             }
         });
         join_all(withdrawn).await;

@@ -24,7 +24,7 @@ pub trait Failures: Send + Sync {
     /// redeliveries only, so that a message that is delivered once costs no write.
     async fn note_beginning(&self, beginning: &Beginning) -> Result<Deliveries>;
 
-    /// Takes a beginning back: the delivery was given up before its function began. Idempotent.
+    /// Takes a beginning back: the delivery was given up before its function began, or is done. Idempotent.
     async fn withdraw_beginning(&self, beginning: &Beginning) -> Result<()>;
 
     /// Adds to the record of failures. Attempts are appended, so that one whose response was lost may be on record

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use super::crew::Stop;
 use super::heartbeat::Heartbeat;
@@ -76,17 +77,20 @@ pub(super) struct LeasedBatch {
     /// Messages that have not been answered.
     unanswered: AtomicUsize,
     freed: UnboundedSender<Freed>,
+    /// Whether the worker is ending.
+    closing: watch::Receiver<bool>,
 }
 
 impl LeasedBatch {
     /// What was taken from `lane`, which has this `index`. Places that become free are sent to
-    /// `freed`.
+    /// `freed`. Nothing more begins once `closing` is true.
     pub(super) fn new(
         lane: &Lane,
         index: usize,
         taken: Vec<Leased>,
         protocol: &Arc<Protocol>,
         freed: &UnboundedSender<Freed>,
+        closing: watch::Receiver<bool>,
     ) -> Self {
         let count = taken.len();
         let weight = taken.iter().map(|leased| leased.weight).sum();
@@ -107,6 +111,7 @@ impl LeasedBatch {
             working: AtomicUsize::new(count),
             unanswered: AtomicUsize::new(count),
             freed: freed.clone(),
+            closing,
         }
     }
 
@@ -153,6 +158,17 @@ impl Owner for LeasedBatch {
 
     fn is_lost(&self, place: usize) -> bool {
         self.leases.get(place).is_some_and(|lease| lease.is_lost())
+    }
+
+    async fn closing(&self) {
+        let mut closing = self.closing.clone();
+        if closing.wait_for(|closing| *closing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
     }
 
     async fn answer(&self, answers: Vec<(usize, Answer)>) {

@@ -38,6 +38,8 @@ struct Shift {
     drive: Drive,
     /// Gets the places that have become free.
     freed: UnboundedSender<Freed>,
+    /// Tells what is under way that nothing more may begin.
+    closing: watch::Sender<bool>,
 }
 
 /// Works until the signal comes. Dropped, it stops on the spot.
@@ -93,6 +95,7 @@ async fn work(
         work: Crew::default(),
         drive: options.drive,
         freed,
+        closing: watch::Sender::new(false),
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
     let mut rooms = FuturesUnordered::<BoxFuture<'static, (usize, bool)>>::new();
@@ -204,7 +207,14 @@ impl Shift {
                 if taken.is_empty() {
                     break;
                 }
-                let batch = LeasedBatch::new(lane, index, taken, &self.protocol, &self.freed);
+                let batch = LeasedBatch::new(
+                    lane,
+                    index,
+                    taken,
+                    &self.protocol,
+                    &self.freed,
+                    self.closing.subscribe(),
+                );
                 let lease = batch.only_lease();
                 let drive = if lane.cpu_bound {
                     self.drive
@@ -231,6 +241,8 @@ impl Shift {
     async fn end(mut self, grace: Duration) {
         // A period too long for the clock is one without end.
         let deadline = Instant::now().checked_add(grace);
+        // What waits inside of a batch would begin one after the other, until the period is over.
+        self.closing.send_replace(true);
         let mut unbegun = Vec::new();
         for lane in &mut self.lanes {
             let queue = Arc::clone(&lane.queue);

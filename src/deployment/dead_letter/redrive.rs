@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::DeadLetter;
 use super::sweep::{Sweep, by_queue};
+use super::{DeadLetter, Queued};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::protocol::site::Site;
@@ -52,10 +52,16 @@ impl Redriving {
         }
     }
 
-    fn goes_back(&mut self, letter: &DeadLetter) -> bool {
-        let is_new = self.subjects.insert(Subject::of(letter));
-        let is_awaited = letter.mark.is_some_and(|id| self.awaited.contains(&id));
-        is_awaited || (is_new && !self.only_awaited)
+    /// Takes out of a page what does not go back. Copies of a message in one page are no failures of what went back
+    /// before, and all go back: the newest one is that on record.
+    fn choose(&mut self, page: &mut Vec<Queued>) {
+        let subjects: Vec<_> = page.iter().map(|(_, letter)| Subject::of(letter)).collect();
+        page.retain(|(_, letter)| {
+            let is_new = !self.subjects.contains(&Subject::of(letter));
+            let is_awaited = letter.mark.is_some_and(|id| self.awaited.contains(&id));
+            is_awaited || (is_new && !self.only_awaited)
+        });
+        self.subjects.extend(subjects);
     }
 }
 
@@ -69,7 +75,7 @@ impl Site {
     ) -> Result<()> {
         let mut sweep = Sweep::new(self, run);
         while let Some(mut letters) = sweep.next().await? {
-            letters.retain(|(_, letter)| redriving.goes_back(letter));
+            redriving.choose(&mut letters);
             for (queue, letters) in by_queue(letters) {
                 let gone = self.redrive_batch(&queue, letters).await?;
                 sweep.note_gone(gone.len());

@@ -4,6 +4,7 @@ use futures::future::join_all;
 
 use super::{Failed, InFlight};
 use crate::compute::step::Failures;
+use crate::pipeline::definition::StageKind;
 use crate::protocol::{Answer, Protocol, Then, refused};
 use crate::scratchpad::GroupId;
 
@@ -16,6 +17,11 @@ impl Protocol {
     ) -> (Vec<(usize, Answer)>, Vec<Failed<'a>>) {
         let mut answers = Vec::with_capacity(written.len());
         let mut retiring = Vec::new();
+        // Of what went on to a map stage no tree tells later that it is done: its deliveries must not count as unfinished.
+        let sent_on = written.iter().map(|message| &message.task);
+        let sent_on =
+            sent_on.filter(|task| matches!(self.kind_of(task.index + 1), Some(StageKind::Map(_))));
+        self.withdraw(sent_on).await;
         for InFlight { task, then } in written {
             match then {
                 Then::Map | Then::Bundle(_) => answers.push((task.place, Answer::Ack)),
