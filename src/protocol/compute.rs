@@ -121,9 +121,13 @@ impl Protocol {
         let mut paced = Vec::with_capacity(ready.len());
         for (task, step) in ready {
             keep_pace(stage, &step, limits, owner).await;
-            match owner.is_closing() {
-                true => unbegun.push((task, Outcome::NotBegun)),
-                false => paced.push((task, step)),
+            if owner.is_lost(task.place) {
+                // It waited for its turn, and is another worker's by now.
+                owner.worked(1, 0);
+            } else if owner.is_closing() {
+                unbegun.push((task, Outcome::NotBegun));
+            } else {
+                paced.push((task, step));
             }
         }
         if !unbegun.is_empty() {
@@ -169,7 +173,9 @@ impl Protocol {
             settling.push(Box::pin(self.settle(unbegun, owner)));
             return;
         }
-        if let May::NotBegin(outcome) = self.note_beginning(&mut task).await {
+        if owner.is_lost(task.place) {
+            owner.worked(1, 0);
+        } else if let May::NotBegin(outcome) = self.note_beginning(&mut task).await {
             owner.worked(1, 0);
             settling.push(Box::pin(self.settle(vec![(task, outcome)], owner)));
         } else {
