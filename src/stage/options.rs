@@ -84,8 +84,9 @@ impl Stage {
         self
     }
 
-    /// Sets the number of deliveries before a message becomes a dead letter (default 5). Deliveries
-    /// count, not failures: a message that kills its process is caught as well.
+    /// Sets the number of attempts at a message before it becomes a dead letter (default 5). An
+    /// attempt is work that has begun, whether it fails or its process dies: a message that kills
+    /// every worker is caught as well. A delivery that was handed back unbegun is no attempt.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
@@ -311,7 +312,8 @@ pub enum OnFailure {
     /// [`Run::redrive`](crate::Run::redrive) completes the run.
     #[default]
     Fail,
-    /// The item is left out, listed and counted; the rest of its packet stays in the result.
+    /// The item is left out, listed and counted; the rest of its packet stays in the result. There is
+    /// no dead letter of it, and a redrive does not try it again.
     Skip,
     /// Like `Skip` for up to this many items of the run; with one more, the run fails. The items
     /// that other stages left out count as well.
