@@ -46,12 +46,12 @@ const STAGE_VARIABLE: &str = "CATCHMENT_STAGE";
 /// | is done, all that it causes being durable | left to the mapping to delete | no |
 /// | failed (error, panic, timeout) and has attempts left | hidden for the stage's backoff | yes |
 /// | failed for good, used up its attempts, or cannot be read | in the dead-letter queue, with its error | no |
-/// | was not begun before the deadline came near | on its queue again as a fresh copy: no attempt | no |
+/// | was not begun before the deadline came near | visible again at once: no attempt | yes |
 /// | was begun, and cut off by the deadline | as one that failed: a failed attempt | yes |
 /// | has no body or no receipt handle | left alone: it comes back after the visibility timeout | yes |
 ///
-/// Attempts are counted by the records' `ApproximateReceiveCount`, as they are for workers: both
-/// may serve one queue.
+/// Attempts are counted by what began, as they are for workers: both may serve one queue. A record
+/// that was throttled before the function saw it has lost none.
 ///
 /// **The mapping** must have `ReportBatchItemFailures` among its `FunctionResponseTypes`: without
 /// it Lambda takes an answer that lists failures for a success, and deletes all records, those that

@@ -106,7 +106,7 @@ impl fmt::Display for Problem {
             Self::Long => {
                 return write!(
                     formatter,
-                    "the name has more than {MAX_QUEUE_NAME} characters"
+                    "the name has more than {MAX_QUEUE_NAME} characters, the limit of a queue's name: shorten it"
                 );
             }
             Self::Faulty(fault, repaired) => (fault, repaired),

@@ -124,7 +124,10 @@ async fn status<I: Data, R: Serialize + Send + 'static>(
 }
 
 fn progress(kind: Kind, id: &RunId, status: &Status) -> Answer {
-    let message = format!("run {id} is {}", status.state);
+    let message = match status.state {
+        RunState::Failed => format!("run {id} has failed"),
+        state => format!("run {id} is {state}"),
+    };
     Answer::with(kind, message, Progress::new(id, status))
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Unfiltered;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Named {
-    letter: String,
+    letter: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +36,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Letters {
         let named = Query::<Named>::from_request_parts(parts, state).await;
         let Query(Named { letter }) = named.map_err(|rejection| {
             let message = format!("{}: {ADVICE}", rejection.body_text());
+            Answer::new(Kind::Invalid, message)
+        })?;
+        let letter = letter.ok_or_else(|| {
+            let message = format!("the parameter letter is missing: {ADVICE}");
             Answer::new(Kind::Invalid, message)
         })?;
         if letter == "all" {

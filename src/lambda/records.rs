@@ -10,7 +10,7 @@ use crate::core::error::{Error, Result};
 use crate::queue::Delivery;
 use crate::worker::Fate;
 
-/// What Lambda passes on with each record, and the library's attempts are counted by.
+/// What Lambda passes on with each record.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
 const SENT_TIMESTAMP: &str = "SentTimestamp";
 

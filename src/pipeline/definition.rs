@@ -146,7 +146,9 @@ fn invalid(problem: String) -> Error {
 fn check_name(what: &str, name: &str) -> Result<()> {
     name::check(name).map_err(|problem| {
         invalid(match problem {
-            Problem::Empty => format!("a {what} has an empty name"),
+            Problem::Empty => {
+                format!("a {what} has an empty name: use ASCII letters, digits, `-` and `_`")
+            }
             problem => {
                 let name: String = name.chars().take(MAX_QUEUE_NAME).collect();
                 format!("{what} `{name}`: {problem}")

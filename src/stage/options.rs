@@ -84,8 +84,9 @@ impl Stage {
         self
     }
 
-    /// Sets the number of deliveries before a message becomes a dead letter (default 5). Deliveries
-    /// count, not failures: a message that kills its process is caught as well.
+    /// Sets the number of attempts at a message before it becomes a dead letter (default 5). An
+    /// attempt is work that has begun, whether it fails or its process dies: a message that kills
+    /// every worker is caught as well. A delivery that was handed back unbegun is no attempt.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
@@ -277,6 +278,11 @@ impl StageOptions {
                 "rate_limit",
                 "nothing would ever run; use at least 1 item",
             ),
+            (
+                self.rate_limit.is_some_and(|rate| rate.per.is_zero()),
+                "rate_limit's time",
+                "there would be no limit; use a positive duration, or leave the option out",
+            ),
         ];
         match rules.into_iter().find(|(is_zero, ..)| *is_zero) {
             Some((_, option, advice)) => Err(OptionProblem::Zero { option, advice }),
@@ -311,7 +317,8 @@ pub enum OnFailure {
     /// [`Run::redrive`](crate::Run::redrive) completes the run.
     #[default]
     Fail,
-    /// The item is left out, listed and counted; the rest of its packet stays in the result.
+    /// The item is left out, listed and counted; the rest of its packet stays in the result. There is
+    /// no dead letter of it, and a redrive does not try it again.
     Skip,
     /// Like `Skip` for up to this many items of the run; with one more, the run fails. The items
     /// that other stages left out count as well.
@@ -357,6 +364,8 @@ mod tests {
         assert!(problem(Stage::new().packet_size(0)).contains("packet_size is 0"));
         assert!(problem(Stage::new().timeout(Duration::ZERO)).contains("timeout is 0"));
         assert!(problem(Stage::new().rate_limit(0, Duration::ZERO)).contains("rate_limit is 0"));
+        let endless = problem(Stage::new().rate_limit(5, Duration::ZERO));
+        assert!(endless.contains("rate_limit's time is 0"), "{endless}");
         for share in [f64::NAN, f64::INFINITY, -1e-300, 100.000_000_000_000_01] {
             let share = OnFailure::TolerateShare(share);
             assert!(problem(Stage::new().on_failure(share)).contains("per cent"));

@@ -6,7 +6,9 @@ use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 /// A problem with one option. Its text says what to do instead, without the stage's name.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum OptionProblem {
-    #[error("{option} is an option of {owner}, not of this one")]
+    #[error(
+        "{option} is an option of {owner}, and stands at another stage: move it, or leave it out"
+    )]
     Misplaced {
         option: &'static str,
         /// The kind of stage that may have it.

@@ -91,8 +91,9 @@ pub enum Fate {
 /// ```
 ///
 /// There are no heartbeats: the queue's [visibility timeout](crate::Stage::visibility_timeout) must
-/// be longer than the time each call has. Attempts are counted by each delivery's
-/// [`receive_count`](Delivery::receive_count), as for workers.
+/// be longer than the time each call has. Attempts are counted by what began, as for workers: a
+/// delivery whose [`receive_count`](Delivery::receive_count) is 1 is the first, and the beginning of
+/// any other is written down in the scratchpad.
 #[derive(Clone)]
 #[must_use = "a handler does nothing until it is given deliveries"]
 pub struct Handler {
@@ -190,7 +191,7 @@ impl Handler {
     /// | succeeded, everything it causes being durable | left to the caller | `Acknowledge` |
     /// | failed (error, panic, timeout) and has attempts left | released with the stage's backoff | `Leave` with that delay |
     /// | failed for good, used up its attempts, or cannot be read | in the dead-letter queue with its error | `Acknowledge` |
-    /// | had not begun when the margin began | on its queue again as a fresh copy: no attempt | `Acknowledge` |
+    /// | had not begun when the margin began | released at once: no attempt | `Leave` with a delay of zero |
     /// | had begun, and did not end within the margin | stopped: a failed attempt | as one that failed |
     /// | could not be answered in time, or only with an error | left alone | `Leave` without a delay |
     ///

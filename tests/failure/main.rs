@@ -16,6 +16,7 @@ mod discard;
 mod endless;
 mod foreign;
 mod messages;
+mod redelivered;
 mod redrive;
 mod refused;
 mod retry;

@@ -26,7 +26,8 @@ pub struct Status {
     pub packets: Option<u64>,
     /// Packets that have gone through every stage before the first reduction.
     pub packets_done: u64,
-    /// Items left out under a skip policy.
+    /// Items on record as left out under a skip policy. While the run has failed, those that exceed the
+    /// policy's limit count too: they are part of dead letters, and a redrive tries them again.
     pub skipped: u64,
     /// Messages that stand as dead letters; none once the run is done, since everything is in its
     /// result.

@@ -1,29 +1,13 @@
-//! Programs that tried to break deliveries that began and dead letters, kept for what they found.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-mod common;
+//! Messages that come again, and what becomes of their copies.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
 
-use catchment::pipeline::One;
 use catchment::{Deployment, Fate, OnFailure, Pipeline, Stage};
-use common::*;
 use tokio::time::{Instant, sleep};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn sum(items: Pipeline<u64>) -> Pipeline<u64, u64, One> {
-    items
-        .reduce(|| 0, |a, b| a + b)
-        .with(Stage::named("sum").fan_in(3))
-}
+use super::*;
+use crate::common::*;
 
 async fn look<I, R>(store: &Store, deployment: &Deployment<I, R>, stage: &str) {
     let queue = store
@@ -40,7 +24,7 @@ async fn look<I, R>(store: &Store, deployment: &Deployment<I, R>, stage: &str) {
 
 /// A copy of a message that succeeded, in front of another map stage.
 #[tokio::test(start_paused = true)]
-async fn copies_before_a_map_stage() {
+async fn a_copy_of_a_message_that_was_sent_on_is_no_failure() {
     for attempts in [1, 2] {
         let store = Store::new();
         let first = Stage::named("first").attempts(attempts).packet_size(1);
@@ -150,14 +134,13 @@ async fn a_cpu_bound_batch_does_not_go_on_after_shutdown() {
     let store = Store::new();
     let begun = Arc::new(AtomicU64::new(0));
     let note = Arc::clone(&begun);
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let held = Arc::clone(&gate);
     let items = Pipeline::new()
         .map(move |n: u64| {
             note.fetch_add(1, SeqCst);
-            while !open.load(SeqCst) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let (is_open, opened) = &*held;
+            drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open));
             n
         })
         .with(Stage::named("slow").packet_size(1).attempts(5));
@@ -173,7 +156,8 @@ async fn a_cpu_bound_batch_does_not_go_on_after_shutdown() {
         assert!(futures::poll!(end.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
-    gate.store(true, SeqCst);
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
     end.await;
     let count = begun.load(SeqCst);
     let worker = deployment.worker().start();
@@ -184,7 +168,7 @@ async fn a_cpu_bound_batch_does_not_go_on_after_shutdown() {
 
 /// A message that was sent on, and whose acknowledgement is lost time and again, is no failure.
 #[tokio::test(start_paused = true)]
-async fn lost_acknowledgements_before_a_map_stage() {
+async fn lost_acknowledgements_of_a_message_that_was_sent_on_are_no_failures() {
     let store = Store::new();
     let swallowed = AtomicU64::new(0);
     let hook = On(move |call: &Call<'_>| match call {
@@ -221,7 +205,7 @@ async fn lost_acknowledgements_before_a_map_stage() {
 
 /// Two copies fail for good; all of a deployment's dead letters go back.
 #[tokio::test(start_paused = true)]
-async fn redrive_of_copies() {
+async fn all_copies_of_a_dead_letter_are_redriven() {
     let store = Store::new();
     let fixed = Arc::new(AtomicBool::new(false));
     let is_fixed = Arc::clone(&fixed);
@@ -255,7 +239,7 @@ async fn redrive_of_copies() {
 
 /// Push: a batch of suspects, one of which never ends.
 #[tokio::test(start_paused = true)]
-async fn pushed_suspects() {
+async fn pushed_messages_that_may_be_deadly_end_with_the_call() {
     for attempts in [1, 2] {
         let store = Store::new();
         let items = Pipeline::new()
@@ -305,7 +289,7 @@ async fn pushed_suspects() {
 
 /// Skip with deaths: the deadly message is buried once, the others skip nothing.
 #[tokio::test(start_paused = true)]
-async fn skip_and_redeliveries() {
+async fn redeliveries_skip_no_more_than_what_fails() {
     let store = Store::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&seen);
