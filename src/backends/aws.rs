@@ -28,9 +28,8 @@ use crate::core::requests::Requests;
 
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 pub use self::backend::AwsBackend;
-pub(super) use self::retryable::bare;
 #[cfg(feature = "sqs")]
-pub(super) use self::retryable::is_retryable_code;
+pub(super) use self::retryable::{bare, is_retryable_code};
 use self::retryable::{credentials_problem, is_lasting, is_retryable};
 
 /// How long one attempt at a request may take where the application has not said. Longer than a long poll.
