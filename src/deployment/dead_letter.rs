@@ -46,6 +46,8 @@ pub struct DeadLetter {
     /// The failure on record that it belongs to.
     pub(crate) mark: Option<DeadLetterId>,
     pub(crate) buried: BuriedMessage,
+    /// Whose dead-letter queue it is in.
+    deployment: String,
 }
 
 impl DeadLetter {
@@ -63,12 +65,14 @@ impl DeadLetter {
             body: buried.body.clone(),
             mark: reason.id,
             buried,
+            deployment: deployment.to_owned(),
         }
     }
 
     /// Names this letter, also in other processes.
     pub fn id(&self) -> LetterId {
         LetterId {
+            deployment: self.deployment.clone(),
             stage: self.stage.clone(),
             run: self.run.clone(),
             receipt: self.buried.receipt.clone(),
@@ -96,6 +100,7 @@ impl DeadLetter {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LetterId {
+    deployment: String,
     stage: String,
     run: Option<RunId>,
     receipt: Receipt,
@@ -104,8 +109,9 @@ pub struct LetterId {
 /// The text of an id begins with this.
 const LETTER: &str = "letter";
 
-/// What the text of an id is made of: stage, run, and a receipt that is a number or text.
+/// What the text of an id is made of: deployment, stage, run, and a receipt that is a number or text.
 type Parts<'a> = (
+    Cow<'a, str>,
     Cow<'a, str>,
     Option<Cow<'a, str>>,
     Option<u64>,
@@ -118,7 +124,14 @@ impl fmt::Display for LetterId {
         let text = self.receipt.as_str();
         let number = self.receipt.as_u64().filter(|_| text.is_none());
         let run = self.run.as_ref().map(|run| run.as_str().into());
-        let parts: Parts<'_> = (self.stage.as_str().into(), run, number, text.map(Cow::from));
+        let (deployment, stage) = (self.deployment.as_str(), self.stage.as_str());
+        let parts: Parts<'_> = (
+            deployment.into(),
+            stage.into(),
+            run,
+            number,
+            text.map(Cow::from),
+        );
         let encoded = Cursor::encode(LETTER, &parts).map_err(|_| fmt::Error)?;
         formatter.write_str(encoded.as_str())
     }
@@ -133,9 +146,10 @@ impl FromStr for LetterId {
     /// [`Error::InvalidArgument`] (`letter`) if the text is not an id.
     fn from_str(text: &str) -> Result<Self> {
         let parts = Cursor::new(text).decode::<Parts<'_>>(LETTER).ok();
-        let id = parts.and_then(|(stage, run, number, text)| {
+        let id = parts.and_then(|(deployment, stage, run, number, text)| {
             let number = number.map(Receipt::from);
             Some(Self {
+                deployment: deployment.into_owned(),
                 stage: stage.into_owned(),
                 run: run.map(|run| RunId::from(run.into_owned())),
                 receipt: number.or_else(|| Some(Receipt::new(text?.as_ref())))?,

@@ -195,9 +195,14 @@ async fn some_dead_letters_are_discarded_and_the_others_redriven() {
         .await
         .unwrap();
     assert_eq!((outcome.discarded, outcome.passed_over), (2, 1));
-    let elsewhere = sum(Pipeline::new().then(ok::<u64>));
-    let elsewhere = elsewhere.deploy("elsewhere", store.backend()).unwrap();
-    let refused = elsewhere.discard_these([own.id()]).await;
+    // A deployment with the same stages has other dead letters, and one that lost a stage none of it.
+    let namesake = evens().deploy("namesake", store.backend()).unwrap();
+    let refused = namesake.discard_these([own.id()]).await.unwrap_err();
+    let error = "a dead letter of deployment `evens` cannot be discarded by deployment `namesake`";
+    assert!(refused.to_string().contains(error), "{refused}");
+    let changed = sum(Pipeline::new().then(ok::<u64>));
+    let changed = changed.deploy("evens", store.backend()).unwrap();
+    let refused = changed.discard_these([own.id()]).await;
     assert!(refused.unwrap_err().to_string().contains("stage `even`"));
 
     assert_eq!(deployment.redrive().await.unwrap(), 2);

@@ -65,6 +65,15 @@ impl Site {
         // One that is named twice is one.
         let letters: HashSet<LetterId> = letters.into_iter().collect();
         for letter in letters {
+            if letter.deployment != self.name {
+                return Err(Error::invalid_argument(
+                    "letter",
+                    format!(
+                        "a dead letter of deployment `{}` cannot be discarded by deployment `{}`",
+                        letter.deployment, self.name
+                    ),
+                ));
+            }
             let place = self.definition.position(&letter.stage);
             let Some(receipts) = place.and_then(|place| receipts.get_mut(place)) else {
                 return Err(Error::invalid_argument(

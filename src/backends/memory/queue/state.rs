@@ -90,7 +90,8 @@ impl State {
             retention,
             most_receives,
             deadlines: BinaryHeap::new(),
-            numbers: 0,
+            // Whoever kept the id of a dead letter of another process must not name one of this.
+            numbers: u64::from(fastrand::u32(..)) << 20,
             bytes: 0,
             waiting: 0,
             consumers_left: None,
