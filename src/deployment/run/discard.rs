@@ -79,7 +79,7 @@ impl<R> Run<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) (`letter`) if a letter is of a stage that the deployment
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) (`letter`) if a letter is another deployment's, or of a stage that this one
     /// does not have: then nothing is discarded. [`Error::Backend`](crate::Error::Backend) if a queue cannot be reached;
     /// repeating the call does the rest.
     pub async fn discard_these(
