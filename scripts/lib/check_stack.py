@@ -87,11 +87,11 @@ def check(stacks, template):
 
     functions = client("lambda")
     for stage in ["times_two", "sum", "api"]:
-        function = functions.get_function_configuration(FunctionName=f"{NAME}-{stage}")
+        function = functions.get_function_configuration(FunctionName=f"{NAME}--{stage}")
         variables = {"CATCHMENT_DEPLOYMENT": NAME, "CATCHMENT_STAGE": stage}
         expect(f"{stage}: environment", variables, function["Environment"]["Variables"])
     for stage in ["times_two", "sum"]:
-        (mapping,) = functions.list_event_source_mappings(FunctionName=f"{NAME}-{stage}")["EventSourceMappings"]
+        (mapping,) = functions.list_event_source_mappings(FunctionName=f"{NAME}--{stage}")["EventSourceMappings"]
         # Its state is not to be read: the emulator says `Enabled` of every mapping that a stack makes, and heeds the setting.
         expect(f"{stage}: mapping", (["ReportBatchItemFailures"], 100), (
             mapping["FunctionResponseTypes"], mapping["ScalingConfig"]["MaximumConcurrency"],
