@@ -9,7 +9,7 @@
 //! | `GET /runs?state=failed&since=…&until=…&limit=100&cursor=…` | the runs, newest first |
 //! | `PUT /runs/{arrayId}` | the same under an id of the caller's: submitting it twice is one run, and other items under it are a conflict |
 //! | `GET /runs/{arrayId}` | how far the run is |
-//! | `GET /runs/{arrayId}/result?wait=20` | its result, waiting up to so many seconds for it, and no longer than [`longest_wait`](HttpOptions::longest_wait) |
+//! | `GET /runs/{arrayId}/result?wait=20` | its result, after a wait of at most `wait` seconds, and no longer than [`longest_wait`](HttpOptions::longest_wait) |
 //! | `GET /runs/{arrayId}/failures?limit=100&cursor=…` | what failed, or was left out |
 //! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…` | its dead letters |
 //! | `DELETE /runs/{arrayId}/dead-letters` | discards its dead letters; it stays failed |

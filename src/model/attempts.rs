@@ -80,7 +80,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Receive(usize),
-    /// The worker gives the message back unbegun: somebody only looked, a throttle, a shutdown.
+    /// The worker gives the message back before its function begins, as at a shutdown or at a throttle.
     HandBack(usize),
     Step(usize),
     /// A write whose answer is lost, and which will be made again.

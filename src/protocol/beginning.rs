@@ -3,8 +3,8 @@
 //!
 //! A first delivery is the first attempt, and nothing is written for it. From the second one on, the beginning is on
 //! record before the function runs. A message that was only looked at, throttled, or given back therefore keeps all its
-//! attempts, and one that ends its process each time becomes a dead letter. Of a first delivery nobody knows whether it
-//! began, so such a message may end one process more than it has attempts.
+//! attempts, and one that ends its process each time becomes a dead letter. Whether a first delivery began is not on record,
+//! so such a message may end one process more than it has attempts.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::scratchpad::{Beginning, Deliveries, DeliveryId};
 /// How often it is tried to take a beginning back. There is little time left then; it counts as begun otherwise.
 const WITHDRAWN_WITHIN: Policy = Policy::times(3);
 
-/// The part of the receives which a service allows, 1 in so many, that the engine leaves over.
+/// Of the receives that a service allows, the engine leaves one in this many unused.
 const RECEIVES_LEFT_OVER: u32 = 100;
 
 /// A delivery whose beginning is on record.

@@ -98,7 +98,7 @@ fn ask(code: &str, response: Option<HttpResponse>) -> bool {
         || by_status.classify_retry(&context).should_retry()
 }
 
-/// Errors that may pass and of which the SDK's classifiers do not know.
+/// Errors that may pass, and that the SDK's classifiers do not know.
 fn is_known(code: &str, message: &str) -> bool {
     match code {
         // DynamoDB: another write to the same item is under way.

@@ -93,8 +93,8 @@ impl Refusal {
         )
     }
 
-    /// Whether the same entry would be refused for ever. The code says so, whoever is said to be at fault: services that
-    /// speak SQS do not agree on that. Only a code that is not known is judged by it.
+    /// Whether the same entry would be refused for ever. The code decides. Who is at fault decides for unknown codes only,
+    /// since services that speak SQS do not agree on that.
     fn is_lasting(&self) -> bool {
         if aws::is_retryable_code(&self.code) {
             return false;

@@ -146,7 +146,7 @@ async fn ensure(
         // If it was found and is not there, its URL has outlived it: it is created next.
         patience.wait(state).await?;
     };
-    // Whoever is told that it was created opens it next.
+    // The caller opens the queue as soon as it is told that it was created.
     while created && find(service, queue).await?.is_none() {
         patience.wait("it cannot be found by its name yet").await?;
     }

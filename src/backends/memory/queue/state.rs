@@ -90,7 +90,7 @@ impl State {
             retention,
             most_receives,
             deadlines: BinaryHeap::new(),
-            // Whoever kept the id of a dead letter of another process must not name one of this.
+            // The id of a dead letter of another process must not name one of this process.
             numbers: u64::from(fastrand::u32(..)) << 20,
             bytes: 0,
             waiting: 0,
