@@ -234,7 +234,7 @@ impl<T> Iterator for Items<'_, T> {
 
 /// These are the innermost loops. They move the iterator into a local, because the atomic store to
 /// `progress` would otherwise force a reload through the reference on every item. If the function
-/// panics, the remaining items are lost.
+/// panics, the remaining items are put back.
 impl<T> Items<'_, T> {
     /// Like `try_fold`, but consumes `self`.
     #[inline]
@@ -244,14 +244,13 @@ impl<T> Items<'_, T> {
         mut step: impl FnMut(B, T) -> Result<B, E>,
     ) -> Result<B, E> {
         let mut begun = self.progress.begun();
-        let mut values = std::mem::take(self.values);
+        let mut values = Borrowed::take(self.values);
         let mut folded = initial;
-        for item in values.by_ref().take(self.left) {
+        for item in values.own.by_ref().take(self.left) {
             begun += 1;
             self.progress.set(begun);
             folded = step(folded, item)?;
         }
-        *self.values = values;
         Ok(folded)
     }
 
@@ -259,13 +258,33 @@ impl<T> Items<'_, T> {
     #[inline]
     pub(crate) fn map_into<O>(self, outputs: &mut Vec<O>, mut function: impl FnMut(T) -> O) {
         let mut begun = self.progress.begun();
-        let mut values = std::mem::take(self.values);
-        outputs.extend(values.by_ref().take(self.left).map(move |item| {
+        let mut values = Borrowed::take(self.values);
+        outputs.extend(values.own.by_ref().take(self.left).map(move |item| {
             begun += 1;
             self.progress.set(begun);
             function(item)
         }));
-        *self.values = values;
+    }
+}
+
+/// An iterator that was moved into a local, and goes back when the local is dropped.
+struct Borrowed<'a, T> {
+    place: &'a mut std::vec::IntoIter<T>,
+    own: std::vec::IntoIter<T>,
+}
+
+impl<'a, T> Borrowed<'a, T> {
+    #[inline]
+    fn take(place: &'a mut std::vec::IntoIter<T>) -> Self {
+        let own = std::mem::take(place);
+        Self { place, own }
+    }
+}
+
+impl<T> Drop for Borrowed<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        std::mem::swap(self.place, &mut self.own);
     }
 }
 

@@ -35,7 +35,7 @@ impl<C: CombineKernel> CombineJob<C> {
             },
             Err(panic) => ItemFailure::whole(panicked(panic)),
         };
-        Err(vec![failure])
+        Err(vec![failure].into())
     }
 }
 
@@ -51,7 +51,7 @@ impl<C: CombineKernel> Job for CombineJob<C> {
     }
 
     fn failed(&self, error: String) -> Computed {
-        Err(vec![ItemFailure::whole(error)])
+        Err(vec![ItemFailure::whole(error)].into())
     }
 }
 

@@ -1,6 +1,5 @@
 //! One function of a map stage with its types erased: a list of its inputs in, a list of its outputs out.
 
-use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -48,8 +47,8 @@ pub(super) trait InTurn: Send + Sync {
     /// An empty list for its outputs.
     fn outputs(&self, capacity: usize) -> List;
 
-    /// Works on one input after the other and appends to `outputs`. Unless the scope is lenient, the first input that
-    /// fails is the last one, and the outputs are those of the inputs before it.
+    /// Works on one input after the other and appends to `outputs`. An input that fails has no outputs; if the scope's
+    /// work ends with it, the outputs are those of the inputs before it.
     fn apply(&self, inputs: List, outputs: &mut List, scope: &Scope<'_>) -> Applied;
 }
 
@@ -73,11 +72,28 @@ pub(super) trait SideBySide: Send + Sync {
 pub(super) struct Scope<'a> {
     pub(super) context: &'a Context,
     pub(super) source: Source<'a>,
-    /// Source items that are not begun.
-    pub(super) excluded: &'a BTreeSet<usize>,
-    /// An input that fails is left out, and the function goes on with the next one.
-    pub(super) lenient: bool,
+    pub(super) ends: Ends,
     pub(super) progress: &'a Progress,
+}
+
+/// Which failure ends the work on a packet before its other items have had their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// None: the items that fail are tried again, or left out.
+    Never,
+    /// One that repeating cannot cure.
+    IfPermanent,
+    Always,
+}
+
+impl Ends {
+    pub(super) fn with(self, permanent: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfPermanent => permanent,
+            Self::Always => true,
+        }
+    }
 }
 
 /// Where the inputs of a function come from.
@@ -183,6 +199,14 @@ impl Tally {
         self.counts.push(u32::try_from(outputs).unwrap_or(u32::MAX));
     }
 
+    /// This many inputs, which have one output each unless there are `counts`.
+    fn of(inputs: usize, counts: Vec<u32>) -> Self {
+        Self {
+            plain: inputs,
+            counts,
+        }
+    }
+
     fn counts(self) -> Option<Vec<u32>> {
         (!self.counts.is_empty()).then_some(self.counts)
     }
@@ -197,6 +221,15 @@ struct Turn<I> {
     kept: usize,
     tally: Tally,
     failed: Vec<Failed>,
+}
+
+impl<I> Turn<I> {
+    fn applied(self) -> Applied {
+        Applied {
+            counts: self.tally.counts(),
+            failed: self.failed,
+        }
+    }
 }
 
 impl<K: MapKernel> InTurn for K {
@@ -221,11 +254,10 @@ impl<K: MapKernel> InTurn for K {
             tally: Tally::default(),
             failed: Vec::new(),
         };
-        if !scope.lenient
-            && scope.excluded.is_empty()
-            && let Some(applied) = self.apply_at_once(&mut turn, outputs, scope.progress)
+        if let Some(ended) = self.apply_at_once(&mut turn, outputs, scope.progress)
+            && (ended || scope.ends == Ends::Always)
         {
-            return applied;
+            return turn.applied();
         }
         loop {
             // One guard around many inputs: a panic ends this round of the loop, not the list.
@@ -237,26 +269,26 @@ impl<K: MapKernel> InTurn for K {
             turn.tally.add(0);
             let position = turn.position.checked_sub(1);
             turn.failed.push(Failed::new(position, panic.into()));
-            if !scope.lenient {
+            if scope.ends == Ends::Always {
                 break;
             }
         }
-        Applied {
-            counts: turn.tally.counts(),
-            failed: turn.failed,
-        }
+        turn.applied()
     }
 }
 
 trait AtOnce: MapKernel {
-    /// Works on all values in one loop, if the function allows that; `None` if it does not. Nothing may have been begun.
+    /// Works on all values in one loop, if the function allows that; `None` if it does not. Returns whether it came to
+    /// their end: a value at which the function panicked has failed, and those after it are left. Nothing may have been
+    /// begun.
     fn apply_at_once(
         &self,
         turn: &mut Turn<Self::Input>,
         outputs: &mut Vec<Self::Output>,
         progress: &Progress,
-    ) -> Option<Applied> {
+    ) -> Option<bool> {
         let begin = turn.kept;
+        let count = turn.values.len();
         let mut counts = Vec::new();
         let mut is_done = true;
         let ended = guarded(&mut || {
@@ -268,26 +300,25 @@ trait AtOnce: MapKernel {
             is_done = self.map_all(items, outputs, &mut counts);
         });
         let Err(panic) = ended else {
-            let counts = (!counts.is_empty()).then_some(counts);
-            return is_done.then(|| Applied {
-                counts,
-                failed: Vec::new(),
-            });
+            if is_done {
+                turn.tally = Tally::of(count, counts);
+            }
+            return is_done.then_some(true);
         };
         let position = progress.at();
         let done = position.unwrap_or(0);
+        counts.truncate(done);
         let kept = match counts.is_empty() {
             true => done,
-            false => {
-                counts.truncate(done);
-                counts.iter().map(|count| *count as usize).sum()
-            }
+            false => counts.iter().map(|count| *count as usize).sum(),
         };
         outputs.truncate(begin + kept);
-        Some(Applied {
-            counts: (!counts.is_empty()).then_some(counts),
-            ..Applied::failed(position, panic)
-        })
+        turn.kept = begin + kept;
+        turn.position = count - turn.values.len();
+        turn.tally = Tally::of(done, counts);
+        turn.tally.add(0);
+        turn.failed.push(Failed::new(position, panic.into()));
+        Some(false)
     }
 }
 
@@ -307,10 +338,6 @@ fn each<K: MapKernel>(
         let position = turn.position;
         turn.position += 1;
         scope.progress.set(turn.position);
-        if scope.excluded.contains(&unit) {
-            turn.tally.add(0);
-            continue;
-        }
         let item = scope.source.offset;
         context.item = item.map(|offset| offset.saturating_add(unit as u64));
         let mut emitter = Emitter { values: outputs };
@@ -322,8 +349,10 @@ fn each<K: MapKernel>(
             Err(error) => {
                 outputs.truncate(turn.kept);
                 turn.tally.add(0);
-                turn.failed.push(Failed::new(Some(position), error));
-                if !scope.lenient {
+                let failed = Failed::new(Some(position), error);
+                let ends = scope.ends.with(failed.permanent);
+                turn.failed.push(failed);
+                if ends {
                     return;
                 }
             }

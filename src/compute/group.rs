@@ -5,12 +5,12 @@
 //! future of its fold and an encoded partial result, each an allocation: five for a packet of one item. Here a whole group
 //! needs them once, and `tests/memory.rs` holds the engine to less than two allocations per packet of one item.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::function::Ends;
 use super::line::{LONGEST, Line, Made, Terms};
 use super::list::List;
 use super::map::Row;
@@ -181,7 +181,6 @@ impl GroupPass {
         };
         let mut values = values.map_err(|(error, _)| ItemFailure::permanent(error))?;
         let most = values.len().max(OUTPUTS);
-        let nothing_excluded = BTreeSet::new();
         let contexts = self.row.contexts(&self.input.context);
         let line = Line {
             functions: self.row.functions(),
@@ -191,8 +190,7 @@ impl GroupPass {
                 contexts: &contexts,
                 units: None,
                 offset: Some(self.offset()),
-                excluded: &nothing_excluded,
-                lenient: false,
+                ends: Ends::Always,
             },
         };
         let mut mapped = Mapped {
@@ -223,7 +221,7 @@ impl GroupPass {
     }
 
     fn reduce(&self, mapped: Mapped) -> Computed {
-        let failed = |failure| Err(vec![failure]);
+        let failed = |failure| Err(vec![failure].into());
         let Some(sink) = self.row.sink.group() else {
             return failed(ItemFailure::permanent(
                 "nothing reduces a group in one pass",
@@ -283,8 +281,8 @@ impl GroupPass {
         let item = |unit| self.offset().saturating_add(unit as u64);
         ItemFailure {
             item: trouble.unit.map(item),
-            error: trouble.error,
             permanent: trouble.permanent,
+            ..ItemFailure::whole(trouble.error)
         }
     }
 }
@@ -309,7 +307,7 @@ impl Job for GroupPass {
     fn run(&self) -> Computed {
         let work = || match self.map() {
             Ok(mapped) => self.reduce(mapped),
-            Err(failure) => Err(vec![failure]),
+            Err(failure) => Err(vec![failure].into()),
         };
         let ended = catch_unwind(AssertUnwindSafe(work));
         ended.unwrap_or_else(|panic| self.failed(panicked(panic)))
@@ -320,6 +318,6 @@ impl Job for GroupPass {
     }
 
     fn failed(&self, error: String) -> Computed {
-        Err(vec![self.failure(Some(self.current_trouble(error)))])
+        Err(vec![self.failure(Some(self.current_trouble(error)))].into())
     }
 }

@@ -1,15 +1,14 @@
 //! The CPU-bound functions of one stage, applied list by list.
 //!
 //! A list goes through one function as a whole and then through the next, so that each is a tight loop. What can be seen
-//! from outside is as if each value went through all functions before the next value began: if several values fail, the
-//! first of them counts; and if functions are slow, each value goes through all of them by itself, under one timeout.
+//! from outside is as if each value went through all functions before the next value began: if one failure ends the work,
+//! it is that of the first value; and if functions are slow, each value goes through all of them by itself, under one timeout.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::function::{Applied, Failed, Function, Scope, Source};
+use super::function::{Applied, Ends, Failed, Function, Scope, Source};
 use super::list::{List, Supply};
 use super::trail::{Trace, Trail};
 use super::trouble::{InFunction, Trouble};
@@ -41,9 +40,7 @@ pub(super) struct Terms<'a> {
     /// See [`Source`].
     pub(super) units: Option<&'a [usize]>,
     pub(super) offset: Option<u64>,
-    /// See [`Scope`].
-    pub(super) excluded: &'a BTreeSet<usize>,
-    pub(super) lenient: bool,
+    pub(super) ends: Ends,
 }
 
 /// What the functions have made of the values so far.
@@ -70,36 +67,44 @@ impl Line<'_> {
         }
     }
 
-    /// Works on all values of a packet, up to the first one that fails unless the terms are lenient.
-    pub(super) fn run(&self, mut values: Box<dyn Supply>) -> Made {
-        let mut made = self.nothing(values.len());
-        let mut size = match self.functions.len() {
-            0 | 1 => usize::MAX,
-            _ => 1,
-        };
-        let mut position = 0;
-        loop {
+    /// Works on the next `count` values, the first of which is at position `begin`. Each part that is done is given to
+    /// `keep`, which says whether the work goes on. Returns whether it went to its end.
+    pub(super) fn run(
+        &self,
+        values: &mut dyn Supply,
+        begin: usize,
+        count: usize,
+        mut keep: impl FnMut(usize, usize, Made) -> bool,
+    ) -> bool {
+        let mut size = 1;
+        let mut position = begin;
+        let end = begin.saturating_add(count);
+        while position < end {
             let since = Instant::now();
             self.watch.begin(Step::Reading);
+            let length = size.min(end - position);
+            let mut made = self.nothing(length);
             // A clone may panic.
-            let next = catch_unwind(AssertUnwindSafe(|| values.next(size)));
-            let (count, goes_on) = match next {
+            let next = catch_unwind(AssertUnwindSafe(|| values.next(length)));
+            let (taken, goes_on) = match next {
                 Ok(list) => (list.len(), self.apply(list, position, &mut made)),
-                Err(_) if size > 1 => {
+                Err(_) if length > 1 => {
                     // One of these: which one is seen if each comes by itself.
                     size = 1;
                     continue;
                 }
                 Err(panic) => {
                     values.skip();
-                    let error = panicked(panic);
-                    (1, self.leave_out(position, error, &mut made))
+                    (1, self.unread(position, panicked(panic), &mut made))
                 }
             };
-            if !goes_on || values.len() == 0 {
-                return made;
+            if taken == 0 {
+                break;
             }
-            position += count;
+            if !keep(position, taken, made) || !goes_on {
+                return false;
+            }
+            position += taken;
             let took = since.elapsed();
             if took > SLOW {
                 size = 1;
@@ -107,10 +112,11 @@ impl Line<'_> {
                 size = size.saturating_mul(GROWTH).min(LONGEST);
             }
         }
+        true
     }
 
     /// The value at `position` could not be read. Returns whether the work may go on.
-    fn leave_out(&self, position: usize, error: String, made: &mut Made) -> bool {
+    fn unread(&self, position: usize, error: String, made: &mut Made) -> bool {
         let mut trace = Trace::at(position);
         let source = Source {
             trace: &trace,
@@ -121,12 +127,11 @@ impl Line<'_> {
         made.failed.push(Trouble::new(Some(unit), error));
         trace.add(Some(vec![0]));
         made.trail.add(trace, 1, made.outputs.len());
-        self.terms.lenient
+        !self.terms.ends.with(false)
     }
 
     /// Works on the packet's next values, the first of which is at position `begin`. Returns whether the work may go on.
     pub(super) fn apply(&self, values: List, begin: usize, made: &mut Made) -> bool {
-        let nothing_excluded = BTreeSet::new();
         let count = values.len();
         let is_alone = count == 1 && self.functions.len() > 1;
         let mut trace = Trace::at(begin);
@@ -155,11 +160,7 @@ impl Line<'_> {
             let scope = Scope {
                 context,
                 source,
-                excluded: match place {
-                    0 => self.terms.excluded,
-                    _ => &nothing_excluded,
-                },
-                lenient: self.terms.lenient,
+                ends: self.terms.ends,
                 progress: self.watch.begin(step),
             };
             let applied = match function {
@@ -176,7 +177,7 @@ impl Line<'_> {
                 }
             };
             if !applied.failed.is_empty() {
-                if !self.terms.lenient {
+                if self.terms.ends == Ends::Always {
                     // This one comes before the value that failed in an earlier function.
                     made.failed.clear();
                 }
@@ -188,7 +189,8 @@ impl Line<'_> {
             trace.add(applied.counts);
         }
         made.trail.add(trace, count, made.outputs.len());
-        self.terms.lenient || made.failed.is_empty()
+        let ends = |failed: &Trouble| self.terms.ends.with(failed.permanent);
+        !made.failed.iter().any(ends)
     }
 
     fn trouble(&self, place: usize, failed: Failed, source: Source<'_>) -> Trouble {

@@ -82,6 +82,26 @@ impl<T: Send + 'static> Supply for IntoIter<T> {
     }
 }
 
+/// Values that are kept, so that any of them can be had again.
+pub(super) trait Kept: Send + Sync {
+    /// The values from position `begin` on; each is cloned when it is handed out.
+    fn from(&self, begin: usize) -> Box<dyn Supply>;
+
+    fn len(&self) -> usize;
+}
+
+impl<T: Clone + Send + Sync + 'static> Kept for Shared<T> {
+    fn from(&self, begin: usize) -> Box<dyn Supply> {
+        let begin = self.left.start.saturating_add(begin).min(self.left.end);
+        let left = begin..self.left.end;
+        Box::new(Self::new(Arc::clone(&self.all), left))
+    }
+
+    fn len(&self) -> usize {
+        self.left.len()
+    }
+}
+
 /// Items of a list that others may read as well: each is cloned when it is handed out.
 pub(super) struct Shared<T> {
     all: Arc<Vec<T>>,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::function::{Function, InTurn, SideBySide};
 use super::group::GroupPass;
-use super::list::{Shared, Supply};
+use super::list::{Kept, Shared, Supply};
 use super::pass::Pass;
 use super::sink::Sink;
-use super::step::{Computation, Computed, Input, Limits};
+use super::step::Input;
 use crate::core::error::Error;
 use crate::packet::codec::{self, Payload};
 use crate::stage::kernel::{AsyncKernel, MapKernel};
@@ -17,7 +17,22 @@ use crate::stage::{Context, Data, Execution};
 #[derive(Clone)]
 pub(crate) struct Chain {
     decode: Decode,
+    keep: Keep,
     functions: Vec<Function>,
+}
+
+/// Reads a packet's value as [`Decode`] does, to be had more than once.
+type Keep = fn(&Payload) -> Result<Arc<dyn Kept>, (Error, Option<usize>)>;
+
+fn keep<T: Data>(payload: &Payload) -> Result<Arc<dyn Kept>, (Error, Option<usize>)> {
+    if let Payload::Local(handle) = payload
+        && let Some((all, part)) = handle.shared::<T>()
+    {
+        return Ok(Arc::new(Shared::new(all, part)));
+    }
+    let values = codec::decode_list::<T>(payload, "the packet's value")?;
+    let all = 0..values.len();
+    Ok(Arc::new(Shared::new(Arc::new(values), all)))
 }
 
 /// Reads a packet's value as the first function's inputs; see [`codec::decode_list`].
@@ -38,6 +53,7 @@ impl Chain {
         let function: Arc<dyn InTurn> = function;
         Self {
             decode: decode::<K::Input>,
+            keep: keep::<K::Input>,
             functions: vec![Function::InTurn(function)],
         }
     }
@@ -46,6 +62,7 @@ impl Chain {
         let function: Arc<dyn SideBySide> = function;
         Self {
             decode: decode::<K::Input>,
+            keep: keep::<K::Input>,
             functions: vec![Function::SideBySide(function)],
         }
     }
@@ -88,15 +105,16 @@ impl MapStep {
         (self.chain.decode)(payload)
     }
 
-    /// For CPU-bound functions: their work on a packet.
-    pub(crate) fn job(self: &Arc<Self>, input: Input) -> Arc<Computation> {
-        Arc::new(Pass::new(Arc::clone(self), input))
+    pub(super) fn keep(
+        &self,
+        payload: &Payload,
+    ) -> Result<Arc<dyn Kept>, (Error, Option<usize>)> {
+        (self.chain.keep)(payload)
     }
 
-    /// For asynchronous functions: works on a packet.
-    pub(crate) async fn run(self: &Arc<Self>, input: Input, limits: &Limits) -> Computed {
-        let pass = Arc::new(Pass::new(Arc::clone(self), input));
-        pass.side_by_side(limits).await
+    /// The work on a packet.
+    pub(crate) fn pass(self: &Arc<Self>, input: Input) -> Arc<Pass> {
+        Pass::new(Arc::clone(self), input)
     }
 }
 

@@ -1,34 +1,40 @@
-//! Runs a map stage's functions over one packet and attributes failures to items.
+//! Runs a map stage's functions over one packet, and tries the items that fail again.
+//!
+//! Each source item of the packet, called a unit here, has attempts of its own. What the units have become stays here while
+//! those that failed wait for their next attempt; the packet is done once none is left to try.
 
+mod assemble;
 mod in_turn;
 mod side_by_side;
+mod state;
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::list::{List, Supply};
+use super::list::{Kept, List, Supply};
 use super::map::MapStep;
 use super::pool::{Ended, Job, timed_out};
 use super::sink::At;
-use super::step::{Computed, Input, ItemFailure, Leniency, Limits, Output};
+use super::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output, Stopped};
 use super::trail::Trail;
 use super::trouble::Trouble;
 use super::watch::{Step, Watch};
+use crate::core::clock::now;
 use crate::core::error::permanent;
 use crate::core::panic::{Contained, panicked};
 use crate::core::ready::ready;
 use crate::packet::codec::Payload;
-use crate::packet::unit_of;
 use crate::stage::Execution;
+use assemble::{Piece, assemble};
+use state::{Left, State};
 
 /// The functions' outputs for a packet, before the sink.
 struct Mapped {
     outputs: List,
     trail: Trail,
-    failed: Vec<Trouble>,
 }
 
 /// The result of a packet.
@@ -37,49 +43,41 @@ struct Sunk {
     value: Payload,
     /// Outputs by source item, if the next stage has to know.
     yields: Option<Vec<u32>>,
-    /// The items left out.
-    failed: Vec<Trouble>,
 }
 
-type Passed = Result<Sunk, Vec<Trouble>>;
-
-/// The items that are left out, and why.
-#[derive(Clone, Default)]
-struct Exclusion {
-    lenient: bool,
-    units: BTreeSet<usize>,
-    skipped: Vec<ItemFailure>,
-}
-
-/// The settings of one round over the packet.
-struct Round {
-    /// Items that fail are left out.
-    lenient: bool,
-    /// Items that are not begun.
-    excluded: BTreeSet<usize>,
-}
-
-/// Everything that the work on a packet needs, so that it can move to another thread.
-pub(super) struct Pass {
+/// The work on one packet.
+pub(crate) struct Pass {
     stage: Arc<MapStep>,
     input: Input,
     /// The source item of each value, and the number of source items; set once the yields are known to fit, and not plain.
     units: OnceLock<Vec<usize>>,
-    excluded: Mutex<Exclusion>,
+    /// The values, once an item has failed: it needs its own again.
+    kept: OnceLock<Arc<dyn Kept>>,
+    state: Mutex<State>,
+}
+
+/// One turn of the units that are to be tried, on a thread for CPU-bound work. A round that is stuck is replaced by
+/// another one, and what it makes afterwards is dropped.
+struct Round {
+    pass: Arc<Pass>,
+    number: u64,
     watch: Watch,
 }
 
-impl Job for Pass {
+impl Job for Round {
     type Output = Computed;
 
     fn run(&self) -> Computed {
         loop {
-            let round = self.begin_round();
-            let passed = self
-                .map_in_turn(&round)
-                .and_then(|mapped| ready(self.absorb(mapped)));
-            if let Some(computed) = self.end_round(&round, passed) {
-                return computed;
+            self.map_in_turn();
+            match self.pass.conclude(self.number) {
+                Ok(mapped) => {
+                    let sunk = ready(self.pass.absorb(mapped, &self.watch));
+                    if let Some(computed) = self.pass.finish(self.number, sunk) {
+                        return computed;
+                    }
+                }
+                Err(stopped) => return Err(stopped),
             }
         }
     }
@@ -89,21 +87,24 @@ impl Job for Pass {
     }
 
     fn failed(&self, error: String) -> Computed {
-        Err(vec![self.named(self.current_trouble(error))])
+        Err(self.pass.interrupted(self.number, &self.watch, error))
     }
 
-    /// The same work without the item that does not end, if items may be left out.
+    /// The same work without the item that does not end.
     fn instead(&self, error: &str) -> Option<Arc<dyn Job<Output = Computed>>> {
-        let trouble = self.current_trouble(error.to_owned());
-        let unit = trouble.unit?;
-        let mut excluded = self.excluded().clone();
-        if !excluded.lenient || !excluded.units.insert(unit) {
+        if !matches!(
+            self.watch.current(),
+            Step::Function { .. } | Step::Value { .. }
+        ) {
             return None;
         }
-        excluded.skipped.push(self.named(trouble));
+        let trouble = self.pass.current_trouble(&self.watch, error.to_owned());
+        trouble.unit?;
+        let number = self.pass.state().replace(self.number, trouble, &self.pass)?;
         Some(Arc::new(Self {
-            excluded: Mutex::new(excluded),
-            ..Self::new(Arc::clone(&self.stage), self.input.clone())
+            pass: Arc::clone(&self.pass),
+            number,
+            watch: Watch::default(),
         }))
     }
 }
@@ -111,154 +112,198 @@ impl Job for Pass {
 /// The sink's work as a job, if it is CPU-bound and follows an asynchronous function.
 struct Absorb {
     pass: Arc<Pass>,
+    watch: Watch,
     mapped: Mutex<Option<Mapped>>,
 }
 
 impl Job for Absorb {
-    type Output = Passed;
+    type Output = Result<Sunk, Trouble>;
 
-    fn run(&self) -> Passed {
+    fn run(&self) -> Self::Output {
         let mapped = self
             .mapped
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         match mapped {
-            Some(mapped) => ready(self.pass.absorb(mapped)),
+            Some(mapped) => ready(self.pass.absorb(mapped, &self.watch)),
             None => self.failed("its outputs were taken before".into()),
         }
     }
 
     fn begun(&self) -> usize {
-        self.pass.begun()
+        self.watch.begun()
     }
 
-    fn failed(&self, error: String) -> Passed {
-        Err(vec![self.pass.current_trouble(error)])
+    fn failed(&self, error: String) -> Self::Output {
+        Err(self.pass.current_trouble(&self.watch, error))
     }
 }
 
 impl Pass {
-    pub(super) fn new(stage: Arc<MapStep>, input: Input) -> Self {
-        let lenient = input.leniency == Leniency::Always;
-        Self {
+    pub(super) fn new(stage: Arc<MapStep>, input: Input) -> Arc<Self> {
+        let state = State::new(&input);
+        Arc::new(Self {
             stage,
             input,
             units: OnceLock::new(),
-            excluded: Mutex::new(Exclusion {
-                lenient,
-                ..Exclusion::default()
-            }),
+            kept: OnceLock::new(),
+            state: Mutex::new(state),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For CPU-bound functions: the next turn of the units that are to be tried.
+    pub(crate) fn round(self: &Arc<Self>) -> Arc<Computation> {
+        Arc::new(Round {
+            number: self.state().begin_round(),
+            pass: Arc::clone(self),
             watch: Watch::default(),
+        })
+    }
+
+    /// How long the items that are to be tried again have to wait.
+    pub(crate) fn wait(&self) -> Duration {
+        self.state().wait
+    }
+
+    /// How many items are to be tried again.
+    pub(crate) fn open(&self) -> usize {
+        self.state().open()
+    }
+
+    /// The failed attempts that are not on record.
+    pub(crate) fn failures(&self) -> Failures {
+        self.state().history.clone()
+    }
+
+    /// From here on each round tries one item only. Returns the index in the array of the one whose turn it is, and `None`
+    /// once all have had theirs.
+    pub(crate) fn next_apart(&self) -> Option<Option<u64>> {
+        let unit = self.state().next_apart(self.num_units())?;
+        Some(self.item(unit))
+    }
+
+    /// The outputs of all units, once none is left to try.
+    fn conclude(&self, number: u64) -> Result<Mapped, Stopped> {
+        let mut state = self.state();
+        match state.left(number) {
+            Left::Nothing => {}
+            Left::Failed(failures) => return Err(Stopped::Failed(failures)),
+            Left::Again => return Err(Stopped::Again),
+        }
+        let pieces = match state.only_piece() {
+            Some(Piece { outputs, trail, .. }) => return Ok(Mapped { outputs, trail }),
+            None => std::mem::take(&mut state.pieces),
+        };
+        let is_valid = |position, turn| state.is_valid(self.unit(position), turn);
+        let mapped = assemble(pieces, state.count, is_valid, self.no_outputs());
+        mapped.map_err(|error| Stopped::Failed(vec![ItemFailure::permanent(error.permanent())]))
+    }
+
+    fn no_outputs(&self) -> List {
+        use super::function::Function;
+        match self.stage.functions().last() {
+            Some(Function::SideBySide(last)) => last.outputs(),
+            Some(Function::InTurn(last)) => last.outputs(0),
+            None => List::none(),
         }
     }
 
-    fn excluded(&self) -> MutexGuard<'_, Exclusion> {
-        self.excluded.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What becomes of the packet, now that the sink has had its outputs; `None` if another turn is due at once.
+    fn finish(&self, number: u64, sunk: Result<Sunk, Trouble>) -> Option<Computed> {
+        let mut state = self.state();
+        match sunk {
+            Ok(Sunk { value, yields }) => {
+                let (skipped, left_out) = state.left_out();
+                Some(Ok(Output {
+                    value,
+                    yields,
+                    skipped,
+                    left_out,
+                }))
+            }
+            Err(trouble) => {
+                state.sink_failed(trouble, self);
+                match state.left(number) {
+                    Left::Nothing => None,
+                    Left::Failed(failures) => Some(Err(Stopped::Failed(failures))),
+                    Left::Again => Some(Err(Stopped::Again)),
+                }
+            }
+        }
     }
 
-    /// The work of asynchronous functions.
-    pub(super) async fn side_by_side(self: Arc<Self>, limits: &Limits) -> Computed {
-        loop {
-            let round = self.begin_round();
-            let passed = match self.map_side_by_side(limits, &round).await {
-                Ok(mapped) => self.absorb_apart(limits, mapped).await,
-                Err(troubles) => Err(troubles),
-            };
-            if let Some(computed) = self.end_round(&round, passed) {
-                return computed;
+    /// A round has ended by a panic of the engine or by a timeout, and nothing replaces it.
+    fn interrupted(&self, number: u64, watch: &Watch, error: String) -> Stopped {
+        let trouble = self.current_trouble(watch, error);
+        let mut state = self.state();
+        match watch.current() {
+            Step::Sink(_) => state.sink_failed(trouble, self),
+            Step::Reading | Step::Function { .. } | Step::Value { .. } => {
+                state.fail(trouble, self);
             }
+        }
+        let left = state.left(number);
+        // The thread may still be at work.
+        state.begin_round();
+        match left {
+            Left::Failed(failures) => Stopped::Failed(failures),
+            Left::Nothing | Left::Again => Stopped::Again,
         }
     }
 
     /// Runs the sink on the threads that suit it.
-    async fn absorb_apart(self: &Arc<Self>, limits: &Limits, mapped: Mapped) -> Passed {
+    async fn absorb_apart(
+        self: &Arc<Self>,
+        limits: &Limits,
+        mapped: Mapped,
+    ) -> Result<Sunk, Trouble> {
         let timeout = limits.timeout;
         match self.stage.sink.execution() {
             Execution::Blocking => {
-                let job: Arc<dyn Job<Output = Passed>> = Arc::new(Absorb {
+                let job: Arc<dyn Job<Output = Result<Sunk, Trouble>>> = Arc::new(Absorb {
                     pass: Arc::clone(self),
+                    watch: Watch::default(),
                     mapped: Mutex::new(Some(mapped)),
                 });
                 let mut running = limits.cpu.finish(limits.stage, Arc::clone(&job), timeout);
                 match running.next().await.pop() {
-                    Some((_, Ended::Done(passed))) => passed,
+                    Some((_, Ended::Done(sunk))) => sunk,
                     _ => job.failed("the worker ended".into()),
                 }
             }
             Execution::Async => {
-                let work = tokio::time::timeout(timeout, self.absorb(mapped)).await;
-                work.unwrap_or_else(|_| Err(vec![self.current_trouble(timed_out(timeout))]))
+                let watch = Watch::default();
+                let work = tokio::time::timeout(timeout, self.absorb(mapped, &watch)).await;
+                work.unwrap_or_else(|_| Err(self.current_trouble(&watch, timed_out(timeout))))
             }
         }
     }
 
-    fn begin_round(&self) -> Round {
-        self.watch.begin(Step::Reading);
-        let excluded = self.excluded();
-        Round {
-            lenient: excluded.lenient,
-            excluded: excluded.units.clone(),
-        }
-    }
-
-    /// The result of the packet; `None` if another round is needed without the items that failed. Each round leaves out
-    /// at least one item more, so there are at most as many rounds as items.
-    fn end_round(&self, round: &Round, passed: Passed) -> Option<Computed> {
-        let troubles = match passed {
-            Ok(Sunk {
-                value,
-                yields,
-                failed,
-            }) => {
-                let mut skipped = std::mem::take(&mut self.excluded().skipped);
-                skipped.extend(failed.into_iter().map(|trouble| self.named(trouble)));
-                return Some(Ok(Output {
-                    value,
-                    yields,
-                    skipped,
-                }));
-            }
-            Err(troubles) => troubles,
-        };
-        let mut excluded = self.excluded();
-        if !round.lenient
-            && self.input.leniency == Leniency::WhenPermanent
-            && troubles.iter().any(|trouble| trouble.permanent)
-        {
-            excluded.lenient = true;
-            return None;
-        }
-        let named = |trouble| self.named(trouble);
-        let failed: Option<Vec<usize>> = troubles.iter().map(|trouble| trouble.unit).collect();
-        match failed {
-            Some(failed)
-                if round.lenient && failed.iter().any(|unit| !round.excluded.contains(unit)) =>
-            {
-                excluded.units.extend(failed);
-                excluded.skipped.extend(troubles.into_iter().map(named));
-                None
-            }
-            _ => Some(Err(troubles.into_iter().map(named).collect())),
-        }
-    }
-
-    fn named(&self, trouble: Trouble) -> ItemFailure {
+    /// A failed attempt, as it is recorded.
+    fn named(&self, trouble: Trouble, attempt: u32, is_final: bool) -> ItemFailure {
         ItemFailure {
             item: trouble.unit.and_then(|unit| self.item(unit)),
             error: trouble.error,
-            permanent: trouble.permanent,
+            permanent: is_final,
+            attempt: Some(attempt),
+            at: Some(now()),
+            label: None,
         }
     }
 
     /// What goes wrong at this moment, with the source item begun last if it is known.
-    fn current_trouble(&self, error: String) -> Trouble {
+    fn current_trouble(&self, watch: &Watch, error: String) -> Trouble {
         let trouble = |unit| Trouble::new(unit, error);
         let functions = self.stage.functions();
-        match self.watch.current() {
+        match watch.current() {
             Step::Reading => trouble(None),
             Step::Function { place, trace } => {
-                let position = self.watch.at();
+                let position = watch.at();
                 let unit = position.map(|position| self.unit(trace.source(position)));
                 trouble(unit).in_function(functions, place)
             }
@@ -266,7 +311,7 @@ impl Pass {
                 trouble(Some(self.unit(position))).in_function(functions, place)
             }
             Step::Sink(trail) => {
-                let position = self.watch.at().filter(|_| self.stage.sink.steps());
+                let position = watch.at().filter(|_| self.stage.sink.steps());
                 let unit = position.map(|position| self.unit(trail.source(position)));
                 trouble(unit)
             }
@@ -280,14 +325,36 @@ impl Pass {
         unit.copied().unwrap_or(position)
     }
 
+    /// The positions of a source item's values.
+    fn positions(&self, unit: usize) -> std::ops::Range<usize> {
+        match self.units.get() {
+            None => unit..unit + 1,
+            Some(units) => {
+                let begin = units.partition_point(|other| *other < unit);
+                let end = units.partition_point(|other| *other <= unit);
+                begin..end
+            }
+        }
+    }
+
+    /// The number of source items, as the message declares it.
+    fn num_units(&self) -> usize {
+        let Some(work) = self.input.work() else {
+            return 0;
+        };
+        match &work.yields {
+            Some(yields) => yields.len(),
+            None if !self.input.of_items => 1,
+            None => {
+                let units = work.packet.contains.saturating_add(work.packet.skipped);
+                usize::try_from(units).unwrap_or(usize::MAX)
+            }
+        }
+    }
+
     /// The packet's source item, if it has one only.
     fn only_unit(&self) -> Option<usize> {
-        let work = self.input.work()?;
-        let is_only = match &work.yields {
-            Some(yields) => yields.len() == 1,
-            None => work.packet.contains.checked_add(work.packet.skipped) == Some(1),
-        };
-        is_only.then_some(0)
+        (self.num_units() == 1).then_some(0)
     }
 
     /// The index in the array of a source item of this packet.
@@ -301,33 +368,45 @@ impl Pass {
         self.input.work()?.yields.as_ref()
     }
 
-    /// The packet's values.
-    fn decode(&self) -> Result<Box<dyn Supply>, Vec<Trouble>> {
+    /// The packet's values, for the first time.
+    fn decode(&self) -> Result<Box<dyn Supply>, Trouble> {
         let values = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
             Some(work) => self.stage.decode(&work.packet.value),
             None => Ok(List::none().supply()),
         }));
         let values = match values {
             Ok(Ok(values)) => values,
-            Ok(Err((error, position))) => {
-                let unit = position.map(|at| match self.yields() {
-                    Some(yields) => unit_of(yields, at),
-                    None => at,
-                });
-                return Err(vec![Trouble::new(unit, permanent(error))]);
-            }
-            Err(panic) => return Err(vec![Trouble::new(None, panicked(panic))]),
+            Ok(Err((error, position))) => return self.decode_each(error, position),
+            Err(panic) => return Err(Trouble::new(None, panicked(panic))),
         };
+        self.count(values.len())?;
+        Ok(values)
+    }
+
+    /// The values of a packet of which some cannot be read: their items have failed for good, and others stand in their places.
+    fn decode_each(
+        &self,
+        error: crate::core::error::Error,
+        position: Option<usize>,
+    ) -> Result<Box<dyn Supply>, Trouble> {
+        let unit = position.map(|at| match self.yields() {
+            Some(yields) => crate::packet::unit_of(yields, at),
+            None => at,
+        });
+        Err(Trouble::new(unit, permanent(error)))
+    }
+
+    /// Notes how many values there are, and which items they come from.
+    fn count(&self, values: usize) -> Result<(), Trouble> {
+        self.state().count = values;
         let Some(yields) = self.yields() else {
-            return Ok(values);
+            return Ok(());
         };
         let sum: u64 = yields.iter().map(|count| u64::from(*count)).sum();
-        if sum != values.len() as u64 {
-            let error = format!(
-                "packetYields adds up to {sum} values, but packetValue has {}",
-                values.len()
-            );
-            return Err(vec![Trouble::new(None, permanent(error))]);
+        if sum != values as u64 {
+            let error =
+                format!("packetYields adds up to {sum} values, but packetValue has {values}");
+            return Err(Trouble::new(None, permanent(error)));
         }
         self.units.get_or_init(|| {
             let counted = yields.iter().enumerate();
@@ -335,42 +414,27 @@ impl Pass {
                 .flat_map(|(unit, count)| std::iter::repeat_n(unit, *count as usize))
                 .collect()
         });
-        Ok(values)
+        Ok(())
     }
 
-    /// The outputs without those of items that failed in part: an item counts whole or not at all.
-    fn settle(&self, round: &Round, values: usize, made: Mapped) -> Result<Mapped, Vec<Trouble>> {
-        let Mapped {
-            mut outputs,
-            trail,
-            failed,
-        } = made;
-        if failed.is_empty() {
-            return Ok(Mapped {
-                outputs,
-                trail,
-                failed,
-            });
+    /// The values once more, for items that are tried again.
+    fn kept(&self) -> Result<&Arc<dyn Kept>, Trouble> {
+        if let Some(kept) = self.kept.get() {
+            return Ok(kept);
         }
-        if !round.lenient || failed.iter().any(|trouble| trouble.unit.is_none()) {
-            return Err(failed);
+        let read = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
+            Some(work) => self.stage.keep(&work.packet.value),
+            None => self.stage.keep(&Payload::null()),
+        }));
+        let kept = match read {
+            Ok(Ok(kept)) => kept,
+            Ok(Err((error, _))) => return Err(Trouble::new(None, permanent(error))),
+            Err(panic) => return Err(Trouble::new(None, panicked(panic))),
+        };
+        if self.state().count == 0 {
+            self.count(kept.len())?;
         }
-        let bad: BTreeSet<usize> = failed.iter().filter_map(|trouble| trouble.unit).collect();
-        let mut counts = trail.each().unwrap_or_else(|| vec![1; values]);
-        let mut bad_outputs = Vec::with_capacity(outputs.len());
-        for (position, count) in counts.iter_mut().enumerate() {
-            let is_bad = bad.contains(&self.unit(position));
-            bad_outputs.extend(std::iter::repeat_n(is_bad, *count as usize));
-            if is_bad {
-                *count = 0;
-            }
-        }
-        outputs.retain(|position| bad_outputs.get(position) == Some(&false));
-        Ok(Mapped {
-            outputs,
-            trail: Trail::Counted(counts),
-            failed,
-        })
+        Ok(self.kept.get_or_init(|| kept))
     }
 
     /// The number of outputs of each source item; `None` if one each.
@@ -391,40 +455,28 @@ impl Pass {
     }
 
     /// Hands the outputs to the sink.
-    async fn absorb(&self, mapped: Mapped) -> Passed {
-        let Mapped {
-            outputs,
-            trail,
-            mut failed,
-        } = mapped;
+    async fn absorb(&self, mapped: Mapped, watch: &Watch) -> Result<Sunk, Trouble> {
+        let Mapped { outputs, trail } = mapped;
         let sink = &self.stage.sink;
         let yields = match sink.wants_yields() {
             true => self.yields_of(&trail),
             false => None,
         };
-        let progress = self.watch.begin(Step::Sink(trail.clone()));
+        let progress = watch.begin(Step::Sink(trail.clone()));
         let (context, form) = (&self.input.context, self.input.form);
         let work = Contained::new(sink.take(outputs, context, form, progress));
-        let trouble = match AssertUnwindSafe(work).catch_unwind().await {
-            Ok(Ok(value)) => {
-                return Ok(Sunk {
-                    value,
-                    yields,
-                    failed,
-                });
-            }
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(value)) => Ok(Sunk { value, yields }),
             Ok(Err(error)) => {
                 let position = match error.at {
                     At::Whole => None,
-                    At::Last => self.watch.at(),
+                    At::Last => watch.at(),
                     At::Output(position) => Some(position),
                 };
                 let unit = position.map(|position| self.unit(trail.source(position)));
-                Trouble::new(unit.or_else(|| self.only_unit()), error.error)
+                Err(Trouble::new(unit.or_else(|| self.only_unit()), error.error))
             }
-            Err(panic) => self.current_trouble(panicked(panic)),
-        };
-        failed.push(trouble);
-        Err(failed)
+            Err(panic) => Err(self.current_trouble(watch, panicked(panic))),
+        }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::pool::{Cpu, Job};
 use super::rate::Pace;
+use crate::core::backoff::Backoff;
 use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::{Form, Payload};
@@ -23,6 +25,8 @@ pub(crate) struct Limits {
     pub(crate) items: Semaphore,
     /// The most items of one packet that are begun side by side.
     pub(crate) concurrency: usize,
+    /// Packets that are kept while their items wait for another attempt.
+    pub(crate) kept: AtomicUsize,
     pub(crate) pace: Option<Pace>,
     /// The threads for CPU-bound work, of all the worker's stages.
     pub(crate) cpu: Arc<Cpu>,
@@ -37,6 +41,7 @@ impl Limits {
             timeout: options.timeout(),
             items: Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)),
             concurrency: options.concurrency,
+            kept: AtomicUsize::new(0),
             pace: options.rate_limit.map(Pace::new),
             cpu,
             stage,
@@ -52,9 +57,30 @@ pub(crate) struct Input {
     /// What is made of outputs.
     pub(crate) form: Form,
     pub(crate) context: Context,
-    pub(crate) leniency: Leniency,
+    pub(crate) terms: Terms,
     /// Whether the values come from items of the array, and not from one reduced value.
     pub(crate) of_items: bool,
+}
+
+/// What becomes of a packet's items that fail.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    /// Attempts that each item has.
+    pub(crate) attempts: u32,
+    /// Whether items that have failed for good are left out, instead of failing their packet.
+    pub(crate) leaves_out: bool,
+    pub(crate) backoff: Backoff,
+    /// What is on record of items from earlier deliveries.
+    pub(crate) before: Vec<Before>,
+    /// Failed attempts at the packet as a whole, in earlier deliveries.
+    pub(crate) whole_failed: u32,
+}
+
+/// An item, by its place in the packet, that failed in earlier deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Before {
+    pub(crate) unit: usize,
+    pub(crate) failed: u32,
 }
 
 impl Input {
@@ -68,13 +94,18 @@ impl Input {
     }
 }
 
-/// When the items that fail are left out, instead of failing their packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leniency {
-    Never,
-    /// Once trying again cannot help: some error is permanent.
-    WhenPermanent,
-    Always,
+/// Where an asynchronous stage's packet is worked on.
+pub(crate) trait Host: Sync {
+    /// This many of the packet's items are done, or wait for another attempt: others may take their places.
+    fn left(&self, items: usize);
+
+    /// Completes once no more attempts may begin: items that wait go back with their packet.
+    fn closing(&self) -> impl Future<Output = ()> + Send;
+
+    fn is_closing(&self) -> bool;
+
+    /// Whether a packet may be kept while its items wait for this long.
+    fn may_wait(&self, wait: Duration) -> bool;
 }
 
 /// What a map stage made of a packet, or a reduction of a group.
@@ -83,8 +114,10 @@ pub(crate) struct Output {
     pub(crate) value: Payload,
     /// How many values each source item has become; absent: one each.
     pub(crate) yields: Option<Vec<u32>>,
-    /// The items that were left out.
+    /// The attempts at items that were left out, as far as they are not on record.
     pub(crate) skipped: Vec<ItemFailure>,
+    /// How many items were left out.
+    pub(crate) left_out: u64,
 }
 
 impl Output {
@@ -93,13 +126,28 @@ impl Output {
             value,
             yields: None,
             skipped: Vec::new(),
+            left_out: 0,
         }
     }
 }
 
 /// What went wrong: at least one entry.
 pub(crate) type Failures = Vec<ItemFailure>;
-pub(crate) type Computed = Result<Output, Failures>;
+pub(crate) type Computed = Result<Output, Stopped>;
+
+/// Why a message's work came to no output.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    Failed(Failures),
+    /// Items of its packet are to be tried again. Whoever has the packet's [`Pass`](super::pass::Pass) knows which, and when.
+    Again,
+}
+
+impl From<Failures> for Stopped {
+    fn from(failures: Failures) -> Self {
+        Self::Failed(failures)
+    }
+}
 
 /// One item that failed, or, without an item, a packet or group as a whole.
 #[derive(Clone, Debug)]
@@ -107,7 +155,14 @@ pub(crate) struct ItemFailure {
     pub(crate) item: Option<u64>,
     /// With its sources. It becomes text when the failure is recorded.
     pub(crate) error: Arc<dyn StdError + Send + Sync>,
+    /// Whether there is no other attempt.
     pub(crate) permanent: bool,
+    /// Which attempt it was, if not the message's.
+    pub(crate) attempt: Option<u32>,
+    /// When it failed, if not now.
+    pub(crate) at: Option<SystemTime>,
+    /// What the item is called.
+    pub(crate) label: Option<String>,
 }
 
 impl ItemFailure {
@@ -116,6 +171,9 @@ impl ItemFailure {
             item: None,
             error: error.into().into(),
             permanent: false,
+            attempt: None,
+            at: None,
+            label: None,
         }
     }
 

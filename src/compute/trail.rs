@@ -99,6 +99,23 @@ impl Trail {
         }
     }
 
+    /// Appends the trail of the next values. There are `values` of these, with `outputs` in all.
+    pub(super) fn append(&mut self, next: Self, values: usize, outputs: usize) {
+        match (&mut *self, next) {
+            (Self::Parts(parts), Self::Parts(next)) => {
+                parts.extend(next.into_iter().map(|part| Part {
+                    end: part.end + outputs,
+                    ..part
+                }));
+            }
+            (_, next) => {
+                let mut counts = self.each().unwrap_or_else(|| vec![1; values]);
+                counts.extend(next.each().unwrap_or_default());
+                *self = Self::Counted(counts);
+            }
+        }
+    }
+
     /// Cuts the outputs of the part added last: its values belong to groups of these sizes. Appends the end of each
     /// group's outputs to `ends`.
     pub(super) fn ends_of_last(&self, sizes: &[u32], ends: &mut Vec<usize>) {

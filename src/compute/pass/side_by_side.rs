@@ -1,117 +1,210 @@
-//! The items of a packet side by side, for asynchronous functions.
+//! The items of a packet side by side, for asynchronous functions. Each goes through all functions, and waits for its next
+//! attempt if it fails, without regard to the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep_until};
 
 use super::super::function::Function;
 use super::super::list::List;
 use super::super::pool::timed_out;
-use super::super::step::Limits;
+use super::super::step::{Computed, Host, Limits, Stopped};
 use super::super::trail::Trail;
 use super::super::trouble::Trouble;
-use super::{Mapped, Pass, Round};
+use super::Pass;
+use super::assemble::Piece;
+use crate::core::clock::after;
 use crate::core::error::{BoxError, permanent};
 use crate::core::panic::{Contained, panicked};
 use crate::stage::Context;
 
+/// A unit, whether it had its place before, and what an attempt at it came to.
+type Tried = (usize, bool, Result<Piece, Trouble>);
+
 impl Pass {
-    /// The items side by side, on the runtime. Each goes through all functions without waiting for the others.
-    pub(super) async fn map_side_by_side(
-        &self,
+    /// The work of asynchronous functions. [`Stopped::Again`] means that the packet is to go back.
+    pub(crate) async fn side_by_side(
+        self: &Arc<Self>,
         limits: &Limits,
-        round: &Round,
-    ) -> Result<Mapped, Vec<Trouble>> {
-        let mut values = self.decode()?;
-        let count = values.len();
-        let mut made: Vec<Option<List>> = Vec::new();
-        made.resize_with(count, || None);
-        let mut failed = Vec::new();
-        let mut running = futures::stream::iter(0..count)
-            .map(|position| {
-                // A clone may panic.
-                let value = catch_unwind(AssertUnwindSafe(|| values.next(1)));
-                let value = value.map_err(|panic| {
-                    values.skip();
-                    panicked(panic)
-                });
-                self.map_one(limits, round, position, value)
-            })
-            .buffer_unordered(limits.concurrency);
-        while let Some((position, result)) = running.next().await {
-            match result {
-                Ok(outputs) => {
-                    if let Some(slot) = made.get_mut(position) {
-                        *slot = Some(outputs);
+        host: &impl Host,
+    ) -> Computed {
+        let number = self.state().begin_round();
+        loop {
+            if let Err(trouble) = self.kept() {
+                self.state().fail(trouble, self);
+            } else if self.map_side_by_side(limits, host).await {
+                return Err(Stopped::Again);
+            }
+            let mapped = self.conclude(number)?;
+            let sunk = self.absorb_apart(limits, mapped).await;
+            match self.finish(number, sunk) {
+                Some(Err(Stopped::Again)) => {
+                    let wait = self.wait();
+                    if host.is_closing() || !host.may_wait(wait) {
+                        return Err(Stopped::Again);
+                    }
+                    tokio::select! {
+                        biased;
+                        () = host.closing() => return Err(Stopped::Again),
+                        () = tokio::time::sleep(wait) => {}
                     }
                 }
-                Err(trouble) if round.lenient => failed.push(trouble),
-                Err(trouble) => return Err(vec![trouble]),
+                Some(computed) => return computed,
+                None => {}
             }
         }
-        drop(running);
+    }
+
+    /// Tries all units that are to be tried, each until it is done or has failed for good. Returns whether the packet goes
+    /// back, with units that wait for another attempt.
+    async fn map_side_by_side(&self, limits: &Limits, host: &impl Host) -> bool {
+        let units = self.num_units_read();
+        let due = self.state().due(units);
+        let mut due = due.into_iter();
+        let mut running = FuturesUnordered::<BoxFuture<'_, Tried>>::new();
+        let mut waiting = FuturesUnordered::<BoxFuture<'_, usize>>::new();
+        let (mut goes_back, mut is_closed) = (false, host.is_closing());
+        let mut until: Option<Instant> = None;
+        loop {
+            while running.len() < limits.concurrency
+                && let Some(unit) = due.next()
+            {
+                running.push(self.try_one(limits, unit, false).boxed());
+            }
+            let (unit, is_again, result) = tokio::select! {
+                biased;
+                Some(tried) = running.next() => tried,
+                Some(unit) = waiting.next() => {
+                    running.push(self.try_one(limits, unit, true).boxed());
+                    continue;
+                }
+                () = host.closing(), if !is_closed && !waiting.is_empty() => {
+                    is_closed = true;
+                    goes_back = true;
+                    waiting.clear();
+                    continue;
+                }
+                else => break,
+            };
+            if !is_again {
+                host.left(self.positions(unit).len());
+            }
+            let wait = match result {
+                Ok(piece) => {
+                    self.state().done(unit, piece);
+                    continue;
+                }
+                Err(trouble) => self.state().fail_one(trouble, self),
+            };
+            if self.state().has_failed() {
+                return false;
+            }
+            let Some(wait) = wait else { continue };
+            let due = after(Instant::now(), wait);
+            until = Some(until.map_or(due, |until| until.max(due)));
+            if is_closed || host.is_closing() || goes_back || !host.may_wait(wait) {
+                goes_back = true;
+            } else {
+                waiting.push(Box::pin(async move {
+                    sleep_until(due).await;
+                    unit
+                }));
+            }
+        }
+        if goes_back {
+            let until = until.unwrap_or_else(Instant::now);
+            self.state().wait = until.saturating_duration_since(Instant::now());
+        }
+        goes_back
+    }
+
+    /// The number of source items, now that the values have been read.
+    fn num_units_read(&self) -> usize {
+        match self.yields() {
+            Some(yields) => yields.len(),
+            None => self.state().count,
+        }
+    }
+
+    async fn try_one(&self, limits: &Limits, unit: usize, is_again: bool) -> Tried {
+        (unit, is_again, self.attempt(limits, unit).await)
+    }
+
+    /// One attempt at a unit: all of its values, side by side.
+    async fn attempt(&self, limits: &Limits, unit: usize) -> Result<Piece, Trouble> {
+        let positions = self.positions(unit);
+        let (begin, count) = (positions.start, positions.len());
+        let attempt = self.state().attempt_of(unit);
+        let context = self.context(attempt).at(self.item(unit));
+        let each = positions.map(|position| self.map_one(limits, unit, position, &context));
+        let mut each: Vec<_> = each.collect();
+        let made = match (each.len(), each.pop()) {
+            // The usual case.
+            (1, Some(only)) => vec![only.await],
+            (_, last) => {
+                each.extend(last);
+                join_all(each).await
+            }
+        };
         let mut outputs = self.no_outputs();
         let mut counts = Vec::with_capacity(count);
         for values in made {
-            let values = values.unwrap_or_else(List::none);
+            let values = values?;
             // Lists are at most as long as a packet of 2^32 values.
             counts.push(u32::try_from(values.len()).unwrap_or(u32::MAX));
-            if let Err(error) = outputs.append(values) {
-                return Err(vec![Trouble::new(None, error.permanent())]);
+            if counts.len() == 1 {
+                outputs = values;
+            } else if let Err(error) = outputs.append(values) {
+                return Err(Trouble::new(Some(unit), error.permanent()));
             }
         }
-        let made = Mapped {
+        Ok(Piece {
+            begin,
+            values: count,
             outputs,
             trail: Trail::Counted(counts),
-            failed,
-        };
-        self.settle(round, count, made)
-    }
-
-    fn no_outputs(&self) -> List {
-        match self.stage.functions().last() {
-            Some(Function::SideBySide(last)) => last.outputs(),
-            Some(Function::InTurn(_)) | None => List::none(),
-        }
+            turn: 0,
+        })
     }
 
     async fn map_one(
         &self,
         limits: &Limits,
-        round: &Round,
+        unit: usize,
         position: usize,
-        value: Result<List, String>,
-    ) -> (usize, Result<List, Trouble>) {
-        let unit = self.unit(position);
-        let value = match value {
-            Ok(value) => value,
-            Err(panic) => return (position, Err(Trouble::new(Some(unit), panic))),
-        };
-        if round.excluded.contains(&unit) {
-            return (position, Ok(List::none()));
-        }
+        context: &Context,
+    ) -> Result<List, Trouble> {
         // The semaphore is never closed.
         let _permit = limits.items.acquire().await;
         if let Some(pace) = &limits.pace {
             pace.wait(1).await;
         }
-        let context = self.input.context.at(self.item(unit));
+        // A clone may panic.
+        let value = catch_unwind(AssertUnwindSafe(|| {
+            let kept = self.kept()?;
+            Ok::<_, Trouble>(kept.from(position).next(1))
+        }));
+        let value = match value {
+            Ok(value) => value?,
+            Err(panic) => return Err(Trouble::new(Some(unit), panicked(panic))),
+        };
         let place = AtomicUsize::new(0);
-        let work = self.call_in_a_row(value, &context, &place);
+        let work = self.call_in_a_row(value, context, &place);
         let work = AssertUnwindSafe(work).catch_unwind();
         let error: BoxError = match tokio::time::timeout(limits.timeout, work).await {
-            Ok(Ok(Ok(outputs))) => return (position, Ok(outputs)),
+            Ok(Ok(Ok(outputs))) => return Ok(outputs),
             Ok(Ok(Err(error))) => error,
             Ok(Err(panic)) => panicked(panic).into(),
             Err(_) => timed_out(limits.timeout).into(),
         };
         let place = place.load(Ordering::Relaxed);
         let trouble = Trouble::new(Some(unit), error);
-        (
-            position,
-            Err(trouble.in_function(self.stage.functions(), place)),
-        )
+        Err(trouble.in_function(self.stage.functions(), place))
     }
 
     /// One item through all functions; `place` is that of the current one.
@@ -135,3 +228,4 @@ impl Pass {
         Ok(values)
     }
 }
+

@@ -1,0 +1,422 @@
+//! How far a packet's items are: which are done, which are to be tried again, and which have failed for good.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::list::OtherType;
+use super::super::step::{Failures, Input, ItemFailure};
+use super::super::trouble::Trouble;
+use super::Pass;
+use super::assemble::Piece;
+use crate::core::backoff::Backoff;
+
+/// Failed attempts that are kept with all of an item's earlier ones. Beyond that, each item keeps its last one.
+const MOST_ATTEMPTS: usize = 1_000;
+
+/// A unit that has failed before.
+#[derive(Debug, Default)]
+struct Tried {
+    /// Its attempts that failed.
+    failed: u32,
+    /// The turn in which it failed last, and that in which what it became was made.
+    failed_in: Option<u64>,
+    done_in: Option<u64>,
+    is_final: bool,
+}
+
+/// The units of a packet.
+pub(super) struct State {
+    attempts: u32,
+    leaves_out: bool,
+    backoff: Backoff,
+    /// The packet's values, once they have been read.
+    pub(super) count: usize,
+    /// The last round that was begun: what older ones make is dropped.
+    round: u64,
+    /// In a turn, each unit that is to be tried has one attempt.
+    turn: u64,
+    /// Values before this position have had their turn.
+    frontier: usize,
+    /// Whether only units that failed are tried in this turn.
+    only_failed: bool,
+    /// The unit that is tried by itself, if they are tried one at a time.
+    apart: Option<usize>,
+    tried: BTreeMap<usize, Tried>,
+    pub(super) pieces: Vec<Piece>,
+    /// Failed attempts at the packet as a whole; whether there is another one.
+    whole_failed: u32,
+    whole_is_final: bool,
+    is_whole_open: bool,
+    /// Whether the sink has lost the outputs because of one unit, and if so, whether that one waits for another attempt.
+    redo: Option<bool>,
+    pub(super) wait: Duration,
+    pub(super) history: Failures,
+}
+
+/// What is left to do for a packet.
+pub(super) enum Left {
+    /// Its outputs can be handed on.
+    Nothing,
+    /// Units wait for their next attempt.
+    Again,
+    /// It has failed for good.
+    Failed(Failures),
+}
+
+/// Neighbouring values whose turn it is, with the number of the attempt that it is for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) begin: usize,
+    pub(super) values: usize,
+    pub(super) attempt: u32,
+}
+
+impl State {
+    pub(super) fn new(input: &Input) -> Self {
+        let terms = &input.terms;
+        let mut tried = BTreeMap::new();
+        for before in &terms.before {
+            let is_final = terms.leaves_out && before.failed >= terms.attempts;
+            // Without items that are left out, the last attempt is made once more if its outcome did not come through.
+            let failed = match is_final {
+                true => before.failed,
+                false => before.failed.min(terms.attempts.saturating_sub(1)),
+            };
+            let unit = Tried {
+                failed,
+                is_final,
+                ..Tried::default()
+            };
+            tried.insert(before.unit, unit);
+        }
+        Self {
+            attempts: terms.attempts,
+            leaves_out: terms.leaves_out,
+            backoff: terms.backoff,
+            count: 0,
+            round: 0,
+            turn: 0,
+            frontier: 0,
+            only_failed: false,
+            apart: None,
+            tried,
+            pieces: Vec::new(),
+            whole_failed: terms.whole_failed,
+            whole_is_final: false,
+            is_whole_open: false,
+            redo: None,
+            wait: Duration::ZERO,
+            history: Vec::new(),
+        }
+    }
+
+    pub(super) fn begin_round(&mut self) -> u64 {
+        self.round += 1;
+        self.round
+    }
+
+    pub(super) fn is_current(&self, round: u64) -> bool {
+        self.round == round
+    }
+
+    /// Whether the values have to be read for the first time.
+    pub(super) fn is_first(&self) -> bool {
+        self.turn == 0 && self.frontier == 0 && self.pieces.is_empty() && self.apart.is_none()
+    }
+
+    pub(super) fn attempt_of(&self, unit: usize) -> u32 {
+        let tried = self.tried.get(&unit);
+        tried.map_or(1, |tried| tried.failed.saturating_add(1))
+    }
+
+    /// Whether it is a unit's turn.
+    fn is_due(&self, unit: usize) -> bool {
+        if self.apart.is_some_and(|apart| apart != unit) {
+            return false;
+        }
+        match self.tried.get(&unit) {
+            None => !self.only_failed,
+            Some(tried) => {
+                !tried.is_final && tried.done_in.is_none() && tried.failed_in != Some(self.turn)
+            }
+        }
+    }
+
+    /// The values whose turn it is.
+    pub(super) fn parts(&self, unit: impl Fn(usize) -> usize) -> Vec<Part> {
+        if self.tried.is_empty() && self.apart.is_none() && !self.only_failed {
+            let part = Part {
+                begin: self.frontier,
+                values: self.count - self.frontier,
+                attempt: 1,
+            };
+            return vec![part];
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        for position in self.frontier..self.count {
+            let unit = unit(position);
+            if !self.is_due(unit) {
+                continue;
+            }
+            let attempt = self.attempt_of(unit);
+            match parts.last_mut() {
+                Some(last) if last.begin + last.values == position && last.attempt == attempt => {
+                    last.values += 1;
+                }
+                _ => parts.push(Part {
+                    begin: position,
+                    values: 1,
+                    attempt,
+                }),
+            }
+        }
+        parts
+    }
+
+    /// The units whose turn it is, in order.
+    pub(super) fn due(&self, units: usize) -> Vec<usize> {
+        (0..units).filter(|unit| self.is_due(*unit)).collect()
+    }
+
+    /// Keeps what a round has made. Returns whether it may go on.
+    pub(super) fn keep(
+        &mut self,
+        round: u64,
+        mut piece: Piece,
+        failed: Vec<Trouble>,
+        pass: &Pass,
+    ) -> bool {
+        if !self.is_current(round) {
+            return false;
+        }
+        self.frontier = piece.begin + piece.values;
+        piece.turn = self.turn;
+        let mut goes_on = true;
+        for trouble in failed {
+            goes_on &= self.fail(trouble, pass);
+        }
+        match self.add(piece) {
+            Ok(()) => goes_on,
+            Err(error) => self.fail(Trouble::new(None, error.permanent()), pass),
+        }
+    }
+
+    fn add(&mut self, piece: Piece) -> Result<(), OtherType> {
+        if let Some(last) = self.pieces.last_mut()
+            && last.turn == piece.turn
+            && last.begin + last.values == piece.begin
+        {
+            let before = last.outputs.len();
+            last.outputs.append(piece.outputs)?;
+            last.trail.append(piece.trail, last.values, before);
+            last.values += piece.values;
+            return Ok(());
+        }
+        self.pieces.push(piece);
+        Ok(())
+    }
+
+    /// A unit has come to its end, among others that go on.
+    pub(super) fn done(&mut self, unit: usize, mut piece: Piece) {
+        piece.turn = self.turn;
+        if let Some(tried) = self.tried.get_mut(&unit) {
+            tried.done_in = Some(self.turn);
+        }
+        self.pieces.push(piece);
+    }
+
+    /// An attempt has failed. Returns whether the others go on.
+    pub(super) fn fail(&mut self, trouble: Trouble, pass: &Pass) -> bool {
+        let Some(unit) = trouble.unit else {
+            self.whole_failed = self.whole_failed.saturating_add(1);
+            self.whole_is_final = trouble.permanent || self.whole_failed >= self.attempts;
+            self.is_whole_open = !self.whole_is_final;
+            let failure = pass.named(trouble, self.whole_failed, self.whole_is_final);
+            self.note(failure);
+            return false;
+        };
+        let tried = self.tried.entry(unit).or_default();
+        if tried.failed_in == Some(self.turn) || tried.is_final {
+            // Of an item's values, the first that fails counts.
+            return true;
+        }
+        tried.failed = tried.failed.saturating_add(1);
+        tried.failed_in = Some(self.turn);
+        tried.done_in = None;
+        tried.is_final = trouble.permanent || tried.failed >= self.attempts;
+        let (attempt, is_final) = (tried.failed, tried.is_final);
+        let failure = pass.named(trouble, attempt, is_final);
+        self.note(failure);
+        !is_final || self.leaves_out
+    }
+
+    fn note(&mut self, failure: ItemFailure) {
+        if self.history.len() >= MOST_ATTEMPTS {
+            let item = failure.item;
+            self.history.retain(|earlier| earlier.item != item);
+        }
+        self.history.push(failure);
+    }
+
+    /// A unit failed among others that go on. Returns how long it is to wait, or `None` if it has failed for good.
+    pub(super) fn fail_one(&mut self, trouble: Trouble, pass: &Pass) -> Option<Duration> {
+        let unit = trouble.unit;
+        self.fail(trouble, pass);
+        let tried = self.tried.get_mut(&unit?)?;
+        // Its next attempt is a turn of its own.
+        tried.failed_in = None;
+        (!tried.is_final).then(|| self.backoff.draw(tried.failed))
+    }
+
+    /// Whether the packet has failed for good.
+    pub(super) fn has_failed(&self) -> bool {
+        let is_final = self.tried.values().any(|tried| tried.is_final);
+        self.whole_is_final || (is_final && !self.leaves_out)
+    }
+
+    /// What is left to do after a turn. If there is more, it is arranged.
+    pub(super) fn left(&mut self, round: u64) -> Left {
+        if !self.is_current(round) {
+            // Nobody waits for it.
+            return Left::Failed(vec![ItemFailure::whole("it was given up")]);
+        }
+        if self.has_failed() {
+            return Left::Failed(self.culprit_last());
+        }
+        if let Some(waits) = self.redo.take() {
+            self.forget_outputs();
+            self.next_turn();
+            if !waits {
+                return Left::Nothing;
+            }
+            self.wait = self.backoff.draw(self.most_failed());
+            return Left::Again;
+        }
+        if let Some(apart) = self.apart {
+            let turn = self.turn;
+            let tried = self.tried.entry(apart).or_default();
+            if !tried.is_final && tried.failed_in != Some(turn) {
+                tried.done_in = Some(turn);
+            }
+            self.wait = Duration::ZERO;
+            return Left::Again;
+        }
+        if self.is_whole_open {
+            self.wait = self.backoff.draw(self.whole_failed);
+            self.is_whole_open = false;
+            self.forget_outputs();
+            self.next_turn();
+            return Left::Again;
+        }
+        self.mark_done();
+        if self.open() == 0 {
+            return Left::Nothing;
+        }
+        self.wait = self.backoff.draw(self.most_failed());
+        self.only_failed = true;
+        self.next_turn();
+        Left::Again
+    }
+
+    fn next_turn(&mut self) {
+        self.turn += 1;
+        self.frontier = 0;
+    }
+
+    /// Units that had their turn and did not fail in it are done.
+    fn mark_done(&mut self) {
+        let turn = self.turn;
+        for tried in self.tried.values_mut() {
+            if !tried.is_final && tried.failed_in != Some(turn) && tried.done_in.is_none() {
+                tried.done_in = Some(turn);
+            }
+        }
+    }
+
+    /// How many units are to be tried again.
+    pub(super) fn open(&self) -> usize {
+        let is_open = |tried: &&Tried| !tried.is_final && tried.done_in.is_none();
+        self.tried.values().filter(is_open).count()
+    }
+
+    fn most_failed(&self) -> u32 {
+        let open = self.tried.values();
+        let open = open.filter(|tried| !tried.is_final && tried.done_in.is_none());
+        open.map(|tried| tried.failed).max().unwrap_or(1)
+    }
+
+    /// The sink has not taken the outputs. They are gone, and all units that count are tried again, the one at fault as
+    /// well unless it has failed for good.
+    pub(super) fn sink_failed(&mut self, trouble: Trouble, pass: &Pass) {
+        let unit = trouble.unit;
+        // It has had its attempt in this turn, but for the sink.
+        self.turn += 1;
+        self.fail(trouble, pass);
+        if let Some(unit) = unit {
+            let is_final = self.tried.get(&unit).is_some_and(|tried| tried.is_final);
+            self.redo = Some(!is_final);
+        }
+    }
+
+    fn forget_outputs(&mut self) {
+        self.pieces.clear();
+        self.only_failed = false;
+        for tried in self.tried.values_mut() {
+            tried.done_in = None;
+        }
+    }
+
+    /// The piece that has what all values have become, if nothing failed.
+    pub(super) fn only_piece(&mut self) -> Option<Piece> {
+        match self.pieces.as_slice() {
+            [only] if self.tried.is_empty() && only.values == self.count => self.pieces.pop(),
+            _ => None,
+        }
+    }
+
+    /// Whether what was made of a unit in a turn counts.
+    pub(super) fn is_valid(&self, unit: usize, turn: u64) -> bool {
+        let tried = self.tried.get(&unit);
+        tried.is_none_or(|tried| !tried.is_final && tried.done_in == Some(turn))
+    }
+
+    /// What failed, with that which makes the packet fail for good at the end.
+    fn culprit_last(&self) -> Failures {
+        let mut failures = self.history.clone();
+        failures.sort_by_key(|failure| failure.permanent);
+        failures
+    }
+
+    /// The items that are left out: the attempts that are not on record, and how many items they are in all.
+    pub(super) fn left_out(&mut self) -> (Failures, u64) {
+        let left_out = self.tried.values().filter(|tried| tried.is_final);
+        let count = left_out.count() as u64;
+        let is_final: std::collections::BTreeSet<Option<u64>> = self
+            .history
+            .iter()
+            .filter(|failure| failure.permanent)
+            .map(|failure| failure.item)
+            .collect();
+        let mut skipped = std::mem::take(&mut self.history);
+        skipped.retain(|failure| is_final.contains(&failure.item));
+        (skipped, count)
+    }
+
+    /// Replaces a round that is stuck. `None` if nothing is left to do without the unit at fault.
+    pub(super) fn replace(&mut self, round: u64, trouble: Trouble, pass: &Pass) -> Option<u64> {
+        if !self.is_current(round) || !self.fail(trouble, pass) {
+            return None;
+        }
+        Some(self.begin_round())
+    }
+
+    /// The next unit that is tried by itself.
+    pub(super) fn next_apart(&mut self, units: usize) -> Option<usize> {
+        let from = self.apart.map_or(0, |last| last + 1);
+        self.apart = None;
+        self.frontier = 0;
+        let next = (from..units).find(|unit| self.is_due(*unit));
+        self.apart = next;
+        next
+    }
+}
