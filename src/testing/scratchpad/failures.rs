@@ -36,6 +36,7 @@ pub(super) async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>)
         stage: "map".into(),
         message: "packet 3".into(),
         item: Some(31),
+        label: None,
         error: "broken".into(),
         verdict,
         attempts: attempts.to_vec(),

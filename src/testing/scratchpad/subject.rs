@@ -222,6 +222,7 @@ pub(super) fn attempt(number: u32, item: Option<u64>, error: &str) -> Attempt {
         number,
         at: time(u64::from(number)),
         item,
+        label: None,
         error: error.into(),
     }
 }
