@@ -1,6 +1,7 @@
 //! What everything else is made of: ids, errors, the arithmetic of a run. It knows nothing of the
 //! rest of the crate.
 
+pub(crate) mod attempts;
 pub(crate) mod backoff;
 pub(crate) mod clock;
 pub(crate) mod cores;

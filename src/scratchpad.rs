@@ -17,7 +17,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::checkpoint::Checkpoint;
-pub use self::failures::{Beginning, Deliveries, FailureLog, FailureReport, Failures};
+pub use self::failures::{
+    Beginning, Deliveries, FailureLog, FailureReport, Failures, ItemAttempts,
+};
 pub use self::groups::{Arrival, Groups, Members};
 pub(crate) use self::listing::Place;
 pub use self::listing::{RunFilter, RunSummary};

@@ -10,12 +10,20 @@ use uuid::Uuid;
 use super::clock::milliseconds;
 use super::error::{Error, Result};
 
-/// One attempt at a message that failed.
+/// One attempt at an item, or at a message as a whole, that failed.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use catchment::Attempt;
+///
+/// let attempt = Attempt::new(2, SystemTime::now(), "timed out").item(17).label("https://example.com/17");
+/// assert_eq!((attempt.number, attempt.item), (2, Some(17)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Attempt {
-    /// 1 is the first.
+    /// Which attempt at this item it was, or at the message if there is no item. 1 is the first.
     pub number: u32,
     /// When it failed, to the millisecond. In JSON, in milliseconds since 1970-01-01 UTC.
     #[serde(with = "milliseconds")]
@@ -23,6 +31,9 @@ pub struct Attempt {
     /// Which item of the array failed, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u64>,
+    /// The item's label, if its stage has labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The error.
     pub error: String,
 }
@@ -34,8 +45,23 @@ impl Attempt {
             number,
             at,
             item: None,
+            label: None,
             error: error.into(),
         }
+    }
+
+    /// Sets which item of the array failed.
+    #[must_use]
+    pub fn item(mut self, item: u64) -> Self {
+        self.item = Some(item);
+        self
+    }
+
+    /// Sets the item's label.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 }
 
@@ -123,6 +149,9 @@ pub struct Failure {
     /// Which item of the array, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u64>,
+    /// The item's label, if its stage has labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The last error.
     pub error: String,
     /// What happened to it.
@@ -137,8 +166,12 @@ impl Failure {
     pub(crate) fn size(&self) -> usize {
         const FIELDS: usize = 100;
         let attempts = self.attempts.iter();
-        let attempts: usize = attempts.map(|attempt| attempt.error.len() + FIELDS).sum();
-        self.stage.len() + self.message.len() + self.error.len() + attempts + FIELDS
+        let label = |label: &Option<String>| label.as_ref().map_or(0, String::len);
+        let attempts: usize = attempts
+            .map(|attempt| attempt.error.len() + label(&attempt.label) + FIELDS)
+            .sum();
+        let own = self.stage.len() + self.message.len() + self.error.len() + label(&self.label);
+        own + attempts + FIELDS
     }
 
     /// A failure of a message, not attributed to an item and without attempts.
@@ -152,6 +185,7 @@ impl Failure {
             stage: stage.into(),
             message: message.into(),
             item: None,
+            label: None,
             error: error.into(),
             verdict,
             attempts: Vec::new(),
@@ -169,6 +203,9 @@ impl fmt::Display for Failure {
         write!(formatter, "stage `{}`, {}", self.stage, self.message)?;
         if let Some(item) = self.item {
             write!(formatter, ", item {item}")?;
+        }
+        if let Some(label) = &self.label {
+            write!(formatter, " ({label})")?;
         }
         write!(formatter, ": {}", self.error)?;
         match self.attempts.iter().map(|attempt| attempt.number).max() {

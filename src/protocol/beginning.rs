@@ -110,10 +110,17 @@ impl Protocol {
         let note = self
             .seam
             .scratchpad("note_beginning", || scratchpad.note_beginning(&beginning));
-        let Deliveries { unfinished, failed } = match note.await {
+        let Deliveries {
+            unfinished,
+            failed,
+            items,
+        } = match note.await {
             Ok(deliveries) => deliveries,
             Err(error) => return May::NotBegin(Outcome::Failed(refused(error))),
         };
+        let failed = items
+            .iter()
+            .fold(failed, |most, item| most.max(item.failed));
         let most = task.stage.options.queue.attempts;
         let mut attempt = failed.saturating_add(1).min(most.max(1));
         if self

@@ -227,6 +227,33 @@ async fn so_many_bad_items_are_tolerated_and_not_one_more() {
     }
 }
 
+/// What becomes a dead letter because it is one too many is not listed as left out as well.
+#[tokio::test(start_paused = true)]
+async fn each_bad_item_is_listed_once() {
+    for copies in [Copies::None, Copies::Early, Copies::Late] {
+        for packet_size in [1, 4] {
+            let store = Store::new();
+            let backend = store.with(|queues| Duplicate::new(copies).queues(queues));
+            let pipeline = lenient(OnFailure::Tolerate(10), packet_size);
+            let deployment = pipeline.deploy("once", backend).unwrap();
+            let worker = deployment.worker().start();
+            let run = deployment.submit(0..200).await.unwrap();
+            soon(run.outcome()).await.unwrap_err();
+            sleep(MINUTE).await;
+            let failures = run.failures().await.unwrap();
+            let mut items: Vec<u64> = failures.iter().filter_map(|it| it.item).collect();
+            items.sort_unstable();
+            let bad: Vec<u64> = (0..200).step_by(10).collect();
+            assert_eq!(items, bad, "{copies:?}, packets of {packet_size}");
+            let skipped = failures.iter().filter(|it| it.is_skipped()).count() as u64;
+            let status = run.status().await.unwrap();
+            assert_eq!((status.skipped, status.failures), (skipped, 20 - skipped));
+            assert!(skipped <= 10, "{skipped} were left out");
+            drop(worker);
+        }
+    }
+}
+
 /// As floating point numbers, 69 · 100 is more than 18.4 · 375.
 #[tokio::test(start_paused = true)]
 async fn a_share_is_compared_exactly() {

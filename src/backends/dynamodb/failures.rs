@@ -23,6 +23,7 @@ const ATTEMPTS: &str = "attempts";
 const STAGE: &str = "stage";
 const MESSAGE: &str = "message";
 const ITEM: &str = "item";
+const LABEL: &str = "label";
 const ERROR: &str = "error";
 const ID: &str = "id";
 const SINCE: &str = "since";
@@ -118,6 +119,7 @@ pub(super) fn read_failure(item: &Item) -> Option<Failure> {
         stage: item::get_text(item, STAGE)?.to_owned(),
         message: item::get_text(item, MESSAGE)?.to_owned(),
         item: item::get_number(item, ITEM),
+        label: item::get_text(item, LABEL).map(str::to_owned),
         error: item::get_text(item, ERROR)?.to_owned(),
         verdict,
         attempts: read_attempts(item),
@@ -485,6 +487,7 @@ mod tests {
             number,
             at: UNIX_EPOCH,
             item: None,
+            label: None,
             error: "x".repeat(100),
         };
         let attempts: Vec<Attempt> = (1..=10).map(attempt).collect();

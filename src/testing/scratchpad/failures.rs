@@ -36,6 +36,7 @@ pub(super) async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>)
         stage: "map".into(),
         message: "packet 3".into(),
         item: Some(31),
+        label: None,
         error: "broken".into(),
         verdict,
         attempts: attempts.to_vec(),
@@ -115,15 +116,108 @@ pub(super) async fn clearing_takes_skipped_items_back(scratchpad: Arc<dyn Scratc
     }
     let id = DeadLetterId::random();
     let failed = [attempt(1, None, "too many are bad")];
-    assert_eq!(subject.fail("packet 3", Verdict::Dead(id), &failed).await.skipped, 2);
-    subject.clear("packet 3", DeadLetterId::random()).await;
-    assert_eq!(subject.status().await.skipped, 2, "that was another id");
+    subject.fail("packet 3", Verdict::Dead(id), &failed).await;
     subject.clear("packet 3", id).await;
     let status = subject.status().await;
     assert_eq!((status.dead, status.skipped), (0, 1));
     let failures = subject.failures().await;
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert_eq!(failures[0].item, Some(40));
+    let again = [attempt(1, Some(31), "bad")];
+    let again = subject.fail("packet 3", Verdict::Skip, &again).await;
+    assert_eq!(again.skipped, 2, "it may leave out items once more");
+}
+
+/// None of a message's items is left out as long as the whole message is: each bad item is listed once.
+pub(super) async fn a_dead_letter_takes_the_place_of_its_skipped_items(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let bad = [30, 31, 32].map(|item| attempt(1, Some(item), "bad"));
+    subject.fail("packet 4", Verdict::Skip, &[attempt(1, Some(40), "bad")]).await;
+    assert_eq!(subject.fail("packet 3", Verdict::Skip, &bad).await.skipped, 4);
+    let first = subject.page(None, 1).await;
+    assert_eq!(first.items[0].item, Some(30));
+    let id = DeadLetterId::random();
+    let dead = [attempt(1, Some(31), "too many are bad")];
+    let report = subject.report("packet 3", Verdict::Dead(id), &dead);
+    for _ in 0..2 {
+        assert_eq!(subject.record(&report).await.skipped, 1);
+        one_of_each(&subject, id).await;
+    }
+    let rest = subject.page(first.next.as_ref(), 10).await;
+    assert_eq!(rest.items.last().map(|failure| failure.item), Some(Some(40)));
+    assert!(rest.items.iter().all(|failure| failure.item != Some(32)), "{rest:?}");
+    subject.clear("packet 3", DeadLetterId::random()).await;
+    one_of_each(&subject, id).await;
+}
+
+/// A copy of a message that stands as a dead letter leaves nothing out, and sees how many items it would.
+pub(super) async fn a_copy_of_a_dead_letter_skips_nothing(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    subject.fail("packet 4", Verdict::Skip, &[attempt(1, Some(40), "bad")]).await;
+    let id = DeadLetterId::random();
+    subject.fail("packet 3", Verdict::Dead(id), &[attempt(1, Some(31), "worse")]).await;
+    let bad = [(1, 30), (2, 30), (2, 32)].map(|(number, item)| attempt(number, Some(item), "bad"));
+    let report = subject.report("packet 3", Verdict::Skip, &bad);
+    for _ in 0..2 {
+        let log = subject.record(&report).await;
+        assert_eq!(log.skipped, 3, "one, and two that are not on record");
+        assert_eq!(log.attempts.get(1..4), Some(&bad[..]), "its attempts are");
+        one_of_each(&subject, id).await;
+    }
+    let more = [attempt(1, Some(41), "bad")];
+    assert_eq!(subject.fail("packet 4", Verdict::Skip, &more).await.skipped, 2);
+    subject.clear("packet 3", id).await;
+    assert_eq!(subject.record(&report).await.skipped, 4);
+    assert_eq!(subject.status().await.skipped, 4);
+}
+
+/// Packet 3 is listed as this dead letter, and item 40 of packet 4 as left out; nothing else is.
+async fn one_of_each(subject: &Subject, id: DeadLetterId) {
+    for limit in [1, 2, 10] {
+        let failures = subject.list(limit).await;
+        let listed: Vec<_> = failures.iter().map(|failure| (failure.item, failure.verdict)).collect();
+        assert_eq!(listed, [(Some(31), Verdict::Dead(id)), (Some(40), Verdict::Skip)], "{limit} per page");
+    }
+    let status = subject.status().await;
+    assert_eq!((status.dead, status.skipped), (1, 1));
+}
+
+/// An item is called by its label in every list.
+pub(super) async fn a_label_is_kept(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let labelled = |item: u64| attempt(1, Some(item), "bad").label(format!("größer «{item}»\n"));
+    let log = subject.fail("packet 3", Verdict::Skip, &[labelled(30)]).await;
+    assert_eq!(log.attempts, [labelled(30)]);
+    let dead = Verdict::Dead(DeadLetterId::random());
+    subject.fail("packet 4", dead, &[labelled(40)]).await;
+    subject.fail("packet 5", Verdict::Skip, &[attempt(1, Some(50), "bad")]).await;
+    for failure in subject.failures().await {
+        let expected = failure.item.filter(|item| *item < 50).map(|item| labelled(item).label);
+        assert_eq!(failure.label, expected.flatten(), "{failure}");
+        assert_eq!(failure.attempts[0].label, failure.label);
+    }
+    let first = subject.status().await.failure.expect("a failure stands");
+    assert_eq!(first.label, labelled(40).label);
+}
+
+/// A log that is too long for its backend loses what an item outlived before any item's last error.
+pub(super) async fn one_item_does_not_displace_the_others_last_errors(scratchpad: Arc<dyn Scratchpad>) {
+    let subject = Subject::new(scratchpad).await;
+    let mut last: Vec<_> = (0..20).map(|item| attempt(1, Some(item), "seldom")).collect();
+    last.push(attempt(1, None, "as a whole"));
+    subject.fail("packet 3", Verdict::Retry, &last).await;
+    for from in [1, 41, 81, 121] {
+        let often = (from..from + 40).map(|number| attempt(number, Some(99), "often"));
+        subject.fail("packet 3", Verdict::Retry, &often.collect::<Vec<_>>()).await;
+    }
+    last.push(attempt(1, Some(20), "new"));
+    let log = subject.fail("packet 3", Verdict::Retry, &last[21..]).await;
+    last.insert(21, attempt(160, Some(99), "often"));
+    for attempt in &last {
+        assert!(log.attempts.contains(attempt), "{attempt:?} is missing: {log:?}");
+    }
+    let places: Vec<_> = last.iter().map(|last| log.attempts.iter().position(|it| it == last)).collect();
+    assert!(places.is_sorted(), "oldest first: {log:?}");
 }
 
 /// The run reports the first failure until it is cleared.
@@ -151,11 +245,11 @@ pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
     let reports = [
         ("sum", "group 1/0", dead(), vec![None]),
         ("map", "packet 4", Verdict::Skip, vec![Some(42), Some(40)]),
-        ("map", "packet 40", Verdict::Skip, vec![Some(400)]),
         ("map", "packet 40", dead(), vec![None]),
+        ("map", "packet 41", Verdict::Skip, vec![Some(410)]),
         ("map", "packet 2", Verdict::Retry, vec![Some(20)]),
         ("map", "packet 3", dead(), vec![Some(32)]),
-        ("map", "packet 3", Verdict::Skip, vec![Some(32), Some(30)]),
+        ("map", "packet 30", Verdict::Skip, vec![Some(302), Some(300)]),
         ("fetch", "packet 9", dead(), vec![None]),
     ];
     for (stage, message, verdict, items) in reports {
@@ -168,13 +262,13 @@ pub(super) async fn failures_come_in_order(scratchpad: Arc<dyn Scratchpad>) {
     }
     let expected = [
         ("fetch", "packet 9", None),
-        ("map", "packet 3", Some(30)),
         ("map", "packet 3", Some(32)),
-        ("map", "packet 3", Some(32)),
+        ("map", "packet 30", Some(300)),
+        ("map", "packet 30", Some(302)),
         ("map", "packet 4", Some(40)),
         ("map", "packet 4", Some(42)),
         ("map", "packet 40", None),
-        ("map", "packet 40", Some(400)),
+        ("map", "packet 41", Some(410)),
         ("sum", "group 1/0", None),
     ];
     for limit in [1, 2, 3, 8, 9, 10, 100] {
@@ -201,7 +295,7 @@ pub(super) async fn failures_that_stand_are_met_once(scratchpad: Arc<dyn Scratch
     }
     let first = subject.page(None, 2).await;
     let failed = [attempt(1, Some(1), "bad")];
-    subject.fail("packet 0", Verdict::Skip, &failed).await;
+    subject.fail("packet 00", Verdict::Skip, &failed).await;
     subject.fail("packet 9", Verdict::Skip, &failed).await;
     subject.clear("packet 1", cleared).await;
     let mut met: Vec<String> = first.items.into_iter().map(|failure| failure.message).collect();

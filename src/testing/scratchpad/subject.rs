@@ -76,8 +76,22 @@ impl Subject {
 
     /// Writes down that a delivery of one message of the stage `map` begins.
     pub(super) async fn note(&self, message: &str, delivery: DeliveryId) -> Deliveries {
+        self.note_that(&self.beginning(message, delivery)).await
+    }
+
+    /// Writes down that a delivery of one message of the stage `map` begins on an item.
+    pub(super) async fn note_at(
+        &self,
+        message: &str,
+        delivery: DeliveryId,
+        item: u64,
+    ) -> Deliveries {
         let beginning = self.beginning(message, delivery);
-        let noted = self.scratchpad.note_beginning(&beginning).await;
+        self.note_that(&beginning.at_item(item)).await
+    }
+
+    async fn note_that(&self, beginning: &Beginning) -> Deliveries {
+        let noted = self.scratchpad.note_beginning(beginning).await;
         noted.expect("note_beginning")
     }
 
@@ -222,6 +236,7 @@ pub(super) fn attempt(number: u32, item: Option<u64>, error: &str) -> Attempt {
         number,
         at: time(u64::from(number)),
         item,
+        label: None,
         error: error.into(),
     }
 }

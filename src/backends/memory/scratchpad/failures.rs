@@ -1,6 +1,6 @@
 //! The failures of each run.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::MemoryScratchpad;
+use crate::core::attempts::{MOST_ITEMS, count, failed_as_a_whole, fit, keep_highest};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Attempt, Beginning, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure, FailureLog,
-    FailureReport, Failures, Page, Verdict,
+    FailureReport, Failures, ItemAttempts, Page, Verdict,
 };
 
 /// The name of the list in its cursors.
@@ -117,14 +118,23 @@ impl Position {
 /// What is on record for one message.
 #[derive(Debug, Default)]
 struct Message {
-    attempts: VecDeque<Attempt>,
-    /// Redeliveries that began, and have neither failed nor been withdrawn.
-    unfinished: BTreeSet<DeliveryId>,
-    /// The highest number of an attempt that failed.
+    attempts: Vec<Attempt>,
+    /// Redeliveries that began, and have neither failed nor been withdrawn, each with the item that it is at.
+    unfinished: BTreeMap<DeliveryId, Option<u64>>,
+    /// The highest number of a failed attempt without an item.
     failed: u32,
-    /// The last error of each item that was left out.
-    skipped: BTreeMap<u64, String>,
+    /// The highest number of a failed attempt at each item.
+    items: BTreeMap<u64, u32>,
+    /// The items that were left out. None of a message that stands as a dead letter.
+    skipped: BTreeMap<u64, Skipped>,
     dead: Option<Dead>,
+}
+
+/// Why an item was left out.
+#[derive(Debug)]
+struct Skipped {
+    label: Option<String>,
+    error: String,
 }
 
 #[derive(Debug)]
@@ -132,6 +142,7 @@ struct Dead {
     id: DeadLetterId,
     number: u64,
     item: Option<u64>,
+    label: Option<String>,
     error: String,
 }
 
@@ -140,9 +151,9 @@ impl FailureRecords {
         let messages = self.messages.entry(Arc::clone(&beginning.stage));
         let message = messages.or_default().entry(beginning.message.clone());
         let message = message.or_default();
-        message.unfinished.insert(beginning.delivery);
-        let unfinished = u32::try_from(message.unfinished.len()).unwrap_or(u32::MAX);
-        Deliveries::new(unfinished, message.failed)
+        let at = message.unfinished.entry(beginning.delivery).or_default();
+        *at = beginning.item.or(*at);
+        message.deliveries()
     }
 
     fn withdraw(&mut self, beginning: &Beginning) {
@@ -157,25 +168,28 @@ impl FailureRecords {
         if let Some(delivery) = report.delivery {
             message.unfinished.remove(&delivery);
         }
-        if let Some(last) = report.attempts.last() {
-            message.failed = message.failed.max(last.number);
-        }
-        for attempt in &report.attempts {
-            if message.attempts.len() == ATTEMPTS {
-                message.attempts.pop_front();
-            }
-            message.attempts.push_back(attempt.clone());
-        }
+        message.add(&report.attempts);
+        let mut not_on_record = 0;
         match report.verdict {
             Verdict::Retry => {}
+            Verdict::Skip if message.dead.is_some() => {
+                let items = report.attempts.iter().filter_map(|attempt| attempt.item);
+                not_on_record = items.collect::<BTreeSet<u64>>().len() as u64;
+            }
             Verdict::Skip => {
                 for attempt in &report.attempts {
                     let Some(item) = attempt.item else { continue };
-                    let known = message.skipped.insert(item, attempt.error.clone());
+                    let skipped = Skipped {
+                        label: attempt.label.clone(),
+                        error: attempt.error.clone(),
+                    };
+                    let known = message.skipped.insert(item, skipped);
                     self.skipped += u64::from(known.is_none());
                 }
             }
             Verdict::Dead(id) => {
+                self.skipped -= message.skipped.len() as u64;
+                message.skipped.clear();
                 let number = message.dead.as_ref().map(|dead| dead.number);
                 let number = number.unwrap_or_else(|| {
                     self.numbers += 1;
@@ -188,6 +202,7 @@ impl FailureRecords {
                     id,
                     number,
                     item: last.and_then(|attempt| attempt.item),
+                    label: last.and_then(|attempt| attempt.label.clone()),
                     error: last
                         .map(|attempt| attempt.error.clone())
                         .unwrap_or_default(),
@@ -199,8 +214,8 @@ impl FailureRecords {
             self.listed.insert(key);
         }
         FailureLog {
-            attempts: message.attempts.iter().cloned().collect(),
-            skipped: self.skipped,
+            attempts: message.attempts.clone(),
+            skipped: self.skipped + not_on_record,
         }
     }
 
@@ -209,7 +224,7 @@ impl FailureRecords {
         FailureLog {
             attempts: self
                 .message(stage, message)
-                .map(|message| message.attempts.iter().cloned().collect())
+                .map(|message| message.attempts.clone())
                 .unwrap_or_default(),
             skipped: self.skipped,
         }
@@ -227,6 +242,7 @@ impl FailureRecords {
             message.skipped.clear();
             message.unfinished.clear();
             message.failed = 0;
+            message.items.clear();
             key.map(|key| self.listed.remove(&key));
         }
     }
@@ -269,6 +285,31 @@ impl FailureRecords {
 }
 
 impl Message {
+    /// Appends failed attempts, and counts them.
+    fn add(&mut self, attempts: &[Attempt]) {
+        self.failed = self.failed.max(failed_as_a_whole(attempts));
+        count(&mut self.items, attempts);
+        keep_highest(&mut self.items, MOST_ITEMS);
+        self.attempts.extend_from_slice(attempts);
+        if self.attempts.len() > ATTEMPTS {
+            self.attempts = fit(&self.attempts, ATTEMPTS, usize::MAX, |_| 0);
+        }
+    }
+
+    fn deliveries(&self) -> Deliveries {
+        let counts = self.items.iter();
+        let mut items: BTreeMap<u64, ItemAttempts> = counts
+            .map(|(item, failed)| (*item, ItemAttempts::new(*item, *failed, 0)))
+            .collect();
+        for item in self.unfinished.values().flatten() {
+            let attempts = items.entry(*item);
+            let attempts = attempts.or_insert_with(|| ItemAttempts::new(*item, 0, 0));
+            attempts.unfinished += 1;
+        }
+        let unfinished = u32::try_from(self.unfinished.len()).unwrap_or(u32::MAX);
+        Deliveries::new(unfinished, self.failed).items(items.into_values().collect())
+    }
+
     /// The dead letter and the skipped items after a position in this message, in the order of the items, at most
     /// about `count`.
     fn failures(
@@ -286,11 +327,12 @@ impl Message {
         let dead = self.dead.iter().filter(|dead| is_after(dead.item, false));
         let mut failures: Vec<Failure> = dead
             .map(|dead| self.failure(stage, name, dead))
-            .chain(skipped.take(count).map(|(item, error)| Failure {
+            .chain(skipped.take(count).map(|(item, why)| Failure {
                 stage: stage.to_owned(),
                 message: name.to_owned(),
                 item: Some(*item),
-                error: error.clone(),
+                label: why.label.clone(),
+                error: why.error.clone(),
                 verdict: Verdict::Skip,
                 attempts: self.attempts_at(*item),
             }))
@@ -304,9 +346,10 @@ impl Message {
             stage: stage.to_owned(),
             message: name.to_owned(),
             item: dead.item,
+            label: dead.label.clone(),
             error: dead.error.clone(),
             verdict: Verdict::Dead(dead.id),
-            attempts: self.attempts.iter().cloned().collect(),
+            attempts: self.attempts.clone(),
         }
     }
 

@@ -37,12 +37,7 @@ fn arrival(id: &str, index: u64, slot: u32) -> Arrival {
 }
 
 fn dead(id: &str, message: &str) -> FailureReport {
-    let attempt = Attempt {
-        number: 1,
-        at: UNIX_EPOCH,
-        item: Some(3),
-        error: "broken".into(),
-    };
+    let attempt = Attempt::new(1, UNIX_EPOCH, "broken").item(3);
     FailureReport {
         run: id.into(),
         stage: "map".into(),
