@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use super::function::{Function, InTurn, SideBySide};
 use super::group::GroupPass;
-use super::list::{Shared, Supply};
+use super::label::{Labels, Naming};
+use super::list::{List, Shared, Supply};
 use super::pass::Pass;
 use super::sink::Sink;
 use super::step::{Computation, Computed, Input, Limits};
 use crate::core::error::Error;
-use crate::packet::codec::{self, Payload};
+use crate::packet::codec::{self, Form, Payload};
+use crate::packet::each::{self, Unread};
 use crate::stage::kernel::{AsyncKernel, MapKernel};
-use crate::stage::{Context, Data, Execution};
+use crate::stage::{Context, Data, Execution, ItemType, Labeller};
 
 /// Functions in a row, while it is open what becomes of their outputs. It has one function at least.
 #[derive(Clone)]
 pub(crate) struct Chain {
     decode: Decode,
+    decode_each: DecodeEach,
+    naming: Naming,
     functions: Vec<Function>,
 }
 
@@ -33,11 +37,38 @@ fn decode<T: Data>(payload: &Payload) -> Result<Box<dyn Supply>, (Error, Option<
     Ok(Box::new(values.into_iter()))
 }
 
+/// Reads each value by itself; see [`decode_each`](each::decode_each).
+type DecodeEach = fn(&Payload) -> Result<Readable, Error>;
+
+/// The values of a packet that can be read, in order, and those that cannot, each with its position among all of them.
+#[allow(dead_code)] // Until the pass leaves out what cannot be read.
+pub(super) struct Readable {
+    pub(super) values: List,
+    pub(super) unread: Vec<(usize, Unread)>,
+}
+
+fn decode_each<T: Data>(payload: &Payload) -> Result<Readable, Error> {
+    let (mut values, mut unread) = (Vec::new(), Vec::new());
+    let each = each::decode_each::<T>(payload, "the packet's value")?;
+    for (position, value) in each.into_iter().enumerate() {
+        match value {
+            Ok(value) => values.push(value),
+            Err(error) => unread.push((position, error)),
+        }
+    }
+    Ok(Readable {
+        values: List::new(values),
+        unread,
+    })
+}
+
 impl Chain {
     pub(crate) fn in_turn<K: MapKernel>(function: Arc<K>) -> Self {
         let function: Arc<dyn InTurn> = function;
         Self {
             decode: decode::<K::Input>,
+            decode_each: decode_each::<K::Input>,
+            naming: Naming::of::<K::Input>(),
             functions: vec![Function::InTurn(function)],
         }
     }
@@ -46,6 +77,8 @@ impl Chain {
         let function: Arc<dyn SideBySide> = function;
         Self {
             decode: decode::<K::Input>,
+            decode_each: decode_each::<K::Input>,
+            naming: Naming::of::<K::Input>(),
             functions: vec![Function::SideBySide(function)],
         }
     }
@@ -60,9 +93,11 @@ impl Chain {
         self.functions.extend(next.functions);
     }
 
-    pub(crate) fn finish(self, sink: Arc<dyn Sink>) -> MapStep {
+    /// `labeller` is the stage's own, if it has one.
+    pub(crate) fn finish(self, sink: Arc<dyn Sink>, labeller: Option<Labeller>) -> MapStep {
         MapStep {
             execution: self.execution(),
+            labels: Labels::new(self.naming, labeller),
             chain: self,
             sink,
         }
@@ -73,6 +108,7 @@ impl Chain {
 pub(crate) struct MapStep {
     chain: Chain,
     execution: Execution,
+    labels: Labels,
     pub(super) sink: Arc<dyn Sink>,
 }
 
@@ -86,6 +122,30 @@ impl MapStep {
         payload: &Payload,
     ) -> Result<Box<dyn Supply>, (Error, Option<usize>)> {
         (self.chain.decode)(payload)
+    }
+
+    /// Reads what can be read of a packet that [`decode`](Self::decode) cannot read as a whole.
+    #[allow(dead_code)] // Until the pass leaves out what cannot be read.
+    pub(super) fn decode_each(&self, payload: &Payload) -> Result<Readable, Error> {
+        (self.chain.decode_each)(payload)
+    }
+
+    /// The type of the values that the first function takes.
+    pub(crate) fn item(&self) -> ItemType {
+        self.chain.naming.item
+    }
+
+    /// What failures call an item, given a list that has the item's value alone. To be called for items that have failed
+    /// only: the function is a user's. It never panics.
+    #[allow(dead_code)] // Until the pass asks for labels.
+    pub(super) fn label(&self, value: List, context: &Context, form: Form) -> Option<String> {
+        self.labels.label(value, context, form)
+    }
+
+    /// The same for a value that cannot be read, of which `json` is the text.
+    #[allow(dead_code)] // Until the pass asks for labels.
+    pub(super) fn label_of_unread(&self, json: &[u8]) -> Option<String> {
+        self.labels.label_of_unread(json)
     }
 
     /// For CPU-bound functions: their work on a packet.
