@@ -10,6 +10,7 @@ pub(crate) mod sink;
 pub(crate) mod step;
 
 mod combine;
+mod label;
 mod line;
 mod pass;
 mod trail;

@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod cores;
 pub(crate) mod cut;
 pub(crate) mod error;
+pub(crate) mod excerpt;
 pub(crate) mod failure;
 pub(crate) mod fingerprint;
 pub(crate) mod group;

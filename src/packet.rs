@@ -6,6 +6,7 @@ pub(crate) mod carrier;
 pub(crate) mod codec;
 #[cfg(feature = "postcard")]
 mod compact;
+pub(crate) mod each;
 mod escape;
 pub(crate) mod fingerprint;
 pub(crate) mod handle;

@@ -2,6 +2,7 @@
 //! own.
 
 pub(crate) mod kernel;
+mod label;
 mod options;
 mod problem;
 mod share;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::core::error::BoxError;
 use crate::core::id::RunId;
 
+pub(crate) use label::{ItemType, Labeller};
 pub use options::{OnFailure, Stage};
 pub(crate) use options::{Place, RateLimit, StageOptions};
 

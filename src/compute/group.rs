@@ -281,8 +281,11 @@ impl GroupPass {
         let item = |unit| self.offset().saturating_add(unit as u64);
         ItemFailure {
             item: trouble.unit.map(item),
+            error: trouble.error,
             permanent: trouble.permanent,
-            ..ItemFailure::whole(trouble.error)
+            attempt: None,
+            at: None,
+            label: None,
         }
     }
 }

@@ -198,6 +198,7 @@ impl Line<'_> {
             unit: failed.position.map(|position| source.unit(position)),
             error: failed.error,
             permanent: failed.permanent,
+            label: None,
         }
         .in_function(self.functions.get(..self.own).unwrap_or_default(), place)
     }

@@ -112,6 +112,11 @@ impl<T> Shared<T> {
     pub(super) fn new(all: Arc<Vec<T>>, left: Range<usize>) -> Self {
         Self { all, left }
     }
+
+    pub(super) fn of(values: Vec<T>) -> Self {
+        let left = 0..values.len();
+        Self::new(Arc::new(values), left)
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Supply for Shared<T> {

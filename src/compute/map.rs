@@ -4,35 +4,24 @@ use std::sync::Arc;
 
 use super::function::{Function, InTurn, SideBySide};
 use super::group::GroupPass;
-use super::list::{Kept, Shared, Supply};
+use super::label::{Labels, Naming};
+use super::list::{Kept, List, Shared, Supply};
 use super::pass::Pass;
 use super::sink::Sink;
 use super::step::Input;
 use crate::core::error::Error;
-use crate::packet::codec::{self, Payload};
+use crate::packet::codec::{self, Form, Payload};
+use crate::packet::each::{self, Unread};
 use crate::stage::kernel::{AsyncKernel, MapKernel};
-use crate::stage::{Context, Data, Execution};
+use crate::stage::{Context, Data, Execution, ItemType, Labeller};
 
 /// Functions in a row, while it is open what becomes of their outputs. It has one function at least.
 #[derive(Clone)]
 pub(crate) struct Chain {
     decode: Decode,
     keep: Keep,
+    naming: Naming,
     functions: Vec<Function>,
-}
-
-/// Reads a packet's value as [`Decode`] does, to be had more than once.
-type Keep = fn(&Payload) -> Result<Arc<dyn Kept>, (Error, Option<usize>)>;
-
-fn keep<T: Data>(payload: &Payload) -> Result<Arc<dyn Kept>, (Error, Option<usize>)> {
-    if let Payload::Local(handle) = payload
-        && let Some((all, part)) = handle.shared::<T>()
-    {
-        return Ok(Arc::new(Shared::new(all, part)));
-    }
-    let values = codec::decode_list::<T>(payload, "the packet's value")?;
-    let all = 0..values.len();
-    Ok(Arc::new(Shared::new(Arc::new(values), all)))
 }
 
 /// Reads a packet's value as the first function's inputs; see [`codec::decode_list`].
@@ -48,12 +37,63 @@ fn decode<T: Data>(payload: &Payload) -> Result<Box<dyn Supply>, (Error, Option<
     Ok(Box::new(values.into_iter()))
 }
 
+/// Reads a packet's value as [`Decode`] does, to be had more than once, and value by value where it cannot be read at once.
+type Keep = fn(&Payload) -> Result<KeptValues, Error>;
+
+/// The values of a packet.
+pub(super) struct KeptValues {
+    pub(super) values: Arc<dyn Kept>,
+    pub(super) count: usize,
+    /// Those that cannot be read, with their positions. Other values stand in their places, if any can be read.
+    pub(super) unread: Vec<(usize, Unread)>,
+}
+
+fn keep<T: Data>(payload: &Payload) -> Result<KeptValues, Error> {
+    if let Payload::Local(handle) = payload
+        && let Some((all, part)) = handle.shared::<T>()
+    {
+        return Ok(kept(Shared::new(all, part), Vec::new()));
+    }
+    let what = "the packet's value";
+    let error = match codec::decode_list::<T>(payload, what) {
+        Ok(values) => return Ok(kept(Shared::of(values), Vec::new())),
+        Err((error, _)) => error,
+    };
+    let Ok(each) = each::decode_each::<T>(payload, what) else {
+        return Err(error);
+    };
+    let stand_in = each.iter().find_map(|value| value.as_ref().ok()).cloned();
+    let (mut values, mut unread) = (Vec::with_capacity(each.len()), Vec::new());
+    for (position, value) in each.into_iter().enumerate() {
+        match value {
+            Ok(value) => values.push(value),
+            Err(error) => {
+                unread.push((position, error));
+                values.extend(stand_in.clone());
+            }
+        }
+    }
+    match unread.is_empty() {
+        true => Err(error),
+        false => Ok(kept(Shared::of(values), unread)),
+    }
+}
+
+fn kept<T: Data>(values: Shared<T>, unread: Vec<(usize, Unread)>) -> KeptValues {
+    KeptValues {
+        count: Kept::len(&values).max(unread.len()),
+        values: Arc::new(values),
+        unread,
+    }
+}
+
 impl Chain {
     pub(crate) fn in_turn<K: MapKernel>(function: Arc<K>) -> Self {
         let function: Arc<dyn InTurn> = function;
         Self {
             decode: decode::<K::Input>,
             keep: keep::<K::Input>,
+            naming: Naming::of::<K::Input>(),
             functions: vec![Function::InTurn(function)],
         }
     }
@@ -63,6 +103,7 @@ impl Chain {
         Self {
             decode: decode::<K::Input>,
             keep: keep::<K::Input>,
+            naming: Naming::of::<K::Input>(),
             functions: vec![Function::SideBySide(function)],
         }
     }
@@ -77,9 +118,11 @@ impl Chain {
         self.functions.extend(next.functions);
     }
 
-    pub(crate) fn finish(self, sink: Arc<dyn Sink>) -> MapStep {
+    /// `labeller` is the stage's own, if it has one.
+    pub(crate) fn finish(self, sink: Arc<dyn Sink>, labeller: Option<Labeller>) -> MapStep {
         MapStep {
             execution: self.execution(),
+            labels: Labels::new(self.naming, labeller),
             chain: self,
             sink,
         }
@@ -90,6 +133,7 @@ impl Chain {
 pub(crate) struct MapStep {
     chain: Chain,
     execution: Execution,
+    labels: Labels,
     pub(super) sink: Arc<dyn Sink>,
 }
 
@@ -105,11 +149,25 @@ impl MapStep {
         (self.chain.decode)(payload)
     }
 
-    pub(super) fn keep(
-        &self,
-        payload: &Payload,
-    ) -> Result<Arc<dyn Kept>, (Error, Option<usize>)> {
+    /// Reads a packet's values to be had more than once, as far as they can be read.
+    pub(super) fn keep(&self, payload: &Payload) -> Result<KeptValues, Error> {
         (self.chain.keep)(payload)
+    }
+
+    /// The type of the values that the first function takes.
+    pub(crate) fn item(&self) -> ItemType {
+        self.chain.naming.item
+    }
+
+    /// What failures call an item, given a list that has the item's value alone. To be called for items that have failed
+    /// only: the function is a user's. It never panics.
+    pub(super) fn label(&self, value: List, context: &Context, form: Form) -> Option<String> {
+        self.labels.label(value, context, form)
+    }
+
+    /// The same for a value that cannot be read, of which `json` is the text.
+    pub(super) fn label_of_unread(&self, json: &[u8]) -> Option<String> {
+        self.labels.label_of_unread(json)
     }
 
     /// The work on a packet.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::list::{Kept, List, Supply};
-use super::map::MapStep;
+use super::map::{KeptValues, MapStep};
 use super::pool::{Ended, Job, timed_out};
 use super::sink::At;
 use super::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output, Stopped};
@@ -27,6 +27,7 @@ use crate::core::error::permanent;
 use crate::core::panic::{Contained, panicked};
 use crate::core::ready::ready;
 use crate::packet::codec::Payload;
+use crate::packet::each::Unread;
 use crate::stage::Execution;
 use assemble::{Piece, assemble};
 use state::{Left, State};
@@ -100,6 +101,7 @@ impl Job for Round {
         }
         let trouble = self.pass.current_trouble(&self.watch, error.to_owned());
         trouble.unit?;
+        let trouble = self.pass.labelled(trouble);
         let number = self.pass.state().replace(self.number, trouble, &self.pass)?;
         Some(Arc::new(Self {
             pass: Arc::clone(&self.pass),
@@ -215,6 +217,7 @@ impl Pass {
 
     /// What becomes of the packet, now that the sink has had its outputs; `None` if another turn is due at once.
     fn finish(&self, number: u64, sunk: Result<Sunk, Trouble>) -> Option<Computed> {
+        let sunk = sunk.map_err(|trouble| self.labelled(trouble));
         let mut state = self.state();
         match sunk {
             Ok(Sunk { value, yields }) => {
@@ -239,7 +242,7 @@ impl Pass {
 
     /// A round has ended by a panic of the engine or by a timeout, and nothing replaces it.
     fn interrupted(&self, number: u64, watch: &Watch, error: String) -> Stopped {
-        let trouble = self.current_trouble(watch, error);
+        let trouble = self.labelled(self.current_trouble(watch, error));
         let mut state = self.state();
         match watch.current() {
             Step::Sink(_) => state.sink_failed(trouble, self),
@@ -284,6 +287,20 @@ impl Pass {
         }
     }
 
+    /// The same trouble with what the item is called.
+    fn labelled(&self, trouble: Trouble) -> Trouble {
+        let unit = trouble.unit.filter(|_| self.input.of_items);
+        let label = unit.and_then(|unit| {
+            let value = AssertUnwindSafe(|| {
+                let kept = self.kept().ok()?;
+                Some(kept.from(self.positions(unit).start).next(1))
+            });
+            let value = catch_unwind(value).ok().flatten()?;
+            self.stage.label(value, &self.input.context, self.input.form)
+        });
+        Trouble { label, ..trouble }
+    }
+
     /// A failed attempt, as it is recorded.
     fn named(&self, trouble: Trouble, attempt: u32, is_final: bool) -> ItemFailure {
         ItemFailure {
@@ -292,7 +309,7 @@ impl Pass {
             permanent: is_final,
             attempt: Some(attempt),
             at: Some(now()),
-            label: None,
+            label: trouble.label,
         }
     }
 
@@ -368,32 +385,20 @@ impl Pass {
         self.input.work()?.yields.as_ref()
     }
 
-    /// The packet's values, for the first time.
-    fn decode(&self) -> Result<Box<dyn Supply>, Trouble> {
-        let values = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
-            Some(work) => self.stage.decode(&work.packet.value),
-            None => Ok(List::none().supply()),
-        }));
-        let values = match values {
-            Ok(Ok(values)) => values,
-            Ok(Err((error, position))) => return self.decode_each(error, position),
-            Err(panic) => return Err(Trouble::new(None, panicked(panic))),
+    /// The packet's values, for the first time; `None` if not all of them can be read.
+    fn decode(&self) -> Result<Option<Box<dyn Supply>>, Trouble> {
+        let Some(work) = self.input.work() else {
+            return Ok(None);
         };
-        self.count(values.len())?;
-        Ok(values)
-    }
-
-    /// The values of a packet of which some cannot be read: their items have failed for good, and others stand in their places.
-    fn decode_each(
-        &self,
-        error: crate::core::error::Error,
-        position: Option<usize>,
-    ) -> Result<Box<dyn Supply>, Trouble> {
-        let unit = position.map(|at| match self.yields() {
-            Some(yields) => crate::packet::unit_of(yields, at),
-            None => at,
-        });
-        Err(Trouble::new(unit, permanent(error)))
+        let values = AssertUnwindSafe(|| self.stage.decode(&work.packet.value));
+        match catch_unwind(values) {
+            Ok(Ok(values)) => {
+                self.count(values.len())?;
+                Ok(Some(values))
+            }
+            Ok(Err(_)) => Ok(None),
+            Err(panic) => Err(Trouble::new(None, panicked(panic))),
+        }
     }
 
     /// Notes how many values there are, and which items they come from.
@@ -417,24 +422,34 @@ impl Pass {
         Ok(())
     }
 
-    /// The values once more, for items that are tried again.
+    /// The values once more, for items that are tried again. Those that cannot be read have failed for good.
     fn kept(&self) -> Result<&Arc<dyn Kept>, Trouble> {
         if let Some(kept) = self.kept.get() {
             return Ok(kept);
         }
-        let read = catch_unwind(AssertUnwindSafe(|| match self.input.work() {
-            Some(work) => self.stage.keep(&work.packet.value),
-            None => self.stage.keep(&Payload::null()),
-        }));
-        let kept = match read {
+        let null = Payload::null();
+        let value = self.input.work().map_or(&null, |work| &work.packet.value);
+        let read = catch_unwind(AssertUnwindSafe(|| self.stage.keep(value)));
+        let KeptValues {
+            values,
+            count,
+            unread,
+        } = match read {
             Ok(Ok(kept)) => kept,
-            Ok(Err((error, _))) => return Err(Trouble::new(None, permanent(error))),
+            Ok(Err(error)) => {
+                return Err(Trouble::new(self.only_unit(), permanent(error)));
+            }
             Err(panic) => return Err(Trouble::new(None, panicked(panic))),
         };
         if self.state().count == 0 {
-            self.count(kept.len())?;
+            self.count(count)?;
         }
-        Ok(self.kept.get_or_init(|| kept))
+        for (position, Unread { error, json }) in unread {
+            let mut trouble = Trouble::new(Some(self.unit(position)), permanent(error));
+            trouble.label = self.stage.label_of_unread(&json);
+            self.state().fail(trouble, self);
+        }
+        Ok(self.kept.get_or_init(|| values))
     }
 
     /// The number of outputs of each source item; `None` if one each.

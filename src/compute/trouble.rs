@@ -11,6 +11,8 @@ pub(super) struct Trouble {
     pub(super) unit: Option<usize>,
     pub(super) error: Arc<dyn StdError + Send + Sync>,
     pub(super) permanent: bool,
+    /// What the item is called, once that has been asked.
+    pub(super) label: Option<String>,
 }
 
 impl Trouble {
@@ -20,6 +22,7 @@ impl Trouble {
             unit,
             permanent: is_permanent(&error),
             error: error.into(),
+            label: None,
         }
     }
 }

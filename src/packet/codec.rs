@@ -149,7 +149,7 @@ fn of_another_type(what: &str) -> Error {
 }
 
 /// Reads bytes. If the type's `Deserialize` panics, they cannot be read.
-fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
     catch_unwind(|| read_as(codec, bytes, what))
         .unwrap_or_else(|panic| Err(Error::decode(what, Malformed::Panicked(panicked(panic)))))
 }

@@ -88,6 +88,7 @@ impl Definition {
             let options = draft.options.resolve(place);
             let options =
                 options.map_err(|problem| invalid(format!("stage `{name}`: {problem}")))?;
+            check_label(&name, &draft)?;
             reduced |= reduction;
             stages.push(StageDefinition {
                 name: name.into(),
@@ -141,6 +142,23 @@ impl Definition {
 
 fn invalid(problem: String) -> Error {
     Error::InvalidPipeline { problem }
+}
+
+/// The function for labels must take the items of its stage.
+fn check_label(stage: &str, draft: &DraftStage) -> Result<()> {
+    let (Some(labeller), StageKind::Map(step)) = (draft.options.labeller(), &draft.kind) else {
+        return Ok(());
+    };
+    let (given, wanted) = (labeller.item(), step.item());
+    if given == wanted {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "stage `{stage}`: `label` is given a function of `{}`, and the items of this stage are `{}`, which its first function takes: use `label(|item: &{}| …)`",
+        given.name(),
+        wanted.name(),
+        wanted.name()
+    )))
 }
 
 fn check_name(what: &str, name: &str) -> Result<()> {

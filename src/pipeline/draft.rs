@@ -92,10 +92,11 @@ impl Draft {
             Last::Identity(chain) | Last::Open(chain) => (chain, Stage::new()),
             Last::Ended(chain, options) => (chain, options.clone()),
         };
+        let step = chain.clone().finish(sink(), options.labeller().cloned());
         self.stages.push(DraftStage {
             options,
             execution: chain.execution(),
-            kind: StageKind::Map(Arc::new(chain.clone().finish(sink()))),
+            kind: StageKind::Map(Arc::new(step)),
         });
     }
 

@@ -1,7 +1,9 @@
 //! The options of a stage, their defaults and their checks.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use super::label::Labeller;
 use super::problem::OptionProblem;
 use super::share;
 use crate::core::backoff::Backoff;
@@ -48,6 +50,7 @@ pub struct Stage {
     fan_in: Option<u32>,
     on_failure: Option<OnFailure>,
     visibility_timeout: Option<Duration>,
+    label: Option<Labeller>,
 }
 
 impl Stage {
@@ -135,6 +138,43 @@ impl Stage {
         self
     }
 
+    /// Sets what failures, dead letters, log lines and spans call an item, such as `invoice 4711`: a function of the item as
+    /// this stage's first function gets it. Without this option the label is the beginning of the item's JSON, up to 60
+    /// characters, unless the deployment writes in another codec: then there is none.
+    ///
+    /// A label has at most 200 characters; a longer one is cut and ends with `…`. Control characters become escapes, so
+    /// that it stays on one line. An empty label is none.
+    ///
+    /// The function is called only for an item that has failed, with a clone of it. It runs on a thread of the worker, so
+    /// it should be quick. If it panics, the item has no label, and a warning is logged once.
+    ///
+    /// **Labels are stored and shown with the failures.** If items contain secrets, set a label that leaves them
+    /// out: then the item's JSON is shown nowhere, also if there is no label.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) when the pipeline is run or deployed: if `T` is not the type
+    /// of this stage's items, or if this stage is a reduction or comes after one.
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline, Stage};
+    ///
+    /// let sizes = Pipeline::new()
+    ///     .then(|url: String| async move { Ok::<_, std::io::Error>(url.len() as u64) })
+    ///     .with(Stage::named("fetch").label(|url: &String| url.clone()))
+    ///     .map(|size| size * 2)
+    ///     .with(Stage::named("double").label(|size: &u64| format!("a page of {size} bytes")))
+    ///     .reduce(|| 0, |a, b| a + b);
+    /// assert!(sizes.deploy("sizes", Backend::memory()).is_ok());
+    /// ```
+    pub fn label<T, L>(mut self, label: impl Fn(&T) -> L + Send + Sync + 'static) -> Self
+    where
+        T: 'static,
+        L: Display,
+    {
+        self.label = Some(Labeller::new(label));
+        self
+    }
+
     /// These options; the earlier ones if not set.
     pub(crate) fn over(self, earlier: Self) -> Self {
         Self {
@@ -148,6 +188,7 @@ impl Stage {
             fan_in: self.fan_in.or(earlier.fan_in),
             on_failure: self.on_failure.or(earlier.on_failure),
             visibility_timeout: self.visibility_timeout.or(earlier.visibility_timeout),
+            label: self.label.or(earlier.label),
         }
     }
 
@@ -173,6 +214,11 @@ impl Stage {
                 self.fan_in.is_some() && !place.reduction,
                 "fan_in",
                 "a reduction",
+            ),
+            (
+                self.label.is_some() && !place.items,
+                "label",
+                "a stage that works on items, before the reduction",
             ),
             (
                 self.on_failure.is_some_and(skips) && !place.items,
@@ -211,6 +257,10 @@ impl Stage {
 
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    pub(crate) fn labeller(&self) -> Option<&Labeller> {
+        self.label.as_ref()
     }
 }
 
@@ -384,6 +434,7 @@ mod tests {
             Stage::new().fan_in(3),
             Stage::new().packet_size(3),
             Stage::new().on_failure(OnFailure::Skip),
+            Stage::new().label(|item: &u64| *item),
         ] {
             let problem = stage.resolve(map).unwrap_err();
             assert!(matches!(problem, OptionProblem::Misplaced { .. }));

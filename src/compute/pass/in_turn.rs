@@ -28,7 +28,7 @@ impl Round {
         let pass = &self.pass;
         let is_first = pass.state().is_first();
         let mut first = match is_first {
-            true => Some(pass.decode()?),
+            true => pass.decode()?,
             false => None,
         };
         if first.is_none() {
@@ -85,6 +85,8 @@ impl Round {
                 trail,
                 turn: 0,
             };
+            let failed = failed.into_iter().map(|trouble| pass.labelled(trouble));
+            let failed = failed.collect();
             pass.state().keep(self.number, piece, failed, pass)
         })
     }

@@ -99,7 +99,10 @@ impl Pass {
                     self.state().done(unit, piece);
                     continue;
                 }
-                Err(trouble) => self.state().fail_one(trouble, self),
+                Err(trouble) => {
+                    let trouble = self.labelled(trouble);
+                    self.state().fail_one(trouble, self)
+                }
             };
             if self.state().has_failed() {
                 return false;
