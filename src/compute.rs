@@ -12,7 +12,7 @@ pub(crate) mod step;
 mod combine;
 mod label;
 mod line;
-mod pass;
+pub(crate) mod pass;
 mod trail;
 mod trouble;
 mod watch;

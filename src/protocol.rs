@@ -1,6 +1,7 @@
 //! The steps of a message, once, for every kind of worker. Each step is idempotent, and the answer to
 //! acknowledge comes only after everything that the message causes is durable.
 
+mod again;
 mod answer;
 mod batcher;
 mod beginning;
@@ -25,7 +26,8 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::Mutex;
 
-use crate::compute::step::{Computed, Failures, Input, ItemFailure, Limits};
+use crate::compute::pass::Pass;
+use crate::compute::step::{Before, Computed, Failures, Input, ItemFailure, Limits};
 use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
@@ -58,6 +60,15 @@ pub(crate) trait Owner: Sync {
         false
     }
 
+    /// Whether the message at this place may be kept for this long, while its items wait for another attempt.
+    fn may_keep(&self, place: usize, wait: Duration) -> bool;
+
+    /// A message is kept while its items wait for another attempt, or has been.
+    fn keeps(&self, _is_kept: bool) {}
+
+    /// This many items of the only message are done or wait, so that others may take their places.
+    fn left(&self, _items: usize) {}
+
     /// Carries out answers, each for the message at its place.
     fn answer(&self, answers: Vec<(usize, Answer)>) -> impl Future<Output = ()> + Send;
 }
@@ -79,7 +90,10 @@ struct Task<'a> {
     received: &'a Received,
     /// Whether the beginning of a redelivery is written down.
     notes_beginning: bool,
+    /// Which attempt at the message as a whole it is.
     attempt: u32,
+    /// What is on record of its items.
+    before: Vec<Before>,
     message: OneOf<Message>,
 }
 
@@ -100,8 +114,9 @@ enum Step {
 
 /// What is to be done with what was computed.
 enum Then {
-    Map,
-    Bundle(Box<dyn Unpack>),
+    Map(Arc<Pass>),
+    /// The pass is that of a packet by itself.
+    Bundle(Box<dyn Unpack>, Option<Arc<Pass>>),
     Reduce(Box<Reduction>),
 }
 
@@ -240,7 +255,7 @@ impl Protocol {
                 let notes_beginning = self.notes_beginnings();
                 let attempt = match notes_beginning {
                     true => received.begun.get().map_or(1, |begun| begun.attempt),
-                    false => delivery.receive_count.max(1) + message.earlier_attempts(),
+                    false => delivery.receive_count.max(1),
                 };
                 Ok(Task {
                     place,
@@ -250,6 +265,7 @@ impl Protocol {
                     received,
                     notes_beginning,
                     attempt,
+                    before: Vec::new(),
                     message: message.clone(),
                 })
             }
@@ -311,6 +327,8 @@ enum Outcome {
     NotBegun,
     /// It could not be computed.
     Failed(Failures),
+    /// Items of it have failed, and it goes back to its queue until they are to be tried again.
+    GoesBack(Failures, Duration),
     /// It was computed.
     Computed(Then, Computed),
 }

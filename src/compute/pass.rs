@@ -18,7 +18,9 @@ use super::list::{Kept, List, Supply};
 use super::map::{KeptValues, MapStep};
 use super::pool::{Ended, Job, timed_out};
 use super::sink::At;
-use super::step::{Computation, Computed, Failures, Input, ItemFailure, Limits, Output, Stopped};
+use super::step::{
+    Computation, Computed, Failures, Input, ItemFailure, Limits, Output, Stopped, ended_processes,
+};
 use super::trail::Trail;
 use super::trouble::Trouble;
 use super::watch::{Step, Watch};
@@ -145,13 +147,20 @@ impl Job for Absorb {
 impl Pass {
     pub(super) fn new(stage: Arc<MapStep>, input: Input) -> Arc<Self> {
         let state = State::new(&input);
-        Arc::new(Self {
+        let pass = Self {
             stage,
             input,
             units: OnceLock::new(),
             kept: OnceLock::new(),
             state: Mutex::new(state),
-        })
+        };
+        let before = pass.input.terms.before.iter();
+        for (unit, times) in before.filter_map(|before| Some((before.unit, before.ended?))) {
+            let error = permanent(ended_processes(times));
+            let trouble = pass.labelled(Trouble::new(Some(unit), error));
+            pass.state().fail(trouble, &pass);
+        }
+        Arc::new(pass)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

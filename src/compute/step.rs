@@ -81,6 +81,15 @@ pub(crate) struct Terms {
 pub(crate) struct Before {
     pub(crate) unit: usize,
     pub(crate) failed: u32,
+    /// If it has failed for good because it ended its process: how many times it did.
+    pub(crate) ended: Option<u32>,
+}
+
+/// Why an item is given up on which several deliveries have ended.
+pub(crate) fn ended_processes(times: u32) -> String {
+    format!(
+        "begun {times} times and never finished: each time its worker died, or lost the message to another"
+    )
 }
 
 impl Input {

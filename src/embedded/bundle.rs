@@ -76,9 +76,12 @@ impl Bundling for Bundles {
         };
         if bundle.sizes.len() == 1 {
             // It failed as part of a bundle, and is worked on as any other packet.
-            let job = map.job(input);
-            let packets = Box::new(Single);
-            return Ok(Begun { job, packets });
+            let pass = map.pass(input);
+            return Ok(Begun {
+                job: pass.round(),
+                packets: Box::new(Single),
+                pass: Some(pass),
+            });
         }
         let Some(row) = self.row(definition) else {
             return refused("a bundle came to a stage that works on single packets");
@@ -91,7 +94,11 @@ impl Bundling for Bundles {
             input,
             attempts: stage.options.queue.attempts,
         });
-        Ok(Begun { job, packets })
+        Ok(Begun {
+            pass: None,
+            job,
+            packets,
+        })
     }
 }
 
@@ -118,24 +125,20 @@ impl Unpack for Group {
         let Work::Bundle(bundle) = &self.input.message.work else {
             return None;
         };
-        let earlier_attempts = self.input.context.attempt() - 1;
         if let Some(partials) = self.pass.partials() {
             self.bundles.split.fetch_add(1, Ordering::Relaxed);
-            return unpack(&self.input.message, bundle, partials, |_| earlier_attempts);
+            return unpack(&self.input.message, bundle, partials, None);
         }
         if self.pass.has_failed_later() {
-            return unpack(&self.input.message, bundle, Vec::new(), |_| {
-                earlier_attempts
-            });
+            return unpack(&self.input.message, bundle, Vec::new(), None);
         }
-        let is_last = self.input.context.attempt() >= self.attempts;
+        let is_last = self.attempts <= 1;
         if is_last || failures.iter().any(|failure| failure.permanent) {
             return None;
         }
         let item = failures.first().and_then(|failure| failure.item);
         let failed = item.and_then(|item| packet_of(bundle, item));
-        let attempts = |packet| earlier_attempts + u32::from(failed == Some(packet));
-        let unpacked = unpack(&self.input.message, bundle, Vec::new(), attempts)?;
+        let unpacked = unpack(&self.input.message, bundle, Vec::new(), item)?;
         Some(Unpacked {
             failed: failed.map(|packet| format!("packet {packet}")),
             ..unpacked
@@ -153,13 +156,13 @@ fn packet_of(bundle: &Bundle, item: u64) -> Option<u64> {
     Some(bundle.whole.packet.packet_id.index + place as u64)
 }
 
-/// Each packet by itself: the first ones with their partial results, messages for the others. `attempts` says how many
-/// attempts at a packet have failed. `None` if the items are not in this process, as a bundle's always are.
+/// Each packet by itself: the first ones with their partial results, messages for the others. The first attempt at item
+/// `failed` has failed. `None` if the items are not in this process, as a bundle's always are.
 fn unpack(
     message: &Message,
     bundle: &Bundle,
     partials: Vec<Payload>,
-    attempts: impl Fn(u64) -> u32,
+    failed: Option<u64>,
 ) -> Option<Unpacked> {
     let whole = &bundle.whole.packet;
     let Payload::Local(list) = &whole.value else {
@@ -185,7 +188,7 @@ fn unpack(
                 again.push(Message {
                     stage: Arc::clone(&message.stage),
                     fan_in: message.fan_in,
-                    work: single(packet, offset, *size, attempts(index)),
+                    work: single(packet, offset, *size, failed),
                 });
             }
         }
@@ -198,20 +201,21 @@ fn unpack(
     })
 }
 
-/// A packet by itself. If attempts at it have failed, it is a bundle of one, which remembers them: a queue counts a new
-/// message's deliveries from the start.
-fn single(packet: Packet, offset: u64, size: u32, earlier_attempts: u32) -> Work {
+/// A packet by itself. If the item that failed is one of its items, it is a bundle of one, which remembers that.
+fn single(packet: Packet, offset: u64, size: u32, failed: Option<u64>) -> Work {
+    let place = failed.and_then(|item| item.checked_sub(offset));
+    let place = place.filter(|place| *place < u64::from(size));
     let work = MapWork {
         packet,
         offset,
         yields: None,
     };
-    match earlier_attempts {
-        0 => Work::Map(work),
-        _ => Work::Bundle(Bundle {
+    match place.and_then(|place| usize::try_from(place).ok()) {
+        None => Work::Map(work),
+        Some(place) => Work::Bundle(Bundle {
             whole: work,
             sizes: Arc::new([size]),
-            earlier_attempts,
+            earlier: Some((place, 1)),
         }),
     }
 }

@@ -125,7 +125,7 @@ impl Packer for Groups {
                 whole: whole.clone(),
                 // The items of a bundle fit into GROUP_BYTES.
                 sizes: packets.iter().map(|cut| cut.items.len() as u32).collect(),
-                earlier_attempts: 0,
+                earlier: None,
             });
         }
     }

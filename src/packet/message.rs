@@ -61,8 +61,8 @@ pub(crate) struct Bundle {
     pub(crate) whole: MapWork,
     /// Number of items of each packet.
     pub(crate) sizes: Arc<[u32]>,
-    /// Attempts at these packets that failed in earlier messages.
-    pub(crate) earlier_attempts: u32,
+    /// Of a packet by itself: the item that failed as part of such a message, by its place, and how often it has.
+    pub(crate) earlier: Option<(usize, u32)>,
 }
 
 impl Bundle {
@@ -115,14 +115,6 @@ impl Message {
             Work::Map(map) => map.packet.value.size(),
             Work::Bundle(bundle) => bundle.whole.packet.value.size(),
             Work::Reduce(_) => 0,
-        }
-    }
-
-    /// Attempts at its work that failed in earlier messages.
-    pub(crate) fn earlier_attempts(&self) -> u32 {
-        match &self.work {
-            Work::Bundle(bundle) => bundle.earlier_attempts,
-            Work::Map(_) | Work::Reduce(_) => 0,
         }
     }
 

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use futures::future::join_all;
 
 use super::{Outcome, Protocol, Step, Task, refused};
-use crate::compute::step::Failures;
+use crate::compute::step::{Before, Failures, ItemFailure, ended_processes};
 use crate::core::error::describe;
 use crate::core::retry::{Policy, retry};
+use crate::packet::Work;
 use crate::packet::carrier::Carrier;
 use crate::scratchpad::{Beginning, Deliveries, DeliveryId};
+use crate::stage::OnFailure;
 
 /// How often it is tried to take a beginning back. There is little time left then; it counts as begun otherwise.
 const WITHDRAWN_WITHIN: Policy = Policy::times(3);
@@ -65,7 +67,7 @@ impl Protocol {
         }
         let each = ready.into_iter().map(|(mut task, step)| async {
             let may = match task.is_redelivered() {
-                true => self.note_beginning(&mut task).await,
+                true => self.note_beginning(&mut task, None).await,
                 false => May::Begin,
             };
             (task, step, may)
@@ -102,26 +104,21 @@ impl Protocol {
         queue.most_receives()
     }
 
-    /// Writes down that a redelivery begins.
-    pub(super) async fn note_beginning(&self, task: &mut Task<'_>) -> May {
+    /// Writes down that a redelivery begins, or that it is at this item now.
+    pub(super) async fn note_beginning(&self, task: &mut Task<'_>, item: Option<u64>) -> May {
         let known = task.received.begun.get().map(|begun| begun.delivery);
-        let beginning = task.beginning(known.unwrap_or_else(DeliveryId::random));
+        let mut beginning = task.beginning(known.unwrap_or_else(DeliveryId::random));
+        beginning.item = item.or_else(|| task.only_item());
         let scratchpad = self.seam.site.scratchpad();
         let note = self
             .seam
             .scratchpad("note_beginning", || scratchpad.note_beginning(&beginning));
-        let Deliveries {
-            unfinished,
-            failed,
-            items,
-        } = match note.await {
+        let deliveries = match note.await {
             Ok(deliveries) => deliveries,
             Err(error) => return May::NotBegin(Outcome::Failed(refused(error))),
         };
-        let failed = items
-            .iter()
-            .fold(failed, |most, item| most.max(item.failed));
         let most = task.stage.options.queue.attempts;
+        let failed = deliveries.failed;
         let mut attempt = failed.saturating_add(1).min(most.max(1));
         if self
             .most_receives(task)
@@ -136,22 +133,32 @@ impl Protocol {
         task.received
             .begun
             .get_or_init(|| Begun { delivery, attempt });
-        // A copy of the message that was sent twice has deliveries of its own, under the same name.
-        let own = task.received.delivery.receive_count;
-        if unfinished.min(own) <= most {
+        let standing = Standing::of(&deliveries, beginning.item, task);
+        if item.is_some() {
+            // It has begun before, and goes from item to item.
+            return May::BeginAlone;
+        }
+        let culprit = standing.before.iter().find(|before| before.ended.is_some());
+        let culprit = culprit.filter(|_| task.stage.options.on_failure == OnFailure::Fail);
+        let dead = match culprit {
+            Some(before) => before.ended.map(|times| (times, task.item(before.unit))),
+            None => (standing.unknown > most).then(|| (standing.unknown - 1, None)),
+        };
+        task.before = standing.before;
+        let Some((times, item)) = dead else {
             // Once more, and it may be the last time: its neighbours must not be lost with it again.
-            return match unfinished >= most.min(2) {
+            return match standing.is_suspect {
                 true => May::BeginAlone,
                 false => May::Begin,
             };
-        }
+        };
         May::NotBegin(match self.is_done(task, &task.message).await {
             // Acknowledgements may have been lost time and again: what is done is no failure.
             Ok(true) => Outcome::Done,
-            Ok(false) => Outcome::Failed(refused(format!(
-                "begun {} times and never finished: each time its worker died, or lost the message to another",
-                unfinished - 1
-            ))),
+            Ok(false) => Outcome::Failed(vec![ItemFailure {
+                item,
+                ..ItemFailure::permanent(ended_processes(times))
+            }]),
             Err(failures) => Outcome::Failed(failures),
         })
     }
@@ -173,7 +180,82 @@ impl Protocol {
     }
 }
 
+/// What is on record of a message that is delivered again.
+struct Standing {
+    /// Unfinished deliveries of which nobody knows at which item they ended, this one among them.
+    unknown: u32,
+    /// Whether an earlier delivery has outlived a process.
+    is_suspect: bool,
+    before: Vec<Before>,
+}
+
+impl Standing {
+    /// `own` is the item that this delivery is at.
+    fn of(deliveries: &Deliveries, own: Option<u64>, task: &Task<'_>) -> Self {
+        let most = task.stage.options.queue.attempts;
+        let known: u32 = deliveries.items.iter().map(|item| item.unfinished).sum();
+        let unknown = deliveries.unfinished.saturating_sub(known);
+        // A copy of the message that was sent twice has deliveries of its own, under the same name.
+        let received = task.received.delivery.receive_count;
+        let unknown = unknown.min(received);
+        let earlier = match own {
+            Some(_) => unknown,
+            None => unknown.saturating_sub(1),
+        };
+        // What ended a process unseen counts for the item that does so in sight.
+        let most_ended = most.saturating_sub(earlier).max(1);
+        let (mut is_suspect, mut before) = (unknown >= most.min(2), Vec::new());
+        for item in &deliveries.items {
+            let is_own = own == Some(item.item);
+            let ended = item.unfinished.saturating_sub(u32::from(is_own)).min(received);
+            is_suspect |= ended > 0;
+            let Some(unit) = task.unit(item.item) else {
+                continue;
+            };
+            let is_over = ended > 0 && ended.saturating_add(item.failed) >= most_ended;
+            before.push(Before {
+                unit,
+                failed: item.failed,
+                ended: is_over.then_some(ended + earlier),
+            });
+        }
+        Self {
+            unknown,
+            is_suspect,
+            before,
+        }
+    }
+}
+
 impl Task<'_> {
+    /// The place in its packet of an item of the array.
+    fn unit(&self, item: u64) -> Option<usize> {
+        let Work::Map(work) = &self.message.work else {
+            return None;
+        };
+        usize::try_from(item.checked_sub(work.offset)?).ok()
+    }
+
+    /// The item of the array at a place in its packet.
+    fn item(&self, unit: usize) -> Option<u64> {
+        let Work::Map(work) = &self.message.work else {
+            return None;
+        };
+        Some(work.offset.saturating_add(unit as u64))
+    }
+
+    /// Its item, if its packet has no other.
+    fn only_item(&self) -> Option<u64> {
+        let Work::Map(work) = &self.message.work else {
+            return None;
+        };
+        let is_only = match &work.yields {
+            Some(yields) => yields.len() == 1,
+            None => work.packet.contains.checked_add(work.packet.skipped) == Some(1),
+        };
+        (is_only && self.stage.works_on_items).then_some(work.offset)
+    }
+
     /// Whether its beginning has to be on record before its function runs.
     pub(super) fn is_redelivered(&self) -> bool {
         self.notes_beginning && self.received.delivery.receive_count > 1

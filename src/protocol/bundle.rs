@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::compute::pass::Pass;
 use crate::compute::step::{Computation, Failures, Input};
 use crate::core::cut::Cut;
 use crate::packet::{Message, Packet};
@@ -45,6 +46,8 @@ pub(crate) trait Packer: Send + Sync {
 
 /// The work on a bundle.
 pub(crate) struct Begun {
+    /// The pass of a packet by itself, whose items may be tried again.
+    pub(crate) pass: Option<Arc<Pass>>,
     /// Its output is the value of the [node](crate::packet::Bundle::node) that the packets come to.
     pub(crate) job: Arc<Computation>,
     pub(crate) packets: Box<dyn Unpack>,

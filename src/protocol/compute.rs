@@ -11,7 +11,7 @@ use super::beginning::{Beginnings, May};
 use super::bundle::Begun;
 use super::{Outcome, Owner, Protocol, Step, Task, Then, refused};
 use crate::compute::pool::Ended;
-use crate::compute::step::{Computation, Computed, Failures, Limits, Output};
+use crate::compute::step::{Computation, Computed, Failures, Limits, Output, Stopped};
 use crate::packet::MapWork;
 use crate::packet::codec::Payload;
 use crate::pipeline::definition::{StageDefinition, StageKind};
@@ -113,7 +113,7 @@ impl Protocol {
         &'a self,
         stage: &'a StageDefinition,
         ready: Vec<(Task<'a>, Step)>,
-        limits: &Limits,
+        limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
@@ -156,7 +156,7 @@ impl Protocol {
         stage: &'a StageDefinition,
         mut task: Task<'a>,
         mut step: Step,
-        limits: &Limits,
+        limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
@@ -175,15 +175,37 @@ impl Protocol {
         }
         if owner.is_lost(task.place) {
             owner.worked(1, 0);
-        } else if let May::NotBegin(outcome) = self.note_beginning(&mut task).await {
+        } else if let May::NotBegin(outcome) = self.note_beginning(&mut task, None).await {
             owner.worked(1, 0);
             settling.push(Box::pin(self.settle(vec![(task, outcome)], owner)));
         } else {
             step.set_attempt(&task);
-            self.run(stage, vec![(task, step)], limits, owner, settling)
+            self.begin_alone(stage, task, step, limits, owner, settling)
                 .await;
         }
         while settling.next().await.is_some() {}
+    }
+
+    /// Begins the work on a message that has outlived a process: a packet's items one at a time.
+    async fn begin_alone<'a>(
+        &'a self,
+        stage: &'a StageDefinition,
+        task: Task<'a>,
+        step: Step,
+        limits: &'a Limits,
+        owner: &'a impl Owner,
+        settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        if let (StageKind::Map(map), Step::Map(input)) = (&stage.kind, &step)
+            && stage.works_on_items
+        {
+            let then = Then::Map(map.pass(input.clone()));
+            let at_work = self.at_work(&task, limits, owner, false);
+            settling.push(Box::pin(self.one_by_one(task, then, at_work)));
+            return;
+        }
+        self.run(stage, vec![(task, step)], limits, owner, settling)
+            .await;
     }
 
     /// Runs the functions of messages, and begins to settle what has ended while the rest goes on.
@@ -191,7 +213,7 @@ impl Protocol {
         &'a self,
         stage: &'a StageDefinition,
         begun: Vec<(Task<'a>, Step)>,
-        limits: &Limits,
+        limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
@@ -200,10 +222,14 @@ impl Protocol {
             waiting: Vec::with_capacity(begun.len()),
         };
         for (task, step) in begun {
-            match self.begin(stage, &task, step, limits).await {
+            match self.begin(stage, &task, step, limits, owner).await {
                 Started::Job(then, job) => {
                     batch.jobs.push(job);
                     batch.waiting.push(Some((task, then)));
+                }
+                Started::Computed(then, Err(Stopped::Again)) => {
+                    let at_work = self.at_work(&task, limits, owner, false);
+                    settling.push(Box::pin(self.go_on(task, then, at_work)));
                 }
                 Started::Computed(then, computed) => {
                     owner.worked(1, 0);
@@ -231,14 +257,27 @@ impl Protocol {
         task: &Task<'_>,
         step: Step,
         limits: &Limits,
+        owner: &impl Owner,
     ) -> Started {
         let is_async = stage.execution == Execution::Async;
         match (&stage.kind, step) {
-            (_, Step::Bundle(Begun { job, packets })) => Started::Job(Then::Bundle(packets), job),
-            (StageKind::Map(map), Step::Map(input)) => match is_async {
-                true => Started::Computed(Then::Map, map.run(input, limits).await),
-                false => Started::Job(Then::Map, map.job(input)),
-            },
+            (_, Step::Bundle(Begun { job, packets, pass })) => {
+                Started::Job(Then::Bundle(packets, pass), job)
+            }
+            (StageKind::Map(map), Step::Map(input)) => {
+                let pass = map.pass(input);
+                match is_async {
+                    true => {
+                        let host = self.at_work(task, limits, owner, false);
+                        let computed = pass.side_by_side(limits, &host).await;
+                        Started::Computed(Then::Map(pass), computed)
+                    }
+                    false => {
+                        let job = pass.round();
+                        Started::Job(Then::Map(pass), job)
+                    }
+                }
+            }
             (StageKind::Reduce(reduce), Step::Reduce(reduction, members)) => {
                 let run = task.message.run().clone();
                 let context = Context::new(run, Arc::clone(&stage.name), task.attempt);
@@ -254,11 +293,7 @@ impl Protocol {
             }
             (StageKind::Map(_), Step::Reduce(reduction, _)) => {
                 let problem = "a group came to a stage that works on items";
-                Started::Computed(Then::Reduce(reduction), Err(refused(problem)))
-            }
-            (StageKind::Reduce(_), Step::Map(_)) => {
-                let problem = "a packet of items came to a reduction";
-                Started::Computed(Then::Map, Err(refused(problem)))
+                Started::Computed(Then::Reduce(reduction), Err(refused(problem).into()))
             }
         }
     }
@@ -267,7 +302,7 @@ impl Protocol {
     async fn run_jobs<'a>(
         &'a self,
         batch: Batch<'a>,
-        limits: &Limits,
+        limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
@@ -293,6 +328,11 @@ impl Protocol {
             for (place, ended) in ended {
                 if let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) {
                     let outcome = match ended {
+                        Ended::Done(Err(Stopped::Again)) if then.pass().is_some() => {
+                            let at_work = self.at_work(&task, limits, owner, true);
+                            settling.push(Box::pin(self.go_on(task, then, at_work)));
+                            continue;
+                        }
                         Ended::Done(computed) => Outcome::Computed(then, computed),
                         Ended::NotBegun => Outcome::NotBegun,
                     };

@@ -1,5 +1,6 @@
 //! What becomes of work that failed: another attempt, left-out items, or a dead letter.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
 use crate::core::clock::now;
 use crate::core::error::{Result as OurResult, describe};
-use crate::packet::{Malformed, MapWork, Message};
+use crate::packet::{Malformed, MapWork, Message, Work};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureLog, FailureReport, Verdict};
@@ -17,7 +18,7 @@ use crate::scratchpad::{Attempt, DeadLetterId, FailureLog, FailureReport, Verdic
 const LONGEST_ERROR: usize = 2_000;
 /// Before a message comes back whose failure the scratchpad refuses to keep, whatever the stage's backoff is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-/// Failed items of one message that are listed.
+/// Failed attempts that are written down with a dead letter: the last ones.
 const MOST_ITEMS: usize = 100;
 
 impl Protocol {
@@ -54,7 +55,9 @@ impl Protocol {
         message: &Message,
         failures: Failures,
     ) -> Answer {
-        let last = task.attempt >= task.stage.options.queue.attempts;
+        // Items have attempts of their own.
+        let of_message = failures.iter().all(|failure| failure.attempt.is_none());
+        let last = of_message && task.attempt >= task.stage.options.queue.attempts;
         let dead = last || failures.iter().any(|failure| failure.permanent);
         let id = DeadLetterId::random();
         let verdict = match dead {
@@ -98,6 +101,40 @@ impl Protocol {
         }
     }
 
+    /// Writes down the failed attempts of a packet's items, and gives it back until they are to be tried again.
+    ///
+    /// # Errors
+    /// If more items have failed for good than are tolerated.
+    pub(super) async fn go_back(
+        &self,
+        task: &Task<'_>,
+        failures: Failures,
+        wait: Duration,
+    ) -> Result<Answer, Failures> {
+        let is_final: BTreeSet<_> = failures
+            .iter()
+            .filter(|failure| failure.permanent)
+            .map(|failure| failure.item)
+            .collect();
+        let (left_out, open): (Failures, Failures) = failures
+            .into_iter()
+            .partition(|failure| is_final.contains(&failure.item));
+        if let (Work::Map(work), false) = (&task.message.work, left_out.is_empty()) {
+            self.skip(task, work, &left_out).await?;
+        }
+        let (run, name) = (task.message.run(), task.message.name());
+        if !open.is_empty() || task.delivery().is_some() {
+            let stage = Arc::clone(&task.stage.name);
+            let attempts = all_attempts(task, &open);
+            let mut report = FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
+            report.delivery = task.delivery();
+            if let Err(refusal) = self.record(&report).await {
+                tracing::error!(%run, work = name, refusal = %describe(&refusal), "failed attempts could not be written down: the items have all their attempts again");
+            }
+        }
+        Ok(Answer::Nack(wait))
+    }
+
     /// Writes down a failed attempt at a packet that was part of a bundle.
     pub(super) async fn note_attempt(&self, task: &Task<'_>, name: String, failures: &Failures) {
         let run = task.message.run();
@@ -132,6 +169,7 @@ impl Protocol {
         let error = first.map_or_else(String::new, |failure| describe(&failure.error));
         Err(vec![ItemFailure {
             item: first.and_then(|failure| failure.item),
+            label: first.and_then(|failure| failure.label.clone()),
             ..ItemFailure::permanent(format!(
                 "{error} (with it {} items would be left out, more than are tolerated)",
                 log.skipped
@@ -148,15 +186,18 @@ impl Protocol {
 }
 
 fn attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
-    let listed = failures.len().min(MOST_ITEMS);
-    all_attempts(task, failures.split_at(listed).0)
+    let unlisted = failures.len().saturating_sub(MOST_ITEMS);
+    all_attempts(task, failures.split_at(unlisted).1)
 }
 
 fn all_attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {
-    let at = now();
+    let now = now();
     let entry = |failure: &ItemFailure| {
-        let mut attempt = Attempt::new(task.attempt, at, shorten(&describe(&failure.error)));
+        let number = failure.attempt.unwrap_or(task.attempt);
+        let at = failure.at.unwrap_or(now);
+        let mut attempt = Attempt::new(number, at, shorten(&describe(&failure.error)));
         attempt.item = failure.item;
+        attempt.label = failure.label.clone();
         attempt
     };
     failures.iter().map(entry).collect()

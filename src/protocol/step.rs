@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Protocol, Reduction, Step, Task, refused};
-use crate::compute::step::{Failures, Input, ItemFailure, Leniency};
+use crate::compute::step::{Before, Failures, Input, ItemFailure, Terms};
 use crate::core::error::{Error, Result as OurResult};
 use crate::core::id::{PacketId, RunId};
 use crate::core::name;
@@ -68,7 +68,7 @@ impl Protocol {
             message: message.clone(),
             form: self.seam.site.carrier.form(),
             context: Context::new(run, Arc::clone(&stage.name), task.attempt),
-            leniency: leniency(task),
+            terms: self.terms(task),
             of_items: stage.works_on_items,
         };
         match (&message.work, &self.seam.site.bundling) {
@@ -79,6 +79,23 @@ impl Protocol {
             }
             (Work::Bundle(_), None) => Err(refused("this deployment knows no bundles")),
             _ => Ok(Some(Step::Map(input))),
+        }
+    }
+
+    /// What becomes of a packet's items that fail.
+    fn terms(&self, task: &Task<'_>) -> Terms {
+        let options = &task.stage.options;
+        let earlier = match &task.message.work {
+            Work::Bundle(bundle) => bundle.earlier,
+            Work::Map(_) | Work::Reduce(_) => None,
+        };
+        let before = earlier.map(|(unit, failed)| Before { unit, failed, ended: None });
+        Terms {
+            attempts: options.queue.attempts,
+            leaves_out: options.on_failure != OnFailure::Fail,
+            backoff: options.backoff,
+            before: before.into_iter().collect(),
+            whole_failed: task.attempt - 1,
         }
     }
 
@@ -230,17 +247,8 @@ impl Step {
         if let Self::Map(input) = self {
             let run = task.message.run().clone();
             input.context = Context::new(run, Arc::clone(&task.stage.name), task.attempt);
-            input.leniency = leniency(task);
+            input.terms.before = task.before.clone();
+            input.terms.whole_failed = task.attempt - 1;
         }
-    }
-}
-
-/// What becomes of items that fail at this attempt.
-fn leniency(task: &Task<'_>) -> Leniency {
-    let options = &task.stage.options;
-    match options.on_failure {
-        OnFailure::Fail => Leniency::Never,
-        _ if task.attempt >= options.queue.attempts => Leniency::Always,
-        _ => Leniency::WhenPermanent,
     }
 }

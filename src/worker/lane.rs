@@ -67,6 +67,9 @@ pub(super) struct Lane {
     last_weight: usize,
     /// Messages that have been begun and not answered.
     begun: usize,
+    /// Those of them whose items wait for another attempt.
+    kept: usize,
+    pub(super) visibility_timeout: Duration,
 }
 
 /// A received message that has not been begun.
@@ -119,6 +122,8 @@ impl Lane {
             weight: 0,
             last_weight: 0,
             begun: 0,
+            kept: 0,
+            visibility_timeout: options.queue.visibility_timeout,
         }
     }
 
@@ -163,7 +168,7 @@ impl Lane {
             false => self.running > 0 && self.weight >= self.concurrency,
         };
         // A message may be answered before its place is seen to be free.
-        let is_settling = self.begun.saturating_sub(self.running) >= SETTLING;
+        let is_settling = self.begun.saturating_sub(self.running + self.kept) >= SETTLING;
         let is_blocked = self.next.as_ref().is_some_and(Onward::is_blocked);
         !is_busy && !is_settling && !is_blocked
     }
@@ -176,6 +181,11 @@ impl Lane {
         self.running -= messages;
         self.weight -= weight;
         self.prefetch.worked(messages, self.running > 0);
+    }
+
+    /// So many more messages are kept while their items wait.
+    pub(super) fn keeps(&mut self, more: isize) {
+        self.kept = self.kept.saturating_add_signed(more);
     }
 
     /// Messages have been answered, or their work was stopped.

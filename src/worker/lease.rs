@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -57,6 +58,8 @@ pub(super) struct Freed {
     pub(super) bytes: usize,
     /// Messages that have been answered.
     pub(super) ended: usize,
+    /// Messages that are kept from now on while their items wait, or less than none if that is over.
+    pub(super) kept: isize,
 }
 
 /// Messages of one stage that are worked on together. Their leases and their places in the lane end
@@ -70,8 +73,9 @@ pub(super) struct LeasedBatch {
     limits: Arc<Limits>,
     messages: Vec<Received>,
     leases: Vec<OneOf<Lease>>,
-    /// Of all of them; a message weighs more than 1 only if it is alone.
-    weight: usize,
+    /// Of those that the user's function is not done with; a message weighs more than 1 only if it is alone.
+    weight: AtomicUsize,
+    visibility_timeout: Duration,
     /// Messages that the user's function is not done with.
     working: AtomicUsize,
     /// Messages that have not been answered.
@@ -107,7 +111,8 @@ impl LeasedBatch {
             limits: Arc::clone(&lane.limits),
             messages,
             leases,
-            weight,
+            weight: AtomicUsize::new(weight),
+            visibility_timeout: lane.visibility_timeout,
             working: AtomicUsize::new(count),
             unanswered: AtomicUsize::new(count),
             freed: freed.clone(),
@@ -133,10 +138,10 @@ impl LeasedBatch {
     }
 
     fn free(&self, worked: usize, bytes: usize, ended: usize) {
-        let weight = if self.messages.len() == 1 {
-            self.weight * worked
-        } else {
-            worked
+        let weight = match self.messages.len() {
+            1 if worked == 0 => 0,
+            1 => self.weight.swap(0, Ordering::Relaxed),
+            _ => worked,
         };
         // The receiver has gone once the worker ends.
         drop(self.freed.send(Freed {
@@ -145,6 +150,7 @@ impl LeasedBatch {
             weight,
             bytes,
             ended,
+            kept: 0,
         }));
     }
 }
@@ -154,6 +160,30 @@ impl Owner for LeasedBatch {
         self.working.fetch_sub(messages, Ordering::Relaxed);
         self.protocol.expect_no_longer(self.stage, messages);
         self.free(messages, bytes, 0);
+    }
+
+    /// As long as a message may be gone before it is delivered to another worker.
+    fn may_keep(&self, _place: usize, wait: Duration) -> bool {
+        wait <= self.visibility_timeout
+    }
+
+    fn keeps(&self, is_kept: bool) {
+        drop(self.freed.send(Freed {
+            lane: self.lane,
+            kept: if is_kept { 1 } else { -1 },
+            ..Freed::default()
+        }));
+    }
+
+    fn left(&self, items: usize) {
+        let left = self.weight.load(Ordering::Relaxed);
+        let items = items.min(left);
+        self.weight.store(left - items, Ordering::Relaxed);
+        drop(self.freed.send(Freed {
+            lane: self.lane,
+            weight: items,
+            ..Freed::default()
+        }));
     }
 
     fn is_lost(&self, place: usize) -> bool {

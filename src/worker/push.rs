@@ -234,7 +234,7 @@ impl Handler {
         let queue = inner.queue(deadline.cut_off).await?;
         let messages = deliveries.into_iter();
         let messages = messages.map(|delivery| Received::new(&inner.site, delivery));
-        let batch = Batch::new(queue, &inner.name, messages.collect());
+        let batch = Batch::new(queue, &inner.name, messages.collect(), deadline.cut_off);
         let engine = inner.engine();
         let mut work: BoxFuture<'_, ()> = Box::pin(inner.work(&engine, &batch));
         if timeout_at(deadline.cut_off, &mut work).await.is_err() {

@@ -233,6 +233,7 @@ impl Shift {
         if let Some(lane) = self.lanes.get_mut(freed.lane) {
             lane.worked(freed.worked, freed.weight, freed.bytes);
             lane.ended(freed.ended);
+            lane.keeps(freed.kept);
         }
     }
 

@@ -1,10 +1,9 @@
 //! Deciding what messages cause, by how their work ended.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Effect, Failed, InFlight, Slot};
-use crate::compute::step::{Computed, Failures, Output};
+use crate::compute::step::{Computed, Failures, Output, Stopped};
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::packet::codec::{self, Payload};
@@ -50,6 +49,13 @@ impl Protocol {
                 Outcome::Done => decided.answers.push((task.place, Answer::Ack)),
                 Outcome::NotBegun => unbegun.push(task),
                 Outcome::Failed(failures) => decided.failed.push(Failed { task, failures }),
+                Outcome::GoesBack(failures, wait) => {
+                    let place = task.place;
+                    match self.go_back(&task, failures, wait).await {
+                        Ok(answer) => decided.answers.push((place, answer)),
+                        Err(failures) => decided.failed.push(Failed { task, failures }),
+                    }
+                }
                 Outcome::Computed(then, computed) => {
                     let effect = self.effect(&task, &then, computed).await;
                     let message = InFlight { task, then };
@@ -75,19 +81,22 @@ impl Protocol {
     ) -> Result<Effect, Failures> {
         let output = match (then, computed) {
             (_, Ok(output)) => output,
-            (Then::Bundle(packets), Err(failures)) => {
+            (Then::Bundle(packets, _), Err(Stopped::Failed(failures))) => {
                 return self.unpack(task, packets.as_ref(), failures).await;
             }
-            (_, Err(failures)) => return Err(failures),
+            (_, Err(Stopped::Failed(failures))) => return Err(failures),
+            (_, Err(Stopped::Again)) => {
+                return Err(refused("its items were not tried again: please report this"));
+            }
         };
         match (then, &task.message.work) {
-            (Then::Map, Work::Map(work)) => self.mapped(task, work, output).await,
-            (Then::Bundle(_), Work::Bundle(bundle)) if bundle.sizes.len() == 1 => {
+            (Then::Map(_), Work::Map(work)) => self.mapped(task, work, output).await,
+            (Then::Bundle(..), Work::Bundle(bundle)) if bundle.sizes.len() == 1 => {
                 self.mapped(task, &bundle.whole, output).await
             }
-            (Then::Bundle(_), Work::Bundle(bundle)) => self.bundled(task, bundle, output.value),
+            (Then::Bundle(..), Work::Bundle(bundle)) => self.bundled(task, bundle, output.value),
             (Then::Reduce(reduction), _) => self.reduced(task, reduction, output.value).await,
-            (Then::Map | Then::Bundle(_), _) => Err(refused("its work is of another kind")),
+            (Then::Map(_) | Then::Bundle(..), _) => Err(refused("its work is of another kind")),
         }
     }
 
@@ -101,12 +110,9 @@ impl Protocol {
         if !output.skipped.is_empty() {
             self.skip(task, work, &output.skipped).await?;
         }
-        // Several values of one item may have failed.
-        let skipped: BTreeSet<_> = output.skipped.iter().map(|failed| failed.item).collect();
-        let skipped = skipped.len() as u64;
         // The counts are those that the message declares.
-        let contains = work.packet.contains.checked_sub(skipped);
-        let skipped = work.packet.skipped.checked_add(skipped);
+        let contains = work.packet.contains.checked_sub(output.left_out);
+        let skipped = work.packet.skipped.checked_add(output.left_out);
         let Some((contains, skipped)) = contains.zip(skipped) else {
             return Err(refused(
                 "packetContains or packetSkipped does not agree with the items of packetValue",

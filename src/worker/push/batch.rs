@@ -1,14 +1,17 @@
 //! Holds the messages of one call while they are worked on, and remembers the fate of each.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::{Engine, Fate, Inner};
+use crate::core::clock::after;
 use crate::core::error::{Result, describe};
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::{Answer, Owner, Received, bury, nack};
@@ -26,11 +29,19 @@ pub(super) struct Batch {
     /// `None` as long as nothing is decided.
     fates: Mutex<Vec<Option<Fate>>>,
     closing: watch::Sender<bool>,
+    /// When nothing more may begin.
+    until: Instant,
 }
 
 impl Batch {
-    pub(super) fn new(queue: Arc<dyn Queue>, stage: &Arc<str>, messages: Vec<Received>) -> Self {
+    pub(super) fn new(
+        queue: Arc<dyn Queue>,
+        stage: &Arc<str>,
+        messages: Vec<Received>,
+        until: Instant,
+    ) -> Self {
         Self {
+            until,
             queue,
             stage: Arc::clone(stage),
             fates: Mutex::new(vec![None; messages.len()]),
@@ -125,10 +136,73 @@ impl Batch {
 struct Part<'a> {
     batch: &'a Batch,
     first: usize,
+    /// What the only message weighs, if as many are begun as may run at once.
+    weight: Option<Weight<'a>>,
+}
+
+/// How much of what may run at once is taken.
+#[derive(Default)]
+struct Places {
+    taken: AtomicUsize,
+    freed: Notify,
+}
+
+/// The places that a message has. They are free when it is dropped.
+struct Weight<'a> {
+    places: &'a Places,
+    left: AtomicUsize,
+}
+
+impl<'a> Weight<'a> {
+    fn take(places: &'a Places, weight: usize) -> Self {
+        places.taken.fetch_add(weight, Ordering::Relaxed);
+        Self {
+            places,
+            left: AtomicUsize::new(weight),
+        }
+    }
+
+    /// Frees this many places, or as many as are left.
+    fn free(&self, items: usize) {
+        let left = self.left.load(Ordering::Relaxed);
+        let items = items.min(left);
+        self.left.store(left - items, Ordering::Relaxed);
+        self.places.taken.fetch_sub(items, Ordering::Relaxed);
+        self.places.freed.notify_one();
+    }
+}
+
+impl Drop for Weight<'_> {
+    fn drop(&mut self) {
+        self.free(usize::MAX);
+    }
+}
+
+impl<'a> Part<'a> {
+    fn all(batch: &'a Batch) -> Self {
+        Self {
+            batch,
+            first: 0,
+            weight: None,
+        }
+    }
 }
 
 impl Owner for Part<'_> {
-    fn worked(&self, _messages: usize, _bytes: usize) {}
+    fn worked(&self, _messages: usize, _bytes: usize) {
+        self.left(usize::MAX);
+    }
+
+    fn left(&self, items: usize) {
+        if let Some(weight) = &self.weight {
+            weight.free(items);
+        }
+    }
+
+    /// Until nothing more may begin.
+    fn may_keep(&self, _place: usize, wait: Duration) -> bool {
+        after(Instant::now(), wait) < self.batch.until
+    }
 
     /// The queue's visibility timeout is longer than the call.
     fn is_lost(&self, _place: usize) -> bool {
@@ -162,7 +236,7 @@ impl Inner {
         };
         let Engine { protocol, limits } = engine;
         if stage.execution == Execution::Blocking && limits.pace.is_none() {
-            let all = Part { batch, first: 0 };
+            let all = Part::all(batch);
             let messages = batch.messages.as_slice();
             return protocol.handle(self.stage, messages, limits, &all).await;
         }
@@ -175,21 +249,23 @@ impl Inner {
             Execution::Blocking => limits.cpu.runners().min(limits.concurrency),
             Execution::Async => limits.concurrency,
         };
-        let all = Part { batch, first: 0 };
-        let mut running = FuturesUnordered::<BoxFuture<'_, usize>>::new();
-        let mut weight = 0;
+        let all = Part::all(batch);
+        let places = &Places::default();
+        let mut running = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         let mut waiting = batch.messages.iter().enumerate().peekable();
         loop {
-            while (weight < most || running.is_empty())
+            while (places.taken.load(Ordering::Relaxed) < most || running.is_empty())
                 && let Some((first, message)) = waiting.next()
             {
-                let own = message.weight(stage);
-                weight += own;
+                let weight = Some(Weight::take(places, message.weight(stage)));
                 running.push(Box::pin(async move {
-                    let part = Part { batch, first };
+                    let part = Part {
+                        batch,
+                        first,
+                        weight,
+                    };
                     let message = std::slice::from_ref(message);
                     protocol.handle(self.stage, message, limits, &part).await;
-                    own
                 }));
             }
             tokio::select! {
@@ -199,10 +275,10 @@ impl Inner {
                     let unbegun = unbegun.map(|(place, _)| (place, Answer::HandBack)).collect();
                     running.push(Box::pin(async move {
                         batch.answer(unbegun).await;
-                        0
                     }));
                 }
-                Some(own) = running.next() => weight -= own,
+                Some(()) = running.next() => {}
+                () = places.freed.notified(), if waiting.peek().is_some() => {}
                 else => return,
             }
         }

@@ -1,0 +1,299 @@
+//! Packets whose items are tried again, here: the packet is kept while they wait, and goes back to its queue with their
+//! attempts on record if that takes too long.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::beginning::May;
+use super::{Outcome, Owner, Protocol, Task, Then, refused};
+use crate::compute::pass::Pass;
+use crate::compute::pool::Ended;
+use crate::compute::step::{Computed, Host, Limits, Stopped};
+use crate::core::clock::after;
+use crate::packet::carrier::Carrier;
+use crate::stage::Execution;
+
+/// Packets of one stage that a worker of a deployment keeps while their items wait. In a run inside the process they would
+/// lie in its queue instead.
+const MOST_KEPT: usize = 256;
+
+/// A packet on its way to its outcome.
+pub(super) struct AtWork<'a, O> {
+    pub(super) limits: &'a Limits,
+    pub(super) owner: &'a O,
+    pub(super) place: usize,
+    /// Whether its place has been given to others.
+    pub(super) has_left: bool,
+    pub(super) is_local: bool,
+}
+
+impl<O: Owner> Host for AtWork<'_, O> {
+    fn left(&self, items: usize) {
+        self.owner.left(items);
+    }
+
+    fn closing(&self) -> impl Future<Output = ()> + Send {
+        self.owner.closing()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.owner.is_closing()
+    }
+
+    fn may_wait(&self, wait: Duration) -> bool {
+        let has_room = self.is_local || self.limits.kept.load(Ordering::Relaxed) < MOST_KEPT;
+        has_room && self.owner.may_keep(self.place, wait)
+    }
+}
+
+impl<O: Owner> AtWork<'_, O> {
+    /// Its place is free for others, once.
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.has_left, true) {
+            self.owner.worked(1, 0);
+        }
+    }
+}
+
+/// Counts a packet that is kept.
+struct Keeping<'a, O: Owner> {
+    kept: &'a AtomicUsize,
+    owner: &'a O,
+}
+
+impl<'a, O: Owner> Keeping<'a, O> {
+    fn begin(kept: &'a AtomicUsize, owner: &'a O) -> Self {
+        kept.fetch_add(1, Ordering::Relaxed);
+        owner.keeps(true);
+        Self { kept, owner }
+    }
+}
+
+impl<O: Owner> Drop for Keeping<'_, O> {
+    fn drop(&mut self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+        self.owner.keeps(false);
+    }
+}
+
+impl Then {
+    /// The pass whose items may be tried again.
+    pub(super) fn pass(&self) -> Option<&std::sync::Arc<Pass>> {
+        match self {
+            Self::Map(pass) => Some(pass),
+            Self::Bundle(_, pass) => pass.as_ref(),
+            Self::Reduce(_) => None,
+        }
+    }
+}
+
+impl Protocol {
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.seam.site.carrier, Carrier::Local(..))
+    }
+
+    pub(super) fn at_work<'a, O: Owner>(
+        &self,
+        task: &Task<'_>,
+        limits: &'a Limits,
+        owner: &'a O,
+        has_left: bool,
+    ) -> AtWork<'a, O> {
+        AtWork {
+            limits,
+            owner,
+            place: task.place,
+            has_left,
+            is_local: self.is_local(),
+        }
+    }
+
+    /// Goes on with a packet of which items have failed, until each of its items is done or has failed for good, and
+    /// settles it.
+    pub(super) async fn go_on<O: Owner>(
+        &self,
+        task: Task<'_>,
+        then: Then,
+        mut at_work: AtWork<'_, O>,
+    ) {
+        let Some(outcome) = self.outcome_of_next(&task, &then, &mut at_work).await else {
+            return;
+        };
+        at_work.leave();
+        let outcome = match outcome {
+            Ok(computed) => Outcome::Computed(then, computed),
+            Err(outcome) => outcome,
+        };
+        self.settle(vec![(task, outcome)], at_work.owner).await;
+    }
+
+    /// What the packet came to; `None` if it is another worker's by now.
+    async fn outcome_of_next<O: Owner>(
+        &self,
+        task: &Task<'_>,
+        then: &Then,
+        at_work: &mut AtWork<'_, O>,
+    ) -> Option<Result<Computed, Outcome>> {
+        let pass = then.pass()?;
+        loop {
+            let due = after(Instant::now(), pass.wait());
+            let goes_back = || {
+                let left = due.saturating_duration_since(Instant::now());
+                Some(Err(Outcome::GoesBack(pass.failures(), left)))
+            };
+            if task.stage.execution == Execution::Async {
+                // It has waited as long as it may.
+                return goes_back();
+            }
+            if at_work.is_closing() || !at_work.may_wait(pass.wait()) {
+                return goes_back();
+            }
+            at_work.leave();
+            if !self.wait_until(due, task, at_work).await {
+                return goes_back();
+            }
+            if at_work.owner.is_lost(task.place) {
+                return None;
+            }
+            match self.next_round(pass, at_work).await {
+                Some(Err(Stopped::Again)) => {}
+                Some(computed) => return Some(Ok(computed)),
+                None => return goes_back(),
+            }
+        }
+    }
+
+    /// Keeps a packet until its items are due. Returns whether nothing came in between.
+    async fn wait_until<O: Owner>(
+        &self,
+        due: Instant,
+        _task: &Task<'_>,
+        at_work: &AtWork<'_, O>,
+    ) -> bool {
+        let _keeping = Keeping::begin(&at_work.limits.kept, at_work.owner);
+        tokio::select! {
+            biased;
+            () = at_work.owner.closing() => false,
+            () = sleep_until(due) => true,
+        }
+    }
+
+    /// The next round of a packet's items; `None` if it could not begin.
+    async fn next_round<O: Owner>(
+        &self,
+        pass: &std::sync::Arc<Pass>,
+        at_work: &AtWork<'_, O>,
+    ) -> Option<Computed> {
+        let AtWork { limits, owner, .. } = at_work;
+        if let Some(pace) = &limits.pace {
+            tokio::select! {
+                biased;
+                () = owner.closing() => return None,
+                () = pace.wait(pass.open() as u64) => {}
+            }
+        }
+        let mut running = limits
+            .cpu
+            .run(limits.stage, vec![pass.round()], limits.timeout);
+        let mut is_closed = false;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                mut ended = running.next() => break ended.pop(),
+                () = owner.closing(), if !is_closed => {
+                    is_closed = true;
+                    running.cancel_queued();
+                }
+            }
+        };
+        match ended {
+            Some((_, Ended::Done(computed))) => Some(computed),
+            Some((_, Ended::NotBegun)) | None => None,
+        }
+    }
+
+    /// Works on a packet that has outlived processes: one item after the other, each on record before it begins.
+    pub(super) async fn one_by_one<O: Owner>(
+        &self,
+        mut task: Task<'_>,
+        then: Then,
+        mut at_work: AtWork<'_, O>,
+    ) {
+        let outcome = self.outcome_apart(&mut task, &then, &mut at_work).await;
+        at_work.leave();
+        let Some(outcome) = outcome else {
+            return;
+        };
+        let outcome = match outcome {
+            Ok(computed) => Outcome::Computed(then, computed),
+            Err(outcome) => outcome,
+        };
+        self.settle(vec![(task, outcome)], at_work.owner).await;
+    }
+
+    async fn outcome_apart<O: Owner>(
+        &self,
+        task: &mut Task<'_>,
+        then: &Then,
+        at_work: &mut AtWork<'_, O>,
+    ) -> Option<Result<Computed, Outcome>> {
+        let Some(pass) = then.pass() else {
+            return Some(Err(Outcome::Failed(refused("it has no items"))));
+        };
+        loop {
+            while let Some(item) = pass.next_apart() {
+                if at_work.is_closing() {
+                    let (failures, wait) = (pass.failures(), Duration::ZERO);
+                    return Some(Err(Outcome::GoesBack(failures, wait)));
+                }
+                if at_work.owner.is_lost(task.place) {
+                    return None;
+                }
+                if let May::NotBegin(outcome) = self.note_beginning(task, item).await {
+                    return Some(Err(outcome));
+                }
+                match self.turn(task, pass, at_work).await {
+                    Some(Err(Stopped::Again)) => {}
+                    Some(computed) => return Some(Ok(computed)),
+                    None => {
+                        let (failures, wait) = (pass.failures(), Duration::ZERO);
+                        return Some(Err(Outcome::GoesBack(failures, wait)));
+                    }
+                }
+            }
+            // What they have become is put together, unless some are to be tried again.
+            match self.turn(task, pass, at_work).await {
+                Some(Err(Stopped::Again)) => {}
+                Some(computed) => return Some(Ok(computed)),
+                None => {
+                    let (failures, wait) = (pass.failures(), Duration::ZERO);
+                    return Some(Err(Outcome::GoesBack(failures, wait)));
+                }
+            }
+            let due = after(Instant::now(), pass.wait());
+            let may_wait = !at_work.is_closing() && at_work.may_wait(pass.wait());
+            if !may_wait || !self.wait_until(due, task, at_work).await {
+                let left = due.saturating_duration_since(Instant::now());
+                return Some(Err(Outcome::GoesBack(pass.failures(), left)));
+            }
+            if at_work.owner.is_lost(task.place) {
+                return None;
+            }
+        }
+    }
+
+    /// One turn of those items of a packet whose turn it is; `None` if it could not begin.
+    async fn turn<O: Owner>(
+        &self,
+        task: &Task<'_>,
+        pass: &std::sync::Arc<Pass>,
+        at_work: &AtWork<'_, O>,
+    ) -> Option<Computed> {
+        match task.stage.execution {
+            Execution::Async => Some(pass.side_by_side(at_work.limits, at_work).await),
+            Execution::Blocking => self.next_round(pass, at_work).await,
+        }
+    }
+}
