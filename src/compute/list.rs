@@ -12,7 +12,6 @@ pub(crate) struct List(Box<dyn Values>);
 
 trait Values: Any + Send {
     fn len(&self) -> usize;
-    fn retain(&mut self, keep: &mut dyn FnMut(usize) -> bool);
     fn append(&mut self, other: List) -> Result<(), OtherType>;
     fn supply(self: Box<Self>) -> Box<dyn Supply>;
     fn any(self: Box<Self>) -> Box<dyn Any>;
@@ -22,14 +21,6 @@ trait Values: Any + Send {
 impl<T: Send + 'static> Values for Vec<T> {
     fn len(&self) -> usize {
         self.len()
-    }
-
-    fn retain(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
-        let mut position = 0;
-        self.retain(|_| {
-            position += 1;
-            keep(position - 1)
-        });
     }
 
     fn append(&mut self, other: List) -> Result<(), OtherType> {
@@ -152,11 +143,6 @@ impl List {
         self.0.len()
     }
 
-    /// Keeps the values at the positions for which `keep` returns true.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
-        self.0.retain(&mut keep);
-    }
-
     /// Appends the values of a list that is empty or has the same type.
     pub(super) fn append(&mut self, other: Self) -> Result<(), OtherType> {
         self.0.append(other)
@@ -207,10 +193,9 @@ mod tests {
         let mut list = List::new(vec![1u32, 2, 3]);
         list.get_mut::<u32>().unwrap().push(4);
         assert!(list.get_mut::<i32>().is_err());
-        list.retain(|position| position != 1);
         assert_eq!(
             (list.len(), list.take::<u32>().unwrap()),
-            (3, vec![1, 3, 4])
+            (4, vec![1, 2, 3, 4])
         );
         let error = List::new(vec!["a".to_owned()]).take::<u32>().unwrap_err();
         assert!(error.to_string().contains("`u32`"), "{error}");

@@ -49,6 +49,8 @@ enum Started {
     Job(Then, Arc<Computation>),
     /// It has ended.
     Computed(Then, Computed),
+    /// It cannot be done.
+    Refused(&'static str),
 }
 
 /// Jobs and the messages that wait for them, by the same index.
@@ -236,6 +238,11 @@ impl Protocol {
                     let outcome = vec![(task, Outcome::Computed(then, computed))];
                     settling.push(Box::pin(self.settle(outcome, owner)));
                 }
+                Started::Refused(problem) => {
+                    owner.worked(1, 0);
+                    let outcome = vec![(task, Outcome::Failed(refused(problem)))];
+                    settling.push(Box::pin(self.settle(outcome, owner)));
+                }
             }
         }
         if owner.is_closing() {
@@ -291,9 +298,11 @@ impl Protocol {
                     false => Started::Job(then, reduce.job(members, context, form)),
                 }
             }
-            (StageKind::Map(_), Step::Reduce(reduction, _)) => {
-                let problem = "a group came to a stage that works on items";
-                Started::Computed(Then::Reduce(reduction), Err(refused(problem).into()))
+            (StageKind::Map(_), Step::Reduce(..)) => {
+                Started::Refused("a group came to a stage that works on items")
+            }
+            (StageKind::Reduce(_), Step::Map(_)) => {
+                Started::Refused("a packet of items came to a reduction")
             }
         }
     }

@@ -24,7 +24,7 @@ impl Protocol {
         self.withdraw(sent_on).await;
         for InFlight { task, then } in written {
             match then {
-                Then::Map | Then::Bundle(_) => answers.push((task.place, Answer::Ack)),
+                Then::Map(_) | Then::Bundle(..) => answers.push((task.place, Answer::Ack)),
                 Then::Reduce(reduction) => {
                     retiring.push(async move { (self.retire_group(&reduction.group).await, task) });
                 }
