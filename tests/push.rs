@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catchment::queue::{Delivery, Depth, Queue};
-use catchment::{BoxError, Deployment, Error, Fate, Handler, Pipeline, Stage, permanent};
+use catchment::{Backoff, BoxError, Deployment, Error, Fate, Handler, Pipeline, Stage, permanent};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, advance, sleep};
 
@@ -67,6 +67,12 @@ impl Service {
         self.queue.depth().await.unwrap()
     }
 }
+
+/// Of a hundred thousand waits that are drawn, about one is shorter than a call.
+const LONGER_THAN_A_CALL: Backoff = Backoff::exponential(
+    Duration::from_secs(100_000 * 60),
+    Duration::from_secs(100_000 * 60),
+);
 
 /// The position of an item among deliveries of one item each.
 fn position(deliveries: &[Delivery], item: u64) -> usize {
@@ -125,7 +131,7 @@ async fn each_delivery_has_its_own_fate_in_the_order_given() {
             7 => Err("busy".into()),
             n => Ok(n),
         })
-        .with(Stage::named("check").packet_size(1))
+        .with(Stage::named("check").packet_size(1).backoff(LONGER_THAN_A_CALL))
         .reduce(|| 0, |a, b| a + b);
     let sum = sum.deploy("mixed", store.backend()).unwrap();
     let run = sum.submit([1, 7, 13, 2]).await.unwrap();
@@ -148,14 +154,15 @@ async fn a_failure_comes_back_until_its_last_attempt_is_a_dead_letter() {
     let calls = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&calls);
     let fail = move |_: u64| Err::<u64, _>(format!("no {}", count.fetch_add(1, SeqCst)));
-    let stage = Stage::named("fail").attempts(3);
+    let stage = Stage::named("fail").attempts(3).backoff(LONGER_THAN_A_CALL);
     let sum = Pipeline::new().try_map(fail).with(stage);
     let sum = sum.reduce(|| 0, |a, b| a + b);
     let sum = sum.deploy("failing", store.backend()).unwrap();
     let run = sum.submit([1]).await.unwrap();
     let failing = Service::new(&store, &sum, "fail").await;
     for attempt in 1..=3 {
-        let deliveries = failing.receive(LONG).await;
+        let longest = LONGER_THAN_A_CALL.longest(1);
+        let deliveries = failing.receive(longest).await;
         assert_eq!(deliveries[0].receive_count, attempt);
         let fates = failing.push(deliveries, MINUTE).await;
         assert_eq!(is_nacked(&fates[0]), attempt < 3, "{attempt}: {fates:?}");

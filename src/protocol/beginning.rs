@@ -98,7 +98,7 @@ impl Protocol {
         })
     }
 
-    async fn most_receives(&self, task: &Task<'_>) -> Option<u32> {
+    pub(super) async fn most_receives(&self, task: &Task<'_>) -> Option<u32> {
         // It has been opened, since it has delivered this message.
         let queue = self.seam.site.queue(task.index).await.ok()?;
         queue.most_receives()
@@ -184,7 +184,7 @@ impl Protocol {
 struct Standing {
     /// Unfinished deliveries of which nobody knows at which item they ended, this one among them.
     unknown: u32,
-    /// Whether an earlier delivery has outlived a process.
+    /// Whether it has outlived processes, so that it may be what ended them.
     is_suspect: bool,
     before: Vec<Before>,
 }
@@ -204,15 +204,15 @@ impl Standing {
         };
         // What ended a process unseen counts for the item that does so in sight.
         let most_ended = most.saturating_sub(earlier).max(1);
-        let (mut is_suspect, mut before) = (unknown >= most.min(2), Vec::new());
+        let is_suspect = deliveries.unfinished.min(received) >= most.min(2);
+        let mut before = Vec::new();
         for item in &deliveries.items {
             let is_own = own == Some(item.item);
             let ended = item.unfinished.saturating_sub(u32::from(is_own)).min(received);
-            is_suspect |= ended > 0;
             let Some(unit) = task.unit(item.item) else {
                 continue;
             };
-            let is_over = ended > 0 && ended.saturating_add(item.failed) >= most_ended;
+            let is_over = ended >= most_ended;
             before.push(Before {
                 unit,
                 failed: item.failed,

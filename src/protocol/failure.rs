@@ -111,6 +111,17 @@ impl Protocol {
         failures: Failures,
         wait: Duration,
     ) -> Result<Answer, Failures> {
+        if let Some(most) = self.most_receives(task).await
+            && task.received.delivery.receive_count >= most
+        {
+            // It would not come back.
+            let mut failures = failures;
+            match failures.last_mut() {
+                Some(last) => last.permanent = true,
+                None => failures = refused(format!("received {most} times and not done")),
+            }
+            return Err(failures);
+        }
         let is_final: BTreeSet<_> = failures
             .iter()
             .filter(|failure| failure.permanent)

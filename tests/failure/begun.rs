@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use catchment::backends::memory::MemoryQueues;
 use catchment::scratchpad::{Beginning, DeliveryId};
-use catchment::{Deployment, OnFailure, permanent};
+use catchment::{Backoff, Deployment, OnFailure, permanent};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -142,7 +142,12 @@ async fn only_redeliveries_are_written_down() {
                 false => Ok(n),
             }
         })
-        .with(Stage::named("counted").packet_size(1));
+        .with(
+            Stage::named("counted")
+                .packet_size(1)
+                .visibility_timeout(SECOND / 100)
+                .backoff(Backoff::exponential(MINUTE, MINUTE)),
+        );
     let backend = store.hooked(Arc::new(hook));
     let deployment = sum(items).deploy("written", backend).unwrap();
     let run = deployment.submit(0..10).await.unwrap();
@@ -247,10 +252,9 @@ async fn the_last_delivery_of_a_service_is_the_last_attempt() {
     let run = deployment.submit([7]).await.unwrap();
     let worker = deployment.worker().start();
     let failure = failure(soon(run.result()).await.unwrap_err());
-    assert_eq!(
-        (failure.error.as_str(), failure.attempts.len()),
-        ("no 7", 2)
-    );
+    let attempts = failure.attempts.len();
+    assert_eq!(failure.error, "no 7");
+    assert!((2..=9).contains(&attempts), "{attempts}");
     drop(worker);
 }
 
