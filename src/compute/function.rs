@@ -32,6 +32,13 @@ impl Function {
         }
     }
 
+    pub(super) fn may_fail(&self) -> bool {
+        match self {
+            Self::InTurn(function) => function.may_fail(),
+            Self::SideBySide(_) => true,
+        }
+    }
+
     pub(super) fn execution(&self) -> Execution {
         match self {
             Self::InTurn(_) => Execution::Blocking,
@@ -43,6 +50,9 @@ impl Function {
 /// A CPU-bound function.
 pub(super) trait InTurn: Send + Sync {
     fn name(&self) -> &'static str;
+
+    /// Whether it may fail other than by a panic.
+    fn may_fail(&self) -> bool;
 
     /// An empty list for its outputs.
     fn outputs(&self, capacity: usize) -> List;
@@ -235,6 +245,10 @@ impl<I> Turn<I> {
 impl<K: MapKernel> InTurn for K {
     fn name(&self) -> &'static str {
         K::NAME
+    }
+
+    fn may_fail(&self) -> bool {
+        K::MAY_FAIL
     }
 
     fn outputs(&self, capacity: usize) -> List {

@@ -187,11 +187,13 @@ pub(crate) struct Row {
 
 impl Row {
     /// `None` unless all functions and the reduction are CPU-bound, so that nothing would have to wait, and none of them
-    /// could tell the difference. `stages` are the map stages with their names.
+    /// could tell the difference. The functions fail by panics only. `stages` are the map stages with their names.
     pub(crate) fn new(stages: &[(Arc<str>, Arc<MapStep>)]) -> Option<Self> {
         let ((_, first), (_, last)) = stages.first().zip(stages.last())?;
         let blocking = |(_, step): &(_, Arc<MapStep>)| step.execution == Execution::Blocking;
-        if !stages.iter().all(blocking) || last.sink.group().is_none() {
+        // What a group's other items have become would be lost with one that fails.
+        let may_fail = |(_, step): &(_, Arc<MapStep>)| step.functions().iter().any(Function::may_fail);
+        if stages.iter().any(may_fail) || !stages.iter().all(blocking) || last.sink.group().is_none() {
             return None;
         }
         let (mut functions, mut later) = (Vec::new(), Vec::new());

@@ -191,6 +191,11 @@ impl Pass {
         self.state().history.clone()
     }
 
+    /// Takes the failed attempts of items that are to be tried again, to be put on record.
+    pub(crate) fn take_open(&self) -> Failures {
+        self.state().take_open()
+    }
+
     /// From here on each round tries one item only. Returns the index in the array of the one whose turn it is, and `None`
     /// once all have had theirs.
     pub(crate) fn next_apart(&self) -> Option<Option<u64>> {

@@ -31,6 +31,7 @@ where
     type Output = O;
 
     const NAME: &'static str = "map";
+    const MAY_FAIL: bool = false;
 
     fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
         output.push(self.0.0(item));
@@ -67,6 +68,7 @@ where
     type Output = O;
 
     const NAME: &'static str = "filter_map";
+    const MAY_FAIL: bool = false;
 
     fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, O>) -> Result<(), BoxError> {
         output.extend(self.0.0(item));
@@ -96,6 +98,7 @@ where
     type Output = V::Item;
 
     const NAME: &'static str = "flat_map";
+    const MAY_FAIL: bool = false;
 
     fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, V::Item>) -> Result<(), BoxError> {
         output.extend(self.0.0(item));
@@ -160,6 +163,7 @@ where
     type Output = I;
 
     const NAME: &'static str = "filter";
+    const MAY_FAIL: bool = false;
 
     fn map(&self, item: I, _: &Context, output: &mut Emitter<'_, I>) -> Result<(), BoxError> {
         if self.0(&item) {
@@ -194,6 +198,7 @@ impl<T: Data> MapKernel for Identity<T> {
     type Output = T;
 
     const NAME: &'static str = "map";
+    const MAY_FAIL: bool = false;
 
     fn map(&self, item: T, _: &Context, output: &mut Emitter<'_, T>) -> Result<(), BoxError> {
         output.push(item);

@@ -1,9 +1,12 @@
 //! Packets whose items are tried again, here: the packet is kept while they wait, and goes back to its queue with their
 //! attempts on record if that takes too long.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::beginning::May;
@@ -80,7 +83,7 @@ impl<O: Owner> Drop for Keeping<'_, O> {
 
 impl Then {
     /// The pass whose items may be tried again.
-    pub(super) fn pass(&self) -> Option<&std::sync::Arc<Pass>> {
+    pub(super) fn pass(&self) -> Option<&Arc<Pass>> {
         match self {
             Self::Map(pass) => Some(pass),
             Self::Bundle(_, pass) => pass.as_ref(),
@@ -157,7 +160,7 @@ impl Protocol {
             if at_work.owner.is_lost(task.place) {
                 return None;
             }
-            match self.next_round(pass, at_work).await {
+            match self.next_round(task, pass, at_work).await {
                 Some(Err(Stopped::Again)) => {}
                 Some(computed) => return Some(Ok(computed)),
                 None => return goes_back(),
@@ -183,7 +186,8 @@ impl Protocol {
     /// The next round of a packet's items; `None` if it could not begin.
     async fn next_round<O: Owner>(
         &self,
-        pass: &std::sync::Arc<Pass>,
+        task: &Task<'_>,
+        pass: &Arc<Pass>,
         at_work: &AtWork<'_, O>,
     ) -> Option<Computed> {
         let AtWork { limits, owner, .. } = at_work;
@@ -197,6 +201,7 @@ impl Protocol {
         let mut running = limits
             .cpu
             .run(limits.stage, vec![pass.round()], limits.timeout);
+        let mut noting = FuturesUnordered::new();
         let mut is_closed = false;
         let ended = loop {
             tokio::select! {
@@ -205,9 +210,13 @@ impl Protocol {
                 () = owner.closing(), if !is_closed => {
                     is_closed = true;
                     running.cancel_queued();
+                    // It may take longer than there is time.
+                    noting.push(self.note(task, pass.take_open()));
                 }
+                Some(()) = noting.next() => {}
             }
         };
+        while noting.next().await.is_some() {}
         match ended {
             Some((_, Ended::Done(computed))) => Some(computed),
             Some((_, Ended::NotBegun)) | None => None,
@@ -288,12 +297,15 @@ impl Protocol {
     async fn turn<O: Owner>(
         &self,
         task: &Task<'_>,
-        pass: &std::sync::Arc<Pass>,
+        pass: &Arc<Pass>,
         at_work: &AtWork<'_, O>,
     ) -> Option<Computed> {
         match task.stage.execution {
-            Execution::Async => Some(pass.side_by_side(at_work.limits, at_work).await),
-            Execution::Blocking => self.next_round(pass, at_work).await,
+            Execution::Async => {
+                let note = |failures| self.note(task, failures).boxed();
+                Some(pass.side_by_side(at_work.limits, at_work, &note).await)
+            }
+            Execution::Blocking => self.next_round(task, pass, at_work).await,
         }
     }
 }

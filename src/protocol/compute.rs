@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 
@@ -276,7 +276,8 @@ impl Protocol {
                 match is_async {
                     true => {
                         let host = self.at_work(task, limits, owner, false);
-                        let computed = pass.side_by_side(limits, &host).await;
+                        let note = |failures| self.note(task, failures).boxed();
+                        let computed = pass.side_by_side(limits, &host, &note).await;
                         Started::Computed(Then::Map(pass), computed)
                     }
                     false => {

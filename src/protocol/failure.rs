@@ -139,11 +139,27 @@ impl Protocol {
             let attempts = all_attempts(task, &open);
             let mut report = FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
             report.delivery = task.delivery();
-            if let Err(refusal) = self.record(&report).await {
-                tracing::error!(%run, work = name, refusal = %describe(&refusal), "failed attempts could not be written down: the items have all their attempts again");
-            }
+            self.try_record(&report).await;
         }
         Ok(Answer::Nack(wait))
+    }
+
+    /// Writes down failed attempts of a packet's items, while others are under way.
+    pub(super) async fn note(&self, task: &Task<'_>, failures: Failures) {
+        if failures.is_empty() {
+            return;
+        }
+        let (run, name) = (task.message.run(), task.message.name());
+        let stage = Arc::clone(&task.stage.name);
+        let attempts = all_attempts(task, &failures);
+        let report = FailureReport::new(run, stage, name, attempts, Verdict::Retry);
+        self.try_record(&report).await;
+    }
+
+    async fn try_record(&self, report: &FailureReport) {
+        if let Err(refusal) = self.record(report).await {
+            tracing::error!(run = %report.run, work = report.message, refusal = %describe(&refusal), "failed attempts could not be written down: the items may have them once more");
+        }
     }
 
     /// Writes down a failed attempt at a packet that was part of a bundle.

@@ -16,6 +16,9 @@ pub(crate) trait MapKernel: Send + Sync + 'static {
     /// The method of the builder that adds it.
     const NAME: &'static str;
 
+    /// Whether it may fail other than by a panic.
+    const MAY_FAIL: bool = true;
+
     fn map(
         &self,
         item: Self::Input,

@@ -24,7 +24,6 @@ fn plan() -> Shared {
             (12, Nature::Hangs(ALWAYS)),
             (13, Nature::Fails(1)),
             (14, Nature::Hangs(2)),
-            (59, Nature::Hangs(ALWAYS)),
         ],
     )
 }
@@ -112,12 +111,12 @@ async fn blocked(way: Way) {
     };
     let expected: Vec<u64> = plan.good(ATTEMPTS).collect();
     assert_eq!(seen.value, expected);
-    assert!(seen.skipped.is_none_or(|skipped| skipped == [12, 59]));
-    for (item, calls) in [(3, 2), (12, 3), (13, 2), (14, 3), (59, 3)] {
+    assert!(seen.skipped.is_none_or(|skipped| skipped == [12]));
+    for (item, calls) in [(3, 2), (12, 3), (13, 2), (14, 3)] {
         assert_eq!(plan.calls(item), calls, "calls of item {item}");
     }
     // What a lost thread had done before is lost with it; what others had done is not.
-    let lost = 1 + 3 + 2 + 3;
+    let lost = 1 + 3 + 2;
     assert!((0..LENGTH).all(|item| plan.calls(item) <= 1 + lost));
     assert!((20..50).all(|item| plan.calls(item) == 1));
 }
@@ -138,7 +137,7 @@ async fn an_item_that_hangs_for_good_is_the_failure() {
     let worker = deployment.worker().start();
     let run = deployment.submit(0..LENGTH).await.unwrap();
     assert!(soon(run.result()).await.is_err());
-    tokio::time::sleep(HOUR).await;
+    tokio::time::sleep(10 * MINUTE).await;
     let letters = run.dead_letters().await.unwrap();
     let items: Vec<_> = letters.iter().map(|letter| letter.item).collect();
     assert_eq!(items, [Some(12)]);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::super::function::Function;
 use super::super::list::List;
 use super::super::pool::timed_out;
-use super::super::step::{Computed, Host, Limits, Stopped};
+use super::super::step::{Computed, Failures, Host, Limits, Stopped};
 use super::super::trail::Trail;
 use super::super::trouble::Trouble;
 use super::Pass;
@@ -27,17 +27,19 @@ use crate::stage::Context;
 type Tried = (usize, bool, Result<Piece, Trouble>);
 
 impl Pass {
-    /// The work of asynchronous functions. [`Stopped::Again`] means that the packet is to go back.
-    pub(crate) async fn side_by_side(
+    /// The work of asynchronous functions. [`Stopped::Again`] means that the packet is to go back. If it is closed meanwhile,
+    /// what has failed so far is given to `note`: the rest may take longer than there is time.
+    pub(crate) async fn side_by_side<'a>(
         self: &Arc<Self>,
         limits: &Limits,
         host: &impl Host,
+        note: &(impl Fn(Failures) -> BoxFuture<'a, ()> + Sync),
     ) -> Computed {
         let number = self.state().begin_round();
         loop {
             if let Err(trouble) = self.kept() {
                 self.state().fail(trouble, self);
-            } else if self.map_side_by_side(limits, host).await {
+            } else if self.map_side_by_side(limits, host, note).await {
                 return Err(Stopped::Again);
             }
             let mapped = self.conclude(number)?;
@@ -62,7 +64,12 @@ impl Pass {
 
     /// Tries all units that are to be tried, each until it is done or has failed for good. Returns whether the packet goes
     /// back, with units that wait for another attempt.
-    async fn map_side_by_side(&self, limits: &Limits, host: &impl Host) -> bool {
+    async fn map_side_by_side<'a>(
+        &self,
+        limits: &Limits,
+        host: &impl Host,
+        note: &(impl Fn(Failures) -> BoxFuture<'a, ()> + Sync),
+    ) -> bool {
         let units = self.num_units_read();
         let due = self.state().due(units);
         let mut due = due.into_iter();
@@ -70,6 +77,7 @@ impl Pass {
         let mut waiting = FuturesUnordered::<BoxFuture<'_, usize>>::new();
         let (mut goes_back, mut is_closed) = (false, host.is_closing());
         let mut until: Option<Instant> = None;
+        let mut noting = FuturesUnordered::<BoxFuture<'a, ()>>::new();
         loop {
             while running.len() < limits.concurrency
                 && let Some(unit) = due.next()
@@ -87,8 +95,12 @@ impl Pass {
                     is_closed = true;
                     goes_back = true;
                     waiting.clear();
+                    if !running.is_empty() {
+                        noting.push(note(self.state().take_open()));
+                    }
                     continue;
                 }
+                Some(()) = noting.next() => continue,
                 else => break,
             };
             if !is_again {

@@ -1,6 +1,6 @@
 //! How far a packet's items are: which are done, which are to be tried again, and which have failed for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::list::OtherType;
@@ -258,6 +258,17 @@ impl State {
         self.history.push(failure);
     }
 
+    /// Takes the failed attempts of items that are to be tried again, to be put on record.
+    pub(super) fn take_open(&mut self) -> Failures {
+        let is_final = self.final_items();
+        let history = std::mem::take(&mut self.history);
+        let (last, open) = history
+            .into_iter()
+            .partition(|failure| is_final.contains(&failure.item));
+        self.history = last;
+        open
+    }
+
     /// A unit failed among others that go on. Returns how long it is to wait, or `None` if it has failed for good.
     pub(super) fn fail_one(&mut self, trouble: Trouble, pass: &Pass) -> Option<Duration> {
         let unit = trouble.unit;
@@ -281,7 +292,7 @@ impl State {
             return Left::Failed(vec![ItemFailure::whole("it was given up")]);
         }
         if self.has_failed() {
-            return Left::Failed(self.culprit_last());
+            return Left::Failed(self.culprits());
         }
         if let Some(waits) = self.redo.take() {
             self.forget_outputs();
@@ -380,23 +391,28 @@ impl State {
         tried.is_none_or(|tried| !tried.is_final && tried.done_in == Some(turn))
     }
 
-    /// What failed, with that which makes the packet fail for good at the end.
-    fn culprit_last(&self) -> Failures {
-        let mut failures = self.history.clone();
-        failures.sort_by_key(|failure| failure.permanent);
-        failures
+    /// The failed attempts at what makes the packet fail for good.
+    fn culprits(&self) -> Failures {
+        let is_final = self.final_items();
+        let attempts = self.history.iter();
+        let culprits = attempts.filter(|failure| is_final.contains(&failure.item));
+        let mut culprits: Failures = culprits.cloned().collect();
+        culprits.sort_by_key(|failure| failure.item);
+        culprits
+    }
+
+    /// The items of attempts after which there is no other one.
+    fn final_items(&self) -> BTreeSet<Option<u64>> {
+        let attempts = self.history.iter();
+        let last = attempts.filter(|failure| failure.permanent);
+        last.map(|failure| failure.item).collect()
     }
 
     /// The items that are left out: the attempts that are not on record, and how many items they are in all.
     pub(super) fn left_out(&mut self) -> (Failures, u64) {
         let left_out = self.tried.values().filter(|tried| tried.is_final);
         let count = left_out.count() as u64;
-        let is_final: std::collections::BTreeSet<Option<u64>> = self
-            .history
-            .iter()
-            .filter(|failure| failure.permanent)
-            .map(|failure| failure.item)
-            .collect();
+        let is_final = self.final_items();
         let mut skipped = std::mem::take(&mut self.history);
         skipped.retain(|failure| is_final.contains(&failure.item));
         (skipped, count)
