@@ -15,7 +15,7 @@ pub(crate) enum Nature {
     Good,
     /// An error, at its first calls.
     Fails(u32),
-    /// A permanent error, at its first call.
+    /// A permanent error, at every call.
     Permanent,
     /// A panic, at its first calls.
     Panics(u32),
@@ -31,7 +31,7 @@ impl Nature {
         match self {
             Self::Good | Self::Kills(_) => 0,
             Self::Fails(calls) | Self::Panics(calls) | Self::Hangs(calls) => calls,
-            Self::Permanent => 1,
+            Self::Permanent => ALWAYS,
         }
     }
 
@@ -99,7 +99,7 @@ impl Plan {
         let number = self.calls[item as usize].fetch_add(1, SeqCst) + 1;
         let nature = self.nature(item);
         match nature {
-            Nature::Permanent => number == 1,
+            Nature::Permanent => true,
             Nature::Kills(calls) => number <= calls,
             other => number <= other.failures(),
         }
