@@ -116,11 +116,7 @@ pub(crate) async fn push_all<R>(store: &Store, deployment: &Deployment<u64, R>) 
 }
 
 /// Plays the service that pushes a stage's messages.
-async fn push<R>(
-    store: &Store,
-    deployment: &Deployment<u64, R>,
-    stage: &str,
-) -> Infallible {
+async fn push<R>(store: &Store, deployment: &Deployment<u64, R>, stage: &str) -> Infallible {
     let handler = deployment.handler(stage).unwrap();
     let options = QueueOptions::default().visibility_timeout(2 * PUSHED);
     let queue = store.queues.open(handler.queue_name(), &options).await;

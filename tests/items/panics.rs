@@ -25,12 +25,7 @@ fn plan(another: Nature) -> Shared {
 }
 
 /// Runs a pipeline of functions that have one call for each item and attempt.
-async fn exact(
-    way: Way,
-    what: &str,
-    another: Nature,
-    build: impl Fn(Shared) -> Pipeline<u64>,
-) {
+async fn exact(way: Way, what: &str, another: Nature, build: impl Fn(Shared) -> Pipeline<u64>) {
     let plan = plan(another);
     let options = skipping(ATTEMPTS).packet_size(10);
     let pipeline = build(Shared::clone(&plan)).with(options).collect();
@@ -138,4 +133,3 @@ async fn in_a_fold(way: Way) {
 each_way! {
     a_panic_in_a_fold = in_a_fold;
 }
-

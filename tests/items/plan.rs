@@ -15,7 +15,7 @@ pub(crate) enum Nature {
     Good,
     /// An error, at its first calls.
     Fails(u32),
-    /// A permanent error, at its first call.
+    /// A permanent error, at every call.
     Permanent,
     /// A panic, at its first calls.
     Panics(u32),
@@ -31,7 +31,7 @@ impl Nature {
         match self {
             Self::Good | Self::Kills(_) => 0,
             Self::Fails(calls) | Self::Panics(calls) | Self::Hangs(calls) => calls,
-            Self::Permanent => 1,
+            Self::Permanent => ALWAYS,
         }
     }
 

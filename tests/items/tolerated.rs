@@ -47,11 +47,15 @@ async fn limited(shape: Shape, bad: Nature, packet_size: u32) {
             items.sort_unstable();
             let distinct: std::collections::BTreeSet<u64> = items.iter().copied().collect();
             assert_eq!(distinct.len(), items.len(), "{what}: {items:?}");
-            assert!(items.iter().all(|item| BAD.contains(item)), "{what}: {items:?}");
+            assert!(
+                items.iter().all(|item| BAD.contains(item)),
+                "{what}: {items:?}"
+            );
             // The packet that was one too many may name but one of its items.
-            let packets = |items: &mut dyn Iterator<Item = u64>| -> std::collections::BTreeSet<u64> {
-                items.map(|item| item / u64::from(packet_size)).collect()
-            };
+            let packets =
+                |items: &mut dyn Iterator<Item = u64>| -> std::collections::BTreeSet<u64> {
+                    items.map(|item| item / u64::from(packet_size)).collect()
+                };
             let (listed, bad) = (
                 packets(&mut items.iter().copied()),
                 packets(&mut BAD.into_iter()),
