@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::compute::pass::Pass;
 use crate::compute::step::{Before, Computed, Failures, Input, ItemFailure, Limits};
@@ -78,6 +78,9 @@ pub(crate) struct Protocol {
     cancelled: Arc<Cancelled>,
     /// Held while a message is at work that may have ended a process before.
     suspects: Arc<Mutex<()>>,
+    /// Held by whatever is at work, and for itself alone by a message that would be given up if its process ended once
+    /// more: nothing else can have been the cause then.
+    quiet: Arc<RwLock<()>>,
 }
 
 /// A message at hand.
@@ -126,6 +129,7 @@ impl Protocol {
             seam,
             cancelled: Arc::new(Cancelled::new(cancel_check)),
             suspects: Arc::default(),
+            quiet: Arc::default(),
         }
     }
 
@@ -136,6 +140,7 @@ impl Protocol {
             seam,
             cancelled: Arc::clone(&self.cancelled),
             suspects: Arc::clone(&self.suspects),
+            quiet: Arc::clone(&self.quiet),
         }
     }
 
@@ -299,6 +304,15 @@ impl Protocol {
                 self.failed(&task, &task.message, failures).await
             }
             Err(malformed) => self.refuse(stage, &received.delivery, malformed).await,
+        }
+    }
+
+    /// What is held while functions are at work that nothing is known of, unless a run inside the process takes all its
+    /// work with it when it ends.
+    async fn among_others(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        match self.notes_beginnings() {
+            true => Some(self.quiet.read().await),
+            false => None,
         }
     }
 

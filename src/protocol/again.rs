@@ -29,6 +29,8 @@ pub(super) struct AtWork<'a, O> {
     pub(super) place: usize,
     /// Whether its place has been given to others.
     pub(super) has_left: bool,
+    /// Whether it has the right to be at work while others wait.
+    pub(super) is_alone: bool,
     pub(super) is_local: bool,
 }
 
@@ -102,13 +104,14 @@ impl Protocol {
         task: &Task<'_>,
         limits: &'a Limits,
         owner: &'a O,
-        has_left: bool,
+        is_alone: bool,
     ) -> AtWork<'a, O> {
         AtWork {
             limits,
             owner,
             place: task.place,
-            has_left,
+            has_left: false,
+            is_alone,
             is_local: self.is_local(),
         }
     }
@@ -198,6 +201,10 @@ impl Protocol {
                 () = pace.wait(pass.open() as u64) => {}
             }
         }
+        let _among_others = match at_work.is_alone {
+            true => None,
+            false => self.among_others().await,
+        };
         let mut running = limits
             .cpu
             .run(limits.stage, vec![pass.round()], limits.timeout);

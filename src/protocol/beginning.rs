@@ -37,8 +37,11 @@ pub(crate) struct Begun {
 pub(super) enum May {
     Begin,
     /// Only while no other such message is at work in this worker. An earlier delivery did not finish: if the process dies
-    /// once more, it is known whose fault that is.
-    BeginAlone,
+    /// once more, it is known whose fault that is. If it would be given up then, it is exclusive: nothing else at all is at
+    /// work.
+    BeginAlone {
+        is_exclusive: bool,
+    },
     NotBegin(Outcome),
 }
 
@@ -47,7 +50,8 @@ pub(super) enum May {
 pub(super) struct Beginnings<'a> {
     pub(super) begun: Vec<(Task<'a>, Step)>,
     /// Those that have to begin alone. Nothing of this delivery is on record.
-    pub(super) suspects: Vec<(Task<'a>, Step)>,
+    /// With each, whether it has to be at work exclusively.
+    pub(super) suspects: Vec<(Task<'a>, Step, bool)>,
     pub(super) ended: Vec<(Task<'a>, Outcome)>,
 }
 
@@ -76,11 +80,13 @@ impl Protocol {
             step.set_attempt(&task);
             match may {
                 May::Begin => beginnings.begun.push((task, step)),
-                May::BeginAlone => beginnings.suspects.push((task, step)),
+                May::BeginAlone { is_exclusive } => {
+                    beginnings.suspects.push((task, step, is_exclusive));
+                }
                 May::NotBegin(outcome) => beginnings.ended.push((task, outcome)),
             }
         }
-        let suspects = beginnings.suspects.iter().map(|(task, _)| task);
+        let suspects = beginnings.suspects.iter().map(|(task, ..)| task);
         self.withdraw(suspects).await;
         beginnings
     }
@@ -136,7 +142,8 @@ impl Protocol {
         let standing = Standing::of(&deliveries, beginning.item, task);
         if item.is_some() {
             // It has begun before, and goes from item to item.
-            return May::BeginAlone;
+            let is_exclusive = standing.is_last_chance;
+            return May::BeginAlone { is_exclusive };
         }
         let culprit = standing.before.iter().find(|before| before.ended.is_some());
         let culprit = culprit.filter(|_| task.stage.options.on_failure == OnFailure::Fail);
@@ -144,11 +151,12 @@ impl Protocol {
             Some(before) => before.ended.map(|times| (times, task.item(before.unit))),
             None => (standing.unknown > most).then(|| (standing.unknown - 1, None)),
         };
+        let is_exclusive = standing.is_last_chance;
         task.before = standing.before;
         let Some((times, item)) = dead else {
             // Once more, and it may be the last time: its neighbours must not be lost with it again.
             return match standing.is_suspect {
-                true => May::BeginAlone,
+                true => May::BeginAlone { is_exclusive },
                 false => May::Begin,
             };
         };
@@ -186,6 +194,8 @@ struct Standing {
     unknown: u32,
     /// Whether it has outlived processes, so that it may be what ended them.
     is_suspect: bool,
+    /// Whether it, or an item of it, would be given up if its process ended once more.
+    is_last_chance: bool,
     before: Vec<Before>,
 }
 
@@ -205,6 +215,7 @@ impl Standing {
         // What ended a process unseen counts for the item that does so in sight.
         let most_ended = most.saturating_sub(earlier).max(1);
         let is_suspect = deliveries.unfinished.min(received) >= most.min(2);
+        let mut is_last_chance = most_ended <= 1 || unknown >= most;
         let mut before = Vec::new();
         for item in &deliveries.items {
             let is_own = own == Some(item.item);
@@ -213,6 +224,7 @@ impl Standing {
                 continue;
             };
             let is_over = ended >= most_ended;
+            is_last_chance |= ended + 1 == most_ended;
             before.push(Before {
                 unit,
                 failed: item.failed,
@@ -222,6 +234,7 @@ impl Standing {
         Self {
             unknown,
             is_suspect,
+            is_last_chance,
             before,
         }
     }

@@ -144,9 +144,12 @@ impl Protocol {
             owner.worked(ended.len(), 0);
             settling.push(Box::pin(self.settle(ended, owner)));
         }
-        self.run(stage, begun, limits, owner, settling).await;
-        for (task, step) in suspects {
-            self.run_alone(stage, task, step, limits, owner, settling)
+        if !begun.is_empty() {
+            self.run_among_others(stage, begun, limits, owner, settling)
+                .await;
+        }
+        for suspect in suspects {
+            self.run_alone(stage, suspect, limits, owner, settling)
                 .await;
         }
     }
@@ -156,21 +159,28 @@ impl Protocol {
     async fn run_alone<'a>(
         &'a self,
         stage: &'a StageDefinition,
-        mut task: Task<'a>,
-        mut step: Step,
+        (mut task, mut step, is_exclusive): (Task<'a>, Step, bool),
         limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
-        let alone = loop {
+        let mut turn = Box::pin(async {
+            let alone = self.suspects.lock().await;
+            let (quiet, others) = match is_exclusive {
+                true => (Some(self.quiet.write().await), None),
+                false => (None, self.among_others().await),
+            };
+            (alone, quiet, others)
+        });
+        let turn = loop {
             tokio::select! {
                 biased;
                 () = owner.closing() => break None,
-                alone = self.suspects.lock() => break Some(alone),
+                turn = &mut turn => break Some(turn),
                 Some(()) = settling.next() => {}
             }
         };
-        if alone.is_none() || owner.is_closing() {
+        if turn.is_none() || owner.is_closing() {
             let unbegun = vec![(task, Outcome::NotBegun)];
             settling.push(Box::pin(self.settle(unbegun, owner)));
             return;
@@ -182,32 +192,66 @@ impl Protocol {
             settling.push(Box::pin(self.settle(vec![(task, outcome)], owner)));
         } else {
             step.set_attempt(&task);
-            self.begin_alone(stage, task, step, limits, owner, settling)
-                .await;
+            let mut work = Box::pin(self.work_alone(stage, task, step, limits, owner));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut work => break,
+                    Some(()) = settling.next() => {}
+                }
+            }
         }
-        while settling.next().await.is_some() {}
     }
 
-    /// Begins the work on a message that has outlived a process: a packet's items one at a time.
-    async fn begin_alone<'a>(
+    /// As [`run`](Self::run), once no message is at work that has to be alone.
+    async fn run_among_others<'a>(
         &'a self,
         stage: &'a StageDefinition,
-        task: Task<'a>,
-        step: Step,
+        begun: Vec<(Task<'a>, Step)>,
         limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
+        let mut others = Box::pin(self.among_others());
+        let others = loop {
+            tokio::select! {
+                biased;
+                others = &mut others => break Some(others),
+                () = owner.closing() => break None,
+                Some(()) = settling.next() => {}
+            }
+        };
+        if others.is_none() {
+            let unbegun = begun.into_iter();
+            let unbegun = unbegun.map(|(task, _)| (task, Outcome::NotBegun));
+            settling.push(Box::pin(self.settle(unbegun.collect(), owner)));
+            return;
+        }
+        self.run(stage, begun, limits, owner, settling, false)
+            .await;
+    }
+
+    /// Works on a message that has outlived a process, to its end: a packet's items one at a time.
+    async fn work_alone(
+        &self,
+        stage: &StageDefinition,
+        task: Task<'_>,
+        step: Step,
+        limits: &Limits,
+        owner: &impl Owner,
     ) {
         if let (StageKind::Map(map), Step::Map(input)) = (&stage.kind, &step)
             && stage.works_on_items
         {
             let then = Then::Map(map.pass(input.clone()));
-            let at_work = self.at_work(&task, limits, owner, false);
-            settling.push(Box::pin(self.one_by_one(task, then, at_work)));
-            return;
+            let at_work = self.at_work(&task, limits, owner, true);
+            return self.one_by_one(task, then, at_work).await;
         }
-        self.run(stage, vec![(task, step)], limits, owner, settling)
+        let mut settling = FuturesUnordered::new();
+        let begun = vec![(task, step)];
+        self.run(stage, begun, limits, owner, &mut settling, true)
             .await;
+        while settling.next().await.is_some() {}
     }
 
     /// Runs the functions of messages, and begins to settle what has ended while the rest goes on.
@@ -218,6 +262,7 @@ impl Protocol {
         limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+        is_alone: bool,
     ) {
         let mut batch = Batch {
             jobs: Vec::with_capacity(begun.len()),
@@ -230,7 +275,7 @@ impl Protocol {
                     batch.waiting.push(Some((task, then)));
                 }
                 Started::Computed(then, Err(Stopped::Again)) => {
-                    let at_work = self.at_work(&task, limits, owner, false);
+                    let at_work = self.at_work(&task, limits, owner, is_alone);
                     settling.push(Box::pin(self.go_on(task, then, at_work)));
                 }
                 Started::Computed(then, computed) => {
@@ -254,7 +299,8 @@ impl Protocol {
                 settling.push(Box::pin(self.settle(unbegun, owner)));
             }
         }
-        self.run_jobs(batch, limits, owner, settling).await;
+        self.run_jobs(batch, limits, owner, settling, is_alone)
+            .await;
     }
 
     /// Begins the work on a message. An asynchronous function has ended when this returns.
@@ -315,6 +361,7 @@ impl Protocol {
         limits: &'a Limits,
         owner: &'a impl Owner,
         settling: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+        is_alone: bool,
     ) {
         let Batch { jobs, mut waiting } = batch;
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
@@ -339,7 +386,8 @@ impl Protocol {
                 if let Some((task, then)) = waiting.get_mut(place).and_then(Option::take) {
                     let outcome = match ended {
                         Ended::Done(Err(Stopped::Again)) if then.pass().is_some() => {
-                            let at_work = self.at_work(&task, limits, owner, true);
+                            let mut at_work = self.at_work(&task, limits, owner, is_alone);
+                            at_work.has_left = true;
                             settling.push(Box::pin(self.go_on(task, then, at_work)));
                             continue;
                         }
