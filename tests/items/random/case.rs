@@ -42,7 +42,12 @@ fn nature(kills: bool, ends: bool) -> impl Strategy<Value = Nature> {
 
 /// `kills`: some items end their process. `ends`: processes end by themselves.
 pub(super) fn case(kills: bool, ends: bool) -> impl Strategy<Value = Case> {
-    let fewest = if kills || ends { 2 } else { 1 };
+    // A process that ends by itself while one item alone is at work looks as if that item had ended it.
+    let fewest = match (kills, ends) {
+        (false, false) => 1,
+        (true, true) => 4,
+        _ => 2,
+    };
     let most = if ends { 4 } else { 0 };
     let crash = match ends {
         true => prop::option::of(1..60u64).boxed(),
