@@ -140,22 +140,26 @@ impl Play<'_> {
                 if self.case.fails && !bad.is_empty() {
                     return Err(format!("the run is done, and {bad:?} are bad"));
                 }
-                if skipped != bad {
+                let is_bad = |item: &u64| bad.contains(item) || self.has_killed(*item);
+                if !skipped.iter().all(is_bad) || !bad.iter().all(|item| skipped.contains(item)) {
                     return Err(format!("left out: {skipped:?}, bad: {bad:?}"));
                 }
-                let good: Vec<u64> = plan.good(attempts).collect();
+                let good = 0..plan.length();
+                let good: Vec<u64> = good.filter(|item| !skipped.contains(item)).collect();
                 if seen.value != good {
                     return Err(format!("the result is {:?}, not {good:?}", seen.value));
                 }
                 true
             }
             Err(Error::Failed { failure, .. }) => {
-                let is_bad = failure.item.is_some_and(|item| bad.contains(&item));
+                let is_bad = |item| bad.contains(&item) || self.has_killed(item);
+                let is_bad = failure.item.is_some_and(is_bad);
                 if !self.case.fails || !is_bad {
                     return Err(format!("the run failed by {failure}, and {bad:?} are bad"));
                 }
                 let listed = run.failures().limit(10_000).await.unwrap();
-                let named = |one: &&catchment::Failure| one.item.is_some_and(|n| bad.contains(&n));
+                let is_bad = |item| bad.contains(&item) || self.has_killed(item);
+                let named = |one: &&catchment::Failure| one.item.is_some_and(is_bad);
                 if let Some(wrong) = listed.iter().find(|failure| !named(failure)) {
                     return Err(format!("a failure of none of {bad:?}: {wrong}"));
                 }
@@ -164,6 +168,12 @@ impl Play<'_> {
             Err(error) => return Err(format!("no failure of an item: {error}")),
         };
         self.calls(whole)
+    }
+
+    /// Whether an item has ended a process. Deaths of others that came before count against it then, so that it may be given
+    /// up early.
+    fn has_killed(&self, item: u64) -> bool {
+        matches!(self.plan.nature(item), Nature::Kills(_))
     }
 
     /// Whether the items were called as often as they may be; as they must be, if nothing ended and the `whole` was done.
