@@ -77,7 +77,10 @@ impl Drop for Opens {
 /// The clock does not move by itself while a thread is busy. It is moved past the timeout each time one is held, and only
 /// then: no other item runs meanwhile, since there is one place.
 async fn blocked(way: Way) {
-    let plan = plan();
+    // Four threads are lost: no more are borne on a machine of one core.
+    let hanging = [(3, 1), (12, ALWAYS), (59, 1)].map(|(item, calls)| (item, Nature::Hangs(calls)));
+    let [a, b, c] = hanging;
+    let plan = Plan::with(LENGTH, [a, b, (13, Nature::Fails(1)), c]);
     let (gate, mut holds) = Gate::new();
     let _opens = Opens(gate.clone());
     let planned = Shared::clone(&plan);
@@ -93,7 +96,7 @@ async fn blocked(way: Way) {
                 _ => called,
             }
         })
-        .with(options().concurrency(1))
+        .with(options().attempts(2).concurrency(1))
         .collect();
     let mut run = tokio::spawn(way.run(pipeline, LENGTH));
     let seen = loop {
@@ -109,15 +112,14 @@ async fn blocked(way: Way) {
             }
         }
     };
-    let expected: Vec<u64> = plan.good(ATTEMPTS).collect();
+    let expected: Vec<u64> = plan.good(2).collect();
     assert_eq!(seen.value, expected);
     assert!(seen.skipped.is_none_or(|skipped| skipped == [12]));
-    for (item, calls) in [(3, 2), (12, 3), (13, 2), (14, 3)] {
-        assert_eq!(plan.calls(item), calls, "calls of item {item}");
+    for item in [3, 12, 13, 59] {
+        assert_eq!(plan.calls(item), 2, "calls of item {item}");
     }
     // What a lost thread had done before is lost with it; what others had done is not.
-    let lost = 1 + 3 + 2;
-    assert!((0..LENGTH).all(|item| plan.calls(item) <= 1 + lost));
+    assert!((0..LENGTH).all(|item| plan.calls(item) <= 3));
     assert!((20..50).all(|item| plan.calls(item) == 1));
 }
 
@@ -136,7 +138,8 @@ async fn an_item_that_hangs_for_good_is_the_failure() {
     let deployment = pipeline.deploy("hangs", store.backend()).unwrap();
     let worker = deployment.worker().start();
     let run = deployment.submit(0..LENGTH).await.unwrap();
-    assert!(soon(run.result()).await.is_err());
+    let error = soon(run.result()).await.unwrap_err();
+    assert!(error.to_string().contains("timed out"), "{error}");
     tokio::time::sleep(10 * MINUTE).await;
     let letters = run.dead_letters().await.unwrap();
     let items: Vec<_> = letters.iter().map(|letter| letter.item).collect();

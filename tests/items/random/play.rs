@@ -126,31 +126,27 @@ impl Play<'_> {
         }
     }
 
+    /// The bad items that may be in the result nevertheless: they recover some day, and a process that dies takes with it
+    /// how often its items have failed.
+    fn lucky(&self) -> Vec<u64> {
+        let recovers = |item: &u64| match self.plan.nature(*item) {
+            Nature::Fails(ALWAYS) | Nature::Panics(ALWAYS) | Nature::Hangs(ALWAYS) => false,
+            Nature::Fails(_) | Nature::Panics(_) | Nature::Hangs(_) => self.ends.deaths.get() > 0,
+            Nature::Good | Nature::Permanent | Nature::Kills(_) => false,
+        };
+        let bad = self.plan.bad(self.case.attempts);
+        bad.into_iter().filter(recovers).collect()
+    }
+
     /// What is wrong with the end of the run.
     async fn verdict(
         &self,
         run: &Run<Vec<u64>>,
         ended: catchment::Result<Seen>,
     ) -> Result<(), String> {
-        let (plan, attempts) = (&self.plan, self.case.attempts);
-        let bad = plan.bad(attempts);
+        let bad = self.plan.bad(self.case.attempts);
         let whole = match ended {
-            Ok(seen) => {
-                let skipped = seen.skipped.unwrap();
-                if self.case.fails && !bad.is_empty() {
-                    return Err(format!("the run is done, and {bad:?} are bad"));
-                }
-                let is_bad = |item: &u64| bad.contains(item) || self.has_killed(*item);
-                if !skipped.iter().all(is_bad) || !bad.iter().all(|item| skipped.contains(item)) {
-                    return Err(format!("left out: {skipped:?}, bad: {bad:?}"));
-                }
-                let good = 0..plan.length();
-                let good: Vec<u64> = good.filter(|item| !skipped.contains(item)).collect();
-                if seen.value != good {
-                    return Err(format!("the result is {:?}, not {good:?}", seen.value));
-                }
-                true
-            }
+            Ok(seen) => self.done(seen, &bad)?,
             Err(Error::Failed { failure, .. }) => {
                 let is_bad = |item| bad.contains(&item) || self.has_killed(item);
                 let is_bad = failure.item.is_some_and(is_bad);
@@ -174,6 +170,26 @@ impl Play<'_> {
     /// up early.
     fn has_killed(&self, item: u64) -> bool {
         matches!(self.plan.nature(item), Nature::Kills(_))
+    }
+
+    /// What is wrong with a run that has ended well.
+    fn done(&self, seen: Seen, bad: &[u64]) -> Result<bool, String> {
+        let (lucky, skipped) = (self.lucky(), seen.skipped.unwrap());
+        let is_missing = |item: &u64| !lucky.contains(item) && !skipped.contains(item);
+        let missing: Vec<u64> = bad.iter().copied().filter(is_missing).collect();
+        if self.case.fails && !missing.is_empty() {
+            return Err(format!("the run is done, and {missing:?} are bad"));
+        }
+        let is_bad = |item: &u64| bad.contains(item) || self.has_killed(*item);
+        if !skipped.iter().all(is_bad) || !missing.is_empty() {
+            return Err(format!("left out: {skipped:?}, bad: {bad:?}"));
+        }
+        let all = 0..self.plan.length();
+        let good: Vec<u64> = all.filter(|item| !skipped.contains(item)).collect();
+        if seen.value != good {
+            return Err(format!("the result is {:?}, not {good:?}", seen.value));
+        }
+        Ok(true)
     }
 
     /// Whether the items were called as often as they may be; as they must be, if nothing ended and the `whole` was done.
