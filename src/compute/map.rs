@@ -10,6 +10,7 @@ use super::pass::Pass;
 use super::sink::Sink;
 use super::step::{Computation, Computed, Input, Limits};
 use crate::core::error::Error;
+use crate::core::type_name::Short;
 use crate::packet::codec::{self, Form, Payload};
 use crate::packet::each::{self, Unread};
 use crate::stage::kernel::{AsyncKernel, MapKernel};
@@ -33,7 +34,8 @@ fn decode<T: Data>(payload: &Payload) -> Result<Box<dyn Supply>, (Error, Option<
     {
         return Ok(Box::new(Shared::new(all, part)));
     }
-    let values = codec::decode_list::<T>(payload, "the packet's value")?;
+    let of = Short::<T>::new();
+    let values = codec::decode_list::<T>(payload, format_args!("the packet's items (`{of}`)"))?;
     Ok(Box::new(values.into_iter()))
 }
 
@@ -49,7 +51,8 @@ pub(super) struct Readable {
 
 fn decode_each<T: Data>(payload: &Payload) -> Result<Readable, Error> {
     let (mut values, mut unread) = (Vec::new(), Vec::new());
-    let each = each::decode_each::<T>(payload, "the packet's value")?;
+    let of = Short::<T>::new();
+    let each = each::decode_each::<T>(payload, format_args!("the item (`{of}`)"))?;
     for (position, value) in each.into_iter().enumerate() {
         match value {
             Ok(value) => values.push(value),
@@ -105,6 +108,7 @@ impl Chain {
 }
 
 /// A map stage.
+#[derive(Clone)]
 pub(crate) struct MapStep {
     chain: Chain,
     execution: Execution,
@@ -113,6 +117,14 @@ pub(crate) struct MapStep {
 }
 
 impl MapStep {
+    /// The same stage, whose errors name the reduction that follows; `None` if none of them would.
+    pub(crate) fn before(&self, reduction: &Arc<str>) -> Option<Self> {
+        Some(Self {
+            sink: self.sink.before(reduction)?,
+            ..self.clone()
+        })
+    }
+
     pub(super) fn functions(&self) -> &[Function] {
         &self.chain.functions
     }

@@ -44,7 +44,7 @@ pub(crate) struct Labeller {
 }
 
 impl Labeller {
-    pub(super) fn new<T, L>(label: impl Fn(&T) -> L + Send + Sync + 'static) -> Self
+    pub(crate) fn new<T, L>(label: impl Fn(&T) -> L + Send + Sync + 'static) -> Self
     where
         T: 'static,
         L: Display,
