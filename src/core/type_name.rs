@@ -70,7 +70,7 @@ mod tests {
             short::<HashMap<(String, u16), Vec<Option<Order>>>>(),
             "HashMap<(String, u16), Vec<Option<Order>>>"
         );
-        assert_eq!(short::<&'static [str]>(), "&[str]");
+        assert_eq!(short::<&'static [String]>(), "&[String]");
         assert_eq!(short::<[u8; 4]>(), "[u8; 4]");
         assert_eq!(short::<dyn Fn(String) -> u8>(), "dyn Fn(String) -> u8");
         assert_eq!(without_paths("a::b::{{closure}}"), "{{closure}}");

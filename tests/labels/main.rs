@@ -7,4 +7,5 @@
 )]
 
 mod checked;
+mod reported;
 mod unwritten;
