@@ -22,3 +22,4 @@ pub(crate) mod requests;
 pub(crate) mod retry;
 pub(crate) mod runtime;
 pub(crate) mod tree;
+pub(crate) mod type_name;

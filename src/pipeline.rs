@@ -163,7 +163,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     where
         K: CombineKernel<Input = O>,
     {
-        let step = Arc::new(Fold(Arc::new(combine)));
+        let step = Arc::new(Fold::new(combine));
         let execution = step.execution();
         let kind = StageKind::Reduce(Arc::clone(&step) as _);
         self.draft.reduce(kind, execution, step);

@@ -153,7 +153,7 @@ mod postcard {
         let error = deployed(&sizes, input()).await.unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("sizes") && text.contains("packet's value"),
+            text.contains("sizes") && text.contains("packet's items"),
             "{text}"
         );
     }

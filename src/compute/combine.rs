@@ -12,6 +12,7 @@ use super::step::{CombineStep, Computation, Computed, ItemFailure, Limits, Outpu
 use crate::core::error::{BoxError, is_permanent, permanent};
 use crate::core::panic::{Contained, panicked};
 use crate::core::ready::ready;
+use crate::core::type_name::Short;
 use crate::packet::codec::{self, Form, Payload};
 use crate::stage::Context;
 use crate::stage::kernel::CombineKernel;
@@ -59,7 +60,7 @@ impl<C: CombineKernel> Job for CombineJob<C> {
 impl<C: CombineKernel> CombineStep for Fold<C> {
     fn job(&self, group: Vec<Payload>, context: Context, form: Form) -> Arc<Computation> {
         Arc::new(CombineJob {
-            combine: Arc::clone(&self.0),
+            combine: Arc::clone(&self.combine),
             group,
             context,
             form,
@@ -74,7 +75,7 @@ impl<C: CombineKernel> CombineStep for Fold<C> {
         limits: &Limits,
     ) -> Computed {
         let job = CombineJob {
-            combine: Arc::clone(&self.0),
+            combine: Arc::clone(&self.combine),
             group,
             context,
             form,
@@ -91,21 +92,20 @@ async fn combine_group<C: CombineKernel>(
     context: &Context,
     form: Form,
 ) -> Result<Payload, BoxError> {
+    let (stage, of) = (context.stage(), Short::<C::Output>::new());
     let mut partials = Vec::with_capacity(group.len());
     for bytes in group {
-        let partial = codec::decode(bytes, "a partial result");
+        let what = format_args!("a partial result of `{stage}` (`{of}`)");
+        let partial = codec::decode(bytes, what);
         // A retry would read the same bytes.
         partials.push(partial.map_err(permanent)?);
     }
-    let (what, result) = match partials.is_empty() {
-        true => (
-            "the identity, of which the result is made if there is nothing to combine",
-            combine.identity(),
-        ),
-        false => (
-            "a partial result",
-            combine.combine(partials, context).await?,
-        ),
-    };
+    if partials.is_empty() {
+        let what =
+            format_args!("the identity of `{stage}` (`{of}`), which is the result of no items");
+        return Ok(codec::encode(combine.identity(), form, what).map_err(permanent)?);
+    }
+    let result = combine.combine(partials, context).await?;
+    let what = format_args!("a partial result of `{stage}` (`{of}`)");
     Ok(codec::encode(result, form, what).map_err(permanent)?)
 }

@@ -77,7 +77,7 @@ impl<C: CombineKernel> GroupSink for Fold<C> {
             return each.map(Reduced::Each).map_err(SinkError::whole);
         }
         // A reduction that fails does so at its own stage.
-        let combine = AssertUnwindSafe(|| ready(self.0.combine(partials, context)));
+        let combine = AssertUnwindSafe(|| ready(self.combine.combine(partials, context)));
         let value = match catch_unwind(combine) {
             Ok(Ok(value)) => codec::encode(value, Form::Local, what).ok(),
             Ok(Err(_)) | Err(_) => None,

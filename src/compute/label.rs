@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::list::List;
@@ -44,10 +45,11 @@ fn label<T: Data>(value: List, labeller: Option<&Labeller>) -> Option<String> {
 }
 
 /// What one stage calls its items.
+#[derive(Clone)]
 pub(super) struct Labels {
     naming: Naming,
     labeller: Option<Labeller>,
-    has_warned: AtomicBool,
+    has_warned: Arc<AtomicBool>,
 }
 
 impl Labels {
@@ -55,7 +57,7 @@ impl Labels {
         Self {
             naming,
             labeller,
-            has_warned: AtomicBool::new(false),
+            has_warned: Arc::default(),
         }
     }
 
@@ -137,7 +139,7 @@ fn beginning_of(json: &[u8], is_cut: bool) -> Option<String> {
     };
     let string = text.starts_with('"').then(|| string(text)).flatten();
     let text = string.as_deref().unwrap_or(text);
-    if is_cut && !text.contains(char::is_alphanumeric) {
+    if is_cut && string.is_none() && !text.contains(char::is_alphanumeric) {
         // Brackets alone say nothing.
         return None;
     }

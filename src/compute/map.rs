@@ -10,6 +10,7 @@ use super::pass::Pass;
 use super::sink::Sink;
 use super::step::Input;
 use crate::core::error::Error;
+use crate::core::type_name::Short;
 use crate::packet::codec::{self, Form, Payload};
 use crate::packet::each::{self, Unread};
 use crate::stage::kernel::{AsyncKernel, MapKernel};
@@ -33,7 +34,8 @@ fn decode<T: Data>(payload: &Payload) -> Result<Box<dyn Supply>, (Error, Option<
     {
         return Ok(Box::new(Shared::new(all, part)));
     }
-    let values = codec::decode_list::<T>(payload, "the packet's value")?;
+    let of = Short::<T>::new();
+    let values = codec::decode_list::<T>(payload, format_args!("the packet's items (`{of}`)"))?;
     Ok(Box::new(values.into_iter()))
 }
 
@@ -59,7 +61,8 @@ fn keep<T: Data>(payload: &Payload) -> Result<KeptValues, Error> {
         Ok(values) => return Ok(kept(Shared::of(values), Vec::new())),
         Err((error, _)) => error,
     };
-    let Ok(each) = each::decode_each::<T>(payload, what) else {
+    let of = Short::<T>::new();
+    let Ok(each) = each::decode_each::<T>(payload, format_args!("the item (`{of}`)")) else {
         return Err(error);
     };
     let stand_in = each.iter().find_map(|value| value.as_ref().ok()).cloned();
@@ -130,6 +133,7 @@ impl Chain {
 }
 
 /// A map stage.
+#[derive(Clone)]
 pub(crate) struct MapStep {
     chain: Chain,
     execution: Execution,
@@ -138,6 +142,14 @@ pub(crate) struct MapStep {
 }
 
 impl MapStep {
+    /// The same stage, whose errors name the reduction that follows; `None` if none of them would.
+    pub(crate) fn before(&self, reduction: &Arc<str>) -> Option<Self> {
+        Some(Self {
+            sink: self.sink.before(reduction)?,
+            ..self.clone()
+        })
+    }
+
     pub(super) fn functions(&self) -> &[Function] {
         &self.chain.functions
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::group::GroupSink;
 use super::list::List;
 use crate::core::error::{BoxError, Error, permanent};
+use crate::core::type_name::Short;
 use crate::packet::codec::{self, Codec, Form, Payload};
 use crate::stage::kernel::CombineKernel;
 use crate::stage::{Context, Data, Execution, Items, Progress};
@@ -32,6 +33,11 @@ pub(crate) trait Sink: Send + Sync {
     /// CPU-bound one it runs on that stage's thread.
     fn execution(&self) -> Execution {
         Execution::Async
+    }
+
+    /// The same, which names the reduction that follows in its errors; `None` if it has no such errors.
+    fn before(&self, _reduction: &Arc<str>) -> Option<Arc<dyn Sink>> {
+        None
     }
 
     /// Whether a panic can be attributed to the output begun last.
@@ -101,11 +107,13 @@ impl<O: Data> Sink for Encode<O> {
         _: &Progress,
     ) -> Result<Payload, SinkError> {
         let outputs = values::<O>(outputs)?;
+        let of = Short::<O>::new();
+        let all = format_args!("a packet's outputs (`{of}`)");
         if let Form::Wire(codec) = form {
-            let written = codec::write(&outputs, codec, "a packet's outputs");
+            let written = codec::write(&outputs, codec, all);
             return written.map_err(|error| first_unwritable(&outputs, codec, error));
         }
-        codec::encode(outputs, form, "a packet's outputs").map_err(SinkError::permanent)
+        codec::encode(outputs, form, all).map_err(SinkError::permanent)
     }
 
     fn wants_yields(&self) -> bool {
@@ -116,7 +124,9 @@ impl<O: Data> Sink for Encode<O> {
 /// Names the output of a list that could not be written; `whole` is the error of the list.
 fn first_unwritable<O: Data>(outputs: &[O], codec: Codec, whole: Error) -> SinkError {
     let error = |(position, output)| {
-        let error = codec::write(output, codec, "an output of the item").err()?;
+        let of = Short::<O>::new();
+        let what = format_args!("an output of the item (`{of}`)");
+        let error = codec::write(output, codec, what).err()?;
         Some((position, error))
     };
     match outputs.iter().enumerate().find_map(error) {
@@ -149,7 +159,9 @@ impl<O: Data> Sink for Only<O> {
         let mut outputs = values::<O>(outputs)?;
         match (outputs.len(), outputs.pop()) {
             (1, Some(value)) => {
-                codec::encode(value, form, "the result").map_err(SinkError::permanent)
+                let of = Short::<O>::new();
+                codec::encode(value, form, format_args!("the result (`{of}`)"))
+                    .map_err(SinkError::permanent)
             }
             (count, _) => Err(SinkError::permanent(format!(
                 "the stage that finishes the result must make one value of it, and made {count}"
@@ -175,9 +187,20 @@ impl Sink for Discard {
 }
 
 /// A reduction follows: the outputs are folded into one partial result right here.
-pub(crate) struct Fold<C>(pub(crate) Arc<C>);
+pub(crate) struct Fold<C> {
+    pub(super) combine: Arc<C>,
+    /// The reduction's name, once it is known.
+    name: Option<Arc<str>>,
+}
 
 impl<C: CombineKernel> Fold<C> {
+    pub(crate) fn new(combine: C) -> Self {
+        Self {
+            combine: Arc::new(combine),
+            name: None,
+        }
+    }
+
     pub(super) async fn fold(
         &self,
         values: &mut std::vec::IntoIter<C::Input>,
@@ -190,10 +213,10 @@ impl<C: CombineKernel> Fold<C> {
             left: count,
             progress,
         };
-        let partial = self.0.fold(items, context).await;
+        let partial = self.combine.fold(items, context).await;
         partial.map_err(|error| SinkError {
             error,
-            at: match self.0.folds_stepwise() {
+            at: match self.combine.folds_stepwise() {
                 true => At::Last,
                 false => At::Whole,
             },
@@ -213,21 +236,33 @@ impl<C: CombineKernel> Sink for Fold<C> {
         let mut values = values(outputs)?.into_iter();
         let count = values.len();
         let partial = self.fold(&mut values, count, context, progress).await?;
-        let what = "a partial result of the reduction that follows";
+        let (of, name) = (Short::<C::Output>::new(), self.name.as_deref());
+        let what = format_args!(
+            "a partial result of `{}` (`{of}`)",
+            name.unwrap_or("the reduction")
+        );
         codec::encode(partial, form, what).map_err(SinkError::permanent)
     }
 
     fn group(&self) -> Option<&dyn GroupSink> {
         // An async reduction might block here, and one that reads its context would see the map stage.
-        let allows = self.0.execution() == Execution::Blocking && !self.0.looks_at_context();
+        let allows =
+            self.combine.execution() == Execution::Blocking && !self.combine.looks_at_context();
         allows.then_some(self as &dyn GroupSink)
     }
 
     fn execution(&self) -> Execution {
-        self.0.execution()
+        self.combine.execution()
+    }
+
+    fn before(&self, reduction: &Arc<str>) -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(Self {
+            combine: Arc::clone(&self.combine),
+            name: Some(Arc::clone(reduction)),
+        }))
     }
 
     fn steps(&self) -> bool {
-        self.0.folds_stepwise()
+        self.combine.folds_stepwise()
     }
 }

@@ -1,5 +1,6 @@
 //! How values become bytes, and which of them need not: JSON by default, so that a person can read a queue with any tool.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::bounded;
 use super::escape;
 use super::handle::Handle;
 use super::strict::{self, Unwritable};
-use crate::core::error::{Error, Result};
+use crate::core::error::{BoxError, Error, Result};
 use crate::core::panic::panicked;
 
 /// How values are written in messages and partial results. A worker reads each message in the codec it was written in,
@@ -94,8 +95,13 @@ impl Payload {
 }
 
 /// Writes a value as bytes, if it is read back as it is. `what` names it in the error.
-pub(crate) fn write<T: Serialize + ?Sized>(value: &T, codec: Codec, what: &str) -> Result<Payload> {
-    write_strictly(value, codec).map_err(|unwritable| unwritable.into_error(what))
+pub(crate) fn write<T: Serialize + ?Sized>(
+    value: &T,
+    codec: Codec,
+    what: impl Display,
+) -> Result<Payload> {
+    let written = write_strictly(value, codec);
+    written.map_err(|unwritable| unwritable.into_error(what.to_string()))
 }
 
 /// As [`write`], for a caller that finds the value's name in the error. A value whose `Serialize` panics cannot be written.
@@ -123,7 +129,7 @@ fn write_checked<T: Serialize + ?Sized>(value: &T, codec: Codec) -> Result<Paylo
 }
 
 /// A value as it travels: inside the process as it is, which cannot fail. `what` names it in the error.
-pub(crate) fn encode<T>(value: T, form: Form, what: &str) -> Result<Payload>
+pub(crate) fn encode<T>(value: T, form: Form, what: impl Display) -> Result<Payload>
 where
     T: Serialize + Send + Sync + 'static,
 {
@@ -134,34 +140,38 @@ where
 }
 
 /// Reads a value; one that stayed in the process is cloned. `what` names it in the error.
-pub(crate) fn decode<T>(payload: &Payload, what: &str) -> Result<T>
+pub(crate) fn decode<T>(payload: &Payload, what: impl Display) -> Result<T>
 where
     T: DeserializeOwned + Clone + 'static,
 {
     match payload {
-        Payload::Encoded(codec, bytes) => read(*codec, bytes, what),
-        Payload::Local(value) => value.value().ok_or_else(|| of_another_type(what)),
+        Payload::Encoded(codec, bytes) => read(*codec, bytes, &what),
+        Payload::Local(value) => value.value().ok_or_else(|| of_another_type(&what)),
     }
 }
 
-fn of_another_type(what: &str) -> Error {
-    Error::decode(what, Malformed::OtherType)
+fn of_another_type(what: &dyn Display) -> Error {
+    Error::decode(what.to_string(), Malformed::OtherType)
 }
 
 /// Reads bytes. If the type's `Deserialize` panics, they cannot be read.
-pub(super) fn read<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
-    catch_unwind(|| read_as(codec, bytes, what))
-        .unwrap_or_else(|panic| Err(Error::decode(what, Malformed::Panicked(panicked(panic)))))
+pub(super) fn read<T: DeserializeOwned>(
+    codec: Codec,
+    bytes: &[u8],
+    what: &dyn Display,
+) -> Result<T> {
+    let read = catch_unwind(|| read_as(codec, bytes));
+    read.unwrap_or_else(|panic| Err(Malformed::Panicked(panicked(panic)).into()))
+        .map_err(|source| Error::decode(what.to_string(), source))
 }
 
-fn read_as<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Result<T> {
+fn read_as<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, BoxError> {
     match codec {
-        Codec::Json => serde_json::from_slice(bytes).map_err(|source| Error::decode(what, source)),
+        Codec::Json => Ok(serde_json::from_slice(bytes)?),
         #[cfg(feature = "postcard")]
-        Codec::Postcard => match bounded::read(bytes) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(Error::decode(what, Malformed::LeftOver(rest.len()))),
-            Err(source) => Err(Error::decode(what, source)),
+        Codec::Postcard => match bounded::read(bytes)? {
+            (value, []) => Ok(value),
+            (_, rest) => Err(Malformed::LeftOver(rest.len()).into()),
         },
     }
 }
@@ -170,14 +180,14 @@ fn read_as<T: DeserializeOwned>(codec: Codec, bytes: &[u8], what: &str) -> Resul
 /// cannot be read, where it is one of the values and not the list that is broken, and the codec tells.
 pub(crate) fn decode_list<T>(
     payload: &Payload,
-    what: &str,
+    what: impl Display,
 ) -> Result<Vec<T>, (Error, Option<usize>)>
 where
     T: DeserializeOwned + Clone + 'static,
 {
     let decoded = match payload {
-        Payload::Local(list) => list.list().ok_or_else(|| of_another_type(what)),
-        Payload::Encoded(..) => decode(payload, what),
+        Payload::Local(list) => list.list().ok_or_else(|| of_another_type(&what)),
+        Payload::Encoded(..) => decode(payload, &what),
     };
     decoded.map_err(|error| {
         let position = match payload {
@@ -186,7 +196,7 @@ where
                 values.ok().and_then(|values| {
                     let mut values = values.iter();
                     values.position(|value| {
-                        read::<T>(Codec::Json, value.get().as_bytes(), what).is_err()
+                        read::<T>(Codec::Json, value.get().as_bytes(), &what).is_err()
                     })
                 })
             }

@@ -1,5 +1,7 @@
 //! Reading a list of which some values cannot be read.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -19,7 +21,10 @@ pub(crate) struct Unread {
 ///
 /// # Errors
 /// The error of the whole list, if it is no list, or if its codec does not say where a value ends: only JSON does.
-pub(crate) fn decode_each<T>(payload: &Payload, what: &str) -> Result<Vec<Result<T, Unread>>>
+pub(crate) fn decode_each<T>(
+    payload: &Payload,
+    what: impl Display,
+) -> Result<Vec<Result<T, Unread>>>
 where
     T: DeserializeOwned + Clone + 'static,
 {
@@ -32,7 +37,7 @@ where
     };
     let each = texts.into_iter().map(|text| {
         let json = text.get().as_bytes();
-        read(Codec::Json, json, what).map_err(|error| Unread {
+        read(Codec::Json, json, &what).map_err(|error| Unread {
             error,
             json: bytes.slice_ref(json),
         })

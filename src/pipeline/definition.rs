@@ -8,6 +8,7 @@ use crate::compute::pool::Cpu;
 use crate::compute::step::CombineStep;
 use crate::core::error::{Error, Result};
 use crate::core::name::{self, MAX_QUEUE_NAME, Problem};
+use crate::core::type_name::without_paths as short;
 use crate::packet::{Message, Work};
 use crate::stage::{Execution, Place, Stage, StageOptions};
 
@@ -90,8 +91,12 @@ impl Definition {
                 options.map_err(|problem| invalid(format!("stage `{name}`: {problem}")))?;
             check_label(&name, &draft)?;
             reduced |= reduction;
+            let name: Arc<str> = name.into();
+            if reduction {
+                name_reduction(stages.last_mut(), &name);
+            }
             stages.push(StageDefinition {
-                name: name.into(),
+                name,
                 options,
                 kind: draft.kind,
                 execution: draft.execution,
@@ -144,6 +149,15 @@ fn invalid(problem: String) -> Error {
     Error::InvalidPipeline { problem }
 }
 
+/// Lets the errors of the stage before a reduction name that reduction.
+fn name_reduction(before: Option<&mut StageDefinition>, reduction: &Arc<str>) {
+    if let Some(StageKind::Map(step)) = before.map(|stage| &mut stage.kind)
+        && let Some(named) = step.before(reduction)
+    {
+        *step = Arc::new(named);
+    }
+}
+
 /// The function for labels must take the items of its stage.
 fn check_label(stage: &str, draft: &DraftStage) -> Result<()> {
     let (Some(labeller), StageKind::Map(step)) = (draft.options.labeller(), &draft.kind) else {
@@ -153,11 +167,12 @@ fn check_label(stage: &str, draft: &DraftStage) -> Result<()> {
     if given == wanted {
         return Ok(());
     }
+    let (mut given, mut wanted) = (short(given.name()), short(wanted.name()));
+    if given == wanted {
+        (given, wanted) = (labeller.item().name().into(), step.item().name().into());
+    }
     Err(invalid(format!(
-        "stage `{stage}`: `label` is given a function of `{}`, and the items of this stage are `{}`, which its first function takes: use `label(|item: &{}| …)`",
-        given.name(),
-        wanted.name(),
-        wanted.name()
+        "stage `{stage}`: `label` is given a function of `{given}`, but the items of this stage are `{wanted}`, as its first function takes them: write `label(|item: &{wanted}| …)`"
     )))
 }
 

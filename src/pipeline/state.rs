@@ -6,6 +6,7 @@ use super::closures::Tally;
 use super::definition::{DraftStage, StageKind};
 use super::{Extract, Pipeline};
 use crate::compute::sink::{Discard, Fold, Only};
+use crate::core::type_name::Short;
 use crate::packet::Packet;
 use crate::packet::codec;
 use crate::stage::{Data, Execution};
@@ -55,7 +56,7 @@ impl<O: Data> Answer<O> for Many {
     type Value = u64;
 
     fn close<I: Data>(mut pipeline: Pipeline<I, O, Many>) -> private::Closed<u64> {
-        let step = Arc::new(Fold(Arc::new(Tally)));
+        let step = Arc::new(Fold::new(Tally));
         let kind = StageKind::Reduce(Arc::clone(&step) as _);
         pipeline
             .draft
@@ -73,7 +74,10 @@ impl<O: Data> Answer<O> for One {
     fn close<I: Data>(pipeline: Pipeline<I, O, One>) -> private::Closed<O> {
         private::Closed {
             stages: pipeline.draft.stages(|| Arc::new(Only::<O>::new())),
-            extract: |packet: &Packet| codec::decode(&packet.value, "the result"),
+            extract: |packet: &Packet| {
+                let of = Short::<O>::new();
+                codec::decode(&packet.value, format_args!("the result (`{of}`)"))
+            },
         }
     }
 }

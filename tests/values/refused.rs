@@ -130,9 +130,9 @@ async fn keys_that_are_not_text() {
         );
     let failure = failure(grid, vec![1]).await;
     assert!(
-        failure
-            .error
-            .contains("a partial result of the reduction that follows: JSON has only text"),
+        failure.error.contains(
+            "a partial result of `reduce-1` (`BTreeMap<(u8, u8), u64>`): JSON has only text"
+        ),
         "{failure}"
     );
 }
