@@ -125,9 +125,10 @@ enum Then {
 
 impl Protocol {
     pub(crate) fn new(seam: Seam, cancel_check: Duration) -> Self {
+        let cancelled = Cancelled::new(cancel_check, Arc::clone(&seam.site.scratchpad));
         Self {
             seam,
-            cancelled: Arc::new(Cancelled::new(cancel_check)),
+            cancelled: Arc::new(cancelled),
             suspects: Arc::default(),
             quiet: Arc::default(),
         }

@@ -20,6 +20,7 @@ mod submission;
 
 use std::sync::Arc;
 
+pub(crate) use failure::SUBMISSION;
 pub(crate) use opening::Opening;
 #[cfg(feature = "http")]
 pub(crate) use pulse::{GivenUp, Limits, Pulse};

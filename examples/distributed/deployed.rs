@@ -39,7 +39,7 @@ pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxErr
         Command::DeadLetters { id: Some(id) } => {
             dead_letters(&adder.attach(id).dead_letters().limit(10_000).await?)?
         }
-        Command::Redrive { id } => format!("{}\n", adder.attach(id).redrive().await?),
+        Command::Redrive { id } => format!("{}\n", adder.attach(id).redrive().await?.redriven),
         Command::Cancel { id } => cancel(&adder.attach(id)).await?,
         Command::Template { .. } => return Err(Usage("a template needs no backend".into()).into()),
         Command::Deprovision { confirmed } => changes(&adder.deprovision(&confirmed).await?)?,
@@ -115,8 +115,10 @@ async fn status(run: &Run<i64>) -> Result<String, BoxError> {
         items_done,
         packets,
         packets_done,
-        skipped,
-        failures,
+        items_skipped,
+        items_failed,
+        messages_failed,
+        settled,
         failure,
         ..
     } = run.status().await?;
@@ -125,8 +127,10 @@ async fn status(run: &Run<i64>) -> Result<String, BoxError> {
     writeln!(text, "state: {state}")?;
     writeln!(text, "items: {}", share(items_done, items))?;
     writeln!(text, "packets: {}", share(packets_done, packets))?;
-    writeln!(text, "skipped: {skipped}")?;
-    writeln!(text, "failures: {failures}")?;
+    writeln!(text, "skipped items: {items_skipped}")?;
+    writeln!(text, "failed items: {items_failed}")?;
+    writeln!(text, "failed messages: {messages_failed}")?;
+    writeln!(text, "settled: {settled}")?;
     if let Some(failure) = failure {
         writeln!(text, "first failure: {}", one_line(&failure.to_string()))?;
     }

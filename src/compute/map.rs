@@ -56,12 +56,12 @@ fn keep<T: Data>(payload: &Payload) -> Result<KeptValues, Error> {
     {
         return Ok(kept(Shared::new(all, part), Vec::new()));
     }
-    let what = "the packet's value";
+    let of = Short::<T>::new();
+    let what = format_args!("the packet's items (`{of}`)");
     let error = match codec::decode_list::<T>(payload, what) {
         Ok(values) => return Ok(kept(Shared::of(values), Vec::new())),
         Err((error, _)) => error,
     };
-    let of = Short::<T>::new();
     let Ok(each) = each::decode_each::<T>(payload, format_args!("the item (`{of}`)")) else {
         return Err(error);
     };

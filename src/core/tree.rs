@@ -6,6 +6,8 @@
 //! group never becomes complete by being full, only by being sealed. A worker that fills a group of
 //! `F` members therefore never needs to know whether the input has ended.
 
+use std::ops::Range;
+
 /// The fewest members a group can have: with one, a level would not shrink.
 pub(crate) const MIN_FAN_IN: u32 = 2;
 /// The most members a group can have, so that a group's state stays a small record in any store.
@@ -75,6 +77,25 @@ impl Tree {
             below = below.div_ceil(fan_in);
         }
         edges
+    }
+
+    /// The level of the root group.
+    pub(crate) fn root_level(&self) -> u32 {
+        let mut below = self.leaves;
+        let mut level = 1;
+        while below >= u64::from(self.fan_in) {
+            below = below.div_ceil(u64::from(self.fan_in));
+            level += 1;
+        }
+        level
+    }
+
+    /// The nodes of the level below that belong to a group; none for a group that the tree does not have.
+    pub(crate) fn members(&self, level: u32, index: u64) -> Range<u64> {
+        let fan_in = u64::from(self.fan_in);
+        let below = (1..level).fold(self.leaves, |nodes, _| nodes.div_ceil(fan_in));
+        let first = index.saturating_mul(fan_in).min(below);
+        first..first.saturating_add(fan_in).min(below)
     }
 
     /// The number of groups on level 1.
@@ -148,6 +169,26 @@ mod tests {
                 root: true
             }]
         );
+    }
+
+    #[test]
+    fn groups_know_their_members_and_where_the_root_is() {
+        for fan_in in [2, 3, 32] {
+            for leaves in 0..=300 {
+                let tree = Tree::new(leaves, fan_in);
+                let edges = tree.edges();
+                assert_eq!(edges.last().map(|edge| edge.level), Some(tree.root_level()));
+                for edge in edges {
+                    let members = tree.members(edge.level, edge.index);
+                    assert_eq!(members.end - members.start, u64::from(edge.expected));
+                    assert_eq!(members.start, edge.index * u64::from(fan_in));
+                }
+                assert!(tree.members(1, tree.first_level_groups()).is_empty());
+            }
+        }
+        let largest = Tree::new(u64::MAX, 2);
+        assert!(largest.root_level() <= MAX_LEVEL);
+        assert_eq!(largest.members(1, u64::MAX / 2), u64::MAX - 1..u64::MAX);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 mod discard;
 mod redrive;
+mod settled;
 mod status;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+pub use self::redrive::Redriven;
 pub use self::status::Status;
 use super::dead_letter::DeadLetter;
 use super::listing::Listing;
@@ -203,7 +206,7 @@ impl<R> Run<R> {
     }
 
     /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns
-    /// its status then.
+    /// its status then. The other messages of a run that has failed go on: [`settled`](Self::settled) waits for them too.
     ///
     /// ```
     /// use std::time::Duration;

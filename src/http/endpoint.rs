@@ -15,7 +15,7 @@ use super::answer::{Answer, Kind, within};
 use super::letters::{Letters, Unfiltered};
 use super::parameters::{Filter, Id, Paged, Wait};
 use super::submit::submit;
-use super::view::{DeadLetters, Discards, Failures, Finished, Progress, Redriven, Runs};
+use super::view::{DeadLetters, Discards, Failures, Finished, Progress, Redrives, Runs};
 use super::{Api, known, openapi};
 use crate::core::error::Error;
 use crate::core::id::RunId;
@@ -221,13 +221,12 @@ async fn redrive<I: Data, R: Serialize + Send + 'static>(
     Id(run): Id,
 ) -> Answer {
     api.answer(async {
-        let redriven = api.run(run.clone()).redrive().await?;
-        let message =
-            format!("dead letters of run {run} that are back on their queues: {redriven}");
-        let data = Redriven {
-            run: &run,
-            redriven,
-        };
+        let outcome = api.run(run.clone()).redrive().await?;
+        let message = format!(
+            "dead letters of run {run} that are back on their queues: {}",
+            outcome.redriven
+        );
+        let data = Redrives::new(&run, outcome);
         Ok(Answer::with(Kind::Success, message, data))
     })
     .await

@@ -10,7 +10,7 @@ use crate::core::clock::milliseconds;
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 use crate::deployment::dead_letter::{DeadLetter, Discarded};
-use crate::deployment::run::{Outcome, Status};
+use crate::deployment::run::{Outcome, Redriven, Status};
 use crate::scratchpad::{Attempt, Failure, RunState, RunSummary};
 
 /// A run that was submitted.
@@ -32,8 +32,10 @@ pub(super) struct Progress<'a> {
     items_done: u64,
     packets: Option<u64>,
     packets_done: u64,
-    skipped: u64,
-    failures: u64,
+    items_skipped: u64,
+    items_failed: u64,
+    messages_failed: u64,
+    settled: bool,
     failure: Option<OneFailure<'a>>,
 }
 
@@ -46,8 +48,10 @@ impl<'a> Progress<'a> {
             items_done: status.items_done,
             packets: status.packets,
             packets_done: status.packets_done,
-            skipped: status.skipped,
-            failures: status.failures,
+            items_skipped: status.items_skipped,
+            items_failed: status.items_failed,
+            messages_failed: status.messages_failed,
+            settled: status.settled,
             failure: status.failure.as_ref().map(OneFailure::new),
         }
     }
@@ -217,10 +221,21 @@ impl<'a> OneDeadLetter<'a> {
 /// A run whose dead letters went back.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Redriven<'a> {
+pub(super) struct Redrives<'a> {
     #[serde(rename = "arrayId")]
-    pub(super) run: &'a RunId,
-    pub(super) redriven: usize,
+    run: &'a RunId,
+    redriven: usize,
+    under_way: u64,
+}
+
+impl<'a> Redrives<'a> {
+    pub(super) fn new(run: &'a RunId, outcome: Redriven) -> Self {
+        Self {
+            run,
+            redriven: outcome.redriven,
+            under_way: outcome.under_way,
+        }
+    }
 }
 
 /// What became of dead letters that were to be discarded.

@@ -1,81 +1,214 @@
 //! Which runs are over, looked up seldom: a mark that workers see within a few seconds.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures::future::join_all;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep_until};
 
-use super::seam::Seam;
 use crate::core::id::RunId;
+use crate::scratchpad::Scratchpad;
 
 /// Runs remembered before those not looked up lately are dropped.
 const REMEMBERED: usize = 1_024;
+/// The shortest time between two looks for waiters.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 pub(super) struct Cancelled {
     interval: Duration,
-    runs: Mutex<HashMap<RunId, Known>>,
+    scratchpad: Arc<dyn Scratchpad>,
+    runs: Mutex<Runs>,
+    /// Of the waiters, one at a time looks for all of them.
+    watch: Semaphore,
+    /// Notified when a run turns out to be over.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Runs {
+    known: HashMap<RunId, Known>,
+    /// How many runs there may be before those not looked up lately are dropped again. It grows with the number of runs
+    /// that are left, so that not every new run goes through all of them.
+    most: usize,
+    /// When the waiters' runs are looked up again.
+    due: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 struct Known {
     over: bool,
     checked: Instant,
+    /// Waiters for this run.
+    waiting: usize,
+}
+
+impl Runs {
+    /// What is known of a run, from now on if nothing was.
+    fn entry(&mut self, run: &RunId, now: Instant, interval: Duration) -> &mut Known {
+        if !self.known.contains_key(run) && self.known.len() >= self.most.max(REMEMBERED) {
+            let is_recent = |known: &Known| now.duration_since(known.checked) < interval;
+            self.known.retain(|_, known| known.waiting > 0 || is_recent(known));
+            self.most = self.known.len().saturating_mul(2);
+        }
+        self.known.entry(run.clone()).or_insert(Known {
+            over: false,
+            checked: now,
+            waiting: 0,
+        })
+    }
 }
 
 impl Cancelled {
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(super) fn new(interval: Duration, scratchpad: Arc<dyn Scratchpad>) -> Self {
         Self {
             interval,
+            scratchpad,
             runs: Mutex::default(),
+            watch: Semaphore::new(1),
+            changed: Notify::new(),
         }
+    }
+
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same where it need not be looked up.
     pub(super) fn known(&self, run: &RunId) -> Option<bool> {
         let now = Instant::now();
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = runs.get(run)?;
+        let runs = self.runs();
+        let known = runs.known.get(run)?;
         (now.duration_since(known.checked) < self.interval).then_some(known.over)
     }
 
     /// Whether the run was cancelled, or has its result already, as of the last look. A run is not looked up when
     /// its first message comes, so that a short run costs no request.
-    pub(super) async fn check(&self, seam: &Seam, run: &RunId) -> bool {
+    pub(super) async fn check(&self, run: &RunId) -> bool {
         let now = Instant::now();
         {
-            let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            match runs.get_mut(run) {
+            let mut runs = self.runs();
+            match runs.known.get_mut(run) {
                 Some(known) if now.duration_since(known.checked) < self.interval => {
                     return known.over;
                 }
                 // Others that come meanwhile need not ask as well.
                 Some(known) => known.checked = now,
-                None => {
-                    if runs.len() >= REMEMBERED {
-                        runs.retain(|_, known| now.duration_since(known.checked) < self.interval);
-                    }
-                    let known = Known {
-                        over: false,
-                        checked: now,
-                    };
-                    runs.insert(run.clone(), known);
-                    return false;
-                }
+                None => return runs.entry(run, now, self.interval).over,
             }
         }
-        // An id may be used again after its run has gone, so the answer can change back.
-        let over = match seam.site.scratchpad().is_over(run).await {
+        self.look(run).await.unwrap_or(false)
+    }
+
+    /// Completes once the run is known to be cancelled, or to have its result: what is still computed for it is in vain.
+    ///
+    /// While there are waiters, one of them looks up every check interval all runs that are waited for, except those
+    /// that were looked up a moment ago; so it takes at most one and a half intervals. Without a waiter there is no
+    /// request. After an error of the backend it is not known yet. The other waiters have no timer and allocate nothing.
+    /// Cancel safe: if the waiter that looks is dropped, another one goes on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the functions of users are not raced against it yet"))]
+    pub(super) async fn when(&self, run: &RunId) {
+        let _waiting = Waiting::new(self, run);
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if self.is_over(run) {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.watch(run) => return,
+            }
+        }
+    }
+
+    fn is_over(&self, run: &RunId) -> bool {
+        self.runs().known.get(run).is_some_and(|known| known.over)
+    }
+
+    /// Looks up the runs that are waited for, one watcher at a time, until this run is over.
+    async fn watch(&self, run: &RunId) {
+        // It is never closed.
+        let Ok(_turn) = self.watch.acquire().await else {
+            return std::future::pending().await;
+        };
+        let interval = self.interval.max(SHORTEST);
+        while !self.is_over(run) {
+            let due = {
+                let now = Instant::now();
+                let mut runs = self.runs();
+                let due = runs.due.filter(|due| *due > now);
+                *runs.due.insert(due.unwrap_or(now + interval))
+            };
+            sleep_until(due).await;
+            let due = self.claim(due, interval);
+            join_all(due.iter().map(|run| self.look(run))).await;
+        }
+    }
+
+    /// The runs to look up now, which others need not look up as well: those that are waited for, but for those that
+    /// have just begun or were just looked up. The next look is an interval later, also if this one is broken off.
+    fn claim(&self, now: Instant, interval: Duration) -> Vec<RunId> {
+        let mut runs = self.runs();
+        runs.due = Some(now + interval);
+        let mut claimed = Vec::new();
+        for (run, known) in &mut runs.known {
+            let is_due = now.saturating_duration_since(known.checked) >= interval / 2;
+            if known.waiting > 0 && !known.over && is_due {
+                known.checked = now;
+                claimed.push(run.clone());
+            }
+        }
+        claimed
+    }
+
+    /// Looks a run up; `None` if that is not possible now.
+    async fn look(&self, run: &RunId) -> Option<bool> {
+        let now = Instant::now();
+        let over = match self.scratchpad.is_over(run).await {
             Ok(over) => over,
             Err(error) => {
                 tracing::warn!(%run, %error, "could not look up whether the run was cancelled");
-                return false;
+                return None;
             }
         };
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = runs.get_mut(run) {
+        // An id may be used again after its run has gone, so the answer can change back.
+        if let Some(known) = self.runs().known.get_mut(run) {
             known.over = over;
+            known.checked = known.checked.max(now);
         }
-        over
+        if over {
+            self.changed.notify_waiters();
+        }
+        Some(over)
     }
 }
+
+/// A waiter for a run.
+struct Waiting<'a> {
+    cancelled: &'a Cancelled,
+    run: &'a RunId,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(cancelled: &'a Cancelled, run: &'a RunId) -> Self {
+        let now = Instant::now();
+        let interval = cancelled.interval;
+        cancelled.runs().entry(run, now, interval).waiting += 1;
+        Self { cancelled, run }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(known) = self.cancelled.runs().known.get_mut(self.run) {
+            known.waiting = known.waiting.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "cancelled/tests.rs"]
+mod tests;

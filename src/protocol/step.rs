@@ -36,7 +36,7 @@ impl Protocol {
     /// What there is to compute for a message. `None`: it has nothing left to do.
     pub(super) async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
-        if self.cancelled.check(&self.seam, message.run()).await {
+        if self.cancelled.check(message.run()).await {
             tracing::debug!(run = %message.run(), work = message.name(), "run is over");
             return Ok(None);
         }

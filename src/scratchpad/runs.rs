@@ -219,6 +219,8 @@ pub struct RunSnapshot {
     pub failure: Option<Failure>,
     /// How many messages are on record as dead letters.
     pub dead: u64,
+    /// Of those, how many name an item: that of the last attempt in the report that made them dead letters.
+    pub dead_items: u64,
     /// How many items are on record as skipped.
     pub skipped: u64,
     /// The result in its wire format.
@@ -235,6 +237,7 @@ impl RunSnapshot {
             cancelled: false,
             failure: None,
             dead: 0,
+            dead_items: 0,
             skipped: 0,
             result: None,
         }

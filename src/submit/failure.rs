@@ -8,7 +8,7 @@ use crate::protocol::site::Site;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureReport, RunRecord, RunSnapshot, Verdict};
 
 /// Recorded in place of a message's name if the submission itself failed.
-const SUBMISSION: &str = "submission";
+pub(crate) const SUBMISSION: &str = "submission";
 
 /// Whether the failure on record is that of a submission.
 pub(super) fn is_recorded(snapshot: &RunSnapshot) -> bool {

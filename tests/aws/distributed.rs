@@ -25,7 +25,7 @@ fn four_processes_make_one_sum(tables: Tables) {
         begin.elapsed().as_secs_f64()
     );
     let status = adder.answer(&["status", run]);
-    for line in ["state: done", "items: 100000 of 100000", "failures: 0"] {
+    for line in ["state: done", "items: 100000 of 100000", "failed messages: 0"] {
         assert!(status.lines().any(|given| given == line), "{status}");
     }
     for worker in workers {
@@ -112,7 +112,7 @@ fn a_dead_letter_is_redriven_to_a_better_worker() {
     });
     let status = adder.answer(&["status", &run]);
     println!("{status}");
-    for line in ["state: failed", "items: 2 of 3", "failures: 1"] {
+    for line in ["state: failed", "items: 2 of 3", "failed messages: 1"] {
         assert!(status.lines().any(|given| given == line), "{status}");
     }
 

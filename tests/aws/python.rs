@@ -94,7 +94,7 @@ fn a_stage_in_python_gives_the_same_sums() {
             assert_eq!(adder.answer(&["result", &run]), result);
             let status = adder.answer(&["status", &run]);
             assert!(
-                status.contains("state: done") && status.contains("failures: 0"),
+                status.contains("state: done") && status.contains("failed messages: 0"),
                 "{status}"
             );
         }
@@ -216,7 +216,7 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
     assert_eq!(adder.answer(&["redrive", &run]), "1");
     assert_eq!(letters(1), letter);
     let status = adder.answer(&["status", &run]);
-    assert!(status.contains("failures: 1"), "{status}");
+    assert!(status.contains("failed messages: 1"), "{status}");
 
     let reduce = format!(
         r#"{{"version":1,"kind":"reduce","deployment":"{}","stage":"sum","arrayId":"{run}","fanIn":32,"level":1,"group":0}}"#,

@@ -40,7 +40,7 @@ async fn status_tells_how_far_a_run_is_and_counts_no_duplicate() {
                 (Some(11), Some(6)),
                 "{copies:?}"
             );
-            assert_eq!((status.skipped, status.failures), (0, 0));
+            assert_eq!((status.items_skipped, status.messages_failed), (0, 0));
             (status.state, status.items_done, status.packets_done)
         };
         assert_eq!(numbers().await, (RunState::Running, 0, 0));

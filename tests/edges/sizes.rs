@@ -312,7 +312,7 @@ async fn outputs_that_are_too_large_are_redriven_after_a_fix() {
         assert!(error.contains(part), "{error}");
     }
     tokio::time::sleep(std::time::Duration::from_secs(1_800)).await;
-    assert_eq!(run.status().await.unwrap().failures, 1);
+    assert_eq!(run.status().await.unwrap().messages_failed, 1);
     assert_eq!(store.depth(&deployment).await.dead, 1);
     let letters = run.dead_letters().await.unwrap();
     assert_eq!(letters[0].attempts.len(), 1, "{letters:?}");

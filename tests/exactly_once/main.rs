@@ -98,7 +98,7 @@ async fn settles(store: &Store, deployment: &Deployment<u64, String>, length: u6
     let status = run.status().await.unwrap();
     assert_eq!(status.state, RunState::Done, "{what}");
     assert_eq!(status.items_done, length, "{what}");
-    assert_eq!(status.failures, 0, "{what}");
+    assert_eq!(status.messages_failed, 0, "{what}");
     let again = deployment.attach("run").outcome().await.unwrap();
     assert_eq!(
         (again.value, again.contains),

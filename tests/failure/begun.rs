@@ -236,7 +236,7 @@ async fn a_message_that_the_service_would_move_away_fails_its_run() {
     let failure = failure(soon(run.result()).await.unwrap_err());
     assert!(failure.error.contains("received 298 times"), "{failure}");
     // Redriven, it is another message to the service.
-    assert_eq!(soon(run.redrive()).await.unwrap(), 1);
+    assert_eq!(soon(run.redrive()).await.unwrap().redriven, 1);
     assert_eq!(soon(run.result()).await.unwrap(), 7);
     drop(worker);
 }

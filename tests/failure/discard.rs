@@ -133,12 +133,12 @@ async fn a_run_whose_dead_letters_were_discarded_stays_failed() {
     );
 
     let status = run.status().await.unwrap();
-    assert_eq!((status.state, status.failures), (RunState::Failed, 5));
+    assert_eq!((status.state, status.messages_failed), (RunState::Failed, 5));
     assert_eq!(run.failures().await.unwrap().len(), 5);
     let failure = failure(run.result().await.unwrap_err());
     assert_eq!(failure.item, Some(1));
     assert_eq!(
-        run.redrive().await.unwrap(),
+        run.redrive().await.unwrap().redriven,
         0,
         "there is nothing left to redrive"
     );
@@ -208,7 +208,7 @@ async fn some_dead_letters_are_discarded_and_the_others_redriven() {
     assert_eq!(deployment.redrive().await.unwrap(), 2);
     assert_eq!(store.depth(&deployment).await, Depth::new().ready(2));
     // Without item 3, the run has no failure that would stand but that one, and never a result.
-    assert_eq!(run.status().await.unwrap().failures, 1);
+    assert_eq!(run.status().await.unwrap().messages_failed, 1);
 }
 
 /// What fails again at once becomes another dead letter while others are still being put back.
@@ -225,7 +225,7 @@ async fn thousands_of_dead_letters_go_back_once_each() {
         .deploy("evens", store.hooked(Arc::new(slow)))
         .unwrap();
     let worker = deployment.worker().start();
-    assert_eq!(soon(looks.attach("run").redrive()).await.unwrap(), 1_500);
+    assert_eq!(soon(looks.attach("run").redrive()).await.unwrap().redriven, 1_500);
     assert_eq!(soon(looks.redrive()).await.unwrap(), 1_500);
     drop(worker);
 }
@@ -254,7 +254,7 @@ async fn discarding_that_broke_off_is_completed_by_repeating_it() {
                 Depth::new().dead(1),
                 "dies {when:?} call {at}"
             );
-            assert_eq!(run.status().await.unwrap().failures, 10);
+            assert_eq!(run.status().await.unwrap().messages_failed, 10);
             schedules += 1;
             if !died {
                 break;
@@ -278,7 +278,7 @@ async fn failed_runs_in_memory_are_let_go_with_their_dead_letters() {
     let dead = store.depth(&deployment).await.dead;
     assert!((59..=60).contains(&dead), "{dead}");
     // The last ones can still be redriven.
-    assert_eq!(deployment.attach("199").redrive().await.unwrap(), 1);
+    assert_eq!(deployment.attach("199").redrive().await.unwrap().redriven, 1);
     let options = QueueOptions::default();
     let queue = store.queues.open("evens--even", &options).await.unwrap();
     sleep(120 * MINUTE).await;

@@ -124,8 +124,8 @@ async fn a_message_of_another_deployment_fails_its_owners_run() {
         assert_eq!(calls.load(SeqCst), 1);
         // Neither run's redrive brings it back, or waits for it.
         let begin = Instant::now();
-        assert_eq!(same_id.redrive().await.unwrap(), 0);
-        assert_eq!(run.redrive().await.unwrap(), 0);
+        assert_eq!(same_id.redrive().await.unwrap().redriven, 0);
+        assert_eq!(run.redrive().await.unwrap().redriven, 0);
         assert!(begin.elapsed() < SECOND);
 
         // Sent where it belongs, it completes the run.
@@ -188,7 +188,7 @@ async fn a_message_on_another_stages_queue_fails_its_run() {
     let letters = run.dead_letters().await.unwrap();
     assert_eq!(letters[0].message.as_deref(), Some(name));
     // A redrive brings it back to the same queue, where it is refused once more: one failure, not two.
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     soon(run.result()).await.unwrap_err();
     assert_eq!(run.failures().await.unwrap().len(), 1);
     put(&store, "pair--read", body).await;

@@ -39,9 +39,9 @@ async fn a_failed_run_is_completed_by_redriving_it_after_its_cause_was_mended() 
     sleep(MINUTE).await;
 
     // Not fixed: it fails again, with all its attempts.
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     let status = run.status().await.unwrap();
-    assert_eq!((status.state, status.failures), (RunState::Running, 0));
+    assert_eq!((status.state, status.messages_failed), (RunState::Running, 0));
     let again = failure(soon(run.result()).await.unwrap_err());
     assert_eq!(again.item, Some(7));
     let numbers: Vec<u32> = again
@@ -55,18 +55,18 @@ async fn a_failed_run_is_completed_by_redriving_it_after_its_cause_was_mended() 
     broken.store(false, SeqCst);
     let elsewhere = deployment.attach("run");
     assert_eq!(
-        other.redrive().await.unwrap(),
+        other.redrive().await.unwrap().redriven,
         0,
         "another run's dead letters are not its own"
     );
-    assert_eq!(elsewhere.redrive().await.unwrap(), 1);
+    assert_eq!(elsewhere.redrive().await.unwrap().redriven, 1);
     assert_eq!(soon(run.result()).await.unwrap(), 45);
-    assert_eq!(elsewhere.redrive().await.unwrap(), 0);
+    assert_eq!(elsewhere.redrive().await.unwrap().redriven, 0);
     sleep(MINUTE).await;
     assert_eq!(store.depth(&deployment).await, Depth::default());
     let status = run.status().await.unwrap();
     assert_eq!(
-        (status.state, status.failures, status.items_done),
+        (status.state, status.messages_failed, status.items_done),
         (RunState::Done, 0, 10)
     );
 
@@ -96,7 +96,7 @@ async fn a_run_may_be_redriven_the_moment_it_has_failed() {
     let run = deployment.submit(0..10).await.unwrap();
     assert!(soon(run.result()).await.is_err());
     broken.store(false, SeqCst);
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     assert_eq!(soon(run.result()).await.unwrap(), 45);
     drop(worker);
 }
@@ -122,7 +122,7 @@ async fn redriving_does_not_hide_a_failure_that_came_after_it() {
     let run = slow.submit(0..10).await.unwrap();
     assert!(soon(run.result()).await.is_err());
     sleep(MINUTE).await;
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     let failure = failure(soon(run.result()).await.unwrap_err());
     assert_eq!((failure.item, failure.attempts.len()), (Some(7), 2));
     assert_eq!(run.dead_letters().await.unwrap().len(), 1);
@@ -146,7 +146,7 @@ async fn redriving_puts_each_dead_letter_back_once() {
     let run = slow.submit(0..10).await.unwrap();
     assert!(soon(run.result()).await.is_err());
     sleep(MINUTE).await;
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     sleep(MINUTE).await;
     let times = begun.lock().unwrap().iter().filter(|n| **n == 7).count();
     assert_eq!(times, 2, "redriven once, item 7 was to be begun twice");
@@ -230,7 +230,7 @@ async fn a_reduction_that_fails_is_a_dead_letter_and_can_be_redriven() {
     let status = run.status().await.unwrap();
     assert_eq!((status.state, status.packets_done), (RunState::Failed, 11));
     broken.store(false, SeqCst);
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     assert_eq!(soon(run.result()).await.unwrap(), 66 - 7);
     drop(worker);
 }
@@ -263,7 +263,7 @@ async fn a_partial_result_that_cannot_be_read_is_a_dead_letter() {
     sleep(MINUTE).await;
     worker.shutdown().await;
     let worker = sums.worker().start();
-    assert!(run.redrive().await.unwrap() >= 1);
+    assert!(run.redrive().await.unwrap().redriven >= 1);
     assert_eq!(soon(run.result()).await.unwrap(), 45);
     drop(worker);
 }
@@ -286,9 +286,9 @@ async fn more_than_is_tolerated_can_be_redriven() {
     let run = deployment.submit(0..45).await.unwrap();
     assert!(soon(run.result()).await.is_err());
     sleep(MINUTE).await;
-    assert_eq!(run.status().await.unwrap().failures, 4);
+    assert_eq!(run.status().await.unwrap().messages_failed, 4);
     broken.store(false, SeqCst);
-    assert_eq!(run.redrive().await.unwrap(), 4);
+    assert_eq!(run.redrive().await.unwrap().redriven, 4);
     let outcome = soon(run.outcome()).await.unwrap();
     assert_eq!(
         (outcome.value, outcome.contains, outcome.skipped),

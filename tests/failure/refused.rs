@@ -67,7 +67,7 @@ async fn what_a_backend_refuses_is_a_dead_letter_that_can_be_redriven() {
                     failure.error.contains("you may not do this"),
                     "{kind}: {failure:?}"
                 );
-                assert_eq!(run.redrive().await.unwrap(), 1, "{kind}");
+                assert_eq!(run.redrive().await.unwrap().redriven, 1, "{kind}");
                 assert_eq!(soon(run.result()).await.unwrap(), 210, "{kind}");
             }
         }

@@ -77,7 +77,7 @@ async fn a_failed_message_waits_longer_each_time_within_bounds() {
     let run = deployment.submit(0..60).await.unwrap();
     assert!(soon(run.result()).await.is_err());
     sleep(MINUTE).await;
-    assert_eq!(run.status().await.unwrap().failures, 60);
+    assert_eq!(run.status().await.unwrap().messages_failed, 60);
 
     let longest = [1, 2, 4, 5, 5].map(Duration::from_secs);
     let tried = tried.lock().unwrap();
@@ -212,7 +212,7 @@ async fn a_message_that_kills_its_workers_becomes_a_dead_letter() {
     let done = run.status().await.unwrap().packets_done;
     assert_eq!(done + letters.len() as u64, 10);
     mended.store(true, SeqCst);
-    assert_eq!(run.redrive().await.unwrap(), letters.len());
+    assert_eq!(run.redrive().await.unwrap().redriven, letters.len());
     assert_eq!(soon(run.result()).await.unwrap(), 45);
     drop(worker);
 }

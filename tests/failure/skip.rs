@@ -64,8 +64,8 @@ async fn skipped_items_are_left_out_listed_and_counted() {
             }
             sleep(MINUTE).await;
             let status = run.status().await.unwrap();
-            assert_eq!((status.state, status.skipped), (RunState::Done, 5));
-            assert_eq!((status.failures, status.items_done), (0, 45));
+            assert_eq!((status.state, status.items_skipped), (RunState::Done, 5));
+            assert_eq!((status.messages_failed, status.items_done), (0, 45));
             assert_eq!(store.depth(&deployment).await, Depth::default());
             drop(worker);
         }

@@ -91,15 +91,15 @@ fn operations_have_names_of_their_own() {
 #[test]
 fn the_check_of_answers_finds_what_is_wrong() {
     let run = &DOCUMENT["components"]["schemas"]["Redriven"];
-    let good = json!({ "arrayId": "a/b", "redriven": 0 });
+    let good = json!({ "arrayId": "a/b", "redriven": 0, "underWay": 0 });
     assert_eq!(check(run, &good, "it"), Ok(()));
     for bad in [
         json!({ "arrayId": "a/b" }),
-        json!({ "arrayId": "a/b", "redriven": -1 }),
-        json!({ "arrayId": "a/b", "redriven": "0" }),
-        json!({ "arrayId": "a b", "redriven": 0 }),
-        json!({ "arrayId": "", "redriven": 0 }),
-        json!({ "arrayId": "a", "redriven": 0, "more": 1 }),
+        json!({ "arrayId": "a/b", "redriven": -1, "underWay": 0 }),
+        json!({ "arrayId": "a/b", "redriven": "0", "underWay": 0 }),
+        json!({ "arrayId": "a b", "redriven": 0, "underWay": 0 }),
+        json!({ "arrayId": "", "redriven": 0, "underWay": 0 }),
+        json!({ "arrayId": "a", "redriven": 0, "underWay": 0, "more": 1 }),
         json!([]),
     ] {
         let outcome = std::panic::catch_unwind(|| check(run, &bad, "it"));

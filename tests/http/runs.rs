@@ -121,7 +121,7 @@ async fn a_failed_run_says_why_and_is_redriven() {
     let redriven = soon(client.post("/runs/a%2Fb/redrive")).await;
     assert_eq!(
         *redriven.is(200, "success").data(),
-        json!({ "arrayId": "a/b", "redriven": 2 })
+        json!({ "arrayId": "a/b", "redriven": 2, "underWay": 0 })
     );
     let reply = soon(client.get("/runs/a%2Fb/result?wait=30")).await;
     assert_eq!(reply.is(200, "success").data()["result"], 1208);

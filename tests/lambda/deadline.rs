@@ -47,7 +47,7 @@ async fn what_is_begun_is_released_and_what_is_not_is_handed_back() {
         .filter(|body| !has_item(body, 1) && !has_item(body, 3))
         .collect();
     assert_eq!(at_once.len(), 2, "they had not begun: {at_once:?}");
-    let failures = run.status().await.unwrap().failures;
+    let failures = run.status().await.unwrap().messages_failed;
     assert_eq!(failures, 0);
 }
 

@@ -33,7 +33,7 @@ async fn another_stages_messages_are_left_alone() {
     );
     let untouched = Depth::new().in_flight(2);
     assert_eq!(store.depth(&adder).await, untouched);
-    assert_eq!(run.status().await.unwrap().failures, 0);
+    assert_eq!(run.status().await.unwrap().messages_failed, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,7 +178,7 @@ async fn a_result_that_is_nested_too_deeply() {
     assert_eq!(failure.attempts.len(), 1, "{failure}");
 
     fixed.store(true, Ordering::Relaxed);
-    assert_eq!(run.redrive().await.unwrap(), 1);
+    assert_eq!(run.redrive().await.unwrap().redriven, 1);
     assert_eq!(run.result().await.unwrap(), tree(100));
     worker.shutdown().await;
 }

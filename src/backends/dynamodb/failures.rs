@@ -40,6 +40,7 @@ const MOST_WRITES: usize = 25;
 pub(super) struct Standing {
     pub(super) first: Option<Failure>,
     pub(super) dead: u64,
+    pub(super) dead_items: u64,
     pub(super) skipped: u64,
 }
 
@@ -472,6 +473,7 @@ impl DynamoDbScratchpad {
         Ok(Standing {
             first: oldest.and_then(read_failure),
             dead: dead.len() as u64,
+            dead_items: dead.iter().filter(|item| item.contains_key(ITEM)).count() as u64,
             skipped,
         })
     }

@@ -386,6 +386,7 @@ impl DynamoDbScratchpad {
             cancelled: item::get_flag(item, CANCELLED),
             failure: standing.first,
             dead: standing.dead,
+            dead_items: standing.dead_items,
             skipped: standing.skipped,
             result: item.get(RESULT).and_then(item::get_bytes),
         })

@@ -28,12 +28,19 @@ pub struct Status {
     pub packets_done: u64,
     /// Items on record as left out under a skip policy. While the run has failed, those that exceed the
     /// policy's limit count too: they are part of dead letters, and a redrive tries them again.
-    pub skipped: u64,
-    /// Messages that stand as dead letters; none once the run is done, since everything is in its
-    /// result.
-    pub failures: u64,
+    pub items_skipped: u64,
+    /// Items that have failed for good: those that the messages of [`messages_failed`](Self::messages_failed) name. None
+    /// once the run is done. The other items of their packets wait with them, so that more items than these are missing
+    /// from [`items_done`](Self::items_done).
+    pub items_failed: u64,
+    /// Messages on record as dead letters: packets with an item that has failed, groups whose reduction has failed, and
+    /// whatever failed as a whole. None once the run is done, since everything is in its result. A dead letter that was
+    /// [discarded](Run::discard) stays on record.
+    pub messages_failed: u64,
     /// The first of those failures.
     pub failure: Option<Failure>,
+    /// Whether nothing of the run is under way any more: [`Run::settled`] says when that is.
+    pub settled: bool,
 }
 
 impl<R> Run<R> {
@@ -83,15 +90,22 @@ impl<R> Run<R> {
         // If a process died between recording a failure and burying the message, the record names a
         // dead letter that does not exist.
         let stands = state != RunState::Done;
+        let settled = match state {
+            RunState::Done | RunState::Cancelled => true,
+            RunState::Failed => self.under_way(&snapshot, 0).await? == 0,
+            RunState::Open | RunState::Running => false,
+        };
         Ok(Status {
             state,
             items,
             items_done,
             packets,
             packets_done,
-            skipped: snapshot.skipped,
-            failures: if stands { snapshot.dead } else { 0 },
+            items_skipped: snapshot.skipped,
+            items_failed: if stands { snapshot.dead_items } else { 0 },
+            messages_failed: if stands { snapshot.dead } else { 0 },
             failure: snapshot.failure.filter(|_| stands),
+            settled,
         })
     }
 

@@ -92,6 +92,8 @@ pub(super) struct FailureRecords {
     dead: BTreeMap<u64, (Arc<str>, String)>,
     /// The last number issued to a dead letter.
     numbers: u64,
+    /// How many of the dead letters name an item.
+    dead_items: u64,
     skipped: u64,
 }
 
@@ -198,10 +200,14 @@ impl FailureRecords {
                     self.numbers
                 });
                 let last = report.attempts.last();
+                let item = last.and_then(|attempt| attempt.item);
+                let former = message.dead.as_ref().and_then(|dead| dead.item);
+                self.dead_items += u64::from(item.is_some());
+                self.dead_items -= u64::from(former.is_some());
                 message.dead = Some(Dead {
                     id,
                     number,
-                    item: last.and_then(|attempt| attempt.item),
+                    item,
                     label: last.and_then(|attempt| attempt.label.clone()),
                     error: last
                         .map(|attempt| attempt.error.clone())
@@ -238,6 +244,7 @@ impl FailureRecords {
         let Some(message) = message else { return };
         if let Some(dead) = message.dead.take_if(|dead| dead.id == id) {
             let key = self.dead.remove(&dead.number);
+            self.dead_items -= u64::from(dead.item.is_some());
             self.skipped -= message.skipped.len() as u64;
             message.skipped.clear();
             message.unfinished.clear();
@@ -273,6 +280,11 @@ impl FailureRecords {
 
     pub(super) fn dead(&self) -> u64 {
         self.dead.len() as u64
+    }
+
+    /// Those that name an item.
+    pub(super) fn dead_items(&self) -> u64 {
+        self.dead_items
     }
 
     pub(super) fn skipped(&self) -> u64 {

@@ -177,6 +177,7 @@ impl Run {
             cancelled: self.cancelled,
             failure: self.failures.first(),
             dead: self.failures.dead(),
+            dead_items: self.failures.dead_items(),
             skipped: self.failures.skipped(),
             result: self.result.clone(),
         }
