@@ -105,6 +105,22 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// Submits a stream of results under an id of the caller's, as [`try_submit_as`](Self::try_submit_as) does an iterator of
     /// them.
     ///
+    /// ```
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", Backend::memory())?;
+    /// let _worker = adder.worker().start();
+    /// let broken = futures::stream::iter([Ok(1), Err("the connection was reset"), Ok(3)]);
+    /// assert!(adder.try_submit_stream_as("pages", broken).await.is_err());
+    ///
+    /// let whole = futures::stream::iter([1, 2, 3].map(Ok::<_, std::io::Error>));
+    /// let run = adder.try_submit_stream_as("pages", whole).await?;
+    /// assert_eq!(run.result().await?, 12);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`try_submit_as`](Self::try_submit_as).
     pub async fn try_submit_stream_as<V, E>(&self, id: impl Into<RunId>, items: V) -> Result<Run<R>>
