@@ -8,6 +8,7 @@ pub(crate) mod listing;
 pub(crate) mod run;
 mod share;
 mod submit;
+mod try_submit;
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! A run inside this process: a backend of its own, a worker of its own, gone when it ends.
 
 mod bundle;
+mod fallible;
+mod outcome;
 mod packer;
 mod run;
 
@@ -8,38 +10,28 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::Stream;
-
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::deployment::Deployment;
+use crate::deployment::run::Run;
 use crate::stage::Data;
-use crate::submit::{IterSource, Opening, Source, StreamSource};
+use crate::submit::{Opening, Source};
 use crate::worker::Worker;
 
 /// Messages that the worker holds beyond those that run.
 const PREFETCH: usize = 128;
 
-async fn run<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
+/// Runs the pipeline over the items of a source. The run that is returned is done.
+async fn run<I, R, S>(deployment: Deployment<I, R>, items: S) -> Result<Run<R>>
 where
     I: Data,
     R: Send + 'static,
-    V: IntoIterator<Item = I>,
+    S: Source<Item = I>,
 {
-    let items = IterSource::new(items);
     let submission = deployment.begin(RunId::random(), items).await?;
-    drive(deployment, submission).await
-}
-
-async fn run_stream<I, R, V>(deployment: Deployment<I, R>, items: V) -> Result<R>
-where
-    I: Data,
-    R: Send + 'static,
-    V: Stream<Item = I>,
-{
-    let items = StreamSource::new(items);
-    let submission = deployment.begin(RunId::random(), items).await?;
-    drive(deployment, submission).await
+    let run = deployment.attach(submission.run());
+    drive(&deployment, submission, &run).await?;
+    Ok(run)
 }
 
 /// The run's only worker: prefetching cannot starve others, so it takes as much as it can. If it ends by itself, nothing is
@@ -50,37 +42,40 @@ fn worker<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>) -> Worker {
 }
 
 /// Submits and waits side by side, so that a run that fails does not pull the rest of its input.
-async fn drive<I, R, S>(deployment: Deployment<I, R>, submission: Opening<S>) -> Result<R>
+async fn drive<I, R, S>(
+    deployment: &Deployment<I, R>,
+    submission: Opening<S>,
+    run: &Run<R>,
+) -> Result<()>
 where
     I: Data,
     R: Send + 'static,
     S: Source<Item = I>,
 {
-    let run = deployment.attach(submission.run());
     let mut submitted = pin!(submission.send());
-    let mut result = pin!(run.result());
+    let mut done = pin!(run.done());
     if let Poll::Ready(sent) = futures::poll!(submitted.as_mut()) {
         // A small input is on the queue by now, and most of a small run's time would go into waking
         // up.
         sent?;
         return tokio::select! {
             biased;
-            result = result => result,
-            Err(error) = worker(&deployment).run_inline() => Err(error),
+            done = done => done,
+            Err(error) = worker(deployment).run_inline() => Err(error),
         };
     }
-    let mut worker = worker(&deployment).start();
-    let result = tokio::select! {
+    let mut worker = worker(deployment).start();
+    let ended = tokio::select! {
         biased;
-        early = &mut result => match early {
+        early = &mut done => match early {
             // The input may turn out to be longer than it said.
-            Ok(value) => submitted.await.map(|()| value),
+            Ok(()) => submitted.await,
             Err(error) => Err(error),
         },
         sent = &mut submitted => match sent {
             Ok(()) => tokio::select! {
                 biased;
-                result = result => result,
+                done = done => done,
                 Err(error) = worker.finished() => Err(error),
             },
             Err(error) => Err(error),
@@ -89,5 +84,5 @@ where
     };
     // Nothing is left to hand back: the queues go with it.
     drop(worker);
-    result
+    ended
 }

@@ -24,7 +24,7 @@ pub(crate) use failure::SUBMISSION;
 pub(crate) use opening::Opening;
 #[cfg(feature = "http")]
 pub(crate) use pulse::{GivenUp, Limits, Pulse};
-pub(crate) use source::{IterSource, Source, StreamSource};
+pub(crate) use source::{IterSource, Source, StreamSource, TryIterSource, TryStreamSource};
 
 use crate::core::error::Result;
 use crate::core::retry::{Policy, retry};

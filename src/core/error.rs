@@ -88,6 +88,19 @@ pub enum Error {
         problem: String,
     },
 
+    /// The input of a run ended with an error: its iterator or stream returned one instead of an item.
+    /// [`Pipeline::try_run`](crate::Pipeline::try_run) and
+    /// [`Deployment::try_submit`](crate::Deployment::try_submit) take such inputs.
+    #[error("cannot read item {item} of the input")]
+    #[non_exhaustive]
+    Input {
+        /// The index in the input, from 0, of the item that could not be read.
+        item: u64,
+        /// The input's own error.
+        #[source]
+        source: BoxError,
+    },
+
     /// The run failed: some work used up its attempts, or failed with a permanent error.
     /// After the cause is fixed, [`Run::redrive`](crate::Run::redrive) completes it.
     #[error("run {run} failed: {failure}")]

@@ -28,6 +28,8 @@ use crate::scratchpad::{Failure, RunSnapshot};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
+/// Failures of an outcome.
+const LISTED: usize = 100;
 
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the
 /// run.
@@ -57,8 +59,13 @@ pub struct Outcome<R> {
     pub items: u64,
     /// Items that the result stands for: all, but for those skipped.
     pub contains: u64,
-    /// Items left out under a skip policy. [`Run::failures`] lists them.
+    /// Items left out under a skip policy.
     pub skipped: u64,
+    /// Why items were left out, one failure per item, of the first hundred of them in the order of [`Run::failures`].
+    pub failures: Vec<Failure>,
+    /// How many more items were left out than [`failures`](Self::failures) has: 0 if it has all. For a deployment's run,
+    /// [`Run::failures`] lists all of them.
+    pub more_failures: u64,
 }
 
 impl<R> Run<R> {
@@ -112,7 +119,8 @@ impl<R> Run<R> {
         (self.extract)(self.packet().await?)
     }
 
-    /// Waits for the result, and says what it stands for.
+    /// Waits for the result, and returns it with what it stands for and why items were left out of it. That takes one more
+    /// call on the scratchpad than [`result`](Self::result) if any were.
     ///
     /// ```
     /// use catchment::{Backend, OnFailure, Pipeline, Stage, permanent};
@@ -127,6 +135,7 @@ impl<R> Run<R> {
     /// let run = numbers.submit(["1", "two", "3"].map(String::from)).await?;
     /// let outcome = run.outcome().await?;
     /// assert_eq!((outcome.value, outcome.contains, outcome.skipped), (4, 2, 1));
+    /// assert_eq!((outcome.failures[0].item, outcome.more_failures), (Some(1), 0));
     /// # worker.shutdown().await;
     /// # Ok(()) }
     /// ```
@@ -134,9 +143,50 @@ impl<R> Run<R> {
     /// # Errors
     /// As [`result`](Self::result).
     pub async fn outcome(&self) -> Result<Outcome<R>> {
+        let mut outcome = self.counted().await?;
+        if outcome.skipped > 0 {
+            let (failures, has_more) = self.left_out().await?;
+            let more = outcome.skipped.saturating_sub(failures.len() as u64);
+            // An attempt whose end was lost may have left out other items than the one that counts.
+            outcome.more_failures = more.max(u64::from(has_more));
+            outcome.failures = failures;
+        }
+        Ok(outcome)
+    }
+
+    /// Waits until the run is done.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result), without reading the value.
+    pub(crate) async fn done(&self) -> Result<()> {
+        self.packet().await.map(drop)
+    }
+
+    /// As [`outcome`](Self::outcome), without the failures.
+    pub(crate) async fn counted(&self) -> Result<Outcome<R>> {
         self.outcome_of(self.packet().await?)
     }
 
+    /// Failures of the first items that were left out, and whether there are more.
+    async fn left_out(&self) -> Result<(Vec<Failure>, bool)> {
+        let scratchpad = self.site.scratchpad();
+        let mut failures = Vec::new();
+        let mut cursor = None;
+        loop {
+            let wanted = LISTED - failures.len();
+            let page = retry("list_failures", Policy::FOREVER, || {
+                scratchpad.list_failures(&self.run, cursor.as_ref(), wanted)
+            })
+            .await?;
+            failures.extend(page.items.into_iter().filter(Failure::is_skipped));
+            cursor = page.next;
+            if cursor.is_none() || failures.len() >= LISTED {
+                return Ok((failures, cursor.is_some()));
+            }
+        }
+    }
+
+    /// The outcome without its failures.
     fn outcome_of(&self, packet: &Packet) -> Result<Outcome<R>> {
         Ok(Outcome {
             value: (self.extract)(packet)?,
@@ -145,10 +195,12 @@ impl<R> Run<R> {
                 .unwrap_or(packet.contains + packet.skipped),
             contains: packet.contains,
             skipped: packet.skipped,
+            failures: Vec::new(),
+            more_failures: 0,
         })
     }
 
-    /// As [`wait`](Self::wait), with the outcome where there is one. The backend is not told that
+    /// As [`wait`](Self::wait), with the outcome, without its failures, if there is one. The backend is not told that
     /// the result has been taken: whoever asks over a network may ask again because the answer got
     /// lost.
     #[cfg(feature = "http")]

@@ -27,6 +27,8 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// Items are pulled as the queue takes them. An iterator whose length is known
     /// ([`size_hint`](Iterator::size_hint) exact) makes packets for that length.
     ///
+    /// Input that may turn out to be unreadable, such as the lines of a file, goes into [`try_submit`](Self::try_submit).
+    ///
     /// If the future is dropped before it ends, the run is cancelled by a task of the runtime, because its id is not known anywhere.
     ///
     /// # Errors
@@ -119,7 +121,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     }
 
     /// Submits under `id`, or else under a new id. If that fails, a run under a new id is cancelled.
-    async fn submit_from<S>(&self, id: Option<RunId>, source: S) -> Result<Run<R>>
+    pub(super) async fn submit_from<S>(&self, id: Option<RunId>, source: S) -> Result<Run<R>>
     where
         S: Source<Item = I>,
     {

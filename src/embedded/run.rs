@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::bundle::Bundles;
 use crate::core::error::Result;
 use crate::core::runtime;
+use crate::deployment::run::Run;
 use crate::deployment::{Backend, Deployment};
 use crate::packet::carrier::Carrier;
 use crate::pipeline::{Answer, Pipeline};
 use crate::stage::Data;
+use crate::submit::{IterSource, StreamSource};
 
 impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// Runs the pipeline inside this process over a backend of its own: queues, scratchpad and
@@ -19,6 +21,10 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// service will do deploys.
     ///
     /// Each delivery of a packet gets a clone of its items.
+    ///
+    /// Items that [`on_failure`](crate::Stage::on_failure) leaves out are logged as one warning with their number;
+    /// [`run_outcome`](Self::run_outcome) returns them. Input that may turn out to be unreadable, such as the lines of a
+    /// file, goes into [`try_run`](Self::try_run).
     ///
     /// Dropping the future stops the run.
     ///
@@ -42,7 +48,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     where
         V: IntoIterator<Item = I>,
     {
-        super::run(self.embedded()?, items).await
+        value(super::run(self.embedded()?, IterSource::new(items)).await?).await
     }
 
     /// As [`run`](Self::run), for programs without a tokio runtime: it brings its own, of one thread, and blocks the caller
@@ -65,11 +71,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     where
         V: IntoIterator<Item = I>,
     {
-        let runtime = runtime::own()?;
-        let result = runtime.block_on(self.run(items));
-        // A blocking task that a function has left does not keep the caller.
-        runtime.shutdown_background();
-        result
+        block_on(self.run(items))
     }
 
     /// As [`run`](Self::run), for input that comes as a stream.
@@ -89,7 +91,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     where
         V: futures::Stream<Item = I>,
     {
-        super::run_stream(self.embedded()?, items).await
+        value(super::run(self.embedded()?, StreamSource::new(items)).await?).await
     }
 
     /// As [`run`](Self::run), over queues and a scratchpad that may misbehave.
@@ -99,10 +101,11 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     where
         V: IntoIterator<Item = I>,
     {
-        super::run(self.embedded_over(backend)?, items).await
+        let items = IterSource::new(items);
+        value(super::run(self.embedded_over(backend)?, items).await?).await
     }
 
-    fn embedded(&self) -> Result<Deployment<I, S::Value>> {
+    pub(super) fn embedded(&self) -> Result<Deployment<I, S::Value>> {
         self.embedded_over(Backend::memory())
     }
 
@@ -110,4 +113,29 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         let bundles = Arc::<Bundles>::default();
         self.carried("embedded", backend, Carrier::local(), Some(bundles))
     }
+}
+
+/// The value of a run that is done. A warning says how many items were left out of it.
+pub(super) async fn value<R>(run: Run<R>) -> Result<R> {
+    let outcome = run.counted().await?;
+    if outcome.skipped > 0 {
+        tracing::warn!(
+            skipped = outcome.skipped,
+            items = outcome.items,
+            "items were left out of the result: the method of the same name that ends in `_outcome`, such as `Pipeline::run_outcome`, returns them with their errors"
+        );
+    }
+    Ok(outcome.value)
+}
+
+/// Waits for a run on a runtime of its own.
+///
+/// # Errors
+/// [`Error::NoRuntime`](crate::Error::NoRuntime) inside of a runtime.
+pub(super) fn block_on<T>(run: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = runtime::own()?;
+    let result = runtime.block_on(run);
+    // A blocking task that a function has left does not keep the caller.
+    runtime.shutdown_background();
+    result
 }

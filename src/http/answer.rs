@@ -162,6 +162,8 @@ impl From<Error> for Answer {
             | Error::NotProvisioned { .. }
             | Error::InvalidPipeline { .. }
             | Error::Integrity { .. }
+            // What a request submits has been read before.
+            | Error::Input { .. }
             | Error::Decode { .. } => Kind::Error,
         };
         if matches!(kind, Kind::Error | Kind::Unavailable) {

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::pulse::Pulse;
 use super::seal::seal;
 use super::{RETRY, Source};
-use crate::core::error::{Error, Result};
+use crate::core::error::{BoxError, Error, Result};
 use crate::core::retry::retry;
 use crate::packet::codec::Form;
 use crate::protocol::site::Site;
@@ -209,27 +209,24 @@ impl<S: Source> Submission<S> {
     async fn pull(&mut self) -> Result<Pulled> {
         let wanted = self.wanted();
         let up_to = self.cutter.items_in_packets().saturating_add(wanted);
-        let is_pending = {
+        let filled = {
             let mut fill = pin!(self.source.fill(self.cutter.items(), up_to));
-            futures::poll!(fill.as_mut()).is_pending()
+            futures::poll!(fill.as_mut())
         };
-        if is_pending {
-            self.flush().await?;
-            loop {
-                // The items of the packets that were flushed are gone: all are the next packet's.
-                let fill = self.source.fill(self.cutter.items(), wanted);
-                if tokio::time::timeout(CancelCheck::INTERVAL, fill)
-                    .await
-                    .is_ok()
-                {
-                    break;
-                }
-                self.record_progress().await?;
-                if self.is_cancelled().await? {
+        let filled = match filled {
+            Poll::Ready(filled) => filled,
+            Poll::Pending => {
+                self.flush().await?;
+                let Some(filled) = self.fill_slowly(wanted).await? else {
                     return Ok(Pulled::Cancelled);
-                }
+                };
+                self.linger.restart();
+                filled
             }
-            self.linger.restart();
+        };
+        if let Err(source) = filled {
+            let item = self.next.offset + self.cutter.pulled() as u64;
+            return Err(Error::Input { item, source });
         }
         if self.is_cancelled().await? {
             return Ok(Pulled::Cancelled);
@@ -240,6 +237,25 @@ impl<S: Source> Submission<S> {
             0 => Pulled::End,
             _ => Pulled::Items,
         })
+    }
+
+    /// Waits for the next packet's items, no packet being left to flush. Returns `None` if the run is cancelled meanwhile,
+    /// else what the source has returned.
+    async fn fill_slowly(
+        &mut self,
+        wanted: usize,
+    ) -> Result<Option<std::result::Result<(), BoxError>>> {
+        loop {
+            // The items of the packets that were flushed are gone: all are the next packet's.
+            let fill = self.source.fill(self.cutter.items(), wanted);
+            if let Ok(filled) = tokio::time::timeout(CancelCheck::INTERVAL, fill).await {
+                return Ok(Some(filled));
+            }
+            self.record_progress().await?;
+            if self.is_cancelled().await? {
+                return Ok(None);
+            }
+        }
     }
 
     /// Number of items to pull for the next packet: those of the plan. Of the last packet, one more, so that too many
