@@ -125,6 +125,7 @@
 // What everything is made of, the contracts and their implementations.
 pub mod backends;
 mod core;
+mod progress;
 pub mod queue;
 pub mod scratchpad;
 
@@ -177,6 +178,7 @@ pub use lambda::LambdaFunction;
 pub use packet::codec::Codec;
 #[doc(inline)]
 pub use pipeline::Pipeline;
+pub use progress::{Progress, StageProgress, Unit};
 pub use scratchpad::{RunFilter, RunState, RunSummary};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 pub use worker::{Fate, Handler, RunningWorker, Worker};

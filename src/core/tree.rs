@@ -77,6 +77,18 @@ impl Tree {
         edges
     }
 
+    /// The number of groups on all levels.
+    pub(crate) fn groups(&self) -> u64 {
+        let fan_in = u64::from(self.fan_in);
+        let (mut below, mut groups) = (self.leaves, 0u64);
+        while below >= fan_in {
+            below = below.div_ceil(fan_in);
+            groups = groups.saturating_add(below);
+        }
+        // The root.
+        groups.saturating_add(1)
+    }
+
     /// The number of groups on level 1.
     pub(crate) fn first_level_groups(&self) -> u64 {
         self.leaves.div_ceil(u64::from(self.fan_in))
