@@ -171,7 +171,7 @@ pub use crate::core::page::{Cursor, Page};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::{DeadLetter, Discarded, LetterId};
 pub use deployment::listing::Listing;
-pub use deployment::run::{Outcome, Run, Status};
+pub use deployment::run::{Outcome, ProgressStream, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;

@@ -1,6 +1,7 @@
 //! The handle on a run: its result, its end, and what went wrong in it.
 
 mod discard;
+mod progress;
 mod redrive;
 mod status;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+pub use self::progress::ProgressStream;
 pub use self::status::Status;
 use super::dead_letter::DeadLetter;
 use super::listing::Listing;
