@@ -7,6 +7,7 @@ mod packer;
 mod run;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -41,8 +42,25 @@ fn worker<I: Data, R: Send + 'static>(deployment: &Deployment<I, R>) -> Worker {
     worker.prefetch(PREFETCH)
 }
 
-/// Submits and waits side by side, so that a run that fails does not pull the rest of its input.
+/// Submits and waits side by side, and reports the run's progress if there is a listener.
 async fn drive<I, R, S>(
+    deployment: &Deployment<I, R>,
+    submission: Opening<S>,
+    run: &Run<R>,
+) -> Result<()>
+where
+    I: Data,
+    R: Send + 'static,
+    S: Source<Item = I>,
+{
+    let site = Arc::clone(&deployment.site);
+    let work = pin!(drive_to_its_end(deployment, submission, run));
+    let listener = &site.definition.listener;
+    listener.watch(&site.counters, work).await
+}
+
+/// Submits and waits side by side, so that a run that fails does not pull the rest of its input.
+async fn drive_to_its_end<I, R, S>(
     deployment: &Deployment<I, R>,
     submission: Opening<S>,
     run: &Run<R>,

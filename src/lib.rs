@@ -125,6 +125,7 @@
 // What everything is made of, the contracts and their implementations.
 pub mod backends;
 mod core;
+mod progress;
 pub mod queue;
 pub mod scratchpad;
 
@@ -170,13 +171,14 @@ pub use crate::core::page::{Cursor, Page};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::{DeadLetter, Discarded, LetterId};
 pub use deployment::listing::Listing;
-pub use deployment::run::{Outcome, Redriven, Run, Status};
+pub use deployment::run::{Outcome, ProgressStream, Redriven, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::codec::Codec;
 #[doc(inline)]
 pub use pipeline::Pipeline;
+pub use progress::{Progress, StageProgress, Unit};
 pub use scratchpad::{RunFilter, RunState, RunSummary};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};
 pub use worker::{Fate, Handler, RunningWorker, Worker};

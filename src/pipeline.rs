@@ -9,12 +9,14 @@ mod state;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::compute::map::Chain;
 use crate::compute::sink::{Encode, Fold, Sink};
 use crate::core::error::{Error, Result};
 use crate::packet::Packet;
 use crate::packet::codec::Codec;
+use crate::progress::Progress;
 use crate::stage::kernel::{AsyncKernel, CombineKernel, MapKernel};
 use crate::stage::{Data, Stage};
 use closures::Identity;
@@ -159,6 +161,55 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self
     }
 
+    /// Calls `callback` with the run's [progress](Progress) while [`run`](Self::run) or one of its kind is under way: every
+    /// 250 ms, unless [set otherwise](Self::progress_every), and once at the end, when everything is done or the run has
+    /// failed. A later call replaces the callback.
+    ///
+    /// It is called by the task that drives the run, so it should return quickly, and a run's calls never overlap. If the
+    /// run's future is dropped, there is no last call. A panic in the callback is logged and does not touch the run; it is
+    /// not called again in that run.
+    ///
+    /// A deployment never calls it, because its workers may be other processes: there, [`Run::progress`](crate::Run::progress)
+    /// is the way.
+    ///
+    /// ```
+    /// use catchment::{Pipeline, Stage};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new()
+    ///     .map(|n: i64| n * 2).with(Stage::named("double"))
+    ///     .reduce(|| 0, |a, b| a + b).with(Stage::named("sum"))
+    ///     .on_progress(|progress| println!("{progress}"));
+    /// // The last line: double 100 of 100 · sum 5 of 5 groups
+    /// assert_eq!(adder.run(1..=100).await?, 10_100);
+    /// # Ok(()) }
+    /// ```
+    pub fn on_progress(mut self, callback: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        self.draft.listener.set_callback(callback);
+        self
+    }
+
+    /// Sets the time between two calls of the callback of [`on_progress`](Self::on_progress): 250 ms by default, at least
+    /// 1 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use catchment::Pipeline;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let adder = Pipeline::new()
+    ///     .map(|n: i64| n * 2)
+    ///     .reduce(|| 0, |a, b| a + b)
+    ///     .on_progress(|progress| eprintln!("{progress}"))
+    ///     .progress_every(Duration::from_secs(5));
+    /// assert_eq!(adder.run(1..=5).await?, 30);
+    /// # Ok(()) }
+    /// ```
+    pub fn progress_every(mut self, interval: Duration) -> Self {
+        self.draft.listener.set_interval(interval);
+        self
+    }
+
     fn reduce_by<K>(mut self, combine: K) -> Pipeline<I, K::Output, One>
     where
         K: CombineKernel<Input = O>,
@@ -182,8 +233,10 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
                 problem: problem.clone(),
             });
         }
+        let listener = self.draft.listener.clone();
         let closed = S::close(self.clone());
-        Ok((Definition::check(name, closed.stages)?, closed.extract))
+        let definition = Definition::check(name, closed.stages, listener)?;
+        Ok((definition, closed.extract))
     }
 
     pub(crate) fn codec_of_values(&self) -> Codec {

@@ -98,6 +98,24 @@ impl Tree {
         first..first.saturating_add(fan_in).min(below)
     }
 
+    /// The number of groups on each level, from level 1 up to the root.
+    pub(crate) fn levels(&self) -> Vec<u64> {
+        let fan_in = u64::from(self.fan_in);
+        let (mut below, mut levels) = (self.leaves, Vec::new());
+        while below >= fan_in {
+            below = below.div_ceil(fan_in);
+            levels.push(below);
+        }
+        levels.push(1);
+        levels
+    }
+
+    /// The number of groups on all levels.
+    pub(crate) fn groups(&self) -> u64 {
+        let groups = self.levels().into_iter();
+        groups.fold(0, u64::saturating_add)
+    }
+
     /// The number of groups on level 1.
     pub(crate) fn first_level_groups(&self) -> u64 {
         self.leaves.div_ceil(u64::from(self.fan_in))
@@ -118,6 +136,7 @@ mod tests {
         let mut nodes: BTreeMap<(u32, u64), Vec<u64>> =
             (0..leaves).map(|leaf| ((0, leaf), vec![leaf])).collect();
         let root = *edges.last().expect("a root");
+        assert_eq!(tree.levels().len(), root.level as usize);
         for level in 1..=root.level {
             let mut groups: BTreeMap<u64, BTreeMap<u32, Vec<u64>>> = BTreeMap::new();
             for ((_, index), values) in nodes.range((level - 1, 0)..(level, 0)) {
@@ -131,6 +150,8 @@ mod tests {
             if leaves == 0 {
                 groups.insert(0, BTreeMap::new());
             }
+            let on_this_level = tree.levels()[level as usize - 1];
+            assert_eq!(groups.len() as u64, on_this_level, "L={leaves} F={fan_in}");
             for (group, members) in groups {
                 let edge = edges.iter().find(|e| e.level == level && e.index == group);
                 let expected = edge.map_or(fan_in, |edge| edge.expected);

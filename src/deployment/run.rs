@@ -1,6 +1,7 @@
 //! The handle on a run: its result, its end, and what went wrong in it.
 
 mod discard;
+mod progress;
 mod redrive;
 mod settled;
 mod status;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+pub use self::progress::ProgressStream;
 pub use self::redrive::Redriven;
 pub use self::status::Status;
 use super::dead_letter::DeadLetter;

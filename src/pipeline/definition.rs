@@ -10,6 +10,7 @@ use crate::core::error::{Error, Result};
 use crate::core::name::{self, MAX_QUEUE_NAME, Problem};
 use crate::core::type_name::without_paths as short;
 use crate::packet::{Message, Work};
+use crate::progress::Listener;
 use crate::stage::{Execution, Place, Stage, StageOptions};
 
 /// A stage as the builder leaves it.
@@ -57,10 +58,16 @@ impl StageDefinition {
 /// A pipeline that can run. It has at least one map stage, first, and one reduction.
 pub(crate) struct Definition {
     stages: Vec<StageDefinition>,
+    /// Told how far a run inside the process is.
+    pub(crate) listener: Listener,
 }
 
 impl Definition {
-    pub(crate) fn check(deployment: &str, drafts: Vec<DraftStage>) -> Result<Self> {
+    pub(crate) fn check(
+        deployment: &str,
+        drafts: Vec<DraftStage>,
+        listener: Listener,
+    ) -> Result<Self> {
         check_name("deployment", deployment)?;
         let mut names = HashSet::new();
         let mut stages = Vec::with_capacity(drafts.len());
@@ -103,7 +110,7 @@ impl Definition {
                 works_on_items: place.items,
             });
         }
-        Ok(Self { stages })
+        Ok(Self { stages, listener })
     }
 
     pub(crate) fn stages(&self) -> &[StageDefinition] {

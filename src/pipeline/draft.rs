@@ -6,6 +6,7 @@ use super::definition::{DraftStage, StageKind};
 use crate::compute::map::Chain;
 use crate::compute::sink::Sink;
 use crate::packet::codec::Codec;
+use crate::progress::Listener;
 use crate::stage::{Execution, Stage};
 
 /// What the builder has been told so far.
@@ -15,6 +16,7 @@ pub(super) struct Draft {
     last: Last,
     pub(super) problem: Option<String>,
     pub(super) codec: Codec,
+    pub(super) listener: Listener,
 }
 
 /// The stage added last, whose outputs have no destination yet.
@@ -37,6 +39,7 @@ impl Draft {
             last: Last::Identity(identity),
             problem: None,
             codec: Codec::default(),
+            listener: Listener::default(),
         }
     }
 

@@ -198,6 +198,7 @@ async fn ask_for_reduction(
         return Err(site.no_stage(partial.stage));
     };
     let sent = batcher.submit(vec![body.into()]).await;
+    site.counters.completed(partial.stage);
     sent.into_iter().collect()
 }
 

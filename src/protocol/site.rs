@@ -7,8 +7,11 @@ use tokio::sync::OnceCell;
 use super::bundle::Bundling;
 use crate::core::error::{Error, Result};
 use crate::core::name;
+use crate::core::tree::MIN_FAN_IN;
 use crate::packet::carrier::Carrier;
+use crate::packet::codec::Form;
 use crate::pipeline::definition::Definition;
+use crate::progress::{Counted, Counters};
 use crate::queue::{Queue, Queues};
 use crate::scratchpad::Scratchpad;
 
@@ -21,6 +24,8 @@ pub(crate) struct Site {
     pub(crate) carrier: Carrier,
     /// How bundles are made and worked on, in a run that has any.
     pub(crate) bundling: Option<Arc<dyn Bundling>>,
+    /// What is counted for a listener, which only a run inside the process has.
+    pub(crate) counters: Counters,
     /// One for each stage, opened when first used.
     opened: Vec<OnceCell<Arc<dyn Queue>>>,
 }
@@ -39,6 +44,7 @@ impl Site {
             .iter()
             .map(|_| OnceCell::new())
             .collect();
+        let counters = counters(&definition, &carrier);
         Self {
             name: name.to_owned(),
             definition,
@@ -46,6 +52,7 @@ impl Site {
             scratchpad,
             carrier,
             bundling,
+            counters,
             opened,
         }
     }
@@ -92,4 +99,19 @@ impl Site {
     pub(crate) fn scratchpad(&self) -> &dyn Scratchpad {
         self.scratchpad.as_ref()
     }
+}
+
+/// Counters for the stages, if a listener wants to know and the run is this process's own.
+fn counters(definition: &Definition, carrier: &Carrier) -> Counters {
+    if carrier.form() != Form::Local || !definition.listener.is_listening() {
+        return Counters::default();
+    }
+    let fan_in = definition.reductions().next();
+    let fan_in = fan_in.map_or(MIN_FAN_IN, |stage| stage.options.fan_in);
+    let stages = definition.stages().iter().map(|stage| Counted {
+        name: Arc::clone(&stage.name),
+        is_reduction: stage.is_reduction(),
+        works_on_items: stage.works_on_items,
+    });
+    Counters::new(stages, fan_in)
 }

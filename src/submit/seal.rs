@@ -46,6 +46,7 @@ async fn send_reduction(site: &Site, record: &RunRecord, group: &GroupId) -> Res
     let Some(stage) = site.definition.position(&group.stage) else {
         return Ok(());
     };
+    site.counters.completed(stage);
     let queue = open(site, stage).await?;
     retry("send", RETRY, || queue.send(vec![body.clone().into()])).await
 }

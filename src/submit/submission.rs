@@ -113,7 +113,9 @@ impl<S: Source> Submission<S> {
 
     async fn send_all(&mut self) -> Result<()> {
         tracing::debug!(run = %self.record.run, items = self.record.array_length, packets = self.record.packets, "submitting");
-        seal(&self.site, &self.record, self.record.packets).await?;
+        let Self { site, record, .. } = &*self;
+        site.counters.measured(record.array_length, record.packets);
+        seal(site, record, record.packets).await?;
         self.beat();
         loop {
             match self.next_packet().await? {
@@ -181,6 +183,7 @@ impl<S: Source> Submission<S> {
         let measured = retry("measure", RETRY, || scratchpad.measure(run, &end)).await;
         self.is_mixed = is_mixed(&measured, self.progress.as_ref());
         measured?;
+        site.counters.has_submitted(end.items, end.packets);
         self.beat();
         let Self { site, record, .. } = &*self;
         let (scratchpad, run) = (site.scratchpad(), &record.run);
@@ -343,6 +346,7 @@ impl<S: Source> Submission<S> {
         };
         let Some(progress) = &mut self.progress else {
             sent.await?;
+            site.counters.submitted(reached.items);
             self.queue_was_full = was_full;
             self.beat();
             return Ok(());

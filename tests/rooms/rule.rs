@@ -9,12 +9,16 @@ pub(crate) const RULE: &[(&str, &str)] = &[
     // The contracts and their implementations.
     ("queue", "core"),
     ("scratchpad", "core"),
+    ("progress", "core, the contracts"),
     ("backends", "core, the contracts"),
     // Building a pipeline, and running its functions.
     ("packet", "core, the contracts"),
     ("stage", "core, the contracts"),
-    ("compute", "core, the contracts, packet, stage"),
-    ("pipeline", "core, the contracts, packet, stage, compute"),
+    ("compute", "core, the contracts, progress, packet, stage"),
+    (
+        "pipeline",
+        "core, the contracts, progress, packet, stage, compute",
+    ),
     // The engine: from a submission to its result.
     ("protocol", "core, the contracts, the builders"),
     ("submit", "core, the contracts, the builders, protocol"),
@@ -38,7 +42,7 @@ pub(crate) const RULE: &[(&str, &str)] = &[
 const WORDS: &[(&str, &str)] = &[
     ("nobody", ""),
     ("the contracts", "queue, scratchpad"),
-    ("the builders", "packet, stage, compute, pipeline"),
+    ("the builders", "progress, packet, stage, compute, pipeline"),
     (
         "all of these",
         "core, the contracts, backends, the builders, protocol, submit, worker, deployment",

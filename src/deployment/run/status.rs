@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Run;
 use crate::core::error::Result;
 use crate::core::tree::Tree;
-use crate::scratchpad::{Failure, GroupId, RunSnapshot, RunState};
+use crate::scratchpad::{Failure, GroupId, RunRecord, RunSnapshot, RunState};
 
 /// Groups asked for in one call when a run's progress is looked up.
-const GROUPS_AT_ONCE: u64 = 1_000;
+pub(super) const GROUPS_AT_ONCE: u64 = 1_000;
 
 /// A run's progress, read off the reduction tree: nothing that is delivered twice counts twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,17 +74,7 @@ impl<R> Run<R> {
             _ => {
                 let leaves = self.arrived_leaves(&snapshot).await?;
                 let done = leaves.len() as u64;
-                let length = items.unwrap_or(u64::MAX);
-                let as_planned = packets.is_none_or(|packets| {
-                    items.is_none_or(|items| record.plan.packets(items) == packets)
-                });
-                let items_done = match (as_planned, items, packets) {
-                    (false, Some(items), Some(packets)) if packets > 0 => {
-                        (u128::from(items) * u128::from(done) / u128::from(packets)) as u64
-                    }
-                    _ => record.plan.items(leaves, length),
-                };
-                (items_done, done)
+                (items_of(record, leaves), done)
             }
         };
         // If a process died between recording a failure and burying the message, the record names a
@@ -146,5 +136,18 @@ impl<R> Run<R> {
             }
             first = end;
         }
+    }
+}
+
+/// The number of items in these packets, given in ascending order.
+pub(super) fn items_of(record: &RunRecord, packets: Vec<u64>) -> u64 {
+    let (length, all) = (record.array_length, record.packets);
+    match (length, all) {
+        // They were cut short for a backend's size limit.
+        (Some(length), Some(all)) if all > 0 && record.plan.packets(length) != all => {
+            let packets = packets.len() as u128;
+            (u128::from(length) * packets / u128::from(all)) as u64
+        }
+        _ => record.plan.items(packets, length.unwrap_or(u64::MAX)),
     }
 }

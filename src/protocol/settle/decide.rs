@@ -110,14 +110,18 @@ impl Protocol {
         if !output.skipped.is_empty() {
             self.skip(task, work, &output.skipped).await?;
         }
+        let left_out = output.left_out;
         // The counts are those that the message declares.
-        let contains = work.packet.contains.checked_sub(output.left_out);
-        let skipped = work.packet.skipped.checked_add(output.left_out);
+        let contains = work.packet.contains.checked_sub(left_out);
+        let skipped = work.packet.skipped.checked_add(left_out);
         let Some((contains, skipped)) = contains.zip(skipped) else {
             return Err(refused(
                 "packetContains or packetSkipped does not agree with the items of packetValue",
             ));
         };
+        let counters = &self.seam.site.counters;
+        counters.left_out(task.index, left_out);
+        counters.mapped(task.index, contains);
         let packet = Packet {
             run: work.packet.run.clone(),
             packet_id: work.packet.packet_id,
@@ -152,7 +156,11 @@ impl Protocol {
             packet_id: bundle.node(task.fan_in),
             ..bundle.whole.packet.around(value)
         };
-        self.arrival(self.tree_of(task)?, task.fan_in, packet)
+        let tree = self.tree_of(task)?;
+        let counters = &self.seam.site.counters;
+        counters.mapped_by_all(task.index..tree, packet.contains);
+        counters.reduced_unasked(tree);
+        self.arrival(tree, task.fan_in, packet)
     }
 
     /// The place of the reduction at which a bundle's packets arrive. It may go through several map stages in one pass.
@@ -176,6 +184,9 @@ impl Protocol {
             self.note_attempt(task, name, &failures).await;
         }
         let tree = self.tree_of(task)?;
+        let counters = &self.seam.site.counters;
+        let items = unpacked.done.iter().map(|packet| packet.contains).sum();
+        counters.mapped_by_all(task.index..tree, items);
         let done = unpacked.done.into_iter();
         let done = done.map(|packet| self.slot(tree, task.fan_in, packet));
         let done: Result<_, Failures> = done.collect();
@@ -189,6 +200,7 @@ impl Protocol {
         reduction: &Reduction,
         value: Payload,
     ) -> Result<Effect, Failures> {
+        self.seam.site.counters.reduced(task.index);
         let packet = reduction.whole.around(value);
         if !reduction.root {
             return self.arrival(task.index, task.fan_in, packet);
