@@ -2,6 +2,7 @@
 //! acknowledge comes only after everything that the message causes is durable.
 
 mod answer;
+pub(crate) mod attempt_log;
 mod batcher;
 mod beginning;
 pub(crate) mod bundle;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt_log::FailedItem;
 use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
@@ -71,8 +72,8 @@ impl Protocol {
         let stage = Arc::clone(&task.stage.name);
         let mut report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
         report.delivery = task.delivery();
-        let log = match self.record(&report).await {
-            Ok(log) => log,
+        let recorded = match self.record(&report).await {
+            Ok(recorded) => recorded,
             Err(refusal) => {
                 // As a dead letter its run would never be told, and whoever waits for it would wait for ever.
                 let wait = task.stage.options.backoff.draw(u32::MAX).max(LEAST_WAIT);
@@ -81,19 +82,22 @@ impl Protocol {
                 return Answer::Nack(wait);
             }
         };
-        let stage = &task.stage.name;
+        let log = &self.seam.site.attempt_log;
         if dead {
-            tracing::error!(%run, %stage, work = name, item, attempt = task.attempt, error, "a dead letter");
+            if let Some(last) = failed_items(task, &failures, None).last() {
+                log.dead(task.index, run, &name, last);
+            }
             let reason = Reason {
                 id: Some(id),
                 item,
                 error,
-                attempts: log.attempts,
+                attempts: recorded.attempts,
             };
             Answer::Bury(reason.write())
         } else {
             let wait = task.stage.options.backoff.draw(task.attempt);
-            tracing::warn!(%run, %stage, work = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
+            let items = failed_items(task, &failures, Some(wait));
+            log.retried(task.index, run, &name, items);
             Answer::Nack(wait)
         }
     }
@@ -126,6 +130,12 @@ impl Protocol {
         let log = self.record(&report).await.map_err(refused)?;
         let policy = task.stage.options.on_failure;
         if policy.tolerates(log.skipped, work.packet.array_length) {
+            let (run, name) = (&work.packet.run, work.name());
+            let items = failed_items(task, skipped, None);
+            self.seam
+                .site
+                .attempt_log
+                .left_out(task.index, run, &name, items);
             return Ok(());
         }
         let first = skipped.first();
@@ -145,6 +155,22 @@ impl Protocol {
             .scratchpad("record_failure", || scratchpad.record(report))
             .await
     }
+}
+
+/// The failures as they are logged. Another attempt may begin after `next`.
+fn failed_items<'a>(
+    task: &Task<'_>,
+    failures: &'a [ItemFailure],
+    next: Option<Duration>,
+) -> impl DoubleEndedIterator<Item = FailedItem<'a>> {
+    let attempt = task.attempt;
+    failures.iter().map(move |failure| FailedItem {
+        item: failure.item,
+        label: None,
+        error: &failure.error,
+        attempt,
+        next,
+    })
 }
 
 fn attempts(task: &Task<'_>, failures: &[ItemFailure]) -> Vec<Attempt> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
+use super::attempt_log::AttemptLog;
 use super::bundle::Bundling;
 use crate::core::error::{Error, Result};
 use crate::core::name;
@@ -21,6 +22,7 @@ pub(crate) struct Site {
     pub(crate) carrier: Carrier,
     /// How bundles are made and worked on, in a run that has any.
     pub(crate) bundling: Option<Arc<dyn Bundling>>,
+    pub(crate) attempt_log: AttemptLog,
     /// One for each stage, opened when first used.
     opened: Vec<OnceCell<Arc<dyn Queue>>>,
 }
@@ -39,6 +41,10 @@ impl Site {
             .iter()
             .map(|_| OnceCell::new())
             .collect();
+        let stages = definition.stages().iter();
+        let attempt_log = AttemptLog::new(
+            stages.map(|stage| (Arc::clone(&stage.name), stage.options.queue.attempts)),
+        );
         Self {
             name: name.to_owned(),
             definition,
@@ -46,6 +52,7 @@ impl Site {
             scratchpad,
             carrier,
             bundling,
+            attempt_log,
             opened,
         }
     }
