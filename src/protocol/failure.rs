@@ -7,8 +7,10 @@ use super::attempt_log::FailedItem;
 use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
+use crate::core::backoff::Backoff;
 use crate::core::clock::now;
 use crate::core::error::{Result as OurResult, describe};
+use crate::packet::carrier::Carrier;
 use crate::packet::{Malformed, MapWork, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
@@ -76,7 +78,7 @@ impl Protocol {
             Ok(recorded) => recorded,
             Err(refusal) => {
                 // As a dead letter its run would never be told, and whoever waits for it would wait for ever.
-                let wait = task.stage.options.backoff.draw(u32::MAX).max(LEAST_WAIT);
+                let wait = self.backoff(task.stage).draw(u32::MAX).max(LEAST_WAIT);
                 self.withdraw(std::iter::once(task)).await;
                 tracing::error!(%run, work = name, error, refusal = %describe(&refusal), ?wait, "a failure could not be written down: the message comes back");
                 return Answer::Nack(wait);
@@ -95,7 +97,7 @@ impl Protocol {
             };
             Answer::Bury(reason.write())
         } else {
-            let wait = task.stage.options.backoff.draw(task.attempt);
+            let wait = self.backoff(task.stage).draw(task.attempt);
             let items = failed_items(task, &failures, Some(wait));
             log.retried(task.index, run, &name, items);
             Answer::Nack(wait)
@@ -147,6 +149,12 @@ impl Protocol {
                 log.skipped
             ))
         }])
+    }
+
+    /// How long failed items of the stage wait.
+    pub(super) fn backoff(&self, stage: &StageDefinition) -> Backoff {
+        let in_process = matches!(self.seam.site.carrier, Carrier::Local(_));
+        stage.options.backoff(in_process)
     }
 
     async fn record(&self, report: &FailureReport) -> OurResult<FailureLog> {

@@ -92,7 +92,8 @@ impl Stage {
         self
     }
 
-    /// Sets how long a failed message waits (default: [`Backoff::default`]).
+    /// Sets how long a failed item waits for its next attempt (default: [`Backoff::in_process`] in
+    /// [`Pipeline::run`](crate::Pipeline::run), [`Backoff::deployed`] in a deployment).
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);
         self
@@ -195,7 +196,7 @@ impl Stage {
         StageOptions {
             concurrency,
             own_timeout: self.timeout,
-            backoff: self.backoff.unwrap_or_default(),
+            own_backoff: self.backoff,
             rate_limit: self.rate_limit,
             packet_size: self.packet_size,
             fan_in: self.fan_in.unwrap_or(DEFAULT_FAN_IN),
@@ -230,7 +231,8 @@ pub(crate) struct StageOptions {
     pub(crate) concurrency: usize,
     /// The timeout that was asked for, rather than the default.
     pub(crate) own_timeout: Option<Duration>,
-    pub(crate) backoff: Backoff,
+    /// The backoff that was asked for, rather than the default.
+    own_backoff: Option<Backoff>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) packet_size: Option<u32>,
     pub(crate) fan_in: u32,
@@ -241,6 +243,14 @@ pub(crate) struct StageOptions {
 impl StageOptions {
     pub(crate) fn timeout(&self) -> Duration {
         self.own_timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// How long failed items wait, in a run inside the process or in a deployment.
+    pub(crate) fn backoff(&self, in_process: bool) -> Backoff {
+        self.own_backoff.unwrap_or(match in_process {
+            true => Backoff::in_process(),
+            false => Backoff::deployed(),
+        })
     }
 }
 
@@ -298,6 +308,9 @@ impl StageOptions {
             && !(1..=MAX_PACKET_SIZE).contains(&size)
         {
             return Err(OptionProblem::PacketSize(size));
+        }
+        if let Some((base, cap)) = self.own_backoff.and_then(|backoff| backoff.reversed()) {
+            return Err(OptionProblem::Backoff { base, cap });
         }
         match self.on_failure {
             OnFailure::TolerateShare(share) if !(0.0..=100.0).contains(&share) => {
@@ -366,10 +379,27 @@ mod tests {
         assert!(problem(Stage::new().rate_limit(0, Duration::ZERO)).contains("rate_limit is 0"));
         let endless = problem(Stage::new().rate_limit(5, Duration::ZERO));
         assert!(endless.contains("rate_limit's time is 0"), "{endless}");
+        let reversed = Backoff::exponential(Duration::from_secs(20), Duration::from_millis(1500));
+        assert_eq!(
+            problem(Stage::new().backoff(reversed)),
+            "backoff begins at 20s and is capped at 1.5s: give the shorter wait first"
+        );
         for share in [f64::NAN, f64::INFINITY, -1e-300, 100.000_000_000_000_01] {
             let share = OnFailure::TolerateShare(share);
             assert!(problem(Stage::new().on_failure(share)).contains("per cent"));
         }
+    }
+
+    #[test]
+    fn a_backoff_is_what_was_asked_for_or_fits_the_place_of_the_run() {
+        let options = |stage: Stage| stage.resolve(ANY).unwrap();
+        assert_eq!(options(Stage::new()).backoff(true), Backoff::in_process());
+        assert_eq!(options(Stage::new()).backoff(false), Backoff::deployed());
+        let own = options(Stage::new().backoff(Backoff::none()));
+        assert_eq!(
+            [true, false].map(|place| own.backoff(place)),
+            [Backoff::none(); 2]
+        );
     }
 
     #[test]

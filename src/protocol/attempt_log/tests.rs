@@ -94,7 +94,7 @@ async fn the_first_failed_attempt_is_a_line_of_its_own_and_the_others_are_summed
     advance(4 * SECOND).await;
     log.retried(0, &run, "packet 4", [failed(20, &refused)]);
     assert_eq!(lines.take(), NOTHING);
-    advance(SECOND + SECOND / 10).await;
+    advance(SECOND).await;
     log.retried(0, &run, "packet 4", [failed(21, &refused)]);
     assert_eq!(
         lines.take(),
