@@ -73,7 +73,7 @@ impl Stage {
         self
     }
 
-    /// Sets the time limit of the function per item, or per group (default 15 minutes). An
+    /// Sets the time limit of one attempt at an item, or at a group (default 15 minutes). An
     /// asynchronous function is dropped then. A CPU-bound one cannot be stopped from outside: its
     /// thread continues, its outcome is ignored, and the attempt counts as failed. The timeout of
     /// such a function is noticed up to a quarter late. A worker bears a
@@ -84,8 +84,12 @@ impl Stage {
         self
     }
 
-    /// Sets the number of attempts at a message before it becomes a dead letter (default 5). An
-    /// attempt is work that has begun, whether it fails or its process dies: a message that kills
+    /// Sets the number of attempts at an item (default 5): once that many have failed, or one with
+    /// a [permanent](crate::permanent) error, the item has failed for good, and
+    /// [`on_failure`](Self::on_failure) applies. Each item has attempts of its own, whatever becomes of
+    /// the others in its packet. In a reduction, a group is one item.
+    ///
+    /// An attempt is work that has begun, whether it fails or its process dies: an item that kills
     /// every worker is caught as well. A delivery that was handed back unbegun is no attempt.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
@@ -93,7 +97,8 @@ impl Stage {
     }
 
     /// Sets how long a failed item waits for its next attempt (default: [`Backoff::in_process`] in
-    /// [`Pipeline::run`](crate::Pipeline::run), [`Backoff::deployed`] in a deployment).
+    /// [`Pipeline::run`](crate::Pipeline::run), [`Backoff::deployed`] in a deployment). Waiting items
+    /// take no thread, and none of the stage's [`concurrency`](Self::concurrency).
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);
         self
