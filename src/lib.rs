@@ -63,8 +63,8 @@
 //!   module [`backends`] has those that come with the crate.
 //! - A [`Worker`] receives the stages' messages, runs their functions and acknowledges each message
 //!   once everything that it causes is durable.
-//! - A *dead letter* is a message that used up its attempts, kept with its error for a person:
-//!   [`DeadLetter`].
+//! - A *dead letter* is a message that cannot be finished, because one of its items has used up its
+//!   attempts. It is kept with the error for a person: [`DeadLetter`].
 //!
 //! # What it promises
 //!

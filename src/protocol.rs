@@ -3,6 +3,7 @@
 
 mod again;
 mod answer;
+pub(crate) mod attempt_log;
 mod batcher;
 mod beginning;
 pub(crate) mod bundle;

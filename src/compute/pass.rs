@@ -191,6 +191,11 @@ impl Pass {
         self.state().history.clone()
     }
 
+    /// Takes the failed attempts that will be followed by others and have not been told.
+    pub(crate) fn take_untold(&self) -> Failures {
+        std::mem::take(&mut self.state().untold)
+    }
+
     /// Takes the failed attempts of items that are to be tried again, to be put on record.
     pub(crate) fn take_open(&self) -> Failures {
         self.state().take_open()

@@ -115,6 +115,12 @@ pub(crate) trait Host: Sync {
 
     /// Whether a packet may be kept while its items wait for this long.
     fn may_wait(&self, wait: Duration) -> bool;
+
+    /// Attempts have failed that will be followed by others, after this wait.
+    fn failed(&self, failures: &[ItemFailure], wait: Duration);
+
+    /// This many more items wait for their next attempt, or fewer.
+    fn waits(&self, more: isize);
 }
 
 /// What a map stage made of a packet, or a reduction of a group.

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-/// How long a failed message waits: exponential, with full jitter, so that messages which failed
-/// together do not come back together. The n-th wait is drawn evenly from zero to
+/// How long a failed item waits for its next attempt: exponential, with full jitter, so that items
+/// which failed together are not tried again together. The n-th wait is drawn evenly from zero to
 /// `base · 2^(n-1)`, at most `cap`.
+///
+/// A stage without a [`backoff`](crate::Stage::backoff) of its own has
+/// [`in_process`](Self::in_process) in a run inside the process, and [`deployed`](Self::deployed) in
+/// a deployment.
 ///
 /// The scheme is the "full jitter" of Marc Brooker, *Exponential Backoff And Jitter*, AWS
 /// Architecture Blog, 2015.
@@ -14,15 +18,21 @@ pub struct Backoff {
     cap: Duration,
 }
 
-impl Default for Backoff {
-    /// From 1 second to 5 minutes.
-    fn default() -> Self {
+impl Backoff {
+    /// From 50 milliseconds to 10 seconds: the default of [`Pipeline::run`](crate::Pipeline::run), whose
+    /// caller waits. Five attempts wait for 0.4 seconds altogether on average, at most 0.75.
+    pub const fn in_process() -> Self {
+        Self::exponential(Duration::from_millis(50), Duration::from_secs(10))
+    }
+
+    /// From 1 second to 5 minutes: the default of a [`Deployment`](crate::Deployment), over memory too.
+    /// Five attempts wait for 7.5 seconds altogether on average, at most 15.
+    pub const fn deployed() -> Self {
         Self::exponential(Duration::from_secs(1), Duration::from_secs(300))
     }
-}
 
-impl Backoff {
-    /// From `base` for the first wait, doubling, up to `cap`.
+    /// From `base` for the first wait, doubling, up to `cap`. A stage with a `base` above its `cap` is
+    /// refused when the pipeline is deployed or run.
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
         Self { base, cap }
     }
@@ -37,7 +47,7 @@ impl Backoff {
     /// ```
     /// use std::time::Duration;
     /// use catchment::Backoff;
-    /// let backoff = Backoff::default();
+    /// let backoff = Backoff::deployed();
     /// assert_eq!(backoff.longest(1), Duration::from_secs(1));
     /// assert_eq!(backoff.longest(4), Duration::from_secs(8));
     /// assert_eq!(backoff.longest(40), Duration::from_secs(300));
@@ -51,6 +61,11 @@ impl Backoff {
             doublings -= step;
         }
         longest.min(self.cap)
+    }
+
+    /// The `base` and the `cap`, if they are the wrong way round.
+    pub(crate) fn reversed(&self) -> Option<(Duration, Duration)> {
+        (self.base > self.cap).then_some((self.base, self.cap))
     }
 
     /// Draws the wait after this attempt.
@@ -77,7 +92,7 @@ mod tests {
 
     #[test]
     fn waits_are_spread_over_the_whole_range() {
-        let backoff = Backoff::default();
+        let backoff = Backoff::deployed();
         for attempt in 1..12 {
             let longest = backoff.longest(attempt);
             assert!((0..200).all(|_| backoff.draw(attempt) <= longest));

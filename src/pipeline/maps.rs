@@ -30,8 +30,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         self.map_by(MapFn::new(function))
     }
 
-    /// Like [`map`](Self::map), for a function that may fail. An error fails the attempt, and the packet
-    /// is tried again unless the error is marked by [`permanent`](crate::permanent).
+    /// Like [`map`](Self::map), for a function that may fail. An error fails this attempt at the item,
+    /// which is tried again unless the error is marked by [`permanent`](crate::permanent). Other items
+    /// of its packet are not affected.
     ///
     /// Accepts any error that `?` converts into `Box<dyn Error>`: error types, `String`, `&str`.
     ///

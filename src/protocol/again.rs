@@ -2,7 +2,7 @@
 //! attempts on record if that takes too long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -10,11 +10,15 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::beginning::May;
+use super::failure::failed_item;
+use super::site::Site;
 use super::{Outcome, Owner, Protocol, Task, Then, refused};
 use crate::compute::pass::Pass;
 use crate::compute::pool::Ended;
-use crate::compute::step::{Computed, Host, Limits, Stopped};
+use crate::compute::step::{Computed, Host, ItemFailure, Limits, Stopped};
 use crate::core::clock::after;
+use crate::core::one_of::OneOf;
+use crate::packet::Message;
 use crate::packet::carrier::Carrier;
 use crate::stage::Execution;
 
@@ -31,7 +35,9 @@ pub(super) struct AtWork<'a, O> {
     pub(super) has_left: bool,
     /// Whether it has the right to be at work while others wait.
     pub(super) is_alone: bool,
-    pub(super) is_local: bool,
+    site: &'a Site,
+    message: OneOf<Message>,
+    attempt: u32,
 }
 
 impl<O: Owner> Host for AtWork<'_, O> {
@@ -48,9 +54,33 @@ impl<O: Owner> Host for AtWork<'_, O> {
     }
 
     fn may_wait(&self, wait: Duration) -> bool {
-        let has_room = self.is_local || self.limits.kept.load(Ordering::Relaxed) < MOST_KEPT;
+        let has_room = is_local(self.site) || self.limits.kept.load(Ordering::Relaxed) < MOST_KEPT;
         has_room && self.owner.may_keep(self.place, wait)
     }
+
+    fn failed(&self, failures: &[ItemFailure], wait: Duration) {
+        if failures.is_empty() {
+            return;
+        }
+        let items = failures.iter();
+        let items = items.map(|failure| failed_item(failure, self.attempt, Some(wait)));
+        let (run, name) = (self.message.run(), self.message.name());
+        let stage = self.limits.stage;
+        self.site.attempt_log.retried(stage, run, &name, items);
+        self.site.counters.retried(stage, failures.len() as u64);
+    }
+
+    fn waits(&self, more: isize) {
+        let (stage, items) = (self.limits.stage, more.unsigned_abs() as u64);
+        match more > 0 {
+            true => self.site.counters.waits(stage, items),
+            false => self.site.counters.waits_no_longer(stage, items),
+        }
+    }
+}
+
+fn is_local(site: &Site) -> bool {
+    matches!(site.carrier, Carrier::Local(..))
 }
 
 impl<O: Owner> AtWork<'_, O> {
@@ -62,25 +92,38 @@ impl<O: Owner> AtWork<'_, O> {
     }
 }
 
-/// Counts a packet that is kept.
-struct Keeping<'a, O: Owner> {
-    kept: &'a AtomicUsize,
-    owner: &'a O,
+/// Counts a packet that is kept, and its items that wait.
+struct Keeping<'a, 'b, O: Owner> {
+    at_work: &'b AtWork<'a, O>,
+    items: isize,
 }
 
-impl<'a, O: Owner> Keeping<'a, O> {
-    fn begin(kept: &'a AtomicUsize, owner: &'a O) -> Self {
-        kept.fetch_add(1, Ordering::Relaxed);
-        owner.keeps(true);
-        Self { kept, owner }
+impl<'a, 'b, O: Owner> Keeping<'a, 'b, O> {
+    fn begin(at_work: &'b AtWork<'a, O>, items: usize) -> Self {
+        at_work.limits.kept.fetch_add(1, Ordering::Relaxed);
+        at_work.owner.keeps(true);
+        let items = isize::try_from(items).unwrap_or(isize::MAX);
+        at_work.waits(items);
+        Self { at_work, items }
     }
 }
 
-impl<O: Owner> Drop for Keeping<'_, O> {
+impl<O: Owner> Drop for Keeping<'_, '_, O> {
     fn drop(&mut self) {
-        self.kept.fetch_sub(1, Ordering::Relaxed);
-        self.owner.keeps(false);
+        self.at_work.limits.kept.fetch_sub(1, Ordering::Relaxed);
+        self.at_work.owner.keeps(false);
+        self.at_work.waits(-self.items);
     }
+}
+
+/// How a packet's wait ended.
+enum Waited {
+    /// Its items are due.
+    Due,
+    /// Nothing more may begin here.
+    Closing,
+    /// Its run is cancelled, or done.
+    Over,
 }
 
 impl Then {
@@ -95,12 +138,8 @@ impl Then {
 }
 
 impl Protocol {
-    pub(super) fn is_local(&self) -> bool {
-        matches!(self.seam.site.carrier, Carrier::Local(..))
-    }
-
     pub(super) fn at_work<'a, O: Owner>(
-        &self,
+        &'a self,
         task: &Task<'_>,
         limits: &'a Limits,
         owner: &'a O,
@@ -112,7 +151,9 @@ impl Protocol {
             place: task.place,
             has_left: false,
             is_alone,
-            is_local: self.is_local(),
+            site: &self.seam.site,
+            message: task.message.clone(),
+            attempt: task.attempt,
         }
     }
 
@@ -144,6 +185,7 @@ impl Protocol {
     ) -> Option<Result<Computed, Outcome>> {
         let pass = then.pass()?;
         loop {
+            at_work.failed(&pass.take_untold(), pass.wait());
             let due = after(Instant::now(), pass.wait());
             let goes_back = || {
                 let left = due.saturating_duration_since(Instant::now());
@@ -157,8 +199,10 @@ impl Protocol {
                 return goes_back();
             }
             at_work.leave();
-            if !self.wait_until(due, task, at_work).await {
-                return goes_back();
+            match self.wait_until(due, pass, at_work).await {
+                Waited::Due => {}
+                Waited::Closing => return goes_back(),
+                Waited::Over => return Some(Err(Outcome::Done)),
             }
             if at_work.owner.is_lost(task.place) {
                 return None;
@@ -171,18 +215,19 @@ impl Protocol {
         }
     }
 
-    /// Keeps a packet until its items are due. Returns whether nothing came in between.
+    /// Keeps a packet until its items are due.
     async fn wait_until<O: Owner>(
         &self,
         due: Instant,
-        _task: &Task<'_>,
+        pass: &Pass,
         at_work: &AtWork<'_, O>,
-    ) -> bool {
-        let _keeping = Keeping::begin(&at_work.limits.kept, at_work.owner);
+    ) -> Waited {
+        let _keeping = Keeping::begin(at_work, pass.open().max(1));
         tokio::select! {
             biased;
-            () = at_work.owner.closing() => false,
-            () = sleep_until(due) => true,
+            () = at_work.owner.closing() => Waited::Closing,
+            () = sleep_until(due) => Waited::Due,
+            () = self.cancelled.when(at_work.message.run()) => Waited::Over,
         }
     }
 
@@ -237,7 +282,14 @@ impl Protocol {
         then: Then,
         mut at_work: AtWork<'_, O>,
     ) {
-        let outcome = self.outcome_apart(&mut task, &then, &mut at_work).await;
+        let run = at_work.message.run().clone();
+        let is_async = task.stage.execution == Execution::Async;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.outcome_apart(&mut task, &then, &mut at_work) => outcome,
+            // A CPU-bound function cannot be dropped.
+            () = self.cancelled.when(&run), if is_async => Some(Err(Outcome::Done)),
+        };
         at_work.leave();
         let Some(outcome) = outcome else {
             return;
@@ -288,11 +340,20 @@ impl Protocol {
                     return Some(Err(Outcome::GoesBack(failures, wait)));
                 }
             }
+            at_work.failed(&pass.take_untold(), pass.wait());
             let due = after(Instant::now(), pass.wait());
             let may_wait = !at_work.is_closing() && at_work.may_wait(pass.wait());
-            if !may_wait || !self.wait_until(due, task, at_work).await {
-                let left = due.saturating_duration_since(Instant::now());
-                return Some(Err(Outcome::GoesBack(pass.failures(), left)));
+            let waited = match may_wait {
+                true => self.wait_until(due, pass, at_work).await,
+                false => Waited::Closing,
+            };
+            match waited {
+                Waited::Due => {}
+                Waited::Closing => {
+                    let left = due.saturating_duration_since(Instant::now());
+                    return Some(Err(Outcome::GoesBack(pass.failures(), left)));
+                }
+                Waited::Over => return Some(Err(Outcome::Done)),
             }
             if at_work.owner.is_lost(task.place) {
                 return None;

@@ -107,7 +107,6 @@ impl Cancelled {
     /// that were looked up a moment ago; so it takes at most one and a half intervals. Without a waiter there is no
     /// request. After an error of the backend it is not known yet. The other waiters have no timer and allocate nothing.
     /// Cancel safe: if the waiter that looks is dropped, another one goes on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the functions of users are not raced against it yet"))]
     pub(super) async fn when(&self, run: &RunId) {
         let _waiting = Waiting::new(self, run);
         loop {

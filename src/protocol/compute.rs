@@ -49,6 +49,8 @@ enum Started {
     Job(Then, Arc<Computation>),
     /// It has ended.
     Computed(Then, Computed),
+    /// It was dropped: its run is cancelled, or done.
+    Over,
     /// It cannot be done.
     Refused(&'static str),
 }
@@ -283,6 +285,11 @@ impl Protocol {
                     let outcome = vec![(task, Outcome::Computed(then, computed))];
                     settling.push(Box::pin(self.settle(outcome, owner)));
                 }
+                Started::Over => {
+                    owner.worked(1, 0);
+                    let outcome = vec![(task, Outcome::Done)];
+                    settling.push(Box::pin(self.settle(outcome, owner)));
+                }
                 Started::Refused(problem) => {
                     owner.worked(1, 0);
                     let outcome = vec![(task, Outcome::Failed(refused(problem)))];
@@ -323,8 +330,13 @@ impl Protocol {
                     true => {
                         let host = self.at_work(task, limits, owner, false);
                         let note = |failures| self.note(task, failures).boxed();
-                        let computed = pass.side_by_side(limits, &host, &note).await;
-                        Started::Computed(Then::Map(pass), computed)
+                        tokio::select! {
+                            biased;
+                            computed = pass.side_by_side(limits, &host, &note) => {
+                                Started::Computed(Then::Map(pass), computed)
+                            }
+                            () = self.cancelled.when(task.message.run()) => Started::Over,
+                        }
                     }
                     false => {
                         let job = pass.round();
@@ -338,10 +350,13 @@ impl Protocol {
                 let form = self.seam.site.carrier.form();
                 let then = Then::Reduce(reduction);
                 match is_async {
-                    true => {
-                        let computed = reduce.run(members, context, form, limits).await;
-                        Started::Computed(then, computed)
-                    }
+                    true => tokio::select! {
+                        biased;
+                        computed = reduce.run(members, context, form, limits) => {
+                            Started::Computed(then, computed)
+                        }
+                        () = self.cancelled.when(task.message.run()) => Started::Over,
+                    },
                     false => Started::Job(then, reduce.job(members, context, form)),
                 }
             }

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt_log::FailedItem;
 use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
+use crate::core::backoff::Backoff;
 use crate::core::clock::now;
 use crate::core::error::{Result as OurResult, describe};
+use crate::packet::carrier::Carrier;
 use crate::packet::{Malformed, MapWork, Message, Work};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
@@ -74,29 +77,32 @@ impl Protocol {
         let stage = Arc::clone(&task.stage.name);
         let mut report = FailureReport::new(run, stage, name.as_str(), attempts, verdict);
         report.delivery = task.delivery();
-        let log = match self.record(&report).await {
-            Ok(log) => log,
+        let recorded = match self.record(&report).await {
+            Ok(recorded) => recorded,
             Err(refusal) => {
                 // As a dead letter its run would never be told, and whoever waits for it would wait for ever.
-                let wait = task.stage.options.backoff.draw(u32::MAX).max(LEAST_WAIT);
+                let wait = self.backoff(task.stage).draw(u32::MAX).max(LEAST_WAIT);
                 self.withdraw(std::iter::once(task)).await;
                 tracing::error!(%run, work = name, error, refusal = %describe(&refusal), ?wait, "a failure could not be written down: the message comes back");
                 return Answer::Nack(wait);
             }
         };
-        let stage = &task.stage.name;
+        let log = &self.seam.site.attempt_log;
         if dead {
-            tracing::error!(%run, %stage, work = name, item, attempt = task.attempt, error, "a dead letter");
+            if let Some(last) = failed_items(task, &failures, None).last() {
+                log.dead(task.index, run, &name, last);
+            }
             let reason = Reason {
                 id: Some(id),
                 item,
                 error,
-                attempts: log.attempts,
+                attempts: recorded.attempts,
             };
             Answer::Bury(reason.write())
         } else {
-            let wait = task.stage.options.backoff.draw(task.attempt);
-            tracing::warn!(%run, %stage, work = name, item, attempt = task.attempt, ?wait, error, "an attempt failed");
+            let wait = self.backoff(task.stage).draw(task.attempt);
+            let items = failed_items(task, &failures, Some(wait));
+            log.retried(task.index, run, &name, items);
             Answer::Nack(wait)
         }
     }
@@ -190,6 +196,13 @@ impl Protocol {
         let log = self.record(&report).await.map_err(refused)?;
         let policy = task.stage.options.on_failure;
         if policy.tolerates(log.skipped, work.packet.array_length) {
+            let (run, name) = (&work.packet.run, work.name());
+            let last = skipped.iter().filter(|failure| failure.permanent);
+            let items = last.map(|failure| failed_item(failure, task.attempt, None));
+            self.seam
+                .site
+                .attempt_log
+                .left_out(task.index, run, &name, items);
             return Ok(());
         }
         let first = skipped.first();
@@ -204,11 +217,44 @@ impl Protocol {
         }])
     }
 
+    /// How long failed items of the stage wait.
+    pub(super) fn backoff(&self, stage: &StageDefinition) -> Backoff {
+        let in_process = matches!(self.seam.site.carrier, Carrier::Local(_));
+        stage.options.backoff(in_process)
+    }
+
     async fn record(&self, report: &FailureReport) -> OurResult<FailureLog> {
         let scratchpad = self.seam.site.scratchpad();
         self.seam
             .scratchpad("record_failure", || scratchpad.record(report))
             .await
+    }
+}
+
+/// The failures as they are logged. Another attempt may begin after `next`.
+fn failed_items<'a>(
+    task: &Task<'_>,
+    failures: &'a [ItemFailure],
+    next: Option<Duration>,
+) -> impl DoubleEndedIterator<Item = FailedItem<'a>> {
+    let attempt = task.attempt;
+    failures
+        .iter()
+        .map(move |failure| failed_item(failure, attempt, next))
+}
+
+/// A failure as it is logged; `attempt` is the message's.
+pub(super) fn failed_item(
+    failure: &ItemFailure,
+    attempt: u32,
+    next: Option<Duration>,
+) -> FailedItem<'_> {
+    FailedItem {
+        item: failure.item,
+        label: failure.label.as_deref(),
+        error: &failure.error,
+        attempt: failure.attempt.unwrap_or(attempt),
+        next,
     }
 }
 

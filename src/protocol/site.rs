@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
+use super::attempt_log::AttemptLog;
 use super::bundle::Bundling;
 use crate::core::error::{Error, Result};
 use crate::core::name;
@@ -26,6 +27,7 @@ pub(crate) struct Site {
     pub(crate) bundling: Option<Arc<dyn Bundling>>,
     /// What is counted for a listener, which only a run inside the process has.
     pub(crate) counters: Counters,
+    pub(crate) attempt_log: AttemptLog,
     /// One for each stage, opened when first used.
     opened: Vec<OnceCell<Arc<dyn Queue>>>,
 }
@@ -45,6 +47,10 @@ impl Site {
             .map(|_| OnceCell::new())
             .collect();
         let counters = counters(&definition, &carrier);
+        let stages = definition.stages().iter();
+        let attempt_log = AttemptLog::new(
+            stages.map(|stage| (Arc::clone(&stage.name), stage.options.queue.attempts)),
+        );
         Self {
             name: name.to_owned(),
             definition,
@@ -53,6 +59,7 @@ impl Site {
             carrier,
             bundling,
             counters,
+            attempt_log,
             opened,
         }
     }

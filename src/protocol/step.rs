@@ -93,7 +93,7 @@ impl Protocol {
         Terms {
             attempts: options.queue.attempts,
             leaves_out: options.on_failure != OnFailure::Fail,
-            backoff: options.backoff,
+            backoff: self.backoff(task.stage),
             before: before.into_iter().collect(),
             whole_failed: task.attempt - 1,
         }

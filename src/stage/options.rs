@@ -76,7 +76,7 @@ impl Stage {
         self
     }
 
-    /// Sets the time limit of the function per item, or per group (default 15 minutes). An
+    /// Sets the time limit of one attempt at an item, or at a group (default 15 minutes). An
     /// asynchronous function is dropped then. A CPU-bound one cannot be stopped from outside: its
     /// thread continues, its outcome is ignored, and the attempt counts as failed. The timeout of
     /// such a function is noticed up to a quarter late. A worker bears a
@@ -87,15 +87,21 @@ impl Stage {
         self
     }
 
-    /// Sets the number of attempts at a message before it becomes a dead letter (default 5). An
-    /// attempt is work that has begun, whether it fails or its process dies: a message that kills
+    /// Sets the number of attempts at an item (default 5): once that many have failed, or one with
+    /// a [permanent](crate::permanent) error, the item has failed for good, and
+    /// [`on_failure`](Self::on_failure) applies. Each item has attempts of its own, whatever becomes of
+    /// the others in its packet. In a reduction, a group is one item.
+    ///
+    /// An attempt is work that has begun, whether it fails or its process dies: an item that kills
     /// every worker is caught as well. A delivery that was handed back unbegun is no attempt.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
     }
 
-    /// Sets how long a failed message waits (default: [`Backoff::default`]).
+    /// Sets how long a failed item waits for its next attempt (default: [`Backoff::in_process`] in
+    /// [`Pipeline::run`](crate::Pipeline::run), [`Backoff::deployed`] in a deployment). Waiting items
+    /// take no thread, and none of the stage's [`concurrency`](Self::concurrency).
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);
         self
@@ -241,7 +247,7 @@ impl Stage {
         StageOptions {
             concurrency,
             own_timeout: self.timeout,
-            backoff: self.backoff.unwrap_or_default(),
+            own_backoff: self.backoff,
             rate_limit: self.rate_limit,
             packet_size: self.packet_size,
             fan_in: self.fan_in.unwrap_or(DEFAULT_FAN_IN),
@@ -280,7 +286,8 @@ pub(crate) struct StageOptions {
     pub(crate) concurrency: usize,
     /// The timeout that was asked for, rather than the default.
     pub(crate) own_timeout: Option<Duration>,
-    pub(crate) backoff: Backoff,
+    /// The backoff that was asked for, rather than the default.
+    own_backoff: Option<Backoff>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) packet_size: Option<u32>,
     pub(crate) fan_in: u32,
@@ -291,6 +298,14 @@ pub(crate) struct StageOptions {
 impl StageOptions {
     pub(crate) fn timeout(&self) -> Duration {
         self.own_timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// How long failed items wait, in a run inside the process or in a deployment.
+    pub(crate) fn backoff(&self, in_process: bool) -> Backoff {
+        self.own_backoff.unwrap_or(match in_process {
+            true => Backoff::in_process(),
+            false => Backoff::deployed(),
+        })
     }
 }
 
@@ -348,6 +363,9 @@ impl StageOptions {
             && !(1..=MAX_PACKET_SIZE).contains(&size)
         {
             return Err(OptionProblem::PacketSize(size));
+        }
+        if let Some((base, cap)) = self.own_backoff.and_then(|backoff| backoff.reversed()) {
+            return Err(OptionProblem::Backoff { base, cap });
         }
         match self.on_failure {
             OnFailure::TolerateShare(share) if !(0.0..=100.0).contains(&share) => {
@@ -416,10 +434,27 @@ mod tests {
         assert!(problem(Stage::new().rate_limit(0, Duration::ZERO)).contains("rate_limit is 0"));
         let endless = problem(Stage::new().rate_limit(5, Duration::ZERO));
         assert!(endless.contains("rate_limit's time is 0"), "{endless}");
+        let reversed = Backoff::exponential(Duration::from_secs(20), Duration::from_millis(1500));
+        assert_eq!(
+            problem(Stage::new().backoff(reversed)),
+            "backoff begins at 20s and is capped at 1.5s: give the shorter wait first"
+        );
         for share in [f64::NAN, f64::INFINITY, -1e-300, 100.000_000_000_000_01] {
             let share = OnFailure::TolerateShare(share);
             assert!(problem(Stage::new().on_failure(share)).contains("per cent"));
         }
+    }
+
+    #[test]
+    fn a_backoff_is_what_was_asked_for_or_fits_the_place_of_the_run() {
+        let options = |stage: Stage| stage.resolve(ANY).unwrap();
+        assert_eq!(options(Stage::new()).backoff(true), Backoff::in_process());
+        assert_eq!(options(Stage::new()).backoff(false), Backoff::deployed());
+        let own = options(Stage::new().backoff(Backoff::none()));
+        assert_eq!(
+            [true, false].map(|place| own.backoff(place)),
+            [Backoff::none(); 2]
+        );
     }
 
     #[test]

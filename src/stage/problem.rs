@@ -1,5 +1,7 @@
 //! Why the options of a stage cannot work.
 
+use std::time::Duration;
+
 use super::options::MAX_PACKET_SIZE;
 use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
@@ -27,4 +29,6 @@ pub(crate) enum OptionProblem {
     PacketSize(u32),
     #[error("on_failure tolerates {0} per cent: use a number from 0 to 100")]
     Share(f64),
+    #[error("backoff begins at {base:?} and is capped at {cap:?}: give the shorter wait first")]
+    Backoff { base: Duration, cap: Duration },
 }

@@ -231,6 +231,8 @@ impl Handler {
         runtime::check()?;
         let deadline = Deadline::new(Instant::now(), remaining, self.margin);
         let inner = self.inner.as_ref();
+        // The process may be frozen after the call: what failed is logged by then.
+        let _watch = inner.site.attempt_log.watch();
         let queue = inner.queue(deadline.cut_off).await?;
         let messages = deliveries.into_iter();
         let messages = messages.map(|delivery| Received::new(&inner.site, delivery));

@@ -4,9 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -60,7 +60,11 @@ pub(super) async fn run(
         _ = signal.wait_for(|stop| *stop) => return Ok(()),
     };
     let beats = lanes.iter().map(|lane| Arc::clone(&lane.heartbeat).beat());
-    let mut beats: FuturesUnordered<_> = beats.collect();
+    let mut beats: FuturesUnordered<BoxFuture<'_, ()>> = beats.map(|beat| beat.boxed()).collect();
+    let log_site = Arc::clone(&site);
+    beats.push(Box::pin(
+        async move { log_site.attempt_log.log_sums().await },
+    ));
     // Polled first, so that load cannot starve heartbeats.
     tokio::select! {
         biased;

@@ -15,6 +15,7 @@ mod dead_letters;
 mod discard;
 mod endless;
 mod foreign;
+mod logged;
 mod messages;
 mod redelivered;
 mod redrive;

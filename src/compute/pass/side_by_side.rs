@@ -26,6 +26,22 @@ use crate::stage::Context;
 /// A unit, whether it had its place before, and what an attempt at it came to.
 type Tried = (usize, bool, Result<Piece, Trouble>);
 
+/// An item that waits, as long as it does.
+struct Waits<'a, H: Host>(&'a H);
+
+impl<'a, H: Host> Waits<'a, H> {
+    fn begin(host: &'a H) -> Self {
+        host.waits(1);
+        Self(host)
+    }
+}
+
+impl<H: Host> Drop for Waits<'_, H> {
+    fn drop(&mut self) {
+        self.0.waits(-1);
+    }
+}
+
 impl Pass {
     /// The work of asynchronous functions. [`Stopped::Again`] means that the packet is to go back. If it is closed meanwhile,
     /// what has failed so far is given to `note`: the rest may take longer than there is time.
@@ -120,13 +136,16 @@ impl Pass {
                 return false;
             }
             let Some(wait) = wait else { continue };
+            host.failed(&self.take_untold(), wait);
             let due = after(Instant::now(), wait);
             until = Some(until.map_or(due, |until| until.max(due)));
             if is_closed || host.is_closing() || goes_back || !host.may_wait(wait) {
                 goes_back = true;
             } else {
+                let counted = Waits::begin(host);
                 waiting.push(Box::pin(async move {
                     sleep_until(due).await;
+                    drop(counted);
                     unit
                 }));
             }

@@ -51,6 +51,8 @@ pub(super) struct State {
     redo: Option<bool>,
     pub(super) wait: Duration,
     pub(super) history: Failures,
+    /// The failed attempts that will be followed by others, as far as they have not been told.
+    pub(super) untold: Failures,
 }
 
 /// What is left to do for a packet.
@@ -107,6 +109,7 @@ impl State {
             redo: None,
             wait: Duration::ZERO,
             history: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
@@ -251,6 +254,9 @@ impl State {
     }
 
     fn note(&mut self, failure: ItemFailure) {
+        if !failure.permanent {
+            self.untold.push(failure.clone());
+        }
         if self.history.len() >= MOST_ATTEMPTS {
             let item = failure.item;
             self.history.retain(|earlier| earlier.item != item);

@@ -3,14 +3,44 @@
 use super::text::chain;
 use super::{BoxError, Error};
 
-/// Marks an error as permanent: repeating the work would fail in the same way, so the remaining
-/// attempts are not used.
+/// Marks an error as permanent: repeating the work would fail in the same way, so the item's
+/// remaining attempts are not used. Other items of its packet are not affected.
+///
+/// A function that has both kinds of errors returns [`BoxError`]: `?` converts an error that is
+/// marked, and any other, which is tried again. The mark is found through error types that wrap the
+/// error and return it from [`source`](std::error::Error::source).
 ///
 /// ```
-/// use catchment::{Pipeline, permanent};
+/// use std::io;
+/// use catchment::{BoxError, Error, Pipeline, permanent};
 ///
-/// let parse = Pipeline::new()
-///     .try_map(|line: String| line.parse::<i64>().map_err(permanent));
+/// /// Fails now and then.
+/// async fn price_of(article: u32) -> Result<u64, io::Error> {
+/// #   static FIRST: std::sync::Once = std::sync::Once::new();
+/// #   let mut fails = false;
+/// #   FIRST.call_once(|| fails = true);
+/// #   if fails { return Err(io::ErrorKind::ConnectionReset.into()); }
+///     // …
+/// #   Ok(u64::from(article) * 10)
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+/// let total = Pipeline::new()
+///     .then(|line: String| async move {
+///         let article: u32 = line.parse().map_err(permanent)?; // the text stays as it is
+///         if article == 0 {
+///             Err(permanent("there is no article 0"))?;
+///         }
+///         let price = price_of(article).await?;                // another attempt may succeed
+///         Ok::<_, BoxError>(price)
+///     })
+///     .reduce(|| 0, |a, b| a + b);
+/// assert_eq!(total.run(["1", "2"].map(String::from)).await?, 30);
+///
+/// let error = total.run(["1", "two"].map(String::from)).await.unwrap_err();
+/// let Error::Failed { failure, .. } = error else { panic!("{error}") };
+/// assert_eq!((failure.item, failure.attempts.len()), (Some(1), 1));
+/// # Ok(()) }
 /// ```
 pub fn permanent(error: impl Into<BoxError>) -> Permanent {
     Permanent(Mark(error.into()))
