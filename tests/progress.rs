@@ -391,7 +391,6 @@ async fn duplicates_never_exceed_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the engine counts these once attempts belong to items"]
 async fn items_that_failed_are_counted_while_they_wait_and_after() {
     let reports = Reports::default();
     let failed = Arc::new(AtomicUsize::new(0));

@@ -54,8 +54,9 @@ impl<O: Owner> Host for AtWork<'_, O> {
     }
 
     fn may_wait(&self, wait: Duration) -> bool {
-        let has_room = is_local(self.site) || self.limits.kept.load(Ordering::Relaxed) < MOST_KEPT;
-        has_room && self.owner.may_keep(self.place, wait)
+        // In a run inside the process there is nowhere to go back to.
+        let has_room = self.limits.kept.load(Ordering::Relaxed) < MOST_KEPT;
+        is_local(self.site) || (has_room && self.owner.may_keep(self.place, wait))
     }
 
     fn failed(&self, failures: &[ItemFailure], wait: Duration) {

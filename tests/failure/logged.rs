@@ -64,7 +64,7 @@ async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second()
         (
             dead,
             "ERROR a dead letter run=",
-            r#" stage=fetch work="packet 2" item=2 attempt=5 of=5 error="page 2 timed out""#,
+            r#" stage=fetch work="packet 2" item=2 label="2" attempt=5 of=5 error="page 2 timed out""#,
         ),
         (
             more,
@@ -75,7 +75,7 @@ async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second()
         assert!(line.starts_with(begins) && line.ends_with(ends), "{line}");
     }
     assert!(
-        first.contains(r#" stage=fetch work="packet 2" item=2 attempt=1 of=5 next_in="#),
+        first.contains(r#" stage=fetch work="packet 2" item=2 label="2" attempt=1 of=5 next_in="#),
         "{first}"
     );
 }

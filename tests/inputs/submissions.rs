@@ -110,7 +110,7 @@ async fn a_run_under_an_id_of_the_callers_is_completed_by_submitting_again() {
             let outcome = soon(again.outcome()).await.unwrap();
             assert_eq!(outcome.value, (0..outcome.items).sum::<u64>(), "{what}");
             let status = run.status().await.unwrap();
-            assert_eq!((status.state, status.failures), (RunState::Done, 0));
+            assert_eq!((status.state, status.messages_failed), (RunState::Done, 0));
             assert!(run.failures().await.unwrap().is_empty(), "{what}");
             tokio::time::sleep(Duration::from_secs(600)).await;
             let left = store.depth(&deployment).await;
@@ -147,7 +147,7 @@ async fn a_run_that_was_submitted_is_not_touched_by_an_input_that_breaks() {
         for is_done in [false, true] {
             let error = submit(&deployment, Kind::Stream, Some(ID), 5).await;
             assert_broken_at(5, &error.unwrap_err(), (kind, is_done));
-            assert_eq!(run.status().await.unwrap().failures, 0);
+            assert_eq!(run.status().await.unwrap().messages_failed, 0);
             let worker = deployment.worker().start();
             assert_eq!(soon(run.result()).await.unwrap(), (0..ITEMS).sum::<u64>());
             drop(worker);

@@ -112,7 +112,7 @@ async fn redriven(is_pushed: bool) {
                 assert!(soon(run.result()).await.is_err(), "{what}");
                 sleep(10 * MINUTE).await;
                 let status = run.status().await.unwrap();
-                assert_eq!((status.state, status.failures), (RunState::Failed, 1));
+                assert_eq!((status.state, status.messages_failed), (RunState::Failed, 1));
                 assert_eq!(status.items_done, LENGTH - 10, "{what}");
                 let failures = run.failures().await.unwrap();
                 assert_eq!(failures.len(), 1, "{what}: {failures:?}");
@@ -126,7 +126,7 @@ async fn redriven(is_pushed: bool) {
                 fixable.assert_neighbours_called(&what);
 
                 fixable.is_fixed.store(true, SeqCst);
-                assert_eq!(run.redrive().await.unwrap(), 1, "{what}");
+                assert_eq!(run.redrive().await.unwrap().redriven, 1, "{what}");
                 let expected: Vec<u64> = (0..LENGTH).collect();
                 assert_eq!(soon(run.result()).await.unwrap(), expected, "{what}");
                 assert!(run.failures().await.unwrap().is_empty(), "{what}");

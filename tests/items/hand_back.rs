@@ -85,7 +85,7 @@ async fn shut_down_after(is_async: bool, failures: &[usize], bad: Nature) {
         soon(worker.shutdown()).await;
         let depth = seen.store.depth(&seen.deployment).await;
         assert_eq!(depth.in_flight, 0, "{what}: {depth:?}");
-        assert_eq!(run.status().await.unwrap().skipped, 0, "{what}");
+        assert_eq!(run.status().await.unwrap().items_skipped, 0, "{what}");
     }
     let worker = seen.deployment.worker().start();
     let outcome = soon(run.outcome()).await.unwrap();

@@ -98,7 +98,7 @@ async fn a_packet_that_waits_does_not_hold_up_another_run() {
         soon(second.result()).await.unwrap(),
         (10..20).collect::<Vec<_>>()
     );
-    assert_eq!(first.status().await.unwrap().skipped, 0);
+    assert_eq!(first.status().await.unwrap().items_skipped, 0);
     let seen = seen(&first).await.unwrap();
     assert_eq!(seen.skipped, Some(vec![4]));
     assert_eq!((plan.calls(4), plan.calls(5)), (3, 1));

@@ -40,7 +40,6 @@ async fn failures(pipeline: &Pipeline<u64, u64, One>) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that asks for labels"]
 async fn a_failure_has_the_label_of_its_item() {
     let expected = "stage `fetch`, packet 4, item 17 (https://example.org/17): not found";
     for side_by_side in [false, true] {
@@ -55,7 +54,6 @@ async fn a_failure_has_the_label_of_its_item() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that asks for labels"]
 async fn without_a_function_it_is_the_beginning_of_the_value() {
     for side_by_side in [false, true] {
         let fails = sum(Stage::named("fetch"), side_by_side);
@@ -68,7 +66,6 @@ async fn without_a_function_it_is_the_beginning_of_the_value() {
 
 #[cfg(feature = "postcard")]
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that asks for labels"]
 async fn bytes_that_nobody_reads_are_no_label() {
     let compact = sum(Stage::named("fetch"), false).codec(Codec::Postcard);
     assert_eq!(
@@ -82,7 +79,6 @@ async fn bytes_that_nobody_reads_are_no_label() {
 
 /// A second stage names the values that it gets, not the items that they came from.
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that asks for labels"]
 async fn a_second_stage_labels_its_own_items() {
     for with_label in [false, true] {
         let stage = Stage::named("store").attempts(1);
@@ -108,7 +104,6 @@ async fn a_second_stage_labels_its_own_items() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that asks for labels"]
 async fn only_what_failed_is_labelled() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -123,7 +118,6 @@ async fn only_what_failed_is_labelled() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that asks for labels"]
 async fn a_label_that_panics_is_none() {
     for side_by_side in [false, true] {
         let stage = Stage::named("fetch").label(|n: &u64| -> u64 { panic!("no label for {n}") });
@@ -159,7 +153,6 @@ impl TryFrom<u64> for Picky {
 
 /// One item of a packet that cannot be read takes no other item with it.
 #[tokio::test(start_paused = true)]
-#[ignore = "needs an engine that leaves out what cannot be read"]
 async fn an_item_that_cannot_be_read_is_left_out_alone() {
     for side_by_side in [false, true] {
         for policy in [OnFailure::Fail, OnFailure::Skip] {
@@ -180,7 +173,7 @@ async fn an_item_that_cannot_be_read_is_left_out_alone() {
             }
             let failures = run.failures().await.unwrap();
             let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
-            let expected = "stage `look`, packet 4, item 17 (17): cannot decode the packet's items (`Picky`): 17 is not read";
+            let expected = "stage `look`, packet 4, item 17 (17): cannot decode the item (`Picky`): 17 is not read";
             assert_eq!(texts.len(), 1, "{texts:?}");
             assert!(texts[0].starts_with(expected), "{texts:?}");
             assert!(texts[0].find("(attempt").is_none(), "{texts:?}");

@@ -399,7 +399,10 @@ impl State {
 
     /// The failed attempts at what makes the packet fail for good.
     fn culprits(&self) -> Failures {
-        let is_final = self.final_items();
+        let is_final = match self.whole_is_final {
+            true => BTreeSet::from([None]),
+            false => self.final_items(),
+        };
         let attempts = self.history.iter();
         let culprits = attempts.filter(|failure| is_final.contains(&failure.item));
         let mut culprits: Failures = culprits.cloned().collect();
