@@ -1,5 +1,6 @@
 //! A scratchpad over Amazon DynamoDB.
 
+mod attempts;
 mod beginnings;
 mod failure_list;
 mod failures;

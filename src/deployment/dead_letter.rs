@@ -37,6 +37,8 @@ pub struct DeadLetter {
     pub message: Option<String>,
     /// Which item of the array failed, where that is known.
     pub item: Option<u64>,
+    /// The item's label, if its stage has labels.
+    pub label: Option<String>,
     /// The last error.
     pub error: String,
     /// Every failed attempt on record, oldest first.
@@ -55,11 +57,14 @@ impl DeadLetter {
     pub(crate) fn read(deployment: &str, stage: &str, buried: BuriedMessage) -> Self {
         let message = Message::decode(&buried.body, deployment).ok();
         let reason = Reason::read(&buried.reason);
+        let attempts = reason.attempts.iter().rev();
+        let mut of_item = attempts.filter(|attempt| attempt.item == reason.item);
         Self {
             stage: stage.to_owned(),
             run: message.as_ref().map(|message| message.run().clone()),
             message: message.as_ref().map(|message| message.name_at(stage)),
             item: reason.item,
+            label: of_item.find_map(|attempt| attempt.label.clone()),
             error: reason.error,
             attempts: reason.attempts,
             body: buried.body.clone(),

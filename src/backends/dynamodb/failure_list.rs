@@ -1,10 +1,11 @@
-//! Failures in pages: two partitions, of dead letters and of skipped items, merged into one order.
+//! Failures in pages: two partitions, of dead letters and of skipped items, merged into one order. Skipped items of a
+//! message that stands as a dead letter, which a process that died may have left, are passed over.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 
 use super::DynamoDbScratchpad;
-use super::failures::{Kind, read_failure};
+use super::failures::{Kind, message_key, read_failure};
 use super::groups::{GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use crate::core::error::Result;
@@ -78,6 +79,14 @@ impl DynamoDbScratchpad {
                 (Some((_, dead)), Some((_, skipped))) => key(dead) <= key(skipped),
                 (dead, _) => dead.is_some(),
             };
+            let is_replaced = !is_dead && {
+                // The message's dead letter is the next one, or the last one that was read.
+                let skipped = skipped.head.as_ref();
+                let message =
+                    skipped.map(|(_, failure)| message_key(&failure.stage, &failure.message));
+                let next = dead.head.as_ref().map(|(slot, _)| slot);
+                message.is_some() && [next, position.dead.as_ref()].contains(&message.as_ref())
+            };
             let (part, last) = match is_dead {
                 true => (&mut dead, &mut position.dead),
                 false => (&mut skipped, &mut position.skipped),
@@ -87,7 +96,7 @@ impl DynamoDbScratchpad {
             };
             *last = Some(slot);
             let key = key(&failure);
-            if position.last.as_ref() < Some(&key) {
+            if !is_replaced && position.last.as_ref() < Some(&key) {
                 position.last = Some(key);
                 failures.push(failure);
             }

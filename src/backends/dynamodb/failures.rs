@@ -1,25 +1,28 @@
 //! What failed, in three partitions of the scratchpad's table for each run: the failed attempts at each message, the
 //! dead letters that stand, and the items that were left out.
+//!
+//! A message has either a dead letter or items that were left out. No condition spans partitions, so the order of the
+//! writes has to see to it. A dead letter marks its message's attempts, is written, and then removes the message's items.
+//! A report of items to leave out sees the mark when it adds its attempts. A copy of the message that has just read no
+//! mark may still write items; those are counted until the dead letter is cleared, and a list passes over them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, DeleteRequest, PutRequest, ReturnValue, Select, WriteRequest,
-};
+use aws_sdk_dynamodb::types::{DeleteRequest, PutRequest, Select, WriteRequest};
 
-use super::beginnings;
+use super::attempts::{ATTEMPTS, Log, MOST_BYTES, fit, read_attempts, write_attempts};
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
-use super::{DynamoDbScratchpad, RETRY, SERVICE, is_condition, is_size};
-use crate::core::error::{Error, Result};
+use super::{DynamoDbScratchpad, RETRY, is_condition};
+use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport,
     Failures, Page, Verdict,
 };
 
-const ATTEMPTS: &str = "attempts";
 const STAGE: &str = "stage";
 const MESSAGE: &str = "message";
 const ITEM: &str = "item";
@@ -28,10 +31,6 @@ const ERROR: &str = "error";
 const ID: &str = "id";
 const SINCE: &str = "since";
 
-/// Attempts on record for one message.
-const MOST_ATTEMPTS: usize = 100;
-/// Bytes of one report's attempts that go into that record, which has to stay below 400 KB.
-const MOST_BYTES: usize = 64 * 1024;
 /// Writes a request of the service may have.
 const MOST_WRITES: usize = 25;
 
@@ -75,42 +74,6 @@ pub(super) fn message_key(stage: &str, message: &str) -> String {
     format!("{stage}#{message}")
 }
 
-/// Bytes of a text as JSON, where a control character takes six.
-fn written_size(text: &str) -> usize {
-    serde_json::to_string(text).map_or(0, |text| text.len())
-}
-
-/// The newest that fit.
-fn fit(attempts: &[Attempt], most: usize, bytes: usize) -> &[Attempt] {
-    let mut left = bytes;
-    let fitting = attempts.iter().rev().take(most).take_while(|attempt| {
-        let size = written_size(&attempt.error) + 98;
-        let fits = size <= left;
-        left = left.saturating_sub(size);
-        fits
-    });
-    let count = fitting.count();
-    attempts.split_at(attempts.len() - count).1
-}
-
-fn write_attempts(attempts: &[Attempt]) -> AttributeValue {
-    let texts = attempts.iter().filter_map(write_attempt);
-    AttributeValue::L(texts.map(AttributeValue::S).collect())
-}
-
-/// Numbers and text: this cannot fail.
-fn write_attempt(attempt: &Attempt) -> Option<String> {
-    serde_json::to_string(attempt).ok()
-}
-
-fn read_attempts(item: &Item) -> Vec<Attempt> {
-    let list = item.get(ATTEMPTS).and_then(|list| list.as_l().ok());
-    list.into_iter()
-        .flatten()
-        .filter_map(|attempt| serde_json::from_str(attempt.as_s().ok()?).ok())
-        .collect()
-}
-
 pub(super) fn read_failure(item: &Item) -> Option<Failure> {
     let verdict = match item::get_text(item, ID) {
         Some(id) => Verdict::Dead(id.parse().ok()?),
@@ -144,15 +107,30 @@ impl Failures for DynamoDbScratchpad {
         if is_mark && !self.mark_failures(&report.run).await? {
             return Ok(FailureLog::default());
         }
-        let attempts = self.append(report).await?;
-        match report.verdict {
-            Verdict::Retry => {}
-            Verdict::Skip => self.write_skipped(report, &attempts).await?,
-            Verdict::Dead(id) => self.write_dead(report, id, &attempts).await?,
+        let log = self.append(report).await?;
+        let mut skipped = match report.verdict {
+            Verdict::Skip if log.is_marked && self.is_dead(report).await? => {
+                let items = report.attempts.iter().filter_map(|attempt| attempt.item);
+                items.collect::<BTreeSet<u64>>().len() as u64
+            }
+            Verdict::Skip => {
+                self.write_skipped(report, &log).await?;
+                0
+            }
+            Verdict::Dead(id) => {
+                self.write_dead(report, id, &log.attempts).await?;
+                0
+            }
+            Verdict::Retry => 0,
+        };
+        skipped += self.count_skipped(&report.run).await?;
+        if matches!(report.verdict, Verdict::Dead(_)) && skipped > 0 {
+            let message = message_key(&report.stage, &report.message);
+            skipped = skipped.saturating_sub(self.remove_skipped(&report.run, &message).await?);
         }
         Ok(FailureLog {
-            skipped: self.count_skipped(&report.run).await?,
-            attempts,
+            attempts: log.attempts,
+            skipped,
         })
     }
 
@@ -168,17 +146,8 @@ impl Failures for DynamoDbScratchpad {
         if stands != Some(id.as_str()) {
             return Ok(());
         }
-        let prefix = format!("{message}#");
-        let skipped = self.query(Kind::Skipped.partition(run), Some(&prefix));
-        let deletes = skipped.await?.into_iter().map(|mut item| {
-            item.retain(|name, _| name == GROUP || name == SLOT);
-            let delete = DeleteRequest::builder().set_key(Some(item)).build();
-            delete.map(|delete| WriteRequest::builder().delete_request(delete).build())
-        });
-        let deletes: Result<Vec<_>, _> = deletes.collect();
-        let deletes = deletes.map_err(|error| self.malformed("an item", table, error))?;
-        self.write_all(deletes).await?;
-        self.remove_deliveries(run, stage, name).await?;
+        self.remove_skipped(run, &message).await?;
+        self.remove_deliveries(run, &message, &id).await?;
         let mut terms = Terms::default();
         let condition = terms.equal(ID, item::text(id));
         let (names, values) = terms.into_parts();
@@ -210,104 +179,28 @@ impl Failures for DynamoDbScratchpad {
 }
 
 impl DynamoDbScratchpad {
-    /// Adds to the attempts at a message, and returns all of them. A list to which the last one has been added stays as it
-    /// is: then this very write was repeated, because the answer to it was lost.
-    async fn append(&self, report: &FailureReport) -> Result<Vec<Attempt>> {
-        let table = &self.tables.scratchpad;
-        let new = fit(&report.attempts, MOST_ATTEMPTS, MOST_BYTES);
-        let key = Kind::Attempts.key(&report.run, message_key(&report.stage, &report.message));
-        let mut delays = RETRY.delays();
-        loop {
-            let mut terms = Terms::default();
-            let (name, list) = (terms.name(ATTEMPTS), terms.value(write_attempts(new)));
-            let none = terms.value(AttributeValue::L(Vec::new()));
-            let expires = terms.equal(EXPIRES, self.expires_at());
-            let most = terms.value(item::number(MOST_ATTEMPTS - new.len()));
-            let lacks = terms.lacks(ATTEMPTS);
-            let is_new = new.last().and_then(write_attempt).map(|last| {
-                let last = terms.value(AttributeValue::S(last));
-                format!("NOT contains({name}, {last}) AND ")
-            });
-            let is_new = is_new.unwrap_or_default();
-            let condition = format!("{lacks} OR {is_new}size({name}) <= {most}");
-            let failed = beginnings::failed(&mut terms, report);
-            let expression = format!(
-                "SET {name} = list_append(if_not_exists({name}, {none}), {list}), {expires}{failed}"
-            );
-            let written = self
-                .update(table, key.clone(), expression, terms)
-                .condition_expression(condition)
-                .return_values(ReturnValue::AllNew)
-                .send()
-                .await;
-            match written {
-                Ok(written) => {
-                    return Ok(read_attempts(&written.attributes.unwrap_or_default()));
-                }
-                Err(error) if is_condition(&error) || is_size(&error) => {
-                    if let Some(attempts) = self.replace_attempts(&key, report, new).await? {
-                        return Ok(attempts);
-                    }
-                    if !delays.wait().await {
-                        let operation = format!("UpdateItem on table `{table}`");
-                        let problem = "others add to the same message's attempts all the time";
-                        return Err(Error::unavailable(SERVICE, operation, problem));
-                    }
-                }
-                Err(error) => return Err(self.failed("UpdateItem", table, error)),
-            }
-        }
+    /// Whether the message stands as a dead letter. Its mark is not enough: a process may have died after it wrote that.
+    async fn is_dead(&self, report: &FailureReport) -> Result<bool> {
+        let key = Kind::Dead.key(&report.run, message_key(&report.stage, &report.message));
+        let found = self.get(&self.tables.scratchpad, key).await?;
+        Ok(found.is_some())
     }
 
-    /// Makes room in the attempts at a message, and adds to them. `None` where somebody else came in between.
-    async fn replace_attempts(
-        &self,
-        key: &Item,
-        report: &FailureReport,
-        new: &[Attempt],
-    ) -> Result<Option<Vec<Attempt>>> {
+    /// Takes a message's skipped items off the record, and returns how many they were.
+    async fn remove_skipped(&self, run: &RunId, message: &str) -> Result<u64> {
+        let prefix = format!("{message}#");
+        let skipped = self.query(Kind::Skipped.partition(run), Some(&prefix));
+        let deletes = skipped.await?.into_iter().map(|mut item| {
+            item.retain(|name, _| name == GROUP || name == SLOT);
+            let delete = DeleteRequest::builder().set_key(Some(item)).build();
+            delete.map(|delete| WriteRequest::builder().delete_request(delete).build())
+        });
+        let deletes: Result<Vec<_>, _> = deletes.collect();
         let table = &self.tables.scratchpad;
-        let found = self.get(table, key.clone()).await?.unwrap_or_default();
-        let old = read_attempts(&found);
-        // All that are stored, also those that another version wrote and this one cannot read: or no replacement would ever fit.
-        let stored = found.get(ATTEMPTS).and_then(|list| list.as_l().ok());
-        let stored = stored.map_or(0, Vec::len);
-        let last = new.last().and_then(write_attempt);
-        if last.is_some() && old.iter().any(|attempt| write_attempt(attempt) == last) {
-            // It may be an equal one of another delivery, whose end is still to be written down.
-            let mut terms = Terms::default();
-            let expires = terms.equal(EXPIRES, self.expires_at());
-            let failed = beginnings::failed(&mut terms, report);
-            let written = self.update(table, key.clone(), format!("SET {expires}{failed}"), terms);
-            let written = written.send().await;
-            return match written {
-                Ok(_) => Ok(Some(old)),
-                Err(error) => Err(self.failed("UpdateItem", table, error)),
-            };
-        }
-        let kept = fit(
-            &old,
-            MOST_ATTEMPTS.saturating_sub(new.len()),
-            2 * MOST_BYTES,
-        );
-        let attempts = [kept, new].concat();
-        let mut terms = Terms::default();
-        let set = terms.equal(ATTEMPTS, write_attempts(&attempts));
-        let expires = terms.equal(EXPIRES, self.expires_at());
-        let count = terms.value(item::number(stored));
-        let condition = format!("size({}) = {count}", terms.name(ATTEMPTS));
-        let failed = beginnings::failed(&mut terms, report);
-        let expression = format!("SET {set}, {expires}{failed}");
-        let written = self
-            .update(table, key.clone(), expression, terms)
-            .condition_expression(condition)
-            .send()
-            .await;
-        match written {
-            Ok(_) => Ok(Some(attempts)),
-            Err(error) if is_condition(&error) => Ok(None),
-            Err(error) => Err(self.failed("UpdateItem", table, error)),
-        }
+        let deletes = deletes.map_err(|error| self.malformed("an item", table, error))?;
+        let count = deletes.len() as u64;
+        self.write_all(deletes).await?;
+        Ok(count)
     }
 
     /// In place of an older dead letter of the same message, whose age it takes over.
@@ -322,7 +215,7 @@ impl DynamoDbScratchpad {
         let now = now.unwrap_or_default().as_nanos();
         let last = report.attempts.last();
         let mut terms = Terms::default();
-        let attempts = fit(attempts, MOST_ATTEMPTS, 4 * MOST_BYTES);
+        let attempts = fit(attempts, 4 * MOST_BYTES);
         let mut set = vec![
             terms.equal(ID, item::text(id.to_string())),
             terms.equal(STAGE, item::text(report.stage.as_ref())),
@@ -331,14 +224,22 @@ impl DynamoDbScratchpad {
                 ERROR,
                 item::text(last.map_or("", |last| last.error.as_str())),
             ),
-            terms.equal(ATTEMPTS, write_attempts(attempts)),
+            terms.equal(ATTEMPTS, write_attempts(&attempts)),
             terms.keep(SINCE, item::number(now)),
             terms.equal(EXPIRES, self.expires_at()),
         ];
+        let item = last.and_then(|last| last.item).map(item::number);
+        let label = last.and_then(|last| last.label.as_ref()).map(item::text);
+        let mut absent = Vec::new();
+        for (name, value) in [(ITEM, item), (LABEL, label)] {
+            match value {
+                Some(value) => set.push(terms.equal(name, value)),
+                None => absent.push(terms.name(name)),
+            }
+        }
         let mut remove = String::new();
-        match last.and_then(|last| last.item) {
-            Some(item) => set.push(terms.equal(ITEM, item::number(item))),
-            None => remove = format!(" REMOVE {}", terms.name(ITEM)),
+        if !absent.is_empty() {
+            remove = format!(" REMOVE {}", absent.join(", "));
         }
         let key = Kind::Dead.key(&report.run, message_key(&report.stage, &report.message));
         let expression = format!("SET {}{remove}", set.join(", "));
@@ -348,33 +249,40 @@ impl DynamoDbScratchpad {
             .map_err(|error| self.failed("UpdateItem", table, error))
     }
 
-    async fn write_skipped(&self, report: &FailureReport, log: &[Attempt]) -> Result<()> {
+    async fn write_skipped(&self, report: &FailureReport, log: &Log) -> Result<()> {
         let message = message_key(&report.stage, &report.message);
-        let mut items = std::collections::BTreeMap::new();
+        let mut reported: BTreeMap<u64, Vec<Attempt>> = BTreeMap::new();
         for attempt in &report.attempts {
             let Some(number) = attempt.item else { continue };
-            let history: Vec<Attempt> = log
-                .iter()
-                .filter(|attempt| attempt.item == Some(number))
-                .cloned()
-                .collect();
-            let own = std::slice::from_ref(attempt);
-            let history = if history.is_empty() { own } else { &history };
-            let history = fit(history, MOST_ATTEMPTS, 2 * MOST_BYTES);
+            reported.entry(number).or_default().push(attempt.clone());
+        }
+        let mut logged: BTreeMap<u64, Vec<Attempt>> = BTreeMap::new();
+        for attempt in &log.attempts {
+            let Some(number) = attempt.item else { continue };
+            logged.entry(number).or_default().push(attempt.clone());
+        }
+        // One for each item: a request may not write one item twice.
+        let items = reported.into_iter().filter_map(|(number, reported)| {
+            let last = reported.last()?.clone();
+            // A log that is full may lack the attempts of this very report.
+            let logged = logged.remove(&number);
+            let logged = logged.filter(|logged| logged.contains(&last));
+            let history = fit(&logged.unwrap_or(reported), 2 * MOST_BYTES);
             let slot = format!("{message}#{number:020}");
             let mut item = Kind::Skipped.key(&report.run, slot);
             item.extend([
                 (STAGE.to_owned(), item::text(report.stage.as_ref())),
                 (MESSAGE.to_owned(), item::text(&report.message)),
                 (ITEM.to_owned(), item::number(number)),
-                (ERROR.to_owned(), item::text(&attempt.error)),
-                (ATTEMPTS.to_owned(), write_attempts(history)),
+                (ERROR.to_owned(), item::text(last.error)),
+                (ATTEMPTS.to_owned(), write_attempts(&history)),
                 (EXPIRES.to_owned(), self.expires_at()),
             ]);
-            // The last error of an item is the one that is kept; a request may not write one item twice.
-            items.insert(number, item);
-        }
-        let puts = items.into_values().map(|item| {
+            let label = last.label.map(item::text);
+            item.extend(label.map(|label| (LABEL.to_owned(), label)));
+            Some(item)
+        });
+        let puts = items.map(|item| {
             let put = PutRequest::builder().set_item(Some(item)).build();
             put.map(|put| WriteRequest::builder().put_request(put).build())
         });
@@ -476,26 +384,5 @@ impl DynamoDbScratchpad {
             dead_items: dead.iter().filter(|item| item.contains_key(ITEM)).count() as u64,
             skipped,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_attempts_are_kept() {
-        let attempt = |number: u32| Attempt {
-            number,
-            at: UNIX_EPOCH,
-            item: None,
-            label: None,
-            error: "x".repeat(100),
-        };
-        let attempts: Vec<Attempt> = (1..=10).map(attempt).collect();
-        let numbers = |kept: &[Attempt]| kept.iter().map(|a| a.number).collect::<Vec<_>>();
-        assert_eq!(numbers(fit(&attempts, 3, 10_000)), [8, 9, 10]);
-        assert_eq!(numbers(fit(&attempts, 100, 450)), [9, 10]);
-        assert_eq!(numbers(fit(&attempts, 100, 10)), [0; 0]);
     }
 }

@@ -86,6 +86,11 @@ impl Terms {
         format!("{name} = if_not_exists({name}, {value})")
     }
 
+    /// Whether a list or a set has this many entries.
+    pub(super) fn has_size(&mut self, name: &str, count: usize) -> String {
+        format!("size({}) = {}", self.name(name), self.value(number(count)))
+    }
+
     pub(super) fn exists(&mut self, name: &str) -> String {
         format!("attribute_exists({})", self.name(name))
     }

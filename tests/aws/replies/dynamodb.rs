@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use catchment::backends::dynamodb::DynamoDbScratchpad;
 use catchment::scratchpad::{
-    Arrival, Attempt, Begun, DeadLetterId, FailureReport, Failures, GroupId, GroupState, Groups,
-    Members, PacketPlan, RunRecord, Runs, Verdict,
+    Arrival, Attempt, Begun, DeadLetterId, DeliveryId, FailureReport, Failures, GroupId,
+    GroupState, Groups, Members, PacketPlan, RunRecord, Runs, Verdict,
 };
 use catchment::{Error, RunId};
 

@@ -127,16 +127,9 @@ struct Message {
     failed: u32,
     /// The highest number of a failed attempt at each item.
     items: BTreeMap<u64, u32>,
-    /// The items that were left out. None of a message that stands as a dead letter.
-    skipped: BTreeMap<u64, Skipped>,
+    /// The last attempt at each item that was left out. None of a message that stands as a dead letter.
+    skipped: BTreeMap<u64, Attempt>,
     dead: Option<Dead>,
-}
-
-/// Why an item was left out.
-#[derive(Debug)]
-struct Skipped {
-    label: Option<String>,
-    error: String,
 }
 
 #[derive(Debug)]
@@ -181,11 +174,7 @@ impl FailureRecords {
             Verdict::Skip => {
                 for attempt in &report.attempts {
                     let Some(item) = attempt.item else { continue };
-                    let skipped = Skipped {
-                        label: attempt.label.clone(),
-                        error: attempt.error.clone(),
-                    };
-                    let known = message.skipped.insert(item, skipped);
+                    let known = message.skipped.insert(item, attempt.clone());
                     self.skipped += u64::from(known.is_none());
                 }
             }
@@ -339,14 +328,14 @@ impl Message {
         let dead = self.dead.iter().filter(|dead| is_after(dead.item, false));
         let mut failures: Vec<Failure> = dead
             .map(|dead| self.failure(stage, name, dead))
-            .chain(skipped.take(count).map(|(item, why)| Failure {
+            .chain(skipped.take(count).map(|(item, last)| Failure {
                 stage: stage.to_owned(),
                 message: name.to_owned(),
                 item: Some(*item),
-                label: why.label.clone(),
-                error: why.error.clone(),
+                label: last.label.clone(),
+                error: last.error.clone(),
                 verdict: Verdict::Skip,
-                attempts: self.attempts_at(*item),
+                attempts: self.attempts_at(*item, last),
             }))
             .collect();
         failures.sort_by_key(|failure| (failure.item, failure.is_skipped()));
@@ -365,11 +354,16 @@ impl Message {
         }
     }
 
-    fn attempts_at(&self, item: u64) -> Vec<Attempt> {
+    /// The attempts at an item, whose last one a full log may lack.
+    fn attempts_at(&self, item: u64, last: &Attempt) -> Vec<Attempt> {
         let attempts = self.attempts.iter();
-        attempts
+        let attempts: Vec<Attempt> = attempts
             .filter(|attempt| attempt.item == Some(item))
             .cloned()
-            .collect()
+            .collect();
+        match attempts.is_empty() {
+            true => vec![last.clone()],
+            false => attempts,
+        }
     }
 }

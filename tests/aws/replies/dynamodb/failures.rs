@@ -95,6 +95,7 @@ async fn fail_again_and_again(error: &str) {
         let values = &request.body["ExpressionAttributeValues"];
         let condition = request.text("ConditionExpression");
         if let Some((_, most)) = condition.split_once("size(#attempts) <= ") {
+            let (most, _) = most.split_once(')').unwrap();
             let most: usize = values[most]["N"].as_str().unwrap().parse().unwrap();
             if history.len() > most {
                 return failed_condition(json!({}));
@@ -215,4 +216,99 @@ async fn a_history_that_cannot_all_be_read_is_shortened_all_the_same() {
         report(1, Verdict::Retry).attempts.last()
     );
     assert_eq!(operations(&fake.take()), [UPDATE, GET, UPDATE, QUERY]);
+}
+
+/// The counts of the items are entries of a set, so that none has to be read first: a report is one write.
+#[tokio::test(start_paused = true)]
+async fn a_report_counts_for_its_items_in_one_write() {
+    let (fake, pad) = start().await;
+    let mut report = report(0, Verdict::Retry).delivery(DeliveryId::from(7));
+    report.attempts = [(1, 30), (2, 30), (1, 31)]
+        .map(|(number, item)| attempt(number, item, "bad"))
+        .to_vec();
+    report.attempts.push(Attempt::new(4, time(), "as a whole"));
+    pad.record(&report).await.unwrap();
+    let requests = fake.take();
+    assert_eq!(operations(&requests), [UPDATE, QUERY]);
+    let expression = requests[0].text("UpdateExpression");
+    assert!(expression.ends_with(" REMOVE #at_7"), "{expression}");
+    let values = requests[0].body["ExpressionAttributeValues"].as_object();
+    let sets: Vec<&Value> = values.unwrap().values().collect();
+    assert!(sets.contains(&&json!({"SS": ["30:2", "31:1"]})), "{sets:?}");
+    for number in ["4", "7"] {
+        assert!(sets.contains(&&json!({"NS": [number]})), "{sets:?}");
+    }
+}
+
+/// The set of counts is bounded: when it is full, the highest ones take the place of all.
+#[tokio::test(start_paused = true)]
+async fn a_set_of_counts_that_is_full_is_replaced_by_the_highest() {
+    let (fake, pad) = start().await;
+    let entries: Vec<String> = (0..1_000)
+        .flat_map(|item| [format!("{item}:1"), format!("{item}:2")])
+        .collect();
+    fake.replies(UPDATE, [failed_condition(json!({}))]);
+    let item = json!({"attempts": {"L": []}, "failedItems": {"SS": entries}});
+    fake.replies(GET, [Reply::ok(json!({"Item": item}))]);
+    let mut report = report(0, Verdict::Retry);
+    report.attempts = vec![attempt(3, 5_000, "bad")];
+    pad.record(&report).await.unwrap();
+    let requests = fake.take();
+    assert_eq!(operations(&requests), [UPDATE, GET, UPDATE, QUERY]);
+    let kept = assigned(&requests[2], "failedItems")["SS"].as_array();
+    let kept: Vec<&str> = kept.unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(kept.len(), 1_000);
+    assert!(
+        kept.contains(&"5000:3") && kept.contains(&"0:2"),
+        "{kept:?}"
+    );
+    assert!(
+        !kept.contains(&"999:2") && !kept.contains(&"0:1"),
+        "{kept:?}"
+    );
+    let condition = requests[2].text("ConditionExpression");
+    assert!(condition.contains("size(#failedItems) = "), "{condition}");
+}
+
+/// A process that died between the mark and the dead letter left no dead letter: the items are on record then.
+#[tokio::test(start_paused = true)]
+async fn a_mark_without_a_dead_letter_hides_nothing() {
+    for is_dead in [false, true] {
+        let (fake, pad) = start().await;
+        let marked = json!({"Attributes": {"dead": {"S": "id"}}});
+        fake.replies(UPDATE, [Reply::ok(json!({})), Reply::ok(marked)]);
+        if is_dead {
+            fake.replies(GET, [Reply::ok(json!({"Item": {"id": {"S": "id"}}}))]);
+        }
+        fake.replies(QUERY, [Reply::ok(json!({"Count": 2}))]);
+        let log = pad.record(&report(2, Verdict::Skip)).await.unwrap();
+        let (skipped, expected): (u64, &[&str]) = match is_dead {
+            false => (2, &[UPDATE, UPDATE, GET, WRITE_MANY, QUERY]),
+            true => (4, &[UPDATE, UPDATE, GET, QUERY]),
+        };
+        assert_eq!(log.skipped, skipped);
+        assert_eq!(operations(&fake.take()), expected);
+    }
+}
+
+/// Without items that were left out, a dead letter costs what it did.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_looks_for_skipped_items_only_if_there_are_any() {
+    for skipped in [0, 3] {
+        let (fake, pad) = start().await;
+        let item = json!({"groupId": {"S": "run#skipped"}, "slot": {"S": "parse#packet 3#1"}});
+        let found = json!({"Items": [item.clone(), item]});
+        fake.replies(
+            QUERY,
+            [Reply::ok(json!({"Count": skipped})), Reply::ok(found)],
+        );
+        let dead = Verdict::Dead(DeadLetterId::random());
+        let log = pad.record(&report(1, dead)).await.unwrap();
+        let expected: &[&str] = match skipped {
+            0 => &[UPDATE, UPDATE, UPDATE, QUERY],
+            _ => &[UPDATE, UPDATE, UPDATE, QUERY, QUERY, WRITE_MANY],
+        };
+        assert_eq!(operations(&fake.take()), expected);
+        assert_eq!(log.skipped, if skipped == 0 { 0 } else { 1 });
+    }
 }

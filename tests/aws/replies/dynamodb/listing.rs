@@ -259,14 +259,15 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
     let mut skipped = vec![
         failed("packet 1", Some(11), false),
         failed("packet 1", Some(12), false),
-        failed("packet 1", Some(13), false),
+        failed("packet 10", Some(100), false),
+        failed("packet 10", Some(101), false),
         failed("packet 3", Some(30), false),
         failed("packet 5", Some(50), false),
     ];
-    // An item that is none is passed over, also where it fills a page.
+    // Those of packets 1 and 3 have dead letters in their place. An item that is none is passed over, also where it fills a page.
     let mut odd = failed("packet 2", Some(20), false);
     odd["stage"] = json!({"N": "1"});
-    skipped.insert(3, odd);
+    skipped.insert(4, odd);
     let slot = |item: &Value| item["slot"]["S"].as_str().unwrap().to_owned();
     fake.always(QUERY, move |request| {
         let group = request.body["ExpressionAttributeValues"][":0"]["S"]
@@ -287,12 +288,10 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
         Reply::ok(answer)
     });
     let expected = [
-        ("packet 1", Some(11), true),
         ("packet 1", Some(12), false),
-        ("packet 1", Some(12), true),
-        ("packet 1", Some(13), true),
+        ("packet 10", Some(100), true),
+        ("packet 10", Some(101), true),
         ("packet 3", None, false),
-        ("packet 3", Some(30), true),
         ("packet 4", Some(40), false),
         ("packet 5", Some(50), true),
     ];
