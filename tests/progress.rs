@@ -17,7 +17,7 @@ use catchment::{
     Backend, BoxError, Combine, Context, Error, Items, OnFailure, Pipeline, Progress, RunState,
     Stage, StageProgress, Unit, permanent,
 };
-use common::{Store, ok, soon};
+use common::{Act, Call, Hook, Store, ok, soon};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
@@ -344,8 +344,34 @@ async fn a_failed_run_says_so_in_its_last_call() {
     assert_fits(&last);
 }
 
+/// What was logged.
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_callback_that_panics_is_not_called_again_and_the_run_goes_on() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
+        .with_writer(move || Log(Arc::clone(&writer)))
+        .finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let errors = || {
+        String::from_utf8_lossy(&log.lock().unwrap())
+            .matches("ERROR")
+            .count()
+    };
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
     let slow = Pipeline::new()
@@ -359,10 +385,10 @@ async fn a_callback_that_panics_is_not_called_again_and_the_run_goes_on() {
             panic!("the callback's own");
         });
     assert_eq!(soon(slow.run(1..=4)).await.unwrap(), 10);
-    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!((calls.load(SeqCst), errors()), (1, 1));
     // Each run begins anew.
     assert_eq!(soon(slow.run(1..=4)).await.unwrap(), 10);
-    assert_eq!(calls.load(SeqCst), 2);
+    assert_eq!((calls.load(SeqCst), errors()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -475,4 +501,174 @@ async fn a_deployed_run_is_followed_by_a_stream() {
     assert_eq!(late.len(), 1);
     assert_eq!(late[0].stages, last.stages);
     worker.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_of_a_stream_and_of_later_reductions() {
+    let gate = Gate::shut();
+    let last = gate.clone();
+    let deployment = Pipeline::new()
+        .then(ok::<u64>)
+        .with(Stage::named("same").packet_size(1))
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::named("sum").fan_in(2))
+        .flat_map(|n| vec![n; 3])
+        .with(Stage::named("thrice"))
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::named("again"))
+        .then(move |n| last.clone().pass(n))
+        .with(Stage::named("finish"))
+        .deploy("later", Backend::memory())
+        .unwrap();
+    let worker = deployment.worker().start();
+    let (send, items) = futures::channel::mpsc::unbounded();
+    let submission = tokio::spawn({
+        let deployment = deployment.clone();
+        async move { deployment.submit_stream_as("run", items).await.map(|_| ()) }
+    });
+    for n in 1..=3 {
+        send.unbounded_send(n).unwrap();
+    }
+    tokio::time::sleep(SECOND * 5).await;
+    let mut updates = deployment.attach("run").progress();
+    let mut next = async || soon(updates.next()).await.unwrap().unwrap();
+    let progress = next().await;
+    assert_eq!((progress.state, progress.items), (RunState::Open, None));
+    assert_eq!(
+        progress.to_string(),
+        "same 3 of at least 3 · sum 1 of at least 1 groups · thrice 0 of 1 · again 0 of 1 group · finish 0 of 1"
+    );
+    drop(send);
+    submission.await.unwrap().unwrap();
+    let progress = next().await;
+    assert_eq!(
+        (progress.state, progress.items),
+        (RunState::Running, Some(3))
+    );
+    assert_eq!(
+        progress.to_string(),
+        "same 3 of 3 · sum 4 of 4 groups · thrice 1 of 1 · again 0 of 1 group · finish 0 of 1"
+    );
+    gate.open(1);
+    assert_done(&next().await);
+    worker.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_says_what_was_left_out_if_the_record_does() {
+    let odd = |n: u64| async move {
+        match n % 2 {
+            0 => Err(permanent("even")),
+            _ => Ok(n),
+        }
+    };
+    let skip = |name| Stage::named(name).on_failure(OnFailure::Skip);
+    for (both, line) in [
+        (
+            false,
+            "odd 5 of 9 (4 left out) · same 5 of 5 · sum 1 of 1 group",
+        ),
+        // Which of the two has left them out is not on record as a number.
+        (true, "odd ? of 9 · same 5 · sum 1 of 1 group"),
+    ] {
+        let same = if both {
+            skip("same")
+        } else {
+            Stage::named("same")
+        };
+        let deployment = Pipeline::new()
+            .then(odd)
+            .with(skip("odd"))
+            .then(ok)
+            .with(same)
+            .reduce(|| 0, |a, b| a + b)
+            .with(Stage::named("sum"))
+            .deploy("odd", Backend::memory())
+            .unwrap();
+        let worker = deployment.worker().start();
+        let run = deployment.submit(1..=9).await.unwrap();
+        let all: Vec<Progress> = soon(run.progress().try_collect()).await.unwrap();
+        let last = all.last().unwrap();
+        assert_eq!((last.to_string().as_str(), last.left_out), (line, 4));
+        worker.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_ends_with_a_failed_or_cancelled_run_and_without_a_run() {
+    let gates = [Gate::shut(), Gate::shut(), Gate::shut()];
+    let deployment = gated(&gates).deploy("gated", Backend::memory()).unwrap();
+    let worker = deployment.worker().start();
+    let run = deployment.submit(1..=5).await.unwrap();
+    gates[0].open(5);
+    gates[1].open(2);
+    tokio::time::sleep(SECOND).await;
+    let mut updates = run.progress();
+    let before = soon(updates.next()).await.unwrap().unwrap();
+    let line = "fetch ? of 5 · parse 2 of 5 · sum 0 of 7 groups";
+    assert_eq!(before.to_string(), line);
+    run.cancel().await.unwrap();
+    let rest: Vec<Progress> = soon(updates.try_collect()).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0].state, RunState::Cancelled);
+    assert_eq!(rest[0].stages, before.stages);
+    let late: Vec<Progress> = soon(run.progress().try_collect()).await.unwrap();
+    assert_eq!(
+        late[0].to_string(),
+        "fetch ? of 5 · parse ? of 5 · sum ? of 7 groups"
+    );
+
+    let unknown = deployment.attach("unknown");
+    let mut updates = unknown.progress();
+    let error = soon(updates.next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::NoSuchRun { .. }), "{error}");
+    assert!(updates.next().await.is_none());
+    drop(worker);
+
+    let deployment = Pipeline::new()
+        .then(|n: u64| async move {
+            match n {
+                3 => Err(permanent("three")),
+                _ => Ok(n),
+            }
+        })
+        .reduce(|| 0, |a, b| a + b)
+        .deploy("bad", Backend::memory())
+        .unwrap();
+    let _worker = deployment.worker().start();
+    let run = deployment.submit(1..=3).await.unwrap();
+    let all: Vec<Progress> = soon(run.progress().try_collect()).await.unwrap();
+    assert_eq!(all.last().unwrap().state, RunState::Failed);
+}
+
+/// Counts the calls that ask for the slots of groups.
+#[derive(Default)]
+struct Asked(AtomicUsize);
+
+#[async_trait::async_trait]
+impl Hook for Asked {
+    async fn before(&self, call: &Call<'_>) -> Act {
+        if matches!(call, Call::Arrived) {
+            self.0.fetch_add(1, SeqCst);
+        }
+        Act::Go
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_of_the_stream_asks_as_often_as_a_status() {
+    let asked = Arc::new(Asked::default());
+    let deployment = Pipeline::new()
+        .then(ok::<u64>)
+        .with(Stage::new().packet_size(1))
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::new().fan_in(10))
+        .deploy("asked", Store::new().hooked(asked.clone()))
+        .unwrap();
+    let run = deployment.submit(0..900).await.unwrap();
+    run.status().await.unwrap();
+    assert_eq!(asked.0.load(SeqCst), 1);
+    let progress = run.progress().next().await.unwrap().unwrap();
+    assert_eq!(progress.stages[1].total, Some(90 + 9 + 1));
+    assert_eq!(asked.0.load(SeqCst), 2);
 }

@@ -236,3 +236,74 @@ impl Stage {
 fn known(number: &AtomicU64) -> Option<u64> {
     Some(number.load(Relaxed)).filter(|number| *number != UNKNOWN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters() -> Counters {
+        let stages = [("parse", false), ("clean", false), ("sum", true)];
+        let stages = stages.map(|(name, is_reduction)| Counted {
+            name: name.into(),
+            is_reduction,
+            works_on_items: !is_reduction,
+        });
+        let counters = Counters::new(stages.into_iter(), 2);
+        counters.measured(Some(20_000), Some(20));
+        counters
+    }
+
+    fn lines(counters: &Counters) -> Vec<String> {
+        let stages = counters.stages();
+        stages.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn waiting_ends_and_attempts_stay_counted() {
+        let counters = counters();
+        counters.submitted(15_000);
+        counters.mapped(0, 12_000);
+        counters.left_out(0, 2);
+        counters.retried(0, 3);
+        counters.waits(0, 3);
+        counters.waits_no_longer(0, 2);
+        let parse = "parse 12,000 of 20,000 (3 retried, 1 waiting, 2 left out)";
+        assert_eq!(lines(&counters)[..2], [parse, "clean 0 of 19,998"]);
+        counters.waits_no_longer(0, 1);
+        let parse = "parse 12,000 of 20,000 (3 retried, 2 left out)";
+        assert_eq!(lines(&counters)[0], parse);
+        let received = counters
+            .stages()
+            .iter()
+            .map(|stage| stage.received)
+            .collect::<Vec<_>>();
+        assert_eq!(received, [Some(15_000), Some(12_000), Some(0)]);
+    }
+
+    #[test]
+    fn what_is_counted_twice_is_shown_once() {
+        let counters = counters();
+        counters.submitted(20_000);
+        counters.left_out(0, 2);
+        counters.mapped(0, 30_000);
+        counters.waits_no_longer(0, 1);
+        counters.mapped(1, 19_000);
+        counters.waits(1, 5_000);
+        (0..50).for_each(|_| counters.completed(2));
+        (0..49).for_each(|_| counters.reduced(2));
+        let shown = [
+            "parse 19,998 of 20,000 (2 left out)",
+            "clean 19,000 of 19,998 (998 waiting)",
+            "sum 20 of 20 groups",
+        ];
+        assert_eq!(lines(&counters), shown);
+    }
+
+    #[test]
+    fn without_a_listener_nothing_is_counted() {
+        let counters = Counters::default();
+        counters.mapped(0, 1);
+        counters.has_submitted(1, 1);
+        assert!(counters.stages().is_empty() && !counters.is_submitted());
+    }
+}
