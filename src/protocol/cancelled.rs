@@ -49,7 +49,8 @@ impl Runs {
     fn entry(&mut self, run: &RunId, now: Instant, interval: Duration) -> &mut Known {
         if !self.known.contains_key(run) && self.known.len() >= self.most.max(REMEMBERED) {
             let is_recent = |known: &Known| now.duration_since(known.checked) < interval;
-            self.known.retain(|_, known| known.waiting > 0 || is_recent(known));
+            self.known
+                .retain(|_, known| known.waiting > 0 || is_recent(known));
             self.most = self.known.len().saturating_mul(2);
         }
         self.known.entry(run.clone()).or_insert(Known {
@@ -107,7 +108,13 @@ impl Cancelled {
     /// that were looked up a moment ago; so it takes at most one and a half intervals. Without a waiter there is no
     /// request. After an error of the backend it is not known yet. The other waiters have no timer and allocate nothing.
     /// Cancel safe: if the waiter that looks is dropped, another one goes on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the functions of users are not raced against it yet"))]
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "the functions of users are not raced against it yet"
+        )
+    )]
     pub(super) async fn when(&self, run: &RunId) {
         let _waiting = Waiting::new(self, run);
         loop {
