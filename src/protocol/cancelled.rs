@@ -49,7 +49,8 @@ impl Runs {
     fn entry(&mut self, run: &RunId, now: Instant, interval: Duration) -> &mut Known {
         if !self.known.contains_key(run) && self.known.len() >= self.most.max(REMEMBERED) {
             let is_recent = |known: &Known| now.duration_since(known.checked) < interval;
-            self.known.retain(|_, known| known.waiting > 0 || is_recent(known));
+            self.known
+                .retain(|_, known| known.waiting > 0 || is_recent(known));
             self.most = self.known.len().saturating_mul(2);
         }
         self.known.entry(run.clone()).or_insert(Known {

@@ -25,7 +25,11 @@ fn four_processes_make_one_sum(tables: Tables) {
         begin.elapsed().as_secs_f64()
     );
     let status = adder.answer(&["status", run]);
-    for line in ["state: done", "items: 100000 of 100000", "failed messages: 0"] {
+    for line in [
+        "state: done",
+        "items: 100000 of 100000",
+        "failed messages: 0",
+    ] {
         assert!(status.lines().any(|given| given == line), "{status}");
     }
     for worker in workers {

@@ -96,7 +96,15 @@ async fn the_table_of_permissions_has_every_request() {
     run.failures().await.unwrap();
     run.status().await.unwrap();
     looks.runs(RunFilter::new()).await.unwrap();
-    assert_eq!(redrives.attach(id.clone()).redrive().await.unwrap().redriven, 1);
+    assert_eq!(
+        redrives
+            .attach(id.clone())
+            .redrive()
+            .await
+            .unwrap()
+            .redriven,
+        1
+    );
     redrives.dead_letters().await.unwrap();
     cancels.attach(id).cancel().await.unwrap();
     for worker in workers {

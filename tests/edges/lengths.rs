@@ -171,7 +171,10 @@ async fn a_submission_that_failed_is_completed_by_one_of_the_right_length() {
         let error = soon(deployment.submit_as("run", lying)).await.unwrap_err();
         assert!(matches!(error, Error::Submission { .. }), "{error}");
         let status = run.status().await.unwrap();
-        assert_eq!((status.state, status.messages_failed), (RunState::Failed, 1));
+        assert_eq!(
+            (status.state, status.messages_failed),
+            (RunState::Failed, 1)
+        );
     }
     soon(deployment.submit_as("run", 0..5)).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), 10);

@@ -51,7 +51,11 @@ async fn seven_is_bad(what: &str, pipeline: Sum, error: &str, attempts: u32) {
         (Some(4), 3),
         "{what}"
     );
-    assert_eq!((status.items_done, status.messages_failed), (7, 1), "{what}");
+    assert_eq!(
+        (status.items_done, status.messages_failed),
+        (7, 1),
+        "{what}"
+    );
     assert_eq!(status.failure.as_ref(), Some(&failure), "{what}");
     assert_eq!(
         run.failures().await.unwrap().as_slice(),

@@ -133,7 +133,10 @@ async fn a_run_whose_dead_letters_were_discarded_stays_failed() {
     );
 
     let status = run.status().await.unwrap();
-    assert_eq!((status.state, status.messages_failed), (RunState::Failed, 5));
+    assert_eq!(
+        (status.state, status.messages_failed),
+        (RunState::Failed, 5)
+    );
     assert_eq!(run.failures().await.unwrap().len(), 5);
     let failure = failure(run.result().await.unwrap_err());
     assert_eq!(failure.item, Some(1));
@@ -225,7 +228,10 @@ async fn thousands_of_dead_letters_go_back_once_each() {
         .deploy("evens", store.hooked(Arc::new(slow)))
         .unwrap();
     let worker = deployment.worker().start();
-    assert_eq!(soon(looks.attach("run").redrive()).await.unwrap().redriven, 1_500);
+    assert_eq!(
+        soon(looks.attach("run").redrive()).await.unwrap().redriven,
+        1_500
+    );
     assert_eq!(soon(looks.redrive()).await.unwrap(), 1_500);
     drop(worker);
 }
@@ -278,7 +284,10 @@ async fn failed_runs_in_memory_are_let_go_with_their_dead_letters() {
     let dead = store.depth(&deployment).await.dead;
     assert!((59..=60).contains(&dead), "{dead}");
     // The last ones can still be redriven.
-    assert_eq!(deployment.attach("199").redrive().await.unwrap().redriven, 1);
+    assert_eq!(
+        deployment.attach("199").redrive().await.unwrap().redriven,
+        1
+    );
     let options = QueueOptions::default();
     let queue = store.queues.open("evens--even", &options).await.unwrap();
     sleep(120 * MINUTE).await;

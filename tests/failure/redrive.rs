@@ -41,7 +41,10 @@ async fn a_failed_run_is_completed_by_redriving_it_after_its_cause_was_mended() 
     // Not fixed: it fails again, with all its attempts.
     assert_eq!(run.redrive().await.unwrap().redriven, 1);
     let status = run.status().await.unwrap();
-    assert_eq!((status.state, status.messages_failed), (RunState::Running, 0));
+    assert_eq!(
+        (status.state, status.messages_failed),
+        (RunState::Running, 0)
+    );
     let again = failure(soon(run.result()).await.unwrap_err());
     assert_eq!(again.item, Some(7));
     let numbers: Vec<u32> = again

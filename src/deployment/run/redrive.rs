@@ -96,6 +96,11 @@ impl<R> Run<R> {
     /// message that fails is a dead letter by then, and goes back. A run that is done or was cancelled has nothing to
     /// redrive.
     ///
+    /// That may take as long as the run does, and it never ends if no worker works on the rest. Dead letters must be kept
+    /// for that long: in memory, that is an hour unless [`MemoryQueues::retention`] says otherwise.
+    ///
+    /// [`MemoryQueues::retention`]: crate::backends::memory::MemoryQueues::retention
+    ///
     /// ```
     /// use std::sync::Arc;
     /// use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -9,8 +9,7 @@ use crate::core::retry::{Policy, retry};
 use crate::scratchpad::RunState;
 
 /// Between two looks at a run that has failed and is not settled.
-const WAITS: Backoff =
-    Backoff::exponential(Duration::from_millis(250), Duration::from_secs(30));
+const WAITS: Backoff = Backoff::exponential(Duration::from_millis(250), Duration::from_secs(30));
 
 impl<R> Run<R> {
     /// Waits until nothing of the run is under way any more, and returns its status then: the run is done, was cancelled,
@@ -64,7 +63,9 @@ impl<R> Run<R> {
     pub async fn settled(&self) -> Result<Status> {
         let mut looks = 0;
         loop {
-            let look = retry("wait until a run is settled", Policy::FOREVER, || self.look_once());
+            let look = retry("wait until a run is settled", Policy::FOREVER, || {
+                self.look_once()
+            });
             if let Some(status) = look.await? {
                 return Ok(status);
             }

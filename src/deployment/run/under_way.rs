@@ -303,7 +303,9 @@ fn node(definition: &Definition, record: &RunRecord, failure: &Failure) -> Optio
         "group" => {
             let (level, index) = number.split_once('/')?;
             let (level, index) = (level.parse().ok()?, index.parse().ok()?);
-            let root = record.packets.map(|packets| Tree::new(packets, record.fan_in).root_level());
+            let root = record
+                .packets
+                .map(|packets| Tree::new(packets, record.fan_in).root_level());
             Some(match before == 0 && Some(level) != root {
                 true => Node::Group(level, index),
                 false => Node::Root(before),
@@ -320,6 +322,51 @@ fn parts(failure: &Failure) -> (&str, &str) {
     if let Some((work, stage)) = message.split_once(" of stage ") {
         return (work, stage);
     }
-    let work = message.split_once(" on queue ").map_or(message, |(work, _)| work);
+    let work = message
+        .split_once(" on queue ")
+        .map_or(message, |(work, _)| work);
     (work, &failure.stage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_numbers_are_taken_first() {
+        let mut ranges = vec![0..3, 5..6, 10..14];
+        assert_eq!(take_last(&mut ranges, 2), [13, 12]);
+        assert_eq!(take_last(&mut ranges, 4), [11, 10, 5, 2]);
+        assert_eq!(take_last(&mut ranges, 4), [1, 0]);
+        assert_eq!(take_last(&mut ranges, 4), [0; 0]);
+    }
+
+    #[test]
+    fn gaps_are_the_members_without_a_slot() {
+        assert_eq!(missing(6..9, &[]), [6..9]);
+        assert_eq!(missing(6..9, &[1]), [6..7, 8..9]);
+        assert_eq!(missing(6..9, &[0, 1, 2]), []);
+        assert_eq!(
+            missing(6..8, &[0, 1, 2]),
+            [],
+            "a slot that the tree does not have"
+        );
+        assert_eq!(
+            missing(u64::MAX - 1..u64::MAX, &[]),
+            [u64::MAX - 1..u64::MAX]
+        );
+    }
+
+    #[test]
+    fn a_failure_names_its_work_and_the_stage_that_it_was_for() {
+        let failure = |message: &str| Failure::new("parse", message, "broken", Verdict::Retry);
+        for (message, work, stage) in [
+            ("packet 3", "packet 3", "parse"),
+            ("group 1/0 of stage sum", "group 1/0", "sum"),
+            ("packet 3 on queue other--parse", "packet 3", "parse"),
+            (SUBMISSION, SUBMISSION, "parse"),
+        ] {
+            assert_eq!(parts(&failure(message)), (work, stage));
+        }
+    }
 }

@@ -108,7 +108,11 @@ async fn a_waiter_learns_of_the_end_within_two_intervals_and_looks_once_per_inte
     let begin = Instant::now();
     assert!(!ends(cancelled.when(&run), 10).await);
     assert_eq!(begin.elapsed(), INTERVAL * 10);
-    assert!((8..=10).contains(&store.looks("run")), "{}", store.looks("run"));
+    assert!(
+        (8..=10).contains(&store.looks("run")),
+        "{}",
+        store.looks("run")
+    );
     store.cancel("run");
     assert!(ends(cancelled.when(&run), 2).await);
     // What one has seen, all know.
@@ -135,7 +139,10 @@ async fn nothing_is_looked_up_while_nobody_waits_or_for_a_short_run() {
 async fn all_waiters_share_the_looks_at_all_runs() {
     let (store, cancelled) = cancelled();
     let ids: Vec<RunId> = (0..300).map(|n| RunId::from((n % 3).to_string())).collect();
-    let mut waits: Vec<_> = ids.iter().map(|run| Box::pin(cancelled.when(run))).collect();
+    let mut waits: Vec<_> = ids
+        .iter()
+        .map(|run| Box::pin(cancelled.when(run)))
+        .collect();
     for wait in &mut waits {
         assert!(poll!(wait.as_mut()).is_pending());
     }
@@ -214,7 +221,10 @@ async fn an_outage_means_not_yet_known() {
     store.cancel("run");
     store.state().is_away = true;
     assert!(!ends(cancelled.when(&run), 10).await);
-    assert!((8..=10).contains(&store.looks("run")), "no more often than else");
+    assert!(
+        (8..=10).contains(&store.looks("run")),
+        "no more often than else"
+    );
     assert!(!cancelled.check(&run).await);
     store.state().is_away = false;
     assert!(ends(cancelled.when(&run), 3).await);
@@ -228,7 +238,10 @@ async fn a_check_of_a_message_is_a_look_for_the_waiters_too() {
     let mut wait = Box::pin(cancelled.when(&run));
     assert!(poll!(wait.as_mut()).is_pending());
     advance(INTERVAL - Duration::from_millis(20)).await;
-    assert!(!cancelled.check(&run).await, "known since less than an interval");
+    assert!(
+        !cancelled.check(&run).await,
+        "known since less than an interval"
+    );
     assert_eq!(store.looks("run"), 0);
     store.cancel("run");
     let check = async {

@@ -44,7 +44,7 @@ pub(super) async fn a_dead_letter_fails_the_run(scratchpad: Arc<dyn Scratchpad>)
     let status = subject.status().await;
     assert!(status.has_ended());
     assert_eq!(status.failure.as_ref(), Some(&failure));
-    assert_eq!((status.dead, status.skipped), (1, 0));
+    assert_eq!((status.dead, status.dead_items, status.skipped), (1, 1, 0));
     assert_eq!(subject.failures().await, [failure]);
 }
 
@@ -98,10 +98,17 @@ pub(super) async fn a_failure_is_cleared_by_its_own_id_only(scratchpad: Arc<dyn 
     subject.fail("packet 3", Verdict::Dead(id), &failed).await;
     subject.clear("packet 3", DeadLetterId::random()).await;
     subject.clear("packet 4", id).await;
-    assert_eq!(subject.status().await.dead, 1);
+    let status = subject.status().await;
+    assert_eq!((status.dead, status.dead_items), (1, 0), "it names no item");
+    for item in [3, 4] {
+        let failed = [attempt(1, Some(item), "broken")];
+        subject.fail("packet 3", Verdict::Dead(id), &failed).await;
+        assert_eq!(subject.status().await.dead_items, 1);
+    }
     for _ in 0..2 {
         subject.clear("packet 3", id).await;
         let status = subject.status().await;
+        assert_eq!(status.dead_items, 0);
         assert_eq!((status.dead, status.failure.as_ref()), (0, None));
         assert!(!status.has_ended(), "the message is on its queue again");
     }
