@@ -22,8 +22,12 @@ pub(super) struct Case {
     pub(super) crash: Option<u64>,
 }
 
-fn nature(kills: bool) -> impl Strategy<Value = Nature> {
-    let times = || prop_oneof![Just(1), Just(2), Just(3), Just(ALWAYS)];
+fn nature(kills: bool, ends: bool) -> impl Strategy<Value = Nature> {
+    // Where a process ends, so may what it knew of failed attempts: whether an item is bad must not depend on that.
+    let times = move || match kills || ends {
+        true => prop_oneof![Just(1), Just(ALWAYS)].boxed(),
+        false => prop_oneof![Just(1), Just(2), Just(3), Just(ALWAYS)].boxed(),
+    };
     // At any other number it depends on the deaths of others whether an item has used up its attempts.
     let deaths = prop_oneof![Just(1), Just(ALWAYS)];
     prop_oneof![
@@ -38,7 +42,12 @@ fn nature(kills: bool) -> impl Strategy<Value = Nature> {
 
 /// `kills`: some items end their process. `ends`: processes end by themselves.
 pub(super) fn case(kills: bool, ends: bool) -> impl Strategy<Value = Case> {
-    let fewest = if kills { 2 } else { 1 };
+    // A process that ends by itself while one item alone is at work looks as if that item had ended it.
+    let fewest = match (kills, ends) {
+        (false, false) => 1,
+        (true, true) => 4,
+        _ => 2,
+    };
     let most = if ends { 4 } else { 0 };
     let crash = match ends {
         true => prop::option::of(1..60u64).boxed(),
@@ -46,7 +55,7 @@ pub(super) fn case(kills: bool, ends: bool) -> impl Strategy<Value = Case> {
     };
     let work = (fewest..=4u32, 1..=60u32, 1..=60usize, 1..=3usize);
     (
-        prop::collection::vec(nature(kills), 0..200),
+        prop::collection::vec(nature(kills, ends), 0..200),
         work,
         any::<bool>(),
         any::<bool>(),

@@ -148,12 +148,14 @@ impl Play<'_> {
         let whole = match ended {
             Ok(seen) => self.done(seen, &bad)?,
             Err(Error::Failed { failure, .. }) => {
-                let is_bad = failure.item.is_some_and(|item| bad.contains(&item));
+                let is_bad = |item| bad.contains(&item) || self.has_killed(item);
+                let is_bad = failure.item.is_some_and(is_bad);
                 if !self.case.fails || !is_bad {
                     return Err(format!("the run failed by {failure}, and {bad:?} are bad"));
                 }
                 let listed = run.failures().limit(10_000).await.unwrap();
-                let named = |one: &&catchment::Failure| one.item.is_some_and(|n| bad.contains(&n));
+                let is_bad = |item| bad.contains(&item) || self.has_killed(item);
+                let named = |one: &&catchment::Failure| one.item.is_some_and(is_bad);
                 if let Some(wrong) = listed.iter().find(|failure| !named(failure)) {
                     return Err(format!("a failure of none of {bad:?}: {wrong}"));
                 }
@@ -164,19 +166,23 @@ impl Play<'_> {
         self.calls(whole)
     }
 
+    /// Whether an item has ended a process. Deaths of others that came before count against it then, so that it may be given
+    /// up early.
+    fn has_killed(&self, item: u64) -> bool {
+        matches!(self.plan.nature(item), Nature::Kills(_))
+    }
+
     /// What is wrong with a run that has ended well.
     fn done(&self, seen: Seen, bad: &[u64]) -> Result<bool, String> {
         let (lucky, skipped) = (self.lucky(), seen.skipped.unwrap());
-        let of_bad: Vec<u64> = bad
-            .iter()
-            .copied()
-            .filter(|item| !lucky.contains(item) || skipped.contains(item))
-            .collect();
-        if self.case.fails && !of_bad.is_empty() {
-            return Err(format!("the run is done, and {of_bad:?} are bad"));
+        let is_missing = |item: &u64| !lucky.contains(item) && !skipped.contains(item);
+        let missing: Vec<u64> = bad.iter().copied().filter(is_missing).collect();
+        if self.case.fails && !missing.is_empty() {
+            return Err(format!("the run is done, and {missing:?} are bad"));
         }
-        if skipped != of_bad {
-            return Err(format!("left out: {skipped:?}, bad: {of_bad:?}"));
+        let is_bad = |item: &u64| bad.contains(item) || self.has_killed(*item);
+        if !skipped.iter().all(is_bad) || !missing.is_empty() {
+            return Err(format!("left out: {skipped:?}, bad: {bad:?}"));
         }
         let all = 0..self.plan.length();
         let good: Vec<u64> = all.filter(|item| !skipped.contains(item)).collect();
