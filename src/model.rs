@@ -20,6 +20,7 @@
 mod attempts;
 mod broken;
 mod explore;
+mod items;
 mod measure;
 mod mutation;
 mod nodes;
