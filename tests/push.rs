@@ -131,7 +131,11 @@ async fn each_delivery_has_its_own_fate_in_the_order_given() {
             7 => Err("busy".into()),
             n => Ok(n),
         })
-        .with(Stage::named("check").packet_size(1).backoff(LONGER_THAN_A_CALL))
+        .with(
+            Stage::named("check")
+                .packet_size(1)
+                .backoff(LONGER_THAN_A_CALL),
+        )
         .reduce(|| 0, |a, b| a + b);
     let sum = sum.deploy("mixed", store.backend()).unwrap();
     let run = sum.submit([1, 7, 13, 2]).await.unwrap();

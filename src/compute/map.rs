@@ -204,8 +204,12 @@ impl Row {
         let ((_, first), (_, last)) = stages.first().zip(stages.last())?;
         let blocking = |(_, step): &(_, Arc<MapStep>)| step.execution == Execution::Blocking;
         // What a group's other items have become would be lost with one that fails.
-        let may_fail = |(_, step): &(_, Arc<MapStep>)| step.functions().iter().any(Function::may_fail);
-        if stages.iter().any(may_fail) || !stages.iter().all(blocking) || last.sink.group().is_none() {
+        let may_fail =
+            |(_, step): &(_, Arc<MapStep>)| step.functions().iter().any(Function::may_fail);
+        if stages.iter().any(may_fail)
+            || !stages.iter().all(blocking)
+            || last.sink.group().is_none()
+        {
             return None;
         }
         let (mut functions, mut later) = (Vec::new(), Vec::new());

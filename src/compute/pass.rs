@@ -104,7 +104,10 @@ impl Job for Round {
         let trouble = self.pass.current_trouble(&self.watch, error.to_owned());
         trouble.unit?;
         let trouble = self.pass.labelled(trouble);
-        let number = self.pass.state().replace(self.number, trouble, &self.pass)?;
+        let number = self
+            .pass
+            .state()
+            .replace(self.number, trouble, &self.pass)?;
         Some(Arc::new(Self {
             pass: Arc::clone(&self.pass),
             number,
@@ -315,7 +318,8 @@ impl Pass {
                 Some(kept.from(self.positions(unit).start).next(1))
             });
             let value = catch_unwind(value).ok().flatten()?;
-            self.stage.label(value, &self.input.context, self.input.form)
+            self.stage
+                .label(value, &self.input.context, self.input.form)
         });
         Trouble { label, ..trouble }
     }

@@ -219,7 +219,10 @@ impl Standing {
         let mut before = Vec::new();
         for item in &deliveries.items {
             let is_own = own == Some(item.item);
-            let ended = item.unfinished.saturating_sub(u32::from(is_own)).min(received);
+            let ended = item
+                .unfinished
+                .saturating_sub(u32::from(is_own))
+                .min(received);
             let Some(unit) = task.unit(item.item) else {
                 continue;
             };

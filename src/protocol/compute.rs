@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt};
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use super::beginning::{Beginnings, May};
 use super::bundle::Begun;
@@ -229,8 +229,7 @@ impl Protocol {
             settling.push(Box::pin(self.settle(unbegun.collect(), owner)));
             return;
         }
-        self.run(stage, begun, limits, owner, settling, false)
-            .await;
+        self.run(stage, begun, limits, owner, settling, false).await;
     }
 
     /// Works on a message that has outlived a process, to its end: a packet's items one at a time.

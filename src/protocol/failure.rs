@@ -143,7 +143,8 @@ impl Protocol {
         if !open.is_empty() || task.delivery().is_some() {
             let stage = Arc::clone(&task.stage.name);
             let attempts = all_attempts(task, &open);
-            let mut report = FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
+            let mut report =
+                FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
             report.delivery = task.delivery();
             self.try_record(&report).await;
         }

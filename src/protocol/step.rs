@@ -89,7 +89,11 @@ impl Protocol {
             Work::Bundle(bundle) => bundle.earlier,
             Work::Map(_) | Work::Reduce(_) => None,
         };
-        let before = earlier.map(|(unit, failed)| Before { unit, failed, ended: None });
+        let before = earlier.map(|(unit, failed)| Before {
+            unit,
+            failed,
+            ended: None,
+        });
         Terms {
             attempts: options.queue.attempts,
             leaves_out: options.on_failure != OnFailure::Fail,

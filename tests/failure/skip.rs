@@ -247,7 +247,10 @@ async fn each_bad_item_is_listed_once() {
             assert_eq!(items, bad, "{copies:?}, packets of {packet_size}");
             let skipped = failures.iter().filter(|it| it.is_skipped()).count() as u64;
             let status = run.status().await.unwrap();
-            assert_eq!((status.items_skipped, status.messages_failed), (skipped, 20 - skipped));
+            assert_eq!(
+                (status.items_skipped, status.messages_failed),
+                (skipped, 20 - skipped)
+            );
             assert!(skipped <= 10, "{skipped} were left out");
             drop(worker);
         }

@@ -112,7 +112,10 @@ async fn redriven(is_pushed: bool) {
                 assert!(soon(run.result()).await.is_err(), "{what}");
                 sleep(10 * MINUTE).await;
                 let status = run.status().await.unwrap();
-                assert_eq!((status.state, status.messages_failed), (RunState::Failed, 1));
+                assert_eq!(
+                    (status.state, status.messages_failed),
+                    (RunState::Failed, 1)
+                );
                 assert_eq!(status.items_done, LENGTH - 10, "{what}");
                 let failures = run.failures().await.unwrap();
                 assert_eq!(failures.len(), 1, "{what}: {failures:?}");

@@ -50,11 +50,7 @@ pub(super) fn assemble(
 }
 
 /// Cuts a piece into the stretches that count.
-fn cut(
-    piece: Piece,
-    is_valid: &impl Fn(usize, u64) -> bool,
-    stretches: &mut Vec<Stretch>,
-) {
+fn cut(piece: Piece, is_valid: &impl Fn(usize, u64) -> bool, stretches: &mut Vec<Stretch>) {
     let counts = piece.trail.each();
     let counts = counts.unwrap_or_else(|| vec![1; piece.values]);
     let valid = |place: usize| is_valid(piece.begin + place, piece.turn);

@@ -86,7 +86,9 @@ impl Protocol {
             }
             (_, Err(Stopped::Failed(failures))) => return Err(failures),
             (_, Err(Stopped::Again)) => {
-                return Err(refused("its items were not tried again: please report this"));
+                return Err(refused(
+                    "its items were not tried again: please report this",
+                ));
             }
         };
         match (then, &task.message.work) {
