@@ -67,10 +67,10 @@ impl Handle {
         }
     }
 
-    /// The list that it has a part of, and which part; `None` if it is no part of a list of these items.
+    /// The list that it is, or has a part of, and which part; `None` if it is no list of these items.
     pub(crate) fn shared<T: Send + Sync + 'static>(&self) -> Option<(Arc<Vec<T>>, Range<usize>)> {
-        let part = self.part.clone()?;
         let all: Arc<Vec<T>> = Arc::clone(&self.all).downcast().ok()?;
+        let part = self.part.clone().unwrap_or(0..all.len());
         all.get(part.clone())?;
         Some((all, part))
     }
