@@ -294,7 +294,7 @@ mod tests {
         let shown = [
             "parse 19,998 of 20,000 (2 left out)",
             "clean 19,000 of 19,998 (998 waiting)",
-            "sum 20 of 20 groups",
+            "sum 22 of 22 groups",
         ];
         assert_eq!(lines(&counters), shown);
     }
