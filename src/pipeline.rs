@@ -169,6 +169,9 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// run's future is dropped, there is no last call. A panic in the callback is logged and does not touch the run; it is
     /// not called again in that run.
     ///
+    /// No number exceeds its total. Work that is delivered twice, which happens if a function outlasts the visibility timeout
+    /// of its stage unnoticed, may be counted early.
+    ///
     /// A deployment never calls it, because its workers may be other processes: there, [`Run::progress`](crate::Run::progress)
     /// is the way.
     ///
