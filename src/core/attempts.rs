@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
-use super::failure::Attempt;
+use super::failure::{Attempt, Verdict};
 
 /// Items of one message whose failed attempts are counted.
 pub(crate) const MOST_ITEMS: usize = 1_000;
@@ -43,15 +43,16 @@ pub(crate) fn failed_as_a_whole(attempts: &[Attempt]) -> u32 {
     without.map(|attempt| attempt.number).max().unwrap_or(0)
 }
 
-/// Counts attempts in: the highest number of each item.
-pub(crate) fn count<'a>(
-    counts: &mut BTreeMap<u64, u32>,
-    attempts: impl IntoIterator<Item = &'a Attempt>,
-) {
+/// Counts attempts in: the highest number of each item, and [`u32::MAX`] where items are left out.
+pub(crate) fn count(counts: &mut BTreeMap<u64, u32>, attempts: &[Attempt], verdict: Verdict) {
     for attempt in attempts {
         let Some(item) = attempt.item else { continue };
+        let number = match verdict {
+            Verdict::Skip => u32::MAX,
+            Verdict::Retry | Verdict::Dead(_) => attempt.number,
+        };
         let failed = counts.entry(item).or_default();
-        *failed = attempt.number.max(*failed);
+        *failed = number.max(*failed);
     }
 }
 
@@ -113,8 +114,12 @@ mod tests {
         count(
             &mut counts,
             &[attempt(2, Some(5)), attempt(3, Some(7)), attempt(9, None)],
+            Verdict::Retry,
         );
         assert_eq!(counts, BTreeMap::from([(4, 1), (5, 3), (6, 1), (7, 3)]));
+        let mut left_out = counts.clone();
+        count(&mut left_out, &[attempt(1, Some(6))], Verdict::Skip);
+        assert_eq!(left_out.get(&6), Some(&u32::MAX));
         keep_highest(&mut counts, 3);
         assert_eq!(counts, BTreeMap::from([(4, 1), (5, 3), (7, 3)]));
     }

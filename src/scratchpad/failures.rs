@@ -214,7 +214,8 @@ impl Deliveries {
 pub struct ItemAttempts {
     /// Which item of the array.
     pub item: u64,
-    /// The highest number of a failed attempt at it; 0 if there is none.
+    /// The highest number of a failed attempt at it; 0 if there is none. [`u32::MAX`] once it is left out: it has no
+    /// attempt left, whatever its last one was.
     pub failed: u32,
     /// How many of the message's unfinished deliveries are at this item.
     pub unfinished: u32,

@@ -102,7 +102,7 @@ pub(super) struct Counting<'a> {
 impl<'a> Counting<'a> {
     pub(super) fn of(report: &'a FailureReport) -> Self {
         let mut items = BTreeMap::new();
-        count(&mut items, &report.attempts);
+        count(&mut items, &report.attempts, report.verdict);
         keep_highest(&mut items, MOST_ITEMS);
         Self { report, items }
     }
@@ -143,7 +143,7 @@ impl<'a> Counting<'a> {
             return self.add(terms);
         }
         let mut counts = read_counts(found);
-        count(&mut counts, &self.report.attempts);
+        count(&mut counts, &self.report.attempts, self.report.verdict);
         keep_highest(&mut counts, MOST_ITEMS);
         conditions.push(terms.has_size(FAILED_ITEMS, stored));
         let replaced = terms.equal(FAILED_ITEMS, write_counts(&counts));

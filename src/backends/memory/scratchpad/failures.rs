@@ -163,7 +163,7 @@ impl FailureRecords {
         if let Some(delivery) = report.delivery {
             message.unfinished.remove(&delivery);
         }
-        message.add(&report.attempts);
+        message.add(&report.attempts, report.verdict);
         let mut not_on_record = 0;
         match report.verdict {
             Verdict::Retry => {}
@@ -287,9 +287,9 @@ impl FailureRecords {
 
 impl Message {
     /// Appends failed attempts, and counts them.
-    fn add(&mut self, attempts: &[Attempt]) {
+    fn add(&mut self, attempts: &[Attempt], verdict: Verdict) {
         self.failed = self.failed.max(failed_as_a_whole(attempts));
-        count(&mut self.items, attempts);
+        count(&mut self.items, attempts, verdict);
         keep_highest(&mut self.items, MOST_ITEMS);
         self.attempts.extend_from_slice(attempts);
         if self.attempts.len() > ATTEMPTS {
