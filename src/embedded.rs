@@ -102,5 +102,7 @@ where
     };
     // Nothing is left to hand back: the queues go with it.
     drop(worker);
+    // Before the caller goes on.
+    deployment.site.attempt_log.flush();
     ended
 }

@@ -27,7 +27,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
-use crate::compute::pass::Pass;
+use crate::compute::pass::{CutOff, Pass};
 use crate::compute::step::{Before, Computed, Failures, Input, ItemFailure, Limits};
 use crate::core::error::BoxError;
 use crate::core::one_of::OneOf;
@@ -301,12 +301,25 @@ impl Protocol {
             return Answer::Nack(Duration::ZERO);
         };
         match self.task(index, stage, 0, received) {
-            Ok(task) => {
-                let failures = vec![ItemFailure::whole(problem)];
-                self.failed(&task, &task.message, failures).await
-            }
+            Ok(task) => self.cut_off_task(&task, problem).await,
             Err(malformed) => self.refuse(stage, &received.delivery, malformed).await,
         }
+    }
+
+    async fn cut_off_task(&self, task: &Task<'_>, problem: &str) -> Answer {
+        let pass = task.received.pass.get();
+        let failures = match pass.and_then(|pass| Some((pass, pass.cut_off(problem)?))) {
+            // Of a packet, those items fail an attempt that were at work.
+            Some((pass, CutOff::GoesBack)) => {
+                match self.go_back(task, pass.failures(), pass.wait()).await {
+                    Ok(answer) => return answer,
+                    Err(failures) => failures,
+                }
+            }
+            Some((_, CutOff::Failed(failures))) => failures,
+            None => vec![ItemFailure::whole(problem)],
+        };
+        self.failed(task, &task.message, failures).await
     }
 
     /// What is held while functions are at work that nothing is known of, unless a run inside the process takes all its

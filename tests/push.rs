@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catchment::queue::{Delivery, Depth, Queue};
-use catchment::{Backoff, BoxError, Deployment, Error, Fate, Handler, Pipeline, Stage, permanent};
+use catchment::{
+    Backoff, BoxError, Deployment, Error, Fate, Handler, OnFailure, Pipeline, Stage, permanent,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, advance, sleep};
 
@@ -194,6 +196,46 @@ async fn a_delivery_that_cannot_be_read_is_buried_by_the_handler() {
     let letters = sum.dead_letters().await.unwrap();
     let error = &letters[0].error;
     assert!(error.contains("the message cannot be read"), "{error}");
+}
+
+/// What ends at the deadline is an attempt at the item that was at work, and at no other item of its packet.
+#[tokio::test(start_paused = true)]
+async fn at_the_deadline_the_item_at_work_fails_an_attempt() {
+    let store = Store::new();
+    let calls: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let count = Arc::clone(&calls);
+    let stage = Stage::named("slow")
+        .packet_size(3)
+        .attempts(2)
+        .on_failure(OnFailure::Skip);
+    let sum = Pipeline::new().then(move |n: u64| {
+        count.lock().unwrap().push(n);
+        async move {
+            if n == 2 {
+                sleep(LONG).await;
+            }
+            ok(n).await
+        }
+    });
+    let sum = sum.with(stage).reduce(|| 0, |a, b| a + b);
+    let sum = sum.deploy("slow", store.backend()).unwrap();
+    let run = sum.submit([1, 2, 3]).await.unwrap();
+    let slow = Service::new(&store, &sum, "slow").await;
+    for call in 1..=3 {
+        let deliveries = slow.receive(LONG).await;
+        let fates = slow.push(deliveries, TEN).await;
+        assert_eq!(fates == [Fate::Acknowledge], call == 3, "{call}: {fates:?}");
+    }
+    let worker = sum.worker().start();
+    let outcome = soon(run.outcome()).await.unwrap();
+    assert_eq!((outcome.value, outcome.skipped), (4, 1));
+    let failed = &outcome.failures[0];
+    assert_eq!((failed.item, failed.attempts.len()), (Some(1), 2));
+    assert!(failed.error.contains("deadline"), "{failed}");
+    let calls = calls.lock().unwrap();
+    let of = |item| calls.iter().filter(|n| **n == item).count();
+    assert_eq!([1, 2, 3].map(of), [3, 2, 3]);
+    drop(worker);
 }
 
 #[tokio::test(start_paused = true)]

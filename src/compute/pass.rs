@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
+use super::function::Function;
 use super::list::{Kept, List, Supply};
 use super::map::{KeptValues, MapStep};
 use super::pool::{Ended, Job, timed_out};
@@ -57,6 +58,15 @@ pub(crate) struct Pass {
     /// The values, once an item has failed: it needs its own again.
     kept: OnceLock<Arc<dyn Kept>>,
     state: Mutex<State>,
+    /// How far the last round is.
+    watch: Mutex<Arc<Watch>>,
+}
+
+/// What becomes of a packet whose work was stopped.
+pub(crate) enum CutOff {
+    /// The items that were at work have another attempt.
+    GoesBack,
+    Failed(Failures),
 }
 
 /// One turn of the units that are to be tried, on a thread for CPU-bound work. A round that is stuck is replaced by
@@ -64,7 +74,7 @@ pub(crate) struct Pass {
 struct Round {
     pass: Arc<Pass>,
     number: u64,
-    watch: Watch,
+    watch: Arc<Watch>,
 }
 
 impl Job for Round {
@@ -111,7 +121,7 @@ impl Job for Round {
         Some(Arc::new(Self {
             pass: Arc::clone(&self.pass),
             number,
-            watch: Watch::default(),
+            watch: self.pass.new_watch(),
         }))
     }
 }
@@ -156,6 +166,7 @@ impl Pass {
             units: OnceLock::new(),
             kept: OnceLock::new(),
             state: Mutex::new(state),
+            watch: Mutex::default(),
         };
         let before = pass.input.terms.before.iter();
         for (unit, times) in before.filter_map(|before| Some((before.unit, before.ended?))) {
@@ -175,7 +186,39 @@ impl Pass {
         Arc::new(Round {
             number: self.state().begin_round(),
             pass: Arc::clone(self),
-            watch: Watch::default(),
+            watch: self.new_watch(),
+        })
+    }
+
+    fn new_watch(&self) -> Arc<Watch> {
+        let watch = Arc::<Watch>::default();
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&watch);
+        watch
+    }
+
+    /// The work was stopped: the items that were at work have failed an attempt. `None` if that is no item of it, since all
+    /// of them are done or nothing has begun. What the work makes after that is dropped.
+    pub(crate) fn cut_off(&self, problem: &str) -> Option<CutOff> {
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_work = match self.stage.functions().first() {
+            Some(Function::SideBySide(_)) => self.state().at_work(),
+            _ => {
+                let trouble = self.current_trouble(&watch, String::new());
+                trouble.unit.into_iter().collect()
+            }
+        };
+        drop(watch);
+        if at_work.is_empty() {
+            return None;
+        }
+        let troubles = at_work
+            .into_iter()
+            .map(|unit| self.labelled(Trouble::new(Some(unit), problem.to_owned())));
+        let troubles: Vec<Trouble> = troubles.collect();
+        let mut state = self.state();
+        Some(match state.cut_off(troubles, self) {
+            Left::Failed(failures) => CutOff::Failed(failures),
+            Left::Nothing | Left::Again => CutOff::GoesBack,
         })
     }
 
@@ -229,7 +272,6 @@ impl Pass {
     }
 
     fn no_outputs(&self) -> List {
-        use super::function::Function;
         match self.stage.functions().last() {
             Some(Function::SideBySide(last)) => last.outputs(),
             Some(Function::InTurn(last)) => last.outputs(0),

@@ -244,7 +244,9 @@ impl Protocol {
         if let (StageKind::Map(map), Step::Map(input)) = (&stage.kind, &step)
             && stage.works_on_items
         {
-            let then = Then::Map(map.pass(input.clone()));
+            let pass = map.pass(input.clone());
+            task.received.pass.get_or_init(|| Arc::clone(&pass));
+            let then = Then::Map(pass);
             let at_work = self.at_work(&task, limits, owner, true);
             return self.one_by_one(task, then, at_work).await;
         }
@@ -325,6 +327,7 @@ impl Protocol {
             }
             (StageKind::Map(map), Step::Map(input)) => {
                 let pass = map.pass(input);
+                task.received.pass.get_or_init(|| Arc::clone(&pass));
                 match is_async {
                     true => {
                         let host = self.at_work(task, limits, owner, false);

@@ -1,9 +1,10 @@
 //! A delivery together with the message that was decoded from it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::beginning::Begun;
 use super::site::Site;
+use crate::compute::pass::Pass;
 use crate::core::one_of::OneOf;
 use crate::packet::{Malformed, Message};
 use crate::pipeline::definition::StageDefinition;
@@ -17,6 +18,8 @@ pub(crate) struct Received {
     pub(crate) message: Result<OneOf<Message>, Malformed>,
     /// Set once the beginning of this delivery is on record.
     pub(super) begun: OnceLock<Begun>,
+    /// Set once its packet is worked on.
+    pub(super) pass: OnceLock<Arc<Pass>>,
 }
 
 impl Received {
@@ -25,6 +28,7 @@ impl Received {
             message: site.carrier.read_message(&delivery.body),
             delivery,
             begun: OnceLock::new(),
+            pass: OnceLock::new(),
         }
     }
 

@@ -218,6 +218,7 @@ impl Pass {
         if let Some(pace) = &limits.pace {
             pace.wait(1).await;
         }
+        self.state().begins(unit);
         // A clone may panic.
         let value = catch_unwind(AssertUnwindSafe(|| {
             let kept = self.kept()?;

@@ -42,6 +42,8 @@ pub(super) struct State {
     /// The unit that is tried by itself, if they are tried one at a time.
     apart: Option<usize>,
     tried: BTreeMap<usize, Tried>,
+    /// The units whose asynchronous functions are under way.
+    at_work: BTreeSet<usize>,
     pub(super) pieces: Vec<Piece>,
     /// Failed attempts at the packet as a whole; whether there is another one.
     whole_failed: u32,
@@ -102,6 +104,7 @@ impl State {
             only_failed: false,
             apart: None,
             tried,
+            at_work: BTreeSet::new(),
             pieces: Vec::new(),
             whole_failed: terms.whole_failed,
             whole_is_final: false,
@@ -219,8 +222,32 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn begins(&mut self, unit: usize) {
+        self.at_work.insert(unit);
+    }
+
+    pub(super) fn at_work(&self) -> Vec<usize> {
+        self.at_work.iter().copied().collect()
+    }
+
+    /// The work was stopped: these have failed an attempt. What it makes after that is dropped.
+    pub(super) fn cut_off(&mut self, troubles: Vec<Trouble>, pass: &Pass) -> Left {
+        for trouble in troubles {
+            self.fail(trouble, pass);
+        }
+        self.begin_round();
+        match self.has_failed() {
+            true => Left::Failed(self.culprits()),
+            false => {
+                self.wait = self.backoff.draw(self.most_failed());
+                Left::Again
+            }
+        }
+    }
+
     /// A unit has come to its end, among others that go on.
     pub(super) fn done(&mut self, unit: usize, mut piece: Piece) {
+        self.at_work.remove(&unit);
         piece.turn = self.turn;
         if let Some(tried) = self.tried.get_mut(&unit) {
             tried.done_in = Some(self.turn);
@@ -279,6 +306,7 @@ impl State {
     pub(super) fn fail_one(&mut self, trouble: Trouble, pass: &Pass) -> Option<Duration> {
         let unit = trouble.unit;
         self.fail(trouble, pass);
+        self.at_work.remove(&unit?);
         let tried = self.tried.get_mut(&unit?)?;
         // Its next attempt is a turn of its own.
         tried.failed_in = None;
