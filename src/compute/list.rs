@@ -78,6 +78,9 @@ pub(super) trait Kept: Send + Sync {
     /// The values from position `begin` on; each is cloned when it is handed out.
     fn from(&self, begin: usize) -> Box<dyn Supply>;
 
+    /// A list of a clone of the value at this position, if there is one.
+    fn one(&self, position: usize) -> List;
+
     fn len(&self) -> usize;
 }
 
@@ -86,6 +89,12 @@ impl<T: Clone + Send + Sync + 'static> Kept for Shared<T> {
         let begin = self.left.start.saturating_add(begin).min(self.left.end);
         let left = begin..self.left.end;
         Box::new(Self::new(Arc::clone(&self.all), left))
+    }
+
+    fn one(&self, position: usize) -> List {
+        let place = self.left.start.saturating_add(position);
+        let value = self.all.get(place).filter(|_| place < self.left.end);
+        List::new(value.cloned().into_iter().collect::<Vec<T>>())
     }
 
     fn len(&self) -> usize {

@@ -266,7 +266,8 @@ impl Pass {
             Some(Piece { outputs, trail, .. }) => return Ok(Mapped { outputs, trail }),
             None => std::mem::take(&mut state.pieces),
         };
-        let is_valid = |position, turn| state.is_valid(self.unit(position), turn);
+        let is_clean = state.is_clean();
+        let is_valid = |position, turn| is_clean || state.is_valid(self.unit(position), turn);
         let mapped = assemble(pieces, state.count, is_valid, self.no_outputs());
         mapped.map_err(|error| Stopped::Failed(vec![ItemFailure::permanent(error.permanent())]))
     }
@@ -357,7 +358,7 @@ impl Pass {
         let label = unit.and_then(|unit| {
             let value = AssertUnwindSafe(|| {
                 let kept = self.kept().ok()?;
-                Some(kept.from(self.positions(unit).start).next(1))
+                Some(kept.one(self.positions(unit).start))
             });
             let value = catch_unwind(value).ok().flatten()?;
             self.stage

@@ -146,9 +146,16 @@ impl Protocol {
             owner.worked(ended.len(), 0);
             settling.push(Box::pin(self.settle(ended, owner)));
         }
-        if !begun.is_empty() {
-            self.run_among_others(stage, begun, limits, owner, settling)
-                .await;
+        match self.notes_beginnings() {
+            _ if begun.is_empty() => {}
+            true => {
+                self.run_among_others(stage, begun, limits, owner, settling)
+                    .await;
+            }
+            // A run inside the process takes all its work with it when it ends.
+            false => {
+                self.run(stage, begun, limits, owner, settling, false).await;
+            }
         }
         for suspect in suspects {
             self.run_alone(stage, suspect, limits, owner, settling)

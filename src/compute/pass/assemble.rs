@@ -51,8 +51,17 @@ pub(super) fn assemble(
 
 /// Cuts a piece into the stretches that count.
 fn cut(piece: Piece, is_valid: &impl Fn(usize, u64) -> bool, stretches: &mut Vec<Stretch>) {
-    let counts = piece.trail.each();
-    let counts = counts.unwrap_or_else(|| vec![1; piece.values]);
+    let counts = match piece.trail {
+        Trail::Counted(counts) => counts,
+        trail => trail.each().unwrap_or_else(|| vec![1; piece.values]),
+    };
+    if (0..counts.len()).all(|place| is_valid(piece.begin + place, piece.turn)) {
+        return stretches.push(Stretch {
+            begin: piece.begin,
+            counts,
+            outputs: piece.outputs,
+        });
+    }
     let valid = |place: usize| is_valid(piece.begin + place, piece.turn);
     let mut outputs = piece.outputs.supply();
     let mut place = 0;

@@ -175,16 +175,19 @@ impl Pass {
         let (begin, count) = (positions.start, positions.len());
         let attempt = self.state().attempt_of(unit);
         let context = self.context(attempt).at(self.item(unit));
+        if count == 1 {
+            let outputs = self.map_one(limits, unit, begin, &context).await?;
+            let counts = vec![u32::try_from(outputs.len()).unwrap_or(u32::MAX)];
+            return Ok(Piece {
+                begin,
+                values: 1,
+                outputs,
+                trail: Trail::Counted(counts),
+                turn: 0,
+            });
+        }
         let each = positions.map(|position| self.map_one(limits, unit, position, &context));
-        let mut each: Vec<_> = each.collect();
-        let made = match (each.len(), each.pop()) {
-            // The usual case.
-            (1, Some(only)) => vec![only.await],
-            (_, last) => {
-                each.extend(last);
-                join_all(each).await
-            }
-        };
+        let made = join_all(each).await;
         let mut outputs = self.no_outputs();
         let mut counts = Vec::with_capacity(count);
         for values in made {
@@ -222,7 +225,7 @@ impl Pass {
         // A clone may panic.
         let value = catch_unwind(AssertUnwindSafe(|| {
             let kept = self.kept()?;
-            Ok::<_, Trouble>(kept.from(position).next(1))
+            Ok::<_, Trouble>(kept.one(position))
         }));
         let value = match value {
             Ok(value) => value?,

@@ -43,7 +43,7 @@ pub(super) struct State {
     apart: Option<usize>,
     tried: BTreeMap<usize, Tried>,
     /// The units whose asynchronous functions are under way.
-    at_work: BTreeSet<usize>,
+    at_work: Vec<usize>,
     pub(super) pieces: Vec<Piece>,
     /// Failed attempts at the packet as a whole; whether there is another one.
     whole_failed: u32,
@@ -104,7 +104,7 @@ impl State {
             only_failed: false,
             apart: None,
             tried,
-            at_work: BTreeSet::new(),
+            at_work: Vec::new(),
             pieces: Vec::new(),
             whole_failed: terms.whole_failed,
             whole_is_final: false,
@@ -223,10 +223,16 @@ impl State {
     }
 
     pub(super) fn begins(&mut self, unit: usize) {
-        self.at_work.insert(unit);
+        self.at_work.push(unit);
     }
 
-    pub(super) fn at_work(&self) -> Vec<usize> {
+    fn ended(&mut self, unit: usize) {
+        if let Some(place) = self.at_work.iter().position(|other| *other == unit) {
+            self.at_work.swap_remove(place);
+        }
+    }
+
+    pub(super) fn at_work(&self) -> BTreeSet<usize> {
         self.at_work.iter().copied().collect()
     }
 
@@ -247,7 +253,7 @@ impl State {
 
     /// A unit has come to its end, among others that go on.
     pub(super) fn done(&mut self, unit: usize, mut piece: Piece) {
-        self.at_work.remove(&unit);
+        self.ended(unit);
         piece.turn = self.turn;
         if let Some(tried) = self.tried.get_mut(&unit) {
             tried.done_in = Some(self.turn);
@@ -306,7 +312,7 @@ impl State {
     pub(super) fn fail_one(&mut self, trouble: Trouble, pass: &Pass) -> Option<Duration> {
         let unit = trouble.unit;
         self.fail(trouble, pass);
-        self.at_work.remove(&unit?);
+        self.ended(unit?);
         let tried = self.tried.get_mut(&unit?)?;
         // Its next attempt is a turn of its own.
         tried.failed_in = None;
@@ -417,6 +423,11 @@ impl State {
             [only] if self.tried.is_empty() && only.values == self.count => self.pieces.pop(),
             _ => None,
         }
+    }
+
+    /// Whether all that was made counts.
+    pub(super) fn is_clean(&self) -> bool {
+        self.tried.is_empty()
     }
 
     /// Whether what was made of a unit in a turn counts.
