@@ -6,9 +6,14 @@
 //! processes is a *suspect*: its items are called one at a time, each is on record first, and nothing else runs in the
 //! process meanwhile.
 //!
-//! The rule for what is final: an item that failed as often as it has attempts, whose error is permanent, or at which as
-//! many deliveries ended without a word; and a packet of which as many deliveries ended at no item. What that rests on
-//! is in [`rules`], where each is broken in turn, and others that were thought of are refuted.
+//! An item is final if its error is permanent, if its failed attempts are as many as its attempts, or if as many
+//! deliveries ended while they were on record at it. Failures and deaths are counted apart. Deaths at no item count for
+//! the packet only, which is given up as a whole at as many. Before anything is given up because of deaths, the process
+//! looks whether the packet is done. In [`rules`] each of these rules is broken in turn.
+//!
+//! A *fault* comes from outside: a crash, a lapsed visibility timeout, a second copy of the message, a return. An item
+//! that neither fails nor kills can still be final, if at least as many faults hit its packet while it was on record
+//! as it has attempts: nobody can tell these deaths from those that an item causes.
 
 mod promises;
 mod rules;

@@ -1,6 +1,6 @@
 //! The promises.
 
-use super::state::{Named, State, TWO};
+use super::state::{Named, Place, State, TWO};
 use super::{Policy, System};
 
 pub(super) struct Promise {
@@ -84,14 +84,29 @@ pub(super) const REMEMBERED: Promise = Promise {
     check: |_, state| !state.has_forgotten,
 };
 
-/// The first delivery is not on record, and the second at no item: two more than the attempts.
+/// The first delivery is not on record. The second is at no item, unless the only attempt makes it a suspect.
 pub(super) const KILLS: Promise = Promise {
-    name: "an item ends two processes more than it has attempts and there are faults, at the most",
+    name: "an item ends as many processes as it has attempts and there are faults, and two more",
     check: |system, state| {
-        let most = system.attempts + 2 + system.faults;
+        let most = system.attempts + system.attempts.min(2) + system.faults;
         system.each_item(state, |packet, item| {
             state.packets[packet].kills[item] <= most
         })
+    },
+};
+
+/// Several processes may be at the same packet, and look whether it is done just before it is. The first delivery of a
+/// copy reads nothing, and may succeed with what another delivery has given up.
+pub(super) const AGREED: Promise = Promise {
+    name: "what is given up does not count if one delivery of a packet follows the other",
+    check: |system, state| {
+        system.processes > 1
+            || system.each_item(state, |packet, item| {
+                let truth = &state.packets[packet];
+                let is_given_up = truth.skipped[item] || truth.dead.is_some();
+                let is_copied = truth.copies[1].place != Place::Unsent;
+                is_copied || !is_given_up || truth.value.is_none_or(|value| value.left_out[item])
+            })
     },
 };
 
@@ -104,7 +119,7 @@ pub(super) const NOT_STUCK: Promise = Promise {
     },
 };
 
-pub(super) const ALL: [&Promise; 8] = [
+pub(super) const ALL: [&Promise; 9] = [
     &DESERVED,
     &WHOLE,
     &COUNTED,
@@ -112,6 +127,7 @@ pub(super) const ALL: [&Promise; 8] = [
     &FEW_CALLS,
     &REMEMBERED,
     &KILLS,
+    &AGREED,
     &NOT_STUCK,
 ];
 

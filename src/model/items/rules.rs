@@ -33,9 +33,11 @@ pub(super) enum Mutation {
     DoNotLook,
     /// What ends its process is never final.
     DeathsDoNotCount,
-    /// An item whose calls end processes may have these deaths as often as it may fail, less the deaths at no item.
+    /// Deaths at no item count for each item that has one of its own: it is final at as many deaths as it has attempts,
+    /// less those, and one at least.
     UnnamedDeathsCount,
-    /// The same, and its failures count as well.
+    /// Deaths at no item count for the failures of each item, too: failures and deaths together may be as many as the
+    /// attempts, less those, and one at least.
     UnnamedDeathsAndFailures,
     /// Deaths and failures of an item are added up.
     DeathsAndFailures,

@@ -21,15 +21,11 @@ impl Behaviour {
     /// Whether the item has to be left out.
     pub(super) fn is_bad(self, attempts: u8) -> bool {
         match self {
-            Self::Works | Self::KillsOnce => false,
+            Self::Works => false,
+            Self::KillsOnce => attempts == 1,
             Self::FailsFirst(calls) => calls >= attempts,
             Self::Fails | Self::Permanent | Self::Kills => true,
         }
-    }
-
-    /// Whether no call of it succeeds, so that nobody can count it.
-    pub(super) fn never_works(self) -> bool {
-        matches!(self, Self::Fails | Self::Permanent | Self::Kills)
     }
 }
 

@@ -58,7 +58,7 @@ impl System {
                 Noted::Item(item) => self.is_at_last(state, process, 1 - packet, usize::from(item)),
                 _ => false,
             };
-            return !is_suspect && self.alone != Alone::Always && !(beside.runs() && is_at_last);
+            return !is_suspect && self.alone != Alone::Always && !is_at_last;
         }
         !is_suspect || self.alone != Alone::Always || !beside.runs()
     }
