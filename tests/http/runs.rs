@@ -117,6 +117,13 @@ async fn a_failed_run_says_why_and_is_redriven() {
         assert_eq!(pages(&client, path, 1).await, whole, "{path}");
     }
 
+    soon(until(&client, "/runs/a%2Fb", |data| data["settled"] == true)).await;
+    let status = client.get("/runs/a%2Fb").await;
+    let status = status.is(200, "success").data();
+    let of = |name: &str| status[name].as_u64().unwrap();
+    assert_eq!((of("itemsDone"), of("itemsSkipped")), (2, 0));
+    assert_eq!((of("itemsFailed"), of("messagesFailed")), (2, 2));
+
     limit.store(1_000, SeqCst);
     let redriven = soon(client.post("/runs/a%2Fb/redrive")).await;
     assert_eq!(
