@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use catchment::{BoxError, Pipeline, Stage};
+use catchment::{Pipeline, Stage};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -46,7 +46,7 @@ impl Gates {
                 let (gates, plan) = (gates.clone(), Shared::clone(&plan));
                 async move {
                     gates.pass(n).await;
-                    plan.called(n, || {}).await.map_err(BoxError::from)
+                    plan.called(n, || {}).await
                 }
             })
             .with(options.packet_size(50).concurrency(CONCURRENCY))
