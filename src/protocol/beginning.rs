@@ -146,29 +146,32 @@ impl Protocol {
             return May::BeginAlone { is_exclusive };
         }
         let culprit = standing.before.iter().find(|before| before.ended.is_some());
+        if culprit.is_some() || standing.unknown > most {
+            match self.is_done(task, &task.message).await {
+                // Acknowledgements may have been lost time and again: what is done is no failure.
+                Ok(true) => return May::NotBegin(Outcome::Done),
+                Ok(false) => {}
+                Err(failures) => return May::NotBegin(Outcome::Failed(failures)),
+            }
+        }
         let culprit = culprit.filter(|_| task.stage.options.on_failure == OnFailure::Fail);
         let dead = match culprit {
             Some(before) => before.ended.map(|times| (times, task.item(before.unit))),
             None => (standing.unknown > most).then(|| (standing.unknown - 1, None)),
         };
-        let is_exclusive = standing.is_last_chance;
-        task.before = standing.before;
-        let Some((times, item)) = dead else {
-            // Once more, and it may be the last time: its neighbours must not be lost with it again.
-            return match standing.is_suspect {
-                true => May::BeginAlone { is_exclusive },
-                false => May::Begin,
-            };
-        };
-        May::NotBegin(match self.is_done(task, &task.message).await {
-            // Acknowledgements may have been lost time and again: what is done is no failure.
-            Ok(true) => Outcome::Done,
-            Ok(false) => Outcome::Failed(vec![ItemFailure {
+        if let Some((times, item)) = dead {
+            return May::NotBegin(Outcome::Failed(vec![ItemFailure {
                 item,
                 ..ItemFailure::permanent(ended_processes(times))
-            }]),
-            Err(failures) => Outcome::Failed(failures),
-        })
+            }]));
+        }
+        let is_exclusive = standing.is_last_chance;
+        task.before = standing.before;
+        // Once more, and it may be the last time: its neighbours must not be lost with it again.
+        match standing.is_suspect {
+            true => May::BeginAlone { is_exclusive },
+            false => May::Begin,
+        }
     }
 
     /// Takes beginnings back: the functions were not called after all, or what they made is durable.
@@ -208,12 +211,8 @@ impl Standing {
         // A copy of the message that was sent twice has deliveries of its own, under the same name.
         let received = task.received.delivery.receive_count;
         let unknown = unknown.min(received);
-        let earlier = match own {
-            Some(_) => unknown,
-            None => unknown.saturating_sub(1),
-        };
-        // What ended a process unseen counts for the item that does so in sight.
-        let most_ended = most.saturating_sub(earlier).max(1);
+        // What ended a process at no item counts for none: another one may have done it.
+        let most_ended = most.max(1);
         let is_suspect = deliveries.unfinished.min(received) >= most.min(2);
         let mut is_last_chance = most_ended <= 1 || unknown >= most;
         let mut before = Vec::new();
@@ -231,7 +230,7 @@ impl Standing {
             before.push(Before {
                 unit,
                 failed: item.failed,
-                ended: is_over.then_some(ended + earlier),
+                ended: is_over.then_some(ended),
             });
         }
         Self {
