@@ -3,6 +3,7 @@
 
 mod again;
 mod answer;
+mod at_work;
 pub(crate) mod attempt_log;
 mod batcher;
 mod beginning;
