@@ -19,6 +19,7 @@ mod promises;
 mod rules;
 mod state;
 mod steps;
+mod suspects;
 mod tests;
 
 use stateright::{Model, Property};
