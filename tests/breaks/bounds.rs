@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use catchment::backends::memory::MemoryQueues;
 use catchment::{BoxError, Pipeline, permanent};
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +27,7 @@ async fn many_wait(is_async: bool) {
     let options = waiting(skipping(3)).packet_size(1).concurrency(10);
     let backoff = catchment::Backoff::exponential(9 * HOUR, 9 * HOUR);
     let pipeline = items.with(options.backoff(backoff)).collect();
-    let store = Store::new();
+    let store = Store::with_queues(MemoryQueues::with_capacity(10_000, usize::MAX));
     let deployment = pipeline.deploy("many", store.backend()).unwrap();
     let worker = deployment.worker().start();
     let submit = async {
@@ -136,7 +137,7 @@ async fn an_item_that_is_left_out_stays_so_however_many_there_are() {
         })
         .with(
             waiting(skipping(3))
-                .packet_size(u32::MAX)
+                .packet_size(1_000_000)
                 .visibility_timeout(SECOND),
         )
         .collect();

@@ -157,11 +157,7 @@ impl Op {
 impl Chain {
     fn pipeline(&self) -> Pipeline<u64, Vec<Value>, catchment::pipeline::One> {
         let mut items = Pipeline::new().map(|n: u64| (n, n));
-        items = items.with(
-            Stage::named("begin")
-                .packet_size(self.packet_size)
-                .fan_in(self.fan_in),
-        );
+        items = items.with(Stage::named("begin").packet_size(self.packet_size));
         for (place, stage) in self.stages.iter().enumerate() {
             for op in &stage.ops {
                 items = op.add(items, stage.is_async);
@@ -171,7 +167,8 @@ impl Chain {
             let options = options.backoff(catchment::Backoff::none());
             items = items.with(options.on_failure(OnFailure::Skip).concurrency(7));
         }
-        items.collect()
+        let reduction = items.collect();
+        reduction.with(Stage::named("collect").fan_in(self.fan_in))
     }
 
     /// What is left of an item; `None` if it is left out. A function sees what the one before it has made of its item in
