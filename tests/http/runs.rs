@@ -117,7 +117,10 @@ async fn a_failed_run_says_why_and_is_redriven() {
         assert_eq!(pages(&client, path, 1).await, whole, "{path}");
     }
 
-    soon(until(&client, "/runs/a%2Fb", |data| data["settled"] == true)).await;
+    soon(until(&client, "/runs/a%2Fb", |data| {
+        data["settled"] == true
+    }))
+    .await;
     let status = client.get("/runs/a%2Fb").await;
     let status = status.is(200, "success").data();
     let of = |name: &str| status[name].as_u64().unwrap();
