@@ -343,18 +343,20 @@ mod tests {
 
     #[test]
     fn gaps_are_the_members_without_a_slot() {
-        assert_eq!(missing(6..9, &[]), [6..9]);
-        assert_eq!(missing(6..9, &[1]), [6..7, 8..9]);
-        assert_eq!(missing(6..9, &[0, 1, 2]), []);
+        let gaps = |members: Range<u64>, slots: &[u32]| -> Vec<(u64, u64)> {
+            let ranges = missing(members, slots).into_iter();
+            ranges.map(|range| (range.start, range.end)).collect()
+        };
+        assert_eq!(gaps(6..9, &[]), [(6, 9)]);
+        assert_eq!(gaps(6..9, &[1]), [(6, 7), (8, 9)]);
+        assert_eq!(gaps(6..9, &[0, 1, 2]), []);
         assert_eq!(
-            missing(6..8, &[0, 1, 2]),
+            gaps(6..8, &[0, 1, 2]),
             [],
             "a slot that the tree does not have"
         );
-        assert_eq!(
-            missing(u64::MAX - 1..u64::MAX, &[]),
-            [u64::MAX - 1..u64::MAX]
-        );
+        let last = u64::MAX - 1;
+        assert_eq!(gaps(last..u64::MAX, &[]), [(last, u64::MAX)]);
     }
 
     #[test]
