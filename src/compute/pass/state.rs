@@ -337,10 +337,10 @@ impl State {
         if let Some(waits) = self.redo.take() {
             self.forget_outputs();
             self.next_turn();
-            if !waits {
-                return Left::Nothing;
-            }
-            self.wait = self.backoff.draw(self.most_failed());
+            self.wait = match waits {
+                true => self.backoff.draw(self.most_failed()),
+                false => Duration::ZERO,
+            };
             return Left::Again;
         }
         if let Some(apart) = self.apart {
@@ -406,6 +406,18 @@ impl State {
         if let Some(unit) = unit {
             let is_final = self.tried.get(&unit).is_some_and(|tried| tried.is_final);
             self.redo = Some(!is_final);
+        }
+    }
+
+    /// A round has ended in the middle. What it had made is lost, and which units have had their turn is not known: all that
+    /// count are tried again.
+    pub(super) fn broken_off(&mut self, trouble: Trouble, pass: &Pass) {
+        // One that has failed for good would be tried for ever: it is the packet that fails then.
+        let is_final = |unit: &usize| self.tried.get(unit).is_some_and(|tried| tried.is_final);
+        let unit = trouble.unit.filter(|unit| !is_final(unit));
+        self.fail(Trouble { unit, ..trouble }, pass);
+        if unit.is_some() {
+            self.redo = Some(true);
         }
     }
 
