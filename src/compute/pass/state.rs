@@ -314,8 +314,11 @@ impl State {
         self.fail(trouble, pass);
         self.ended(unit?);
         let tried = self.tried.get_mut(&unit?)?;
-        // Its next attempt is a turn of its own.
-        tried.failed_in = None;
+        if self.apart.is_none() {
+            // Its next attempt is a turn of its own. Units that are tried one at a time have one attempt each before any has
+            // another, because nothing is on record of those that follow.
+            tried.failed_in = None;
+        }
         (!tried.is_final).then(|| self.backoff.draw(tried.failed))
     }
 
