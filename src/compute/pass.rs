@@ -205,7 +205,8 @@ impl Pass {
         };
         drop(watch);
         if at_work.is_empty() {
-            return None;
+            // What has failed and waits keeps its count.
+            return (self.open() > 0).then_some(CutOff::GoesBack);
         }
         let troubles = at_work
             .into_iter()

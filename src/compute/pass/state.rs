@@ -223,7 +223,10 @@ impl State {
     }
 
     pub(super) fn begins(&mut self, unit: usize) {
-        self.at_work.push(unit);
+        // Its values begin one by one, and end together.
+        if !self.at_work.contains(&unit) {
+            self.at_work.push(unit);
+        }
     }
 
     fn ended(&mut self, unit: usize) {
