@@ -63,6 +63,7 @@ impl Pass {
             match self.finish(number, sunk) {
                 Err(Stopped::Again) => {
                     let wait = self.wait();
+                    host.failed(&self.take_untold(), wait);
                     if host.is_closing() || !host.may_wait(wait) {
                         return Err(Stopped::Again);
                     }
