@@ -81,18 +81,14 @@ impl Job for Round {
     type Output = Computed;
 
     fn run(&self) -> Computed {
-        loop {
-            self.map_in_turn();
-            match self.pass.conclude(self.number) {
-                Ok(mapped) => {
-                    let sunk = ready(self.pass.absorb(mapped, &self.watch));
-                    if let Some(computed) = self.pass.finish(self.number, sunk) {
-                        return computed;
-                    }
-                }
-                Err(stopped) => return Err(stopped),
-            }
-        }
+        self.map_in_turn();
+        let computed = self.pass.conclude(self.number).and_then(|mapped| {
+            let sunk = ready(self.pass.absorb(mapped, &self.watch));
+            self.pass.finish(self.number, sunk)
+        });
+        // No item is at work from here on.
+        self.watch.begin(Step::Reading);
+        computed
     }
 
     fn begun(&self) -> usize {
@@ -209,7 +205,8 @@ impl Pass {
         };
         drop(watch);
         if at_work.is_empty() {
-            return None;
+            // What has failed and waits keeps its count.
+            return (self.open() > 0).then_some(CutOff::GoesBack);
         }
         let troubles = at_work
             .into_iter()
@@ -280,27 +277,30 @@ impl Pass {
         }
     }
 
-    /// What becomes of the packet, now that the sink has had its outputs; `None` if another turn is due at once.
-    fn finish(&self, number: u64, sunk: Result<Sunk, Trouble>) -> Option<Computed> {
+    /// What becomes of the packet, now that the sink has had its outputs.
+    fn finish(&self, number: u64, sunk: Result<Sunk, Trouble>) -> Computed {
         let sunk = sunk.map_err(|trouble| self.labelled(trouble));
         let mut state = self.state();
+        if !state.is_current(number) {
+            // It was given up, and must not touch what is another round's by now.
+            return Err(Stopped::Again);
+        }
         match sunk {
             Ok(Sunk { value, yields }) => {
                 let (skipped, left_out) = state.left_out();
-                Some(Ok(Output {
+                Ok(Output {
                     value,
                     yields,
                     skipped,
                     left_out,
-                }))
+                })
             }
             Err(trouble) => {
                 state.sink_failed(trouble, self);
-                match state.left(number) {
-                    Left::Nothing => None,
-                    Left::Failed(failures) => Some(Err(Stopped::Failed(failures))),
-                    Left::Again => Some(Err(Stopped::Again)),
-                }
+                Err(match state.left(number) {
+                    Left::Failed(failures) => Stopped::Failed(failures),
+                    Left::Nothing | Left::Again => Stopped::Again,
+                })
             }
         }
     }
@@ -312,7 +312,7 @@ impl Pass {
         match watch.current() {
             Step::Sink(_) => state.sink_failed(trouble, self),
             Step::Reading | Step::Function { .. } | Step::Value { .. } => {
-                state.fail(trouble, self);
+                state.broken_off(trouble, self);
             }
         }
         let left = state.left(number);

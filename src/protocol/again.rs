@@ -216,7 +216,12 @@ impl Protocol {
         }
         let _among_others = match at_work.is_alone {
             true => None,
-            false => self.among_others().await,
+            // One that has to be alone may be at work for long.
+            false => tokio::select! {
+                biased;
+                () = owner.closing() => return None,
+                others = self.among_others() => others,
+            },
         };
         let jobs = vec![pass.round()];
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);

@@ -209,7 +209,7 @@ impl Clone for Slow {
     }
 }
 
-/// FAULT: an item of a suspect whose clone hangs counts as done, with no outputs: it is lost, and the run is done.
+/// It counts as done at first, but its packet has failed as a whole.
 #[tokio::test(start_paused = true)]
 async fn a_suspects_item_that_cannot_be_had_is_not_lost() {
     let (gate, mut holds) = Gate::new();

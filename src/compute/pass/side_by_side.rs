@@ -61,8 +61,9 @@ impl Pass {
             let mapped = self.conclude(number)?;
             let sunk = self.absorb_apart(limits, mapped).await;
             match self.finish(number, sunk) {
-                Some(Err(Stopped::Again)) => {
+                Err(Stopped::Again) => {
                     let wait = self.wait();
+                    host.failed(&self.take_untold(), wait);
                     if host.is_closing() || !host.may_wait(wait) {
                         return Err(Stopped::Again);
                     }
@@ -72,8 +73,7 @@ impl Pass {
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
-                Some(computed) => return computed,
-                None => {}
+                computed => return computed,
             }
         }
     }

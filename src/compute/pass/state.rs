@@ -223,7 +223,10 @@ impl State {
     }
 
     pub(super) fn begins(&mut self, unit: usize) {
-        self.at_work.push(unit);
+        // Its values begin one by one, and end together.
+        if !self.at_work.contains(&unit) {
+            self.at_work.push(unit);
+        }
     }
 
     fn ended(&mut self, unit: usize) {
@@ -314,8 +317,11 @@ impl State {
         self.fail(trouble, pass);
         self.ended(unit?);
         let tried = self.tried.get_mut(&unit?)?;
-        // Its next attempt is a turn of its own.
-        tried.failed_in = None;
+        if self.apart.is_none() {
+            // Its next attempt is a turn of its own. Units that are tried one at a time have one attempt each before any has
+            // another, because nothing is on record of those that follow.
+            tried.failed_in = None;
+        }
         (!tried.is_final).then(|| self.backoff.draw(tried.failed))
     }
 
@@ -337,10 +343,10 @@ impl State {
         if let Some(waits) = self.redo.take() {
             self.forget_outputs();
             self.next_turn();
-            if !waits {
-                return Left::Nothing;
-            }
-            self.wait = self.backoff.draw(self.most_failed());
+            self.wait = match waits {
+                true => self.backoff.draw(self.most_failed()),
+                false => Duration::ZERO,
+            };
             return Left::Again;
         }
         if let Some(apart) = self.apart {
@@ -406,6 +412,18 @@ impl State {
         if let Some(unit) = unit {
             let is_final = self.tried.get(&unit).is_some_and(|tried| tried.is_final);
             self.redo = Some(!is_final);
+        }
+    }
+
+    /// A round has ended in the middle. What it had made is lost, and which units have had their turn is not known: all that
+    /// count are tried again.
+    pub(super) fn broken_off(&mut self, trouble: Trouble, pass: &Pass) {
+        // One that has failed for good would be tried for ever: it is the packet that fails then.
+        let is_final = |unit: &usize| self.tried.get(unit).is_some_and(|tried| tried.is_final);
+        let unit = trouble.unit.filter(|unit| !is_final(unit));
+        self.fail(Trouble { unit, ..trouble }, pass);
+        if unit.is_some() {
+            self.redo = Some(true);
         }
     }
 
