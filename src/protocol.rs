@@ -323,7 +323,8 @@ impl Protocol {
         self.failed(task, &task.message, failures).await
     }
 
-    /// What is held while functions are at work that nothing is known of.
+    /// What is held while functions are at work that nothing is known of, unless a run inside the process takes all its
+    /// work with it when it ends.
     async fn among_others(&self) -> Option<RwLockReadGuard<'_, ()>> {
         match self.notes_beginnings() {
             true => Some(self.quiet.read().await),

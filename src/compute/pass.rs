@@ -229,6 +229,11 @@ impl Pass {
         self.state().open()
     }
 
+    /// Whether more items have failed than a record counts: if the packet went back, some would be tried anew.
+    pub(crate) fn outgrows_the_record(&self) -> bool {
+        self.state().outgrows_the_record()
+    }
+
     /// The failed attempts that are not on record.
     pub(crate) fn failures(&self) -> Failures {
         self.state().history.clone()

@@ -116,6 +116,9 @@ pub(crate) trait Host: Sync {
     /// Whether a packet may be kept while its items wait for this long.
     fn may_wait(&self, wait: Duration) -> bool;
 
+    /// What is held while an item is at work; `None` if no more may begin.
+    fn begin(&self) -> impl Future<Output = Option<impl Send>> + Send;
+
     /// Attempts have failed that will be followed by others, after this wait.
     fn failed(&self, failures: &[ItemFailure], wait: Duration);
 

@@ -162,7 +162,8 @@ impl Protocol {
     ) -> Option<End> {
         let wait = pass.wait();
         at_work.failed(&pass.take_untold(), wait);
-        if at_work.is_closing() || !at_work.may_wait(wait) {
+        let stays = at_work.may_wait(wait) || pass.outgrows_the_record();
+        if at_work.is_closing() || !stays {
             return Some(End::goes_back(pass, wait));
         }
         at_work.leave();
@@ -214,15 +215,7 @@ impl Protocol {
                 () = pace.wait(pass.open() as u64) => {}
             }
         }
-        let _among_others = match at_work.is_alone {
-            true => None,
-            // One that has to be alone may be at work for long.
-            false => tokio::select! {
-                biased;
-                () = owner.closing() => return None,
-                others = self.among_others() => others,
-            },
-        };
+        let _begun = at_work.begin().await?;
         let jobs = vec![pass.round()];
         let mut running = limits.cpu.run(limits.stage, jobs, limits.timeout);
         let mut noting = FuturesUnordered::new();

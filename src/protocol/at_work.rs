@@ -25,7 +25,7 @@ pub(super) struct AtWork<'a, O> {
     /// Whether others may have to wait as long as it is at work.
     pub(super) is_alone: bool,
     pub(super) message: OneOf<Message>,
-    site: &'a Site,
+    protocol: &'a Protocol,
     attempt: u32,
 }
 
@@ -44,13 +44,17 @@ impl Protocol {
             has_left: false,
             is_alone,
             message: task.message.clone(),
-            site: &self.seam.site,
+            protocol: self,
             attempt: task.attempt,
         }
     }
 }
 
 impl<O: Owner> AtWork<'_, O> {
+    fn site(&self) -> &Site {
+        &self.protocol.seam.site
+    }
+
     /// Its place is free for others, once.
     pub(super) fn leave(&mut self) {
         if !std::mem::replace(&mut self.has_left, true) {
@@ -77,12 +81,24 @@ impl<O: Owner> Host for AtWork<'_, O> {
     }
 
     fn may_wait(&self, wait: Duration) -> bool {
-        if matches!(self.site.carrier, Carrier::Local(..)) {
+        if matches!(self.site().carrier, Carrier::Local(..)) {
             // There is nowhere to go back to.
             return true;
         }
         let has_room = self.limits.kept.load(Ordering::Relaxed) < MOST_KEPT;
         !self.is_alone && has_room && self.owner.may_keep(self.place, wait)
+    }
+
+    async fn begin(&self) -> Option<impl Send> {
+        if self.is_alone {
+            return Some(None);
+        }
+        tokio::select! {
+            biased;
+            others = self.protocol.among_others() => Some(others),
+            // One that has to be alone may be at work for long.
+            () = self.owner.closing() => None,
+        }
     }
 
     fn failed(&self, failures: &[ItemFailure], wait: Duration) {
@@ -93,15 +109,15 @@ impl<O: Owner> Host for AtWork<'_, O> {
         let items = items.map(|failure| failed_item(failure, self.attempt, Some(wait)));
         let (run, name) = (self.message.run(), self.message.name());
         let stage = self.limits.stage;
-        self.site.attempt_log.retried(stage, run, &name, items);
-        self.site.counters.retried(stage, failures.len() as u64);
+        self.site().attempt_log.retried(stage, run, &name, items);
+        self.site().counters.retried(stage, failures.len() as u64);
     }
 
     fn waits(&self, more: isize) {
         let (stage, items) = (self.limits.stage, more.unsigned_abs() as u64);
         match more > 0 {
-            true => self.site.counters.waits(stage, items),
-            false => self.site.counters.waits_no_longer(stage, items),
+            true => self.site().counters.waits(stage, items),
+            false => self.site().counters.waits_no_longer(stage, items),
         }
     }
 }

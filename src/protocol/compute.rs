@@ -146,13 +146,14 @@ impl Protocol {
             owner.worked(ended.len(), 0);
             settling.push(Box::pin(self.settle(ended, owner)));
         }
-        match self.notes_beginnings() {
+        // An asynchronous packet is not at work while its items wait, and begins each by itself.
+        let begins_itself = stage.execution == Execution::Async && !stage.is_reduction();
+        match self.notes_beginnings() && !begins_itself {
             _ if begun.is_empty() => {}
             true => {
                 self.run_among_others(stage, begun, limits, owner, settling)
                     .await;
             }
-            // A run inside the process takes all its work with it when it ends.
             false => {
                 self.run(stage, begun, limits, owner, settling, false).await;
             }

@@ -23,8 +23,40 @@ use crate::core::error::{BoxError, permanent};
 use crate::core::panic::{Contained, panicked};
 use crate::stage::Context;
 
-/// A unit, whether it had its place before, and what an attempt at it came to.
-type Tried = (usize, bool, Result<Piece, Trouble>);
+/// A unit, whether it had its place before, and what an attempt at it came to; `None` if it could not begin.
+type Tried = (usize, bool, Option<Result<Piece, Trouble>>);
+
+/// What the values from `begin` on have become: of each, so many outputs.
+fn piece(begin: usize, counts: Vec<u32>, outputs: List) -> Piece {
+    Piece {
+        begin,
+        values: counts.len(),
+        outputs,
+        trail: Trail::Counted(counts),
+        turn: 0,
+    }
+}
+
+/// Lists are at most as long as a packet of 2^32 values.
+fn length(values: &List) -> u32 {
+    u32::try_from(values.len()).unwrap_or(u32::MAX)
+}
+
+/// Counts a packet with items that wait.
+struct Kept<'a>(&'a AtomicUsize);
+
+impl<'a> Kept<'a> {
+    fn begin(kept: &'a AtomicUsize) -> Self {
+        kept.fetch_add(1, Ordering::Relaxed);
+        Self(kept)
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// An item that waits, as long as it does.
 struct Waits<'a, H: Host>(&'a H);
@@ -93,24 +125,29 @@ impl Pass {
         let mut waiting = FuturesUnordered::<BoxFuture<'_, usize>>::new();
         let (mut goes_back, mut is_closed) = (false, host.is_closing());
         let mut until: Option<Instant> = None;
+        let mut kept = None;
         let mut noting = FuturesUnordered::<BoxFuture<'a, ()>>::new();
         loop {
             while running.len() < limits.concurrency
                 && let Some(unit) = due.next()
             {
-                running.push(self.try_one(limits, unit, false).boxed());
+                running.push(self.try_one(limits, host, unit, false).boxed());
             }
             let (unit, is_again, result) = tokio::select! {
                 biased;
                 Some(tried) = running.next() => tried,
                 Some(unit) = waiting.next() => {
-                    running.push(self.try_one(limits, unit, true).boxed());
+                    if waiting.is_empty() {
+                        kept = None;
+                    }
+                    running.push(self.try_one(limits, host, unit, true).boxed());
                     continue;
                 }
                 () = host.closing(), if !is_closed && !waiting.is_empty() => {
                     is_closed = true;
                     goes_back = true;
                     waiting.clear();
+                    kept = None;
                     if !running.is_empty() {
                         noting.push(note(self.state().take_open()));
                     }
@@ -122,6 +159,10 @@ impl Pass {
             if !is_again {
                 host.left(self.positions(unit).len());
             }
+            let Some(result) = result else {
+                goes_back = true;
+                continue;
+            };
             let wait = match result {
                 Ok(piece) => {
                     self.state().done(unit, piece);
@@ -139,9 +180,11 @@ impl Pass {
             host.failed(&self.take_untold(), wait);
             let due = after(Instant::now(), wait);
             until = Some(until.map_or(due, |until| until.max(due)));
-            if is_closed || host.is_closing() || goes_back || !host.may_wait(wait) {
+            let stays = kept.is_some() || host.may_wait(wait) || self.outgrows_the_record();
+            if is_closed || host.is_closing() || goes_back || !stays {
                 goes_back = true;
             } else {
+                kept.get_or_insert_with(|| Kept::begin(&limits.kept));
                 let counted = Waits::begin(host);
                 waiting.push(Box::pin(async move {
                     sleep_until(due).await;
@@ -165,57 +208,58 @@ impl Pass {
         }
     }
 
-    async fn try_one(&self, limits: &Limits, unit: usize, is_again: bool) -> Tried {
-        (unit, is_again, self.attempt(limits, unit).await)
+    async fn try_one(
+        &self,
+        limits: &Limits,
+        host: &impl Host,
+        unit: usize,
+        is_again: bool,
+    ) -> Tried {
+        (unit, is_again, self.attempt(limits, host, unit).await)
     }
 
-    /// One attempt at a unit: all of its values, side by side.
-    async fn attempt(&self, limits: &Limits, unit: usize) -> Result<Piece, Trouble> {
+    /// One attempt at a unit: all of its values, side by side. `None` if it could not begin.
+    async fn attempt(
+        &self,
+        limits: &Limits,
+        host: &impl Host,
+        unit: usize,
+    ) -> Option<Result<Piece, Trouble>> {
         let positions = self.positions(unit);
         let (begin, count) = (positions.start, positions.len());
         let attempt = self.state().attempt_of(unit);
         let context = self.context(attempt).at(self.item(unit));
         if count == 1 {
-            let outputs = self.map_one(limits, unit, begin, &context).await?;
-            let counts = vec![u32::try_from(outputs.len()).unwrap_or(u32::MAX)];
-            return Ok(Piece {
-                begin,
-                values: 1,
-                outputs,
-                trail: Trail::Counted(counts),
-                turn: 0,
-            });
+            let made = self.map_one(limits, host, unit, begin, &context).await?;
+            return Some(made.map(|outputs| piece(begin, vec![length(&outputs)], outputs)));
         }
-        let each = positions.map(|position| self.map_one(limits, unit, position, &context));
-        let made = join_all(each).await;
-        let mut outputs = self.no_outputs();
-        let mut counts = Vec::with_capacity(count);
-        for values in made {
-            let values = values?;
-            // Lists are at most as long as a packet of 2^32 values.
-            counts.push(u32::try_from(values.len()).unwrap_or(u32::MAX));
+        let each = positions.map(|position| self.map_one(limits, host, unit, position, &context));
+        let (mut outputs, mut counts) = (self.no_outputs(), Vec::with_capacity(count));
+        for made in join_all(each).await {
+            let values = match made? {
+                Ok(values) => values,
+                Err(trouble) => return Some(Err(trouble)),
+            };
+            counts.push(length(&values));
             if counts.len() == 1 {
                 outputs = values;
             } else if let Err(error) = outputs.append(values) {
-                return Err(Trouble::new(Some(unit), error.permanent()));
+                return Some(Err(Trouble::new(Some(unit), error.permanent())));
             }
         }
-        Ok(Piece {
-            begin,
-            values: count,
-            outputs,
-            trail: Trail::Counted(counts),
-            turn: 0,
-        })
+        Some(Ok(piece(begin, counts, outputs)))
     }
 
     async fn map_one(
         &self,
         limits: &Limits,
+        host: &impl Host,
         unit: usize,
         position: usize,
         context: &Context,
-    ) -> Result<List, Trouble> {
+    ) -> Option<Result<List, Trouble>> {
+        // Before it takes a place, which whoever has to be alone may need.
+        let _begun = host.begin().await?;
         // The semaphore is never closed.
         let _permit = limits.items.acquire().await;
         if let Some(pace) = &limits.pace {
@@ -228,21 +272,22 @@ impl Pass {
             Ok::<_, Trouble>(kept.one(position))
         }));
         let value = match value {
-            Ok(value) => value?,
-            Err(panic) => return Err(Trouble::new(Some(unit), panicked(panic))),
+            Ok(Ok(value)) => value,
+            Ok(Err(trouble)) => return Some(Err(trouble)),
+            Err(panic) => return Some(Err(Trouble::new(Some(unit), panicked(panic)))),
         };
         let place = AtomicUsize::new(0);
         let work = self.call_in_a_row(value, context, &place);
         let work = AssertUnwindSafe(work).catch_unwind();
         let error: BoxError = match tokio::time::timeout(limits.timeout, work).await {
-            Ok(Ok(Ok(outputs))) => return Ok(outputs),
+            Ok(Ok(Ok(outputs))) => return Some(Ok(outputs)),
             Ok(Ok(Err(error))) => error,
             Ok(Err(panic)) => panicked(panic).into(),
             Err(_) => timed_out(limits.timeout).into(),
         };
         let place = place.load(Ordering::Relaxed);
         let trouble = Trouble::new(Some(unit), error);
-        Err(trouble.in_function(self.stage.functions(), place))
+        Some(Err(trouble.in_function(self.stage.functions(), place)))
     }
 
     /// One item through all functions; `place` is that of the current one.

@@ -8,6 +8,7 @@ use super::super::step::{Failures, Input, ItemFailure};
 use super::super::trouble::Trouble;
 use super::Pass;
 use super::assemble::Piece;
+use crate::core::attempts::MOST_ITEMS;
 use crate::core::backoff::Backoff;
 
 /// Failed attempts that are kept with all of an item's earlier ones. Beyond that, each item keeps its last one.
@@ -388,6 +389,10 @@ impl State {
                 tried.done_in = Some(turn);
             }
         }
+    }
+
+    pub(super) fn outgrows_the_record(&self) -> bool {
+        self.tried.len() > MOST_ITEMS
     }
 
     /// How many units are to be tried again.
