@@ -1,4 +1,4 @@
-//! What a map stage calls its items: in failures, dead letters, log lines and spans.
+//! What a map stage calls its items: in failures, dead letters and log lines.
 
 use std::any::Any;
 use std::io::{self, Write};

@@ -40,8 +40,11 @@ impl PartialEq for ItemType {
 #[derive(Clone)]
 pub(crate) struct Labeller {
     item: ItemType,
-    label: Arc<dyn Fn(&dyn Any) -> Option<String> + Send + Sync>,
+    label: Arc<Label>,
 }
+
+/// The label of an item; `None` if it is of another type.
+type Label = dyn Fn(&dyn Any) -> Option<String> + Send + Sync;
 
 impl Labeller {
     pub(crate) fn new<T, L>(label: impl Fn(&T) -> L + Send + Sync + 'static) -> Self

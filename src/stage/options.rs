@@ -144,7 +144,7 @@ impl Stage {
         self
     }
 
-    /// Sets what failures, dead letters, log lines and spans call an item, such as `invoice 4711`: a function of the item as
+    /// Sets what failures, dead letters and log lines call an item, such as `invoice 4711`: a function of the item as
     /// this stage's first function gets it. Without this option the label is the beginning of the item's JSON, up to 60
     /// characters, unless the deployment writes in another codec: then there is none.
     ///
@@ -155,7 +155,8 @@ impl Stage {
     /// it should be quick. If it panics, the item has no label, and a warning is logged once.
     ///
     /// **Labels are stored and shown with the failures.** If items contain secrets, set a label that leaves them
-    /// out: then the item's JSON is shown nowhere, also if there is no label.
+    /// out: then an item's JSON is never its label, even if the function returns nothing or panics. The errors of your
+    /// functions, and of values that cannot be read, are shown as they are.
     ///
     /// # Errors
     /// [`Error::InvalidPipeline`](crate::Error::InvalidPipeline) when the pipeline is run or deployed: if `T` is not the type

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Deserialize, Serialize, Serializer};
@@ -115,8 +115,32 @@ fn the_function_decides_in_every_form() {
     );
 }
 
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
-fn a_function_that_panics_gives_no_label_and_shows_no_value() {
+fn a_function_that_panics_gives_no_label_and_one_warning() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
     let fussy = Labeller::new(|number: &u64| {
         assert!(*number != 17, "no label for this one");
         *number
@@ -125,6 +149,21 @@ fn a_function_that_panics_gives_no_label_and_shows_no_value() {
     let label = |number: u64| labels.label(List::new(vec![number]), &context(), Form::Local);
     assert_eq!((label(17), label(17)), (None, None));
     assert_eq!(label(18).as_deref(), Some("18"));
+    assert_eq!(
+        labels
+            .clone()
+            .label(List::new(vec![17u64]), &context(), Form::Local),
+        None
+    );
+
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let begin = "WARN the function given to `Stage::label` failed";
+    assert!(text.trim().starts_with(begin), "{text}");
+    assert!(
+        text.contains("stage=\"fetch\" error=\"panicked: no label for this one\""),
+        "{text}"
+    );
 }
 
 #[test]
