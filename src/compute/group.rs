@@ -241,7 +241,7 @@ impl GroupPass {
             }
             Err(SinkError { error, at }) => {
                 let position = match at {
-                    At::Whole => None,
+                    At::Whole | At::Value => None,
                     At::Last => self.watch.at(),
                     At::Output(position) => Some(position),
                 };

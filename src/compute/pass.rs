@@ -421,12 +421,13 @@ impl Pass {
             Ok(Ok(value)) => Ok(Sunk { value, yields }),
             Ok(Err(error)) => {
                 let position = match error.at {
-                    At::Whole => None,
+                    At::Whole | At::Value => None,
                     At::Last => watch.at(),
                     At::Output(position) => Some(position),
                 };
                 let unit = position.map(|position| self.unit(trail.source(position)));
-                Err(Trouble::new(unit.or_else(|| self.only_unit()), error.error))
+                let only = self.only_unit().filter(|_| error.at != At::Value);
+                Err(Trouble::new(unit.or(only), error.error))
             }
             Err(panic) => Err(self.current_trouble(watch, panicked(panic))),
         }

@@ -59,8 +59,10 @@ pub(crate) struct SinkError {
 /// The output that an error belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
-    /// None in particular.
+    /// None in particular. If all of them are of one item, it is at fault.
     Whole,
+    /// What was made of all of them, whichever items they are of.
+    Value,
     /// The one begun last.
     Last,
     /// The one at this position.
@@ -75,9 +77,12 @@ impl SinkError {
         }
     }
 
-    /// Repeating it gives the same error.
+    /// What was made of the outputs cannot be written, however often that is repeated.
     pub(super) fn permanent(error: impl Into<BoxError>) -> Self {
-        Self::whole(permanent(error))
+        Self {
+            at: At::Value,
+            ..Self::whole(permanent(error))
+        }
     }
 }
 

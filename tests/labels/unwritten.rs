@@ -89,6 +89,18 @@ async fn a_partial_result() {
     }
 }
 
+/// Of a packet with one item, too, it is not the item that is at fault, or it would be left out.
+#[tokio::test(start_paused = true)]
+async fn a_partial_result_of_one_item() {
+    for policy in [OnFailure::Fail, OnFailure::Skip] {
+        for side_by_side in [false, true] {
+            let pipeline = counts(policy, &Arc::default(), side_by_side);
+            let failure = failure(&pipeline, lines(&["a 200"])).await;
+            assert_eq!((failure.error.as_str(), failure.item), (TUPLE_KEYS, None));
+        }
+    }
+}
+
 /// Where an item is left out after its attempts, those are not attempts at the partial result of the others.
 #[tokio::test(start_paused = true)]
 async fn a_partial_result_beside_an_item_that_fails() {
