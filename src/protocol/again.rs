@@ -211,7 +211,7 @@ impl Protocol {
             tokio::select! {
                 biased;
                 () = owner.closing() => return None,
-                () = pace.wait(pass.open() as u64) => {}
+                () = pace.wait(pass.next_values()) => {}
             }
         }
         let _among_others = match at_work.is_alone {

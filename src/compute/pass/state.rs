@@ -179,6 +179,15 @@ impl State {
         parts
     }
 
+    /// How many values' turn it is, after the first turn.
+    pub(super) fn next_values(&self, unit: impl Fn(usize) -> usize) -> u64 {
+        if self.turn == 0 {
+            return 0;
+        }
+        let parts = self.parts(unit).into_iter();
+        parts.map(|part| part.values as u64).sum()
+    }
+
     /// The units whose turn it is, in order.
     pub(super) fn due(&self, units: usize) -> Vec<usize> {
         (0..units).filter(|unit| self.is_due(*unit)).collect()
