@@ -42,6 +42,22 @@ impl<H: Host> Drop for Waits<'_, H> {
     }
 }
 
+/// A packet that is held while items of it wait.
+struct Held<'a>(&'a AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn begin(held: &'a AtomicUsize) -> Self {
+        held.fetch_add(1, Ordering::Relaxed);
+        Self(held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Pass {
     /// The work of asynchronous functions. [`Stopped::Again`] means that the packet is to go back. If it is closed meanwhile,
     /// what has failed so far is given to `note`: the rest may take longer than there is time.
@@ -93,6 +109,7 @@ impl Pass {
         let mut waiting = FuturesUnordered::<BoxFuture<'_, usize>>::new();
         let (mut goes_back, mut is_closed) = (false, host.is_closing());
         let mut until: Option<Instant> = None;
+        let mut held: Option<Held<'_>> = None;
         let mut noting = FuturesUnordered::<BoxFuture<'a, ()>>::new();
         loop {
             while running.len() < limits.concurrency
@@ -104,6 +121,9 @@ impl Pass {
                 biased;
                 Some(tried) = running.next() => tried,
                 Some(unit) = waiting.next() => {
+                    if waiting.is_empty() {
+                        held = None;
+                    }
                     running.push(self.try_one(limits, unit, true).boxed());
                     continue;
                 }
@@ -142,6 +162,7 @@ impl Pass {
             if is_closed || host.is_closing() || goes_back || !host.may_wait(wait) {
                 goes_back = true;
             } else {
+                held.get_or_insert_with(|| Held::begin(&limits.kept));
                 let counted = Waits::begin(host);
                 waiting.push(Box::pin(async move {
                     sleep_until(due).await;
