@@ -152,3 +152,33 @@ async fn an_item_that_is_left_out_stays_so_however_many_there_are() {
     assert_eq!(listed.len() as u64, outcome.skipped, "listed, and left out");
     assert_eq!(outcome.value, [0]);
 }
+
+/// FAULT: each failure went through all earlier ones of its packet, so that a large packet that fails took hours.
+async fn all_fail(is_async: bool) {
+    const LENGTH: u64 = 100_000;
+    let call = |n: u64| match n {
+        0 => Ok(n),
+        _ => Err("never"),
+    };
+    let items = Pipeline::new();
+    let items = match is_async {
+        true => items.then(move |n: u64| std::future::ready(call(n))),
+        false => items.try_map(call),
+    };
+    let options = skipping(2).packet_size(1_000_000).concurrency(1_000);
+    let pipeline = items.with(options.label(|_: &u64| "")).collect();
+    let outcome = soon(pipeline.run_outcome(0..LENGTH)).await.unwrap();
+    assert_eq!((outcome.value, outcome.skipped), (vec![0], LENGTH - 1));
+    let first = &outcome.failures[0];
+    assert_eq!((first.item, first.attempts.len()), (Some(1), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_packet_may_fail() {
+    all_fail(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_asynchronous_packet_may_fail() {
+    all_fail(true).await;
+}
