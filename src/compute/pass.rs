@@ -234,6 +234,11 @@ impl Pass {
         self.state().outgrows_the_record()
     }
 
+    /// How many values the next round works on, beyond those of the first round. All of those had their start together.
+    pub(crate) fn next_values(&self) -> u64 {
+        self.state().next_values(|position| self.unit(position))
+    }
+
     /// The failed attempts that are not on record.
     pub(crate) fn failures(&self) -> Failures {
         self.state().history.clone()

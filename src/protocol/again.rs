@@ -212,7 +212,7 @@ impl Protocol {
             tokio::select! {
                 biased;
                 () = owner.closing() => return None,
-                () = pace.wait(pass.open() as u64) => {}
+                () = pace.wait(pass.next_values()) => {}
             }
         }
         let _begun = at_work.begin().await?;

@@ -8,7 +8,7 @@ use catchment::scratchpad::Attempt;
 use catchment::{Deployment, Fate, Handler, Pipeline, Stage};
 
 use crate::store::{Act, Call, On, Store, soon};
-use crate::{HOUR, MINUTE, SECOND, skipping, waiting};
+use crate::{HOUR, MINUTE, skipping, waiting};
 
 /// The attempts that are on record as failed.
 type Recorded = Arc<Mutex<Vec<Attempt>>>;

@@ -54,6 +54,8 @@ pub(super) struct State {
     redo: Option<bool>,
     pub(super) wait: Duration,
     pub(super) history: Failures,
+    /// How many `history` may have before only each item's last one is kept.
+    most_attempts: usize,
     /// The failed attempts that will be followed by others, as far as they have not been told.
     pub(super) untold: Failures,
 }
@@ -113,6 +115,7 @@ impl State {
             redo: None,
             wait: Duration::ZERO,
             history: Vec::new(),
+            most_attempts: MOST_ATTEMPTS,
             untold: Vec::new(),
         }
     }
@@ -178,6 +181,15 @@ impl State {
             }
         }
         parts
+    }
+
+    /// How many values' turn it is, after the first turn.
+    pub(super) fn next_values(&self, unit: impl Fn(usize) -> usize) -> u64 {
+        if self.turn == 0 {
+            return 0;
+        }
+        let parts = self.parts(unit).into_iter();
+        parts.map(|part| part.values as u64).sum()
     }
 
     /// The units whose turn it is, in order.
@@ -294,9 +306,16 @@ impl State {
         if !failure.permanent {
             self.untold.push(failure.clone());
         }
-        if self.history.len() >= MOST_ATTEMPTS {
-            let item = failure.item;
-            self.history.retain(|earlier| earlier.item != item);
+        if self.history.len() >= self.most_attempts {
+            // Each item's last one is kept. The next time is far off, since this takes as long as there are attempts.
+            let mut seen = BTreeSet::from([failure.item]);
+            let newest_first = self.history.drain(..).rev();
+            let mut last: Failures = newest_first
+                .filter(|earlier| seen.insert(earlier.item))
+                .collect();
+            last.reverse();
+            self.history = last;
+            self.most_attempts = MOST_ATTEMPTS.max(2 * self.history.len());
         }
         self.history.push(failure);
     }
@@ -328,8 +347,9 @@ impl State {
 
     /// Whether the packet has failed for good.
     pub(super) fn has_failed(&self) -> bool {
-        let is_final = self.tried.values().any(|tried| tried.is_final);
-        self.whole_is_final || (is_final && !self.leaves_out)
+        // Not looked for after each failure if it does not matter.
+        let mut tried = self.tried.values();
+        self.whole_is_final || (!self.leaves_out && tried.any(|tried| tried.is_final))
     }
 
     /// What is left to do after a turn. If there is more, it is arranged.
