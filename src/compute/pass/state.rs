@@ -443,6 +443,9 @@ impl State {
     /// A round has ended in the middle. What it had made is lost, and which units have had their turn is not known: all that
     /// count are tried again.
     pub(super) fn broken_off(&mut self, trouble: Trouble, pass: &Pass) {
+        if self.has_failed() {
+            return;
+        }
         // One that has failed for good would be tried for ever: it is the packet that fails then.
         let is_final = |unit: &usize| self.tried.get(unit).is_some_and(|tried| tried.is_final);
         let unit = trouble.unit.filter(|unit| !is_final(unit));
