@@ -18,11 +18,15 @@ mod common;
 mod conformance;
 mod distributed;
 mod fake;
+mod items;
 mod life;
 mod limits;
 mod outage;
 #[cfg(feature = "lambda")]
 mod permissions;
+#[path = "../items/plan.rs"]
+#[allow(dead_code, reason = "the tests in memory use all of it")]
+mod plan;
 #[cfg(feature = "lambda")]
 mod proxy;
 mod python;

@@ -19,7 +19,11 @@ mod common;
 
 mod deadline;
 mod http;
+mod items;
 mod misconfigured;
+#[path = "../items/plan.rs"]
+#[allow(dead_code, reason = "the tests in memory use all of it")]
+mod plan;
 mod records;
 mod runs;
 #[cfg(feature = "aws")]

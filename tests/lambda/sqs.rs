@@ -2,13 +2,18 @@
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::MessageSystemAttributeName::ApproximateReceiveCount;
-use catchment::{BoxError, Deployment, Error, Pipeline, Stage, permanent};
+use catchment::{Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Stage, permanent};
 
 use super::*;
 use crate::aws::{Tables, config, ministack, unique};
+use crate::plan::{ALWAYS, Nature, Plan};
 
 /// Plays the mapping with a client of its own. Returns how many records there were.
 async fn invoke(sqs: &Client, function: &LambdaFunction) -> usize {
+    invoke_for(sqs, function, MINUTE).await
+}
+
+async fn invoke_for(sqs: &Client, function: &LambdaFunction, remaining: Duration) -> usize {
     let name = function.queue_name();
     let url = sqs.get_queue_url().queue_name(name).send().await.unwrap();
     let url = url.queue_url().unwrap().to_owned();
@@ -30,7 +35,7 @@ async fn invoke(sqs: &Client, function: &LambdaFunction) -> usize {
         record.event_source_arn = Some(format!("arn:aws:sqs:us-east-1:000000000000:{name}"));
         event.records.push(record);
     }
-    let response = function.handle(event, MINUTE).await.unwrap();
+    let response = function.handle(event, remaining).await.unwrap();
     let back = reported(&response);
     for message in received.messages() {
         if !back.contains(message.message_id().unwrap()) {
@@ -87,4 +92,74 @@ async fn functions_over_sqs_and_dynamodb() {
         (Some(1), "too large")
     );
     adder.deprovision(adder.name()).await.unwrap();
+}
+
+/// Items fail, wait longer than the call lasts, and go on from their counts when their packets come back.
+#[tokio::test]
+#[ignore = "needs the emulators that scripts/test starts"]
+async fn items_go_on_from_their_counts_over_sqs_and_dynamodb() {
+    const ATTEMPTS: u32 = 3;
+    for (is_async, tables) in [(false, Tables::Ministack), (true, Tables::DynamoDbLocal)] {
+        let sqs = Client::new(&config(&ministack()));
+        let plan = Plan::new((0..30).map(|item| match item {
+            3 | 7 | 13 | 18 | 29 => Nature::Fails(ALWAYS),
+            5 | 16 => Nature::Permanent,
+            4 | 6 | 14 | 22 => Nature::Fails(1),
+            _ => Nature::Good,
+        }));
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (note, planned) = (Arc::clone(&seen), Arc::clone(&plan));
+        let items = Pipeline::new();
+        let items = match is_async {
+            false => items.try_map_with(move |n: u64, context| {
+                note.lock().unwrap().push((n, context.attempt()));
+                planned.call(n)
+            }),
+            true => items.then_with(move |n: u64, context| {
+                note.lock().unwrap().push((n, context.attempt()));
+                let planned = Arc::clone(&planned);
+                async move { planned.called(n, || {}).await }
+            }),
+        };
+        let wait = Duration::from_secs(4);
+        let stage = Stage::named("work")
+            .packet_size(5)
+            .attempts(ATTEMPTS)
+            .backoff(Backoff::exponential(wait, wait))
+            .on_failure(OnFailure::Skip);
+        let items = items.with(stage).collect().with(Stage::named("all"));
+        let items: Deployment<u64, Vec<u64>> =
+            items.deploy(&unique("items"), tables.backend()).unwrap();
+        items.provision().await.unwrap();
+        let run = items.submit(0..30).await.unwrap();
+        let work = items.lambda("work").unwrap();
+        let mut calls = 0;
+        let is_done = async || run.status().await.unwrap().packets_done == 6;
+        while !is_done().await {
+            // A call of which half is kept for its answers.
+            let remaining = Duration::from_secs(2);
+            calls += usize::from(invoke_for(&sqs, &work, remaining).await > 0);
+        }
+        assert!(calls > 1, "nothing went back");
+        work_off(&sqs, &[items.lambda("all").unwrap()]).await;
+        let what = format!("asynchronous: {is_async}");
+        let outcome = run.outcome().await.unwrap();
+        let good: Vec<u64> = plan.good(ATTEMPTS).collect();
+        let bad = plan.bad(ATTEMPTS);
+        assert_eq!(outcome.value, good, "{what}");
+        assert_eq!(outcome.skipped, bad.len() as u64, "{what}");
+        let listed = run.failures().await.unwrap();
+        let mut listed: Vec<u64> = listed.iter().filter_map(|one| one.item).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, bad, "{what}");
+        let seen = seen.lock().unwrap().clone();
+        for item in bad {
+            let of_item = seen.iter().filter(|call| call.0 == item);
+            let numbers: Vec<u32> = of_item.map(|call| call.1).collect();
+            let needed = plan.nature(item).calls(ATTEMPTS);
+            let expected: Vec<u32> = (1..=needed).collect();
+            assert_eq!(numbers, expected, "{what}: item {item}");
+        }
+        items.deprovision(items.name()).await.unwrap();
+    }
 }
