@@ -66,7 +66,7 @@ async fn the_pace_is_kept_when_all_items_run_again() {
             vec![n]
         })
         .with(skipping(3).packet_size(10).rate_limit(1, SECOND))
-        .try_reduce(Vec::new, |mut all, next: Vec<u64>| {
+        .try_reduce(Vec::new, move |mut all, next: Vec<u64>| {
             // One after the other, since the first one ends the fold.
             if next == [9] || next == [8] && all.len() == 8 && refused.swap(true, SeqCst) {
                 return Err(permanent("not this one"));
@@ -169,8 +169,7 @@ async fn all_fail(is_async: bool) {
     let pipeline = items.with(options.label(|_: &u64| "")).collect();
     let outcome = soon(pipeline.run_outcome(0..LENGTH)).await.unwrap();
     assert_eq!((outcome.value, outcome.skipped), (vec![0], LENGTH - 1));
-    let first = &outcome.failures[0];
-    assert_eq!((first.item, first.attempts.len()), (Some(1), 1));
+    assert_eq!(outcome.failures[0].item, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
