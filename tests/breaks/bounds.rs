@@ -169,8 +169,7 @@ async fn all_fail(is_async: bool) {
     let pipeline = items.with(options.label(|_: &u64| "")).collect();
     let outcome = soon(pipeline.run_outcome(0..LENGTH)).await.unwrap();
     assert_eq!((outcome.value, outcome.skipped), (vec![0], LENGTH - 1));
-    let first = &outcome.failures[0];
-    assert_eq!((first.item, first.attempts.len()), (Some(1), 1));
+    assert_eq!(outcome.failures[0].item, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
