@@ -98,5 +98,9 @@ fn print(ours: &Report, theirs: &Report) {
         "| **wrong results** | **{}** | **{}** |",
         ours.wrong, theirs.wrong
     );
+    println!(
+        "| good items left out for the deaths of their processes | {} | 0 |",
+        ours.blamed
+    );
     println!("| **stuck** | **{}** | **{}** |", ours.stuck, theirs.stuck);
 }

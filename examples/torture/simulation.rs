@@ -2,19 +2,21 @@
 //! while workers die and join, submitters die and repeat, functions fail and are fixed, runs are
 //! cancelled and redriven, and the backend does everything that [`Chaos`] can.
 
+#[path = "simulation/items.rs"]
+mod items;
+
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{QueueOptions, Queues};
 use catchment::testing::faults::{Chaos, Rates};
 use catchment::{
-    Backend, BoxError, Combine, Context, Deployment, Error, Items, OnFailure, Outcome, Pipeline,
-    Run, Stage, permanent,
+    Backend, Backoff, BoxError, Combine, Context, Deployment, Error, Outcome, Pipeline, Run, Stage,
 };
+use items::{Items, Listed};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -34,6 +36,8 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
     /// Of those: without an end.
     pub(crate) stuck: u64,
+    /// Good items that were left out, since too many processes ended while they were at work by themselves.
+    pub(crate) blamed: u64,
     /// The runs that were wrong or stuck, with their seeds.
     pub(crate) problems: Vec<String>,
     /// Time on the paused clock.
@@ -49,6 +53,7 @@ impl AddAssign for Report {
         self.cancelled += other.cancelled;
         self.wrong += other.wrong;
         self.stuck += other.stuck;
+        self.blamed += other.blamed;
         self.problems.extend(other.problems);
         self.simulated += other.simulated;
     }
@@ -84,7 +89,11 @@ impl Combine for Concat {
         String::new()
     }
 
-    async fn fold(&self, items: Items<'_, String>, _: &Context) -> Result<String, BoxError> {
+    async fn fold(
+        &self,
+        items: catchment::Items<'_, String>,
+        _: &Context,
+    ) -> Result<String, BoxError> {
         Ok(items.collect())
     }
 
@@ -112,10 +121,9 @@ struct World {
     attempts: u32,
     fan_in: u32,
     packet_size: u32,
-    /// For each run the item that cannot be processed until the function is fixed.
-    poison: Option<u64>,
-    skips: bool,
-    mended: Arc<AtomicBool>,
+    visibility_timeout: Duration,
+    backoff: Backoff,
+    items: Arc<Items>,
     plans: Vec<Plan>,
     deaths: Arc<std::sync::Mutex<BTreeMap<&'static str, u64>>>,
 }
@@ -130,18 +138,22 @@ impl World {
                 .then(|| Duration::from_millis(random.u64(0..200_000))),
         });
         let plans = plans.collect();
+        let attempts = random.u32(3..=8);
         Self {
             seed,
             chaos: Chaos::new(random.u64(..), Rates::default()),
             queues: Arc::new(MemoryQueues::new()),
             scratchpad: Arc::new(MemoryScratchpad::new()),
             maps: random.u32(1..=2),
-            attempts: random.u32(3..=8),
+            attempts,
             fan_in: random.u32(2..=5),
             packet_size: random.u32(1..=4),
-            poison: random.bool().then(|| random.u64(0..40)),
-            skips: random.u32(0..4) == 0,
-            mended: Arc::default(),
+            visibility_timeout: match random.bool() {
+                true => Duration::from_secs(30),
+                false => Duration::from_secs(random.u64(5..30)),
+            },
+            backoff: backoff(&mut random),
+            items: Items::draw(&mut random, attempts),
             plans,
             deaths: Arc::default(),
             random,
@@ -149,36 +161,56 @@ impl World {
     }
 
     fn deploy(&self, backend: Backend) -> Deployment<u64, String> {
-        let (poison, skips) = (self.poison, self.skips);
         let stage = |name: &str| {
-            let stage = Stage::named(name).attempts(self.attempts);
-            match skips {
-                true => stage.on_failure(OnFailure::Skip),
-                false => stage,
-            }
+            Stage::named(name)
+                .attempts(self.attempts)
+                .visibility_timeout(self.visibility_timeout)
         };
-        let mended = Arc::clone(&self.mended);
+        let fallible = |name: &str| {
+            let stage = stage(name).timeout(Duration::from_secs(10));
+            stage.backoff(self.backoff).on_failure(self.items.policy)
+        };
+        // Each item is called by one of the stages.
+        let maps = u64::from(self.maps);
+        let (items, labels) = (Arc::clone(&self.items), Arc::clone(&self.items));
         let mut words = Pipeline::new()
-            .then(move |n: u64| {
-                let is_bad = poison == Some(n) && !mended.load(Ordering::Relaxed);
+            .then_with(move |n: u64, context: Context| {
+                let items = Arc::clone(&items);
                 async move {
-                    match is_bad {
-                        true => Err(permanent("poison")),
-                        false => Ok(format!("{n} ")),
+                    if n.is_multiple_of(maps) {
+                        items.call(n, &context).await?;
                     }
+                    Ok::<_, BoxError>(format!("{n} "))
                 }
             })
-            .with(stage("words").packet_size(self.packet_size));
+            .with(
+                fallible("words")
+                    .packet_size(self.packet_size)
+                    .label(move |n: &u64| labels.label(*n).unwrap_or_default()),
+            );
         for number in 1..self.maps {
+            let (items, labels) = (Arc::clone(&self.items), Arc::clone(&self.items));
             words = words
-                .then(|word: String| async move { Ok::<_, BoxError>(word) })
-                .with(stage(&format!("again-{number}")));
+                .then_with(move |word: String, context: Context| {
+                    let items = Arc::clone(&items);
+                    async move {
+                        let n: u64 = word.trim().parse()?;
+                        if n % maps == u64::from(number) {
+                            items.call(n, &context).await?;
+                        }
+                        Ok::<_, BoxError>(word)
+                    }
+                })
+                .with(
+                    fallible(&format!("again-{number}")).label(move |word: &String| {
+                        let n = word.trim().parse();
+                        n.ok().and_then(|n| labels.label(n)).unwrap_or_default()
+                    }),
+                );
         }
-        let whole = words.combine(Concat).with(
-            Stage::named("concat")
-                .attempts(self.attempts)
-                .fan_in(self.fan_in),
-        );
+        let whole = words
+            .combine(Concat)
+            .with(stage("concat").fan_in(self.fan_in));
         match whole.deploy("torture", backend) {
             Ok(deployment) => deployment,
             Err(error) => panic!("{error}"),
@@ -194,14 +226,6 @@ impl World {
             self.chaos.queues(self.queues.clone()),
             self.chaos.scratchpad(self.scratchpad.clone()),
         )
-    }
-
-    /// The result of a plan, computed in a loop.
-    fn expected(&self, plan: Plan) -> (String, u64) {
-        let bad = self.poison.filter(|_| self.skips);
-        let kept = (0..plan.length).filter(|n| Some(*n) != bad);
-        let skipped = u64::from(bad.is_some_and(|bad| bad < plan.length));
-        (kept.map(|n| format!("{n} ")).collect(), skipped)
     }
 
     async fn play(mut self) -> Report {
@@ -240,8 +264,9 @@ impl World {
             }
             let random = fastrand::Rng::with_seed(self.random.u64(..));
             let run = deployment.attach(id.as_str());
-            let mended = (!self.skips).then(|| Arc::clone(&self.mended));
-            ends.spawn(async move { (number, operator(run, mended, random).await) });
+            let record = self.deploy(self.healthy()).attach(id.as_str());
+            let items = Arc::clone(&self.items);
+            ends.spawn(async move { (number, operator(run, record, items, random).await) });
         }
         // After a while there is one worker that stays healthy.
         let storm = Duration::from_secs(self.random.u64(60..1_200));
@@ -274,6 +299,11 @@ impl World {
             report.problems.extend(stuck);
         }
         crowd.shutdown().await;
+        let problems = self.items.take_problems().into_iter();
+        let problems = problems.map(|problem| format!("seed {}: {problem}", self.seed));
+        let before = report.problems.len();
+        report.problems.extend(problems);
+        report.wrong += (report.problems.len() - before) as u64;
         self.leftovers(&healthy, &mut report).await;
         drop(worker);
         report.faults = self.chaos.counts();
@@ -284,17 +314,15 @@ impl World {
         report
     }
 
-    fn judge(&self, number: usize, end: Result<Outcome<String>, Error>, report: &mut Report) {
+    fn judge(&self, number: usize, end: Result<End, Error>, report: &mut Report) {
         let Some(plan) = self.plans.get(number).copied() else {
             return;
         };
-        let (value, skipped) = self.expected(plan);
         let problem = match end {
-            Ok(outcome) => {
-                let contains = plan.length - skipped;
-                let found = (outcome.items, outcome.contains, outcome.skipped);
-                let is_right = outcome.value == value && found == (plan.length, contains, skipped);
-                (!is_right).then(|| format!("{outcome:?} instead of {value:?}, {skipped} skipped"))
+            Ok((outcome, listed)) => {
+                let blamed = &mut report.blamed;
+                let problem = self.items.judge(plan.length, &outcome, &listed, blamed);
+                problem.map(|problem| format!("{problem}: {outcome:?}"))
             }
             Err(Error::Cancelled { .. }) if plan.cancelled_after.is_some() => {
                 report.cancelled += 1;
@@ -313,7 +341,7 @@ impl World {
 
     /// Late messages have an end, too: none circulates in the queues forever.
     async fn leftovers(&self, healthy: &Deployment<u64, String>, report: &mut Report) {
-        sleep(Duration::from_secs(60 * 60)).await;
+        sleep(Duration::from_secs(3 * 60 * 60)).await;
         for stage in healthy.stages() {
             let name = format!("torture--{stage}");
             let queue = self.queues.open(&name, &QueueOptions::default()).await;
@@ -398,27 +426,46 @@ async fn submitter(
     }
 }
 
-/// Waits for a run, and redrives it as often as it fails, after fixing the function if the plan
-/// says so.
+/// Waits for a run, and redrives it as often as it fails, after fixing the functions unless bad items are left out. `record`
+/// is read without faults, before it is forgotten.
 async fn operator(
     run: Run<String>,
-    mended: Option<Arc<AtomicBool>>,
+    record: Run<String>,
+    items: Arc<Items>,
     mut random: fastrand::Rng,
-) -> Result<Outcome<String>, Error> {
+) -> Result<End, Error> {
     loop {
         match run.outcome().await {
             Err(Error::NoSuchRun { .. }) => {}
-            Err(Error::Failed { .. }) => {
+            Err(Error::Failed { failure, .. }) => {
                 sleep(Duration::from_millis(random.u64(0..120_000))).await;
-                if let Some(mended) = &mended {
-                    mended.store(true, Ordering::Relaxed);
-                }
+                items.failed(run.id().as_str(), &failure);
                 // If this fails, or finds nothing yet, the next round repeats it.
                 drop(run.redrive().await);
             }
             Err(error) if error.is_retryable() => {}
-            end => return end,
+            Ok(outcome) => {
+                let listed = match record.status().await {
+                    Ok(_) => Some(record.failures().limit(1_000).await?.items),
+                    Err(_) => None,
+                };
+                return Ok((outcome, listed));
+            }
+            Err(error) => return Err(error),
         }
         sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The outcome of a run, and what is on record of it.
+type End = (Outcome<String>, Listed);
+
+/// How long failed items wait: at once again, for as long as their packets may be kept, or mostly for longer.
+fn backoff(random: &mut fastrand::Rng) -> Backoff {
+    match random.u32(0..4) {
+        0 => Backoff::none(),
+        1 => Backoff::deployed(),
+        2 => Backoff::exponential(Duration::from_secs(1), Duration::from_secs(5)),
+        _ => Backoff::exponential(Duration::from_secs(60), Duration::from_secs(600)),
     }
 }

@@ -65,9 +65,14 @@ impl Store {
 
     /// A backend over the same store, for a process that dies as `crash` says.
     pub(crate) fn crashing(&self, crash: &Crash, seed: u64) -> Backend {
+        self.crashing_hooked(crash, Arc::new(Yields::new(seed)))
+    }
+
+    /// The same, where each call asks the hook first.
+    pub(crate) fn crashing_hooked(&self, crash: &Crash, hook: Arc<dyn Hook>) -> Backend {
         let queues = crash.queues(self.queues.clone());
         let scratchpad = crash.scratchpad(self.scratchpad.clone());
-        hooked(queues, scratchpad, Arc::new(Yields::new(seed)))
+        hooked(queues, scratchpad, hook)
     }
 
     /// A backend over the same store, with these queues around its own.

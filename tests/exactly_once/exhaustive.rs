@@ -2,14 +2,12 @@
 //! effect, the next process dies at another, and a third is healthy. With a list the tree is sealed
 //! before the packets are sent, with a stream after them.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use catchment::testing::faults::{Crash, When};
+use catchment::testing::faults::Crash;
 use catchment::{Backend, Backoff, Deployment, Error, Pipeline, Run, Stage, permanent};
 
+use super::deaths::{self, Death, first_deaths, longest, look, on_all_cores, pairs};
 use super::{Input, settles, submit};
 use crate::common::*;
 
@@ -32,15 +30,6 @@ struct Plan {
     length: u64,
     fan_in: u32,
 }
-
-/// Where a process dies.
-#[derive(Clone, Copy, Debug)]
-struct Death {
-    at: u64,
-    when: When,
-}
-
-const WHENS: [When; 2] = [When::Before, When::After];
 
 impl Plan {
     fn input(self) -> Input {
@@ -97,9 +86,20 @@ impl Plan {
         }
     }
 
-    /// Runs the plan with processes that die as given, one after the other, and then with a healthy
-    /// one. Returns whether the last of the given processes died, rather than lived to the end of
-    /// the run.
+    /// A process that died between burying and acknowledging may leave copies of a dead letter:
+    /// they are redriven as well, and found to be late.
+    async fn clear(self, store: &Store, deployment: &Deployment<u64, String>) {
+        let run: Run<String> = deployment.attach("run");
+        // A message that was being buried when its process died is delivered again after its
+        // visibility timeout.
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        while store.depth(deployment).await.dead > 0 {
+            soon(run.redrive()).await.unwrap();
+        }
+    }
+}
+
+impl deaths::Plan for Plan {
     async fn play(self, deaths: &[Death]) -> bool {
         let what = format!("{self:?}, {deaths:?}");
         let store = Store::new();
@@ -135,77 +135,16 @@ impl Plan {
         drop(worker);
         died
     }
-
-    /// A process that died between burying and acknowledging may leave copies of a dead letter:
-    /// they are redriven as well, and found to be late.
-    async fn clear(self, store: &Store, deployment: &Deployment<u64, String>) {
-        let run: Run<String> = deployment.attach("run");
-        // A message that was being buried when its process died is delivered again after its
-        // visibility timeout.
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        while store.depth(deployment).await.dead > 0 {
-            soon(run.redrive()).await.unwrap();
-        }
-    }
 }
 
-/// Somebody receives whatever waits at the stages, and gives it back: that costs no attempt.
-async fn look(store: &Store, deployment: &Deployment<u64, String>) {
-    for stage in deployment.stages() {
-        let handler = deployment.handler(stage).unwrap();
-        let queue = store.queue(handler.queue_name()).await;
-        let seen = queue.receive(100, Duration::ZERO).await.unwrap();
-        let receipts = seen.into_iter().map(|delivery| delivery.receipt);
-        let released = queue.release(receipts.collect(), Duration::ZERO).await;
-        released.unwrap();
-    }
-}
-
-/// A death at every n-th call, before and after it took effect, until the process survives; if the
-/// function is fixed on the way, of the process before the fix and of the one after it.
+/// One death in the run; if the function is fixed on the way, of the process before the fix and of
+/// the one after it.
 async fn single(plan: Plan) -> u64 {
-    let none = Death {
-        at: u64::MAX,
-        when: When::Before,
-    };
-    let before: &[&[Death]] = match plan.course {
-        Course::Redrive => &[&[], &[none]],
-        Course::Reduce | Course::Twice => &[&[]],
-    };
-    let mut schedules = 0;
-    for before in before {
-        for when in WHENS {
-            for at in 1.. {
-                schedules += 1;
-                if !plan
-                    .play(&[before, &[Death { at, when }][..]].concat())
-                    .await
-                {
-                    break;
-                }
-            }
-        }
+    let mut schedules = deaths::single(plan, &[]).await;
+    if plan.course == Course::Redrive {
+        schedules += deaths::single(plan, &[Death::NONE]).await;
     }
     schedules
-}
-
-/// A death at every call of the second process, for one death of the first. `None` if the first
-/// survives.
-async fn pairs(plan: Plan, first: Death, stride: u64) -> Option<u64> {
-    let mut schedules = 0;
-    // If the first process survives, the second one has nothing to do: no pair.
-    if !plan.play(&[first]).await {
-        return None;
-    }
-    for when in WHENS {
-        for at in (1 + first.at % stride..).step_by(stride as usize) {
-            schedules += 1;
-            if !plan.play(&[first, Death { at, when }]).await {
-                break;
-            }
-        }
-    }
-    Some(schedules)
 }
 
 fn plans(lengths: &[u64]) -> Vec<Plan> {
@@ -225,34 +164,6 @@ fn plans(lengths: &[u64]) -> Vec<Plan> {
     plans
 }
 
-/// Runs tasks on as many threads as there are cores, each on a paused clock of its own, and prints
-/// how many schedules each course had.
-fn on_all_cores<T: Sync>(tasks: &[T], play: impl AsyncFn(&T) -> (Course, u64) + Sync) -> u64 {
-    let next = AtomicUsize::new(0);
-    let counts: Mutex<BTreeMap<Course, u64>> = Mutex::default();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let runtime = tokio::runtime::Builder::new_current_thread()
-                        .enable_time()
-                        .start_paused(true)
-                        .build();
-                    let (course, schedules) = runtime.unwrap().block_on(play(task));
-                    *counts.lock().unwrap().entry(course).or_default() += schedules;
-                }
-            });
-        }
-    });
-    let counts = counts.into_inner().unwrap();
-    println!(
-        "schedules: {counts:?}, {} in all",
-        counts.values().sum::<u64>()
-    );
-    counts.values().sum()
-}
-
 #[test]
 fn one_death_at_any_call_of_any_small_run() {
     let plans = plans(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -260,18 +171,10 @@ fn one_death_at_any_call_of_any_small_run() {
     assert!(schedules > 5_000);
 }
 
-/// As many first deaths as a run of this plan can have, and then some.
-fn first_deaths(plans: &[Plan]) -> Vec<(Plan, Death)> {
-    let calls = |plan: &Plan| 40 + 30 * plan.length;
-    let deaths = plans.iter().flat_map(|plan| {
-        let deaths = (1..=calls(plan)).flat_map(|at| WHENS.map(|when| Death { at, when }));
-        deaths.map(|death| (*plan, death))
-    });
-    deaths.collect()
-}
-
 fn two_deaths(lengths: &[u64], stride: u64) -> u64 {
-    on_all_cores(&first_deaths(&plans(lengths)), async |(plan, first)| {
+    // As many first deaths as a run of this plan can have, and then some.
+    let first = first_deaths(&plans(lengths), |plan| 40 + 30 * plan.length);
+    on_all_cores(&first, async |(plan, first)| {
         (plan.course, pairs(*plan, *first, stride).await.unwrap_or(0))
     })
 }
@@ -286,7 +189,6 @@ fn two_deaths_at_some_calls_of_a_run_of_three() {
 #[test]
 #[ignore = "takes long: cargo test --release --test exactly_once every_two -- --ignored --nocapture"]
 fn every_two_deaths_of_any_small_run() {
-    let longest = std::env::var("LONGEST").map_or(9, |longest| longest.parse().unwrap());
-    let lengths: Vec<u64> = (1..=longest).collect();
+    let lengths: Vec<u64> = (1..=longest(9)).collect();
     assert!(two_deaths(&lengths, 1) > 10_000);
 }

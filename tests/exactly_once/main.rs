@@ -10,7 +10,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bad_items;
 mod crashes;
+mod deaths;
 mod duplicates;
 mod exhaustive;
 mod heartbeats;
