@@ -91,7 +91,8 @@ impl Pass {
         let mut due = due.into_iter();
         let mut running = FuturesUnordered::<BoxFuture<'_, Tried>>::new();
         let mut waiting = FuturesUnordered::<BoxFuture<'_, usize>>::new();
-        let (mut goes_back, mut is_closed) = (false, host.is_closing());
+        // Whether what has failed so far is on record, now that nothing more may begin.
+        let (mut goes_back, mut is_noted) = (false, false);
         let mut until: Option<Instant> = None;
         let mut noting = FuturesUnordered::<BoxFuture<'a, ()>>::new();
         loop {
@@ -107,8 +108,10 @@ impl Pass {
                     running.push(self.try_one(limits, unit, true).boxed());
                     continue;
                 }
-                () = host.closing(), if !is_closed && !waiting.is_empty() => {
-                    is_closed = true;
+                () = host.closing(), if !is_noted
+                    && (!waiting.is_empty() || (goes_back && !running.is_empty())) =>
+                {
+                    is_noted = true;
                     goes_back = true;
                     waiting.clear();
                     if !running.is_empty() {
@@ -139,8 +142,9 @@ impl Pass {
             host.failed(&self.take_untold(), wait);
             let due = after(Instant::now(), wait);
             until = Some(until.map_or(due, |until| until.max(due)));
-            if is_closed || host.is_closing() || goes_back || !host.may_wait(wait) {
+            if goes_back || host.is_closing() || !host.may_wait(wait) {
                 goes_back = true;
+                is_noted = false;
             } else {
                 let counted = Waits::begin(host);
                 waiting.push(Box::pin(async move {
