@@ -118,7 +118,7 @@ async fn a_suspects_items_are_on_record_though_one_waits_long() {
     waits_long(false).await;
 }
 
-/// FAULT: an asynchronous item that has to wait for too long is tried again at once, while another item is on record: if it
+/// Once a fault: an asynchronous item that has to wait for too long is tried again at once, while another item is on record: if it
 /// ends its process then, that one is blamed.
 #[tokio::test(start_paused = true)]
 async fn a_suspects_asynchronous_items_are_on_record_though_one_waits_long() {
@@ -174,19 +174,19 @@ async fn a_suspects_items_are_on_record_though_the_sink_refuses_one_once() {
     not_taken(false, false).await;
 }
 
-/// FAULT: they run again in one turn, and the last one is on record.
+/// Once a fault: they run again in one turn, and the last one is on record.
 #[tokio::test(start_paused = true)]
 async fn a_suspects_items_are_on_record_though_the_sink_refuses_one_for_good() {
     not_taken(false, true).await;
 }
 
-/// FAULT: likewise.
+/// Once a fault, likewise.
 #[tokio::test(start_paused = true)]
 async fn a_suspects_asynchronous_items_are_on_record_though_the_sink_refuses_one_once() {
     not_taken(true, false).await;
 }
 
-/// FAULT: likewise.
+/// Once a fault, likewise.
 #[tokio::test(start_paused = true)]
 async fn a_suspects_asynchronous_items_are_on_record_though_the_sink_refuses_one_for_good() {
     not_taken(true, true).await;

@@ -49,13 +49,13 @@ async fn a_worker_holds_a_bounded_number_of_packets() {
     many_wait(false).await;
 }
 
-/// FAULT: all of them.
+/// Once a fault: all of them.
 #[tokio::test(start_paused = true)]
 async fn a_worker_holds_a_bounded_number_of_asynchronous_packets() {
     many_wait(true).await;
 }
 
-/// FAULT: a packet whose outputs are lost in the reduction runs again without regard to the pace.
+/// Once a fault: a packet whose outputs are lost in the reduction runs again without regard to the pace.
 #[tokio::test(start_paused = true)]
 async fn the_pace_is_kept_when_all_items_run_again() {
     let calls = Arc::new(Mutex::new(Vec::new()));
@@ -118,13 +118,13 @@ async fn what_a_reduction_refuses_once_is_counted() {
     refused_once(false).await;
 }
 
-/// FAULT: it is neither counted nor logged.
+/// Once a fault: it is neither counted nor logged.
 #[tokio::test(start_paused = true)]
 async fn what_a_reduction_refuses_once_is_counted_after_an_asynchronous_function() {
     refused_once(true).await;
 }
 
-/// FAULT: a packet goes back with more items left out than a backend counts. Those that are forgotten run again, and are in
+/// FAULT, open: a packet goes back with more items left out than a backend counts. Those that are forgotten run again, and are in
 /// the result as well as among the items that were left out.
 #[tokio::test(start_paused = true)]
 async fn an_item_that_is_left_out_stays_so_however_many_there_are() {
@@ -153,7 +153,7 @@ async fn an_item_that_is_left_out_stays_so_however_many_there_are() {
     assert_eq!(outcome.value, [0]);
 }
 
-/// FAULT: each failure went through all earlier ones of its packet, so that a large packet that fails took hours.
+/// Once a fault: each failure went through all earlier ones of its packet, so that a large packet that fails took hours.
 async fn all_fail(is_async: bool) {
     const LENGTH: u64 = 100_000;
     let call = |n: u64| match n {

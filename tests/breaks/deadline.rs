@@ -92,7 +92,7 @@ async fn written_too_late(is_async: bool) {
     worker.shutdown().await;
 }
 
-/// FAULT: the item that was begun last fails an attempt.
+/// Once a fault: the item that was begun last fails an attempt.
 #[tokio::test(start_paused = true)]
 async fn items_that_are_done_fail_no_attempt_at_the_deadline() {
     written_too_late(false).await;
@@ -131,7 +131,7 @@ async fn recorded_too_late(is_async: bool) {
     worker.shutdown().await;
 }
 
-/// FAULT: the item that was begun last fails an attempt, though it is done.
+/// Once a fault: the item that was begun last fails an attempt, though it is done.
 #[tokio::test(start_paused = true)]
 async fn only_the_item_that_waits_has_failed_at_the_deadline() {
     recorded_too_late(false).await;
@@ -142,7 +142,7 @@ async fn only_the_asynchronous_item_that_waits_has_failed_at_the_deadline() {
     recorded_too_late(true).await;
 }
 
-/// FAULT: an asynchronous item with several values counts as at work when it is done.
+/// Once a fault: an asynchronous item with several values counts as at work when it is done.
 #[tokio::test(start_paused = true)]
 async fn items_of_several_values_that_are_done_fail_no_attempt_at_the_deadline() {
     let store = Store::new();

@@ -65,7 +65,7 @@ fn numbers(mut bombs: Vec<Bomb>) -> Vec<u64> {
     bombs.drain(..).map(|bomb| bomb.n).collect()
 }
 
-/// FAULT: items that share a list with one whose output panics as it is dropped are lost, and so is all that comes after
+/// Once a fault: items that share a list with one whose output panics as it is dropped are lost, and so is all that comes after
 /// that list; the run is done.
 #[tokio::test(start_paused = true)]
 async fn an_output_that_panics_as_it_is_dropped_loses_no_neighbours() {
@@ -78,7 +78,7 @@ async fn an_output_that_panics_as_it_is_dropped_loses_no_neighbours() {
     assert_eq!(numbers(outcome.value), (0..200).collect::<Vec<_>>());
 }
 
-/// FAULT: an item has two values. The output of its first one is dropped when all is put together, and panics: what the
+/// Once a fault: an item has two values. The output of its first one is dropped when all is put together, and panics: what the
 /// packet's other items have become is lost, and the run is done.
 #[tokio::test(start_paused = true)]
 async fn an_output_that_panics_when_pieces_are_put_together_loses_nothing() {

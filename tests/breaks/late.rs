@@ -30,7 +30,7 @@ impl Drop for Folded {
     }
 }
 
-/// FAULT: the late round takes the failures that are to be put on record, so that an item is left out without a word.
+/// Once a fault: the late round takes the failures that are to be put on record, so that an item is left out without a word.
 #[tokio::test(start_paused = true)]
 async fn a_fold_that_returns_late_takes_no_failures_with_it() {
     let (gate, mut holds) = Gate::new();
@@ -71,7 +71,7 @@ async fn a_fold_that_returns_late_takes_no_failures_with_it() {
     assert_eq!(listed, [Some(0)], "left out without a word");
 }
 
-/// FAULT: what the late round fails with counts as another attempt of its item.
+/// Once a fault: what the late round fails with counts as another attempt of its item.
 #[tokio::test(start_paused = true)]
 async fn a_fold_that_fails_late_costs_its_item_no_attempt() {
     let (gate, mut holds) = Gate::new();

@@ -14,6 +14,7 @@ mod deadline;
 mod drops;
 mod gate;
 mod late;
+mod rounds;
 mod scripts;
 mod stalls;
 #[path = "../common/mod.rs"]

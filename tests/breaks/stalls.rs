@@ -52,7 +52,7 @@ async fn done(run: &Run<Vec<u64>>, expected: impl Iterator<Item = u64>) {
     assert_eq!(soon(run.result()).await.unwrap(), expected);
 }
 
-/// FAULT: the message that is alone at work is so as well while its item waits, for hours.
+/// A message that is alone at work goes back while its item waits.
 async fn a_suspect_waits(is_async: bool) {
     let (store, calls) = (Store::new(), Calls::default());
     let deployment = deploy(&store, is_async, &calls);
@@ -114,14 +114,14 @@ async fn a_suspect_does_not_wait_for_items_that_wait() {
     a_suspect_comes(false).await;
 }
 
-/// FAULT: an asynchronous packet counts as at work while its items wait: the suspect waits for it, and everything else for
+/// FAULT, open: an asynchronous packet counts as at work while its items wait: the suspect waits for it, and everything else for
 /// the suspect.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_does_not_wait_for_asynchronous_items_that_wait() {
     a_suspect_comes(true).await;
 }
 
-/// FAULT: a packet whose items are due waits for a suspect, and does not go back when the worker is shut down: the count of
+/// Once a fault: a packet whose items are due waits for a suspect, and does not go back when the worker is shut down: the count of
 /// its failed attempts is lost.
 #[tokio::test(start_paused = true)]
 async fn a_packet_that_waits_for_a_suspect_goes_back_at_shutdown() {

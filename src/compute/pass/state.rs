@@ -1,5 +1,7 @@
 //! How far a packet's items are: which are done, which are to be tried again, and which have failed for good.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use super::Pass;
 use super::assemble::Piece;
 use crate::core::attempts::MOST_ITEMS;
 use crate::core::backoff::Backoff;
+pub(super) use parts::Part;
 
 /// Failed attempts that are kept with all of an item's earlier ones. Beyond that, each item keeps its last one.
 const MOST_ATTEMPTS: usize = 1_000;
@@ -68,14 +71,6 @@ pub(super) enum Left {
     Again,
     /// It has failed for good.
     Failed(Failures),
-}
-
-/// Neighbouring values whose turn it is, with the number of the attempt that it is for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) begin: usize,
-    pub(super) values: usize,
-    pub(super) attempt: u32,
 }
 
 impl State {
@@ -137,64 +132,6 @@ impl State {
     pub(super) fn attempt_of(&self, unit: usize) -> u32 {
         let tried = self.tried.get(&unit);
         tried.map_or(1, |tried| tried.failed.saturating_add(1))
-    }
-
-    /// Whether it is a unit's turn.
-    fn is_due(&self, unit: usize) -> bool {
-        if self.apart.is_some_and(|apart| apart != unit) {
-            return false;
-        }
-        match self.tried.get(&unit) {
-            None => !self.only_failed,
-            Some(tried) => {
-                !tried.is_final && tried.done_in.is_none() && tried.failed_in != Some(self.turn)
-            }
-        }
-    }
-
-    /// The values whose turn it is.
-    pub(super) fn parts(&self, unit: impl Fn(usize) -> usize) -> Vec<Part> {
-        if self.tried.is_empty() && self.apart.is_none() && !self.only_failed {
-            let part = Part {
-                begin: self.frontier,
-                values: self.count - self.frontier,
-                attempt: 1,
-            };
-            return vec![part];
-        }
-        let mut parts: Vec<Part> = Vec::new();
-        for position in self.frontier..self.count {
-            let unit = unit(position);
-            if !self.is_due(unit) {
-                continue;
-            }
-            let attempt = self.attempt_of(unit);
-            match parts.last_mut() {
-                Some(last) if last.begin + last.values == position && last.attempt == attempt => {
-                    last.values += 1;
-                }
-                _ => parts.push(Part {
-                    begin: position,
-                    values: 1,
-                    attempt,
-                }),
-            }
-        }
-        parts
-    }
-
-    /// How many values' turn it is, after the first turn.
-    pub(super) fn next_values(&self, unit: impl Fn(usize) -> usize) -> u64 {
-        if self.turn == 0 {
-            return 0;
-        }
-        let parts = self.parts(unit).into_iter();
-        parts.map(|part| part.values as u64).sum()
-    }
-
-    /// The units whose turn it is, in order.
-    pub(super) fn due(&self, units: usize) -> Vec<usize> {
-        (0..units).filter(|unit| self.is_due(*unit)).collect()
     }
 
     /// Keeps what a round has made. Returns whether it may go on.
