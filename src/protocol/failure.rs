@@ -206,11 +206,20 @@ impl Protocol {
                 .left_out(task.index, run, &name, items);
             return Ok(());
         }
-        let first = skipped.first();
-        let error = first.map_or_else(String::new, |failure| describe(&failure.error));
+        let new = skipped.first().map(|failure| {
+            let (item, label) = (failure.item, failure.label.clone());
+            (item, label, describe(&failure.error))
+        });
+        let (item, label, error) = new.unwrap_or_else(|| {
+            // An earlier delivery has left them out.
+            let mut attempts = log.attempts.iter().rev();
+            let last = attempts.find(|attempt| attempt.item.is_some());
+            let last = last.cloned();
+            last.map_or_else(Default::default, |last| (last.item, last.label, last.error))
+        });
         Err(vec![ItemFailure {
-            item: first.and_then(|failure| failure.item),
-            label: first.and_then(|failure| failure.label.clone()),
+            item,
+            label,
             ..ItemFailure::permanent(format!(
                 "{error} (with it {} items would be left out, more than are tolerated)",
                 log.skipped
