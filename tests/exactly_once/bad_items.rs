@@ -1,6 +1,7 @@
 //! Deaths while items fail: exactly the bad ones are left out, or fail the run, wherever a process
 //! dies, and whether the packets that wait are kept or go back to their queue.
 
+mod limit;
 mod plan;
 mod play;
 
