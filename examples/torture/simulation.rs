@@ -307,6 +307,7 @@ impl World {
         self.leftovers(&healthy, &mut report).await;
         drop(worker);
         report.faults = self.chaos.counts();
+        report.faults.extend(self.items.counts());
         if let Ok(deaths) = self.deaths.lock() {
             report.faults.extend(deaths.clone());
         }

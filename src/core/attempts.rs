@@ -43,12 +43,15 @@ pub(crate) fn failed_as_a_whole(attempts: &[Attempt]) -> u32 {
     without.map(|attempt| attempt.number).max().unwrap_or(0)
 }
 
-/// Counts attempts in: the highest number of each item, and [`u32::MAX`] where items are left out.
+/// The number of an item that is left out.
+pub(crate) const LEFT_OUT: u32 = u32::MAX;
+
+/// Counts attempts in: the highest number of each item, and [`LEFT_OUT`] where items are left out.
 pub(crate) fn count(counts: &mut BTreeMap<u64, u32>, attempts: &[Attempt], verdict: Verdict) {
     for attempt in attempts {
         let Some(item) = attempt.item else { continue };
         let number = match verdict {
-            Verdict::Skip => u32::MAX,
+            Verdict::Skip => LEFT_OUT,
             Verdict::Retry | Verdict::Dead(_) => attempt.number,
         };
         let failed = counts.entry(item).or_default();

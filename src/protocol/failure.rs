@@ -206,13 +206,20 @@ impl Protocol {
                 .left_out(task.index, run, &name, items);
             return Ok(());
         }
-        // The attempt after which its item had no other one.
+        // The attempt after which its item had no other one, if not an earlier delivery has left them all out.
         let last = skipped.iter().find(|failure| failure.permanent);
         let last = last.or(skipped.last());
-        let error = last.map_or_else(String::new, |failure| describe(&failure.error));
+        let (item, label, error) = match last {
+            Some(last) => (last.item, last.label.clone(), describe(&last.error)),
+            None => {
+                let mut attempts = log.attempts.iter().rev();
+                let last = attempts.find(|attempt| attempt.item.is_some()).cloned();
+                last.map_or_else(Default::default, |last| (last.item, last.label, last.error))
+            }
+        };
         Err(vec![ItemFailure {
-            item: last.and_then(|failure| failure.item),
-            label: last.and_then(|failure| failure.label.clone()),
+            item,
+            label,
             attempt: last.and_then(|failure| failure.attempt),
             at: last.and_then(|failure| failure.at),
             ..ItemFailure::permanent(format!(

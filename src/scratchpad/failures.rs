@@ -215,7 +215,8 @@ pub struct ItemAttempts {
     /// Which item of the array.
     pub item: u64,
     /// The highest number of a failed attempt at it; 0 if there is none. [`u32::MAX`] once it is left out: it has no
-    /// attempt left, whatever its last one was.
+    /// attempt left, whatever its last one was. While its message stands as a dead letter it is not left out, and may
+    /// have all its attempts again.
     pub failed: u32,
     /// How many of the message's unfinished deliveries are at this item.
     pub unfinished: u32,

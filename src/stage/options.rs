@@ -401,6 +401,11 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
+    /// Whether items are left out up to a limit.
+    pub(crate) fn has_limit(&self) -> bool {
+        matches!(self, Self::Tolerate(_) | Self::TolerateShare(_))
+    }
+
     /// Whether the policy tolerates `skipped` items. A share of an unknown length is always
     /// tolerated.
     pub(crate) fn tolerates(&self, skipped: u64, array_length: Option<u64>) -> bool {

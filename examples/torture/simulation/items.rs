@@ -9,6 +9,8 @@ use std::time::Duration;
 use catchment::{BoxError, Context, Failure, OnFailure, Outcome, permanent};
 use tokio::time::sleep;
 
+use super::{Deaths, count};
+
 /// As a number of calls: every one.
 const ALWAYS: u32 = u32::MAX;
 
@@ -69,6 +71,8 @@ pub(super) struct Items {
     /// The functions are fixed: nothing fails any more.
     is_mended: AtomicBool,
     calls: Mutex<BTreeMap<(String, u64), u32>>,
+    /// Failed calls by kind, and items that were left out.
+    counts: Deaths,
     problems: Mutex<Vec<String>>,
 }
 
@@ -95,6 +99,7 @@ impl Items {
             has_labels: random.bool(),
             is_mended: AtomicBool::new(false),
             calls: Mutex::default(),
+            counts: Deaths::default(),
             problems: Mutex::default(),
         })
     }
@@ -124,6 +129,11 @@ impl Items {
             .push(problem);
     }
 
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let counts = self.counts.lock();
+        counts.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn take_problems(&self) -> Vec<String> {
         let problems = self.problems.lock();
         std::mem::take(&mut *problems.unwrap_or_else(PoisonError::into_inner))
@@ -147,6 +157,13 @@ impl Items {
         if earlier >= nature.failing_calls() || self.is_mended.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let kind = match nature {
+            Nature::Permanent => "permanent errors of items",
+            Nature::Panics(_) => "panics of items",
+            Nature::Hangs(_) => "items that hung",
+            Nature::Good | Nature::Fails(_) => "errors of items",
+        };
+        count(&self.counts, kind);
         match nature {
             Nature::Permanent => Err(permanent(format!("item {item} fails for good")).into()),
             // Without a word on the standard error.
@@ -203,6 +220,9 @@ impl Items {
         {
             return Some(format!("{skipped} are left out"));
         }
+        left_out
+            .iter()
+            .for_each(|_| count(&self.counts, "items that were left out"));
         let is_blamed = |item: &u64| {
             let mut listed = listed.iter().flatten();
             listed.any(|one| one.item == Some(*item) && one.error.contains(ENDED))

@@ -12,7 +12,7 @@ use super::failures::{Kind, message_key};
 use super::groups::EXPIRES;
 use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, is_condition};
-use crate::core::attempts::{MOST_ITEMS, count, failed_as_a_whole, keep_highest};
+use crate::core::attempts::{LEFT_OUT, MOST_ITEMS, count, failed_as_a_whole, keep_highest};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{Beginning, Deliveries, DeliveryId, FailureReport, ItemAttempts, Verdict};
@@ -74,8 +74,10 @@ fn write_counts(counts: &BTreeMap<u64, u32>) -> AttributeValue {
     )
 }
 
-fn read_deliveries(message: &Item) -> Deliveries {
+/// Of a dead letter's message no item is left out, though it may have been before.
+fn read_deliveries(message: &Item, is_dead: bool) -> Deliveries {
     let counts = read_counts(message).into_iter();
+    let counts = counts.filter(|(_, failed)| !(is_dead && *failed == LEFT_OUT));
     let mut items: BTreeMap<u64, ItemAttempts> = counts
         .map(|(item, failed)| (item, ItemAttempts::new(item, failed, 0)))
         .collect();
@@ -206,7 +208,16 @@ impl DynamoDbScratchpad {
             .send()
             .await;
         let written = written.map_err(|error| self.failed("UpdateItem", table, error))?;
-        Ok(read_deliveries(&written.attributes.unwrap_or_default()))
+        let message = written.attributes.unwrap_or_default();
+        let is_dead = match Counting::is_marked(&message) {
+            true => {
+                let name = message_key(&beginning.stage, &beginning.message);
+                let key = Kind::Dead.key(&beginning.run, name);
+                self.get(table, key).await?.is_some()
+            }
+            false => false,
+        };
+        Ok(read_deliveries(&message, is_dead))
     }
 
     pub(super) async fn remove_beginning(&self, beginning: &Beginning) -> Result<()> {

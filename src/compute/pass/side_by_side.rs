@@ -183,7 +183,7 @@ impl Pass {
             host.failed(&self.take_untold(), wait);
             let due = after(Instant::now(), wait);
             until = Some(until.map_or(due, |until| until.max(due)));
-            let stays = kept.is_some() || host.may_wait(wait) || self.outgrows_the_record();
+            let stays = host.may_wait(wait) || self.outgrows_the_record();
             if goes_back || host.is_closing() || !stays {
                 goes_back = true;
                 is_noted = false;

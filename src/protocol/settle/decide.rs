@@ -12,7 +12,6 @@ use crate::pipeline::definition::StageKind;
 use crate::protocol::bundle::Unpack;
 use crate::protocol::{Answer, Outcome, Owner, Protocol, Reduction, Task, Then, refused};
 use crate::scratchpad::GroupId;
-use crate::stage::OnFailure;
 
 /// Messages, by what is to become of them.
 pub(super) struct Decided<'a> {
@@ -109,7 +108,9 @@ impl Protocol {
         work: &MapWork,
         output: Output,
     ) -> Result<Effect, Failures> {
-        if !output.skipped.is_empty() {
+        let has_limit = task.stage.options.on_failure.has_limit();
+        // An earlier delivery may have left items out, and ended before it was known whether that is tolerated.
+        if !output.skipped.is_empty() || (has_limit && output.left_out > 0) {
             self.skip(task, work, &output.skipped).await?;
         }
         let left_out = output.left_out;
@@ -250,8 +251,7 @@ impl Protocol {
         let before = before.take(task.index);
         for stage in before.filter(|stage| !stage.is_reduction()) {
             let policy = stage.options.on_failure;
-            let has_limit = matches!(policy, OnFailure::Tolerate(_) | OnFailure::TolerateShare(_));
-            if has_limit && !policy.tolerates(packet.skipped, Some(array_length)) {
+            if policy.has_limit() && !policy.tolerates(packet.skipped, Some(array_length)) {
                 return Err(refused(format!(
                     "{} of {array_length} items were left out, more than stage `{}` tolerates",
                     packet.skipped, stage.name

@@ -125,9 +125,15 @@ pub(super) async fn each_item_has_failed_attempts_of_its_own(scratchpad: Arc<dyn
     let items = vec![ItemAttempts::new(9, 3, 1), ItemAttempts::new(100, u32::MAX, 0)];
     let deliveries = Deliveries::new(1, 4).items(items);
     assert_eq!(subject.note_at("packet 3", delivery, 9).await, deliveries, "an item is left out");
-    let last = [attempt(5, Some(100), "bad")];
-    subject.fail("packet 3", Verdict::Dead(DeadLetterId::random()), &last).await;
+    let last = [attempt(5, Some(9), "bad")];
+    subject.fail("packet 3", Verdict::Retry, &last).await;
+    let items = vec![ItemAttempts::new(9, 5, 1), ItemAttempts::new(100, u32::MAX, 0)];
+    let deliveries = Deliveries::new(1, 4).items(items);
     assert_eq!(subject.note("packet 3", delivery).await, deliveries, "it stays so");
+    subject.fail("packet 3", Verdict::Dead(DeadLetterId::random()), &whole[..1]).await;
+    let items = subject.note("packet 3", delivery).await.items;
+    let is_left_out = items.iter().any(|item| item.failed == u32::MAX);
+    assert!(!is_left_out, "of a dead letter's items none is left out: {items:?}");
     assert_eq!(subject.note("packet 4", delivery).await, Deliveries::new(1, 0), "another message");
 }
 

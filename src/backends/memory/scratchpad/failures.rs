@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::MemoryScratchpad;
-use crate::core::attempts::{MOST_ITEMS, count, failed_as_a_whole, fit, keep_highest};
+use crate::core::attempts::{LEFT_OUT, MOST_ITEMS, count, failed_as_a_whole, fit, keep_highest};
 use crate::core::error::Result;
 use crate::core::id::RunId;
 use crate::scratchpad::{
@@ -298,7 +298,10 @@ impl Message {
     }
 
     fn deliveries(&self) -> Deliveries {
+        // Of a dead letter's message no item is left out, though it may have been before.
+        let is_dead = self.dead.is_some();
         let counts = self.items.iter();
+        let counts = counts.filter(|(_, failed)| !(is_dead && **failed == LEFT_OUT));
         let mut items: BTreeMap<u64, ItemAttempts> = counts
             .map(|(item, failed)| (*item, ItemAttempts::new(*item, *failed, 0)))
             .collect();
