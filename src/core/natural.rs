@@ -14,7 +14,8 @@ pub(crate) fn sort_key(name: &str) -> String {
         let end = numbers.find(|c: char| !c.is_ascii_digit());
         let (digits, after) = numbers.split_at(end.unwrap_or(numbers.len()));
         key.push_str(text);
-        key.extend(std::iter::repeat_n('0', DIGITS.saturating_sub(digits.len())));
+        let missing = DIGITS.saturating_sub(digits.len());
+        key.extend(std::iter::repeat_n('0', missing));
         key.push_str(digits);
         rest = after;
     }
