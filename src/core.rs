@@ -13,6 +13,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod name;
+pub(crate) mod natural;
 pub(crate) mod one_of;
 pub(crate) mod page;
 pub(crate) mod panic;

@@ -55,8 +55,8 @@ pub struct StageProgress {
     pub total: Option<u64>,
     /// Items that have come to the stage's queue; groups that are complete and can be reduced.
     pub received: Option<u64>,
-    /// Items that have gone through the stage; groups that were reduced. With those [left out](Self::left_out), it is the
-    /// total at the end.
+    /// Items that have gone through the stage, each of which counts when its whole packet has; groups that were reduced.
+    /// With those [left out](Self::left_out), it is the total at the end.
     pub done: Option<u64>,
     /// Items that the stage has left out. Always zero for a reduction.
     pub left_out: Option<u64>,

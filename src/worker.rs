@@ -127,7 +127,8 @@ impl Worker {
         self
     }
 
-    /// How long a cancellation check is cached (default 2 s). Longer saves requests.
+    /// How long a cancellation check is cached (default 2 s). Longer saves requests. Within one and a half times this, the
+    /// worker notices that a run was [cancelled](crate::Run::cancel).
     pub fn cancel_check(mut self, interval: Duration) -> Self {
         self.options.cancel_check = interval;
         self

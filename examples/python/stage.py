@@ -1,6 +1,6 @@
 """What every stage in Python does, by docs/wire-format.md: receives, reads, deletes, and buries what cannot be done."""
 
-import base64, json, pathlib, random, time, uuid  # noqa: E401
+import base64, json, pathlib, random, re, time, uuid  # noqa: E401
 
 import boto3, jsonschema  # noqa: E401
 
@@ -88,7 +88,8 @@ def record_failure(deployment, stage, message, reason):
         )
     except db.exceptions.ConditionalCheckFailedException:
         return  # Nobody knows the run.
-    texts = {"groupId": f"{run}#dead", "slot": f"{stage}#{name}", "stage": stage, "message": name}
+    padded = re.sub("[0-9]+", lambda number: number[0].zfill(20), name)
+    texts = {"groupId": f"{run}#dead", "slot": f"{stage}#{padded}", "stage": stage, "message": name}
     item = {key: {"S": text} for key, text in (texts | {key: reason[key] for key in ("id", "error")}).items()}
     item |= {"since": {"N": str(time.time_ns())}, "expiresAt": in_days(30)}
     item |= {"attempts": {"L": [{"S": json.dumps(tried)} for tried in reason["attempts"]]}}

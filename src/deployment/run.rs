@@ -297,8 +297,11 @@ impl<R> Run<R> {
         }
     }
 
-    /// Cancels the run: waiting for its result ends at once, and workers drop its messages within
-    /// seconds. A finished run stays finished. Returns whether the run is cancelled now.
+    /// Cancels the run: waiting for its result ends at once, and its status is [`settled`](Status::settled). A worker
+    /// notices within one and a half times its [`cancel_check`](crate::Worker::cancel_check), which is 2 s by default, and
+    /// goes on with the run's items until then. From then on it drops the run's messages and stops asynchronous calls; a
+    /// CPU-bound call that has begun runs to its end. A finished run stays finished. Returns whether the run is cancelled
+    /// now.
     ///
     /// ```
     /// use catchment::{Backend, Error, Pipeline};

@@ -23,7 +23,8 @@ use crate::core::panic::panicked;
 /// A value that its codec would not give back is refused where it is written. [`submit`](crate::Deployment::submit) returns
 /// [`Error::Encode`]; a function's output, a partial result or a result fails its item without another attempt,
 /// as the stage's policy says. The error names the part of the value and a way out: `cannot encode packet 0, item 1:
-/// at scores["mean"]: JSON has no number for NaN; write a string, or None for a number that is missing, or use Codec::Postcard`.
+/// at scores["mean"]: JSON has no number for NaN; write a string, or None for a number that is missing, or use Codec::Postcard
+/// (feature `postcard`)`.
 ///
 /// | refused | `Json` | `Postcard` |
 /// | --- | --- | --- |

@@ -34,6 +34,10 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// which is tried again unless the error is marked by [`permanent`](crate::permanent). Other items
     /// of its packet are not affected.
     ///
+    /// Mark every error that repeating cannot help, such as that of a text which is no number. Without the mark such an
+    /// item has all of its [attempts](crate::Stage::attempts) before it fails or is left out, and the run waits for them: up
+    /// to 0.75 seconds by default, 15 in a deployment.
+    ///
     /// Accepts any error that `?` converts into `Box<dyn Error>`: error types, `String`, `&str`.
     ///
     /// ```

@@ -249,6 +249,14 @@ impl StageLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is no other attempt although the item has some left.
+    fn is_permanent(&self, kind: Kind, failed: &FailedItem<'_>) -> bool {
+        match kind {
+            Kind::Retried => false,
+            Kind::LeftOut | Kind::Dead => failed.attempt < self.attempts,
+        }
+    }
+
     fn log_single(
         &self,
         kind: Kind,
@@ -257,23 +265,25 @@ impl StageLog {
         failed: &FailedItem<'_>,
         error: &str,
     ) {
-        let (stage, of) = (&self.name, self.attempts);
+        let stage = &self.name;
         let FailedItem {
             item,
             label,
             attempt,
             ..
         } = *failed;
+        let of = Some(self.attempts).filter(|_| !self.is_permanent(kind, failed));
+        let permanent = of.is_none().then_some(true);
         match kind {
             Kind::Retried => {
                 let next_in = failed.next.map(in_milliseconds).map(tracing::field::debug);
                 tracing::warn!(%run, %stage, work, item, label, attempt, of, next_in, error, "an attempt failed");
             }
             Kind::LeftOut => {
-                tracing::warn!(%run, %stage, work, item, label, attempt, of, error, "an item is left out");
+                tracing::warn!(%run, %stage, work, item, label, attempt, of, permanent, error, "an item is left out");
             }
             Kind::Dead => {
-                tracing::error!(%run, %stage, work, item, label, attempt, of, error, "a dead letter");
+                tracing::error!(%run, %stage, work, item, label, attempt, of, permanent, error, "a dead letter");
             }
         }
     }

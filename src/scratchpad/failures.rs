@@ -55,7 +55,8 @@ pub trait Failures: Send + Sync {
     async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()>;
 
     /// The failures on record, dead letters and skipped items alike, ordered by stage name, message and item (a failure
-    /// at no particular item first), all as text or numbers. Returns at most `limit` (at least 1) after `cursor`, and a
+    /// at no particular item first). Names compare as text, except that in the name of a message each run of digits
+    /// compares as a number: `packet 2` comes before `packet 10`. Returns at most `limit` (at least 1) after `cursor`, and a
     /// cursor if there may be more. A page may have fewer failures, even none, and still have a cursor; following the
     /// cursors always comes to an end. An unknown run has none.
     ///

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use catchment::Pipeline;
+use catchment::{OnFailure, Pipeline, permanent};
 use tokio::time::{Instant, sleep};
+use tracing::subscriber::DefaultGuard;
 
 use super::*;
 
@@ -22,8 +23,14 @@ impl io::Write for Lines {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second() {
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// What is logged on this thread as long as the guard lives.
+fn collect() -> (Lines, DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -32,7 +39,12 @@ async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second()
         .with_target(false)
         .with_writer(move || writer.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second() {
+    let (lines, _guard) = collect();
     let pages = sum(Pipeline::new()
         .then(|page: u64| async move {
             match page {
@@ -50,7 +62,7 @@ async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second()
 
     // The worker has ended with the run.
     sleep(SECOND).await;
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let [first, dead, more] = lines.as_slice() else {
         panic!("{text}");
@@ -78,4 +90,25 @@ async fn an_item_that_always_fails_is_logged_and_fails_the_run_within_a_second()
         first.contains(r#" stage=fetch work="packet 2" item=2 label="2" attempt=1 of=5 next_in="#),
         "{first}"
     );
+}
+
+/// Why there is no second attempt.
+#[tokio::test(start_paused = true)]
+async fn a_permanent_error_is_logged_as_one() {
+    for (policy, begins) in [
+        (OnFailure::Fail, "ERROR a dead letter run="),
+        (OnFailure::Skip, "WARN an item is left out run="),
+    ] {
+        let (lines, _guard) = collect();
+        let numbers = Pipeline::new()
+            .try_map(|line: String| line.parse::<u64>().map_err(permanent))
+            .with(Stage::named("parse").on_failure(policy))
+            .count();
+        let run = numbers.run(["1", "two"].map(String::from));
+        assert_eq!(run.await.is_ok(), policy == OnFailure::Skip);
+        let text = lines.text();
+        let line = text.lines().next().unwrap_or_default().trim();
+        let ends = r#" stage=parse work="packet 1" item=1 label="\"two\"" attempt=1 permanent=true error="invalid digit found in string""#;
+        assert!(line.starts_with(begins) && line.ends_with(ends), "{text}");
+    }
 }

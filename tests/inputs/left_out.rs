@@ -14,7 +14,7 @@ use crate::common::*;
 fn numbers(policy: OnFailure) -> Pipeline<String, u64, One> {
     Pipeline::new()
         .then(|line: String| async move { line.parse::<u64>().map_err(permanent) })
-        .with(Stage::named("parse").on_failure(policy))
+        .with(Stage::named("parse").on_failure(policy).packet_size(8))
         .reduce(|| 0, |a, b| a + b)
 }
 
@@ -35,19 +35,12 @@ fn assert_lists(outcome: &Outcome<u64>, length: u64, left_out: u64, what: &str) 
     assert_eq!(outcome.failures.len() as u64, listed, "{what}");
     assert_eq!(outcome.more_failures, left_out - listed, "{what}");
     for failure in &outcome.failures {
-        let item = failure.item.unwrap();
-        assert!(item % 2 == 1 && item < left_out * 2, "{what}: {failure}");
         assert!(failure.is_skipped() && failure.stage == "parse", "{what}");
         assert_eq!(failure.error, "invalid digit found in string", "{what}");
     }
-    let mut items: Vec<_> = outcome
-        .failures
-        .iter()
-        .map(|failure| failure.item)
-        .collect();
-    items.sort_unstable();
-    items.dedup();
-    assert_eq!(items.len() as u64, listed, "{what}: each item once");
+    let items = outcome.failures.iter().map(|failure| failure.item);
+    let first: Vec<_> = (0..listed).map(|n| Some(n * 2 + 1)).collect();
+    assert_eq!(items.collect::<Vec<_>>(), first, "{what}: the first ones");
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,8 +70,8 @@ fn counts(
 }
 
 const TUPLE_KEYS: &str = "cannot encode a partial result of `sum` (`HashMap<(String, u16), u64>`): \
-    JSON has only text as keys of a map (key must be a string); use a list of pairs, keys that are written as text, \
-    or Codec::Postcard";
+    JSON has only text as keys of a map (key must be a string); use a list of pairs, a map in a map, \
+    keys that are written as text, or Codec::Postcard (feature `postcard`)";
 
 fn lines(lines: &[&str]) -> Vec<String> {
     lines.iter().map(|line| (*line).to_owned()).collect()
@@ -140,7 +140,7 @@ async fn a_partial_result_of_a_reduction_without_a_name() {
         &failure,
         "map-0",
         "cannot encode a partial result of `reduce-1` (`f64`): JSON has no number for inf; \
-         write a string, or None for a number that is missing, or use Codec::Postcard",
+         write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)",
     );
 }
 
@@ -169,7 +169,7 @@ async fn a_combined_partial_result() {
         &failure,
         "sum",
         "cannot encode a partial result of `sum` (`f64`): JSON has no number for inf; \
-         write a string, or None for a number that is missing, or use Codec::Postcard",
+         write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)",
     );
 }
 
@@ -184,7 +184,7 @@ async fn an_identity() {
         &failure,
         "largest",
         "cannot encode the identity of `largest` (`f64`), which is the result of no items: JSON has no number for NaN; \
-         write a string, or None for a number that is missing, or use Codec::Postcard",
+         write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)",
     );
 }
 
@@ -204,7 +204,7 @@ async fn a_result() {
         &failure,
         "mean",
         "cannot encode the result (`f64`): JSON has no number for NaN; \
-         write a string, or None for a number that is missing, or use Codec::Postcard",
+         write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)",
     );
 }
 
@@ -226,7 +226,7 @@ async fn an_output_for_the_next_stage() {
             &failure,
             "invert",
             "cannot encode an output of the item (`(u64, f64)`): at `1`: JSON has no number for inf; \
-             write a string, or None for a number that is missing, or use Codec::Postcard",
+             write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)",
         );
     }
 }

@@ -101,7 +101,7 @@ async fn an_infinity_in_a_struct() {
     bad.tags.insert("mean".into(), f64::NAN);
     let text = submitting(vec![point(0.0), point(0.0), bad]).await;
     let expected = "cannot encode packet 1, item 2: at `tags[\"mean\"]`: JSON has no number for NaN; \
-                    write a string, or None for a number that is missing, or use Codec::Postcard";
+                    write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)";
     assert_eq!(text, expected);
 }
 

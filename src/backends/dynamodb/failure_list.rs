@@ -10,6 +10,7 @@ use super::groups::{GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use crate::core::error::Result;
 use crate::core::id::RunId;
+use crate::core::natural;
 use crate::scratchpad::{Cursor, Failure, Page};
 
 /// The name of the list in its cursors.
@@ -27,13 +28,13 @@ struct Position {
     last: Option<Key>,
 }
 
-/// What failures are ordered by: stage, message, item, and whether the item was skipped.
+/// What failures are ordered by: stage, [sort key](natural::sort_key) of the message, item, and whether the item was skipped.
 type Key = (String, String, Option<u64>, bool);
 
 fn key(failure: &Failure) -> Key {
-    let Failure { stage, message, .. } = failure;
+    let message = natural::sort_key(&failure.message);
     let skipped = failure.is_skipped();
-    (stage.clone(), message.clone(), failure.item, skipped)
+    (failure.stage.clone(), message, failure.item, skipped)
 }
 
 /// A part of a partition, in the order of its sort keys.

@@ -18,6 +18,7 @@ use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, RETRY, is_condition};
 use crate::core::error::Result;
 use crate::core::id::RunId;
+use crate::core::natural;
 use crate::scratchpad::{
     Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport,
     Failures, Page, Verdict,
@@ -69,9 +70,9 @@ impl Kind {
     }
 }
 
-/// The sort key of a message.
+/// The sort key of a message, in the order of the list of failures.
 pub(super) fn message_key(stage: &str, message: &str) -> String {
-    format!("{stage}#{message}")
+    format!("{stage}#{}", natural::sort_key(message))
 }
 
 pub(super) fn read_failure(item: &Item) -> Option<Failure> {

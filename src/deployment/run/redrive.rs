@@ -31,8 +31,12 @@ pub struct Redriven {
 
 impl<R> Run<R> {
     /// Puts this run's dead letters back on their queues with all their attempts, after their cause
-    /// was fixed. What was done stays done: the run goes on from where it stopped. Letters are read and put back page by page, so that memory is bounded however many there
-    /// are, and a message that fails again meanwhile does not go back a second time.
+    /// was fixed. What was done stays done: the run goes on from where it stopped. Letters are read and put back page by
+    /// page, so that memory is bounded however many there are, and a message that fails again meanwhile does not go back a
+    /// second time.
+    ///
+    /// A dead letter is a whole packet, and all of its items run again, also those that had succeeded beside the one that
+    /// failed. If calls cost money or must not be repeated, set [`packet_size`](crate::Stage::packet_size) to 1.
     ///
     /// It does not wait for messages that are still under way, since a run may take hours after its first failure:
     /// [`under_way`](Redriven::under_way) says how many there were. Those that began before the cause was fixed may fail

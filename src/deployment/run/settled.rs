@@ -14,8 +14,12 @@ const WAITS: Backoff = Backoff::exponential(Duration::from_millis(250), Duration
 impl<R> Run<R> {
     /// Waits until nothing of the run is under way any more, and returns its status then: the run is done, was cancelled,
     /// or has failed and everything else in it has finished too. A run that has failed goes on with its other messages,
-    /// and more of them may fail: once it is settled, all that went wrong is on record, and a
-    /// [redrive](Self::redrive) puts all of it back.
+    /// and more of them may fail: once it is settled, each of its messages that failed is on record, and a
+    /// [redrive](Self::redrive) puts all of them back.
+    ///
+    /// Under [`OnFailure::Fail`](crate::OnFailure::Fail) a packet fails with the first of its items that fails for good,
+    /// which is the one on record. Any other bad item of the packet shows only after a redrive, unless the stage's
+    /// [`packet_size`](crate::Stage::packet_size) is 1.
     ///
     /// A failed run is settled once all of these are on record:
     ///
@@ -29,8 +33,8 @@ impl<R> Run<R> {
     /// What is not on record cannot be known. A dead letter counts as one from its record on, a moment before it is in
     /// its queue ([`redrive`](Self::redrive) waits for that), and stays one if it is [discarded](Self::discard). A
     /// message that the queue service itself has moved to its dead-letter queue, or that has outlived the queue's
-    /// retention, leaves no record: its run is not settled until it is cancelled, or the message is redriven. A function
-    /// that runs for a cancelled run may go on for some seconds.
+    /// retention, leaves no record: its run is not settled until it is cancelled, or the message is redriven. A cancelled
+    /// run is settled at once, although workers may go on with its items until they [notice](Self::cancel).
     ///
     /// Until the run has ended it waits as [`wait`](Self::wait) does. After a failure it looks at the record, first four
     /// times per second and ever more seldom, up to every 30 seconds. While much is under way, a look reads the run's

@@ -39,7 +39,8 @@ pub struct Status {
     pub messages_failed: u64,
     /// The first of those failures.
     pub failure: Option<Failure>,
-    /// Whether nothing of the run is under way any more: [`Run::settled`] says when that is.
+    /// Whether nothing of the run is under way any more: [`Run::settled`] says when that is. True of a cancelled run at
+    /// once, although workers may go on with its items until they [notice](Run::cancel).
     pub settled: bool,
 }
 

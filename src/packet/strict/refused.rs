@@ -4,11 +4,11 @@
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     #[error(
-        "JSON has no number for {0}; write a string, or None for a number that is missing, or use Codec::Postcard"
+        "JSON has no number for {0}; write a string, or None for a number that is missing, or use Codec::Postcard (feature `postcard`)"
     )]
     NotFinite(f64),
     #[error(
-        "JSON writes the inside of this Some as null, which is read as None; use an enum of your own instead of the inner Option or unit, or Codec::Postcard"
+        "JSON writes the inside of this Some as null, which is read as None; use an enum of your own instead of the inner Option or unit, or Codec::Postcard (feature `postcard`)"
     )]
     NullInSome,
     #[error(
@@ -16,7 +16,7 @@ pub(crate) enum Refused {
     )]
     Nesting(u16),
     #[error(
-        "JSON has only text as keys of a map ({0}); use a list of pairs, keys that are written as text, or Codec::Postcard"
+        "JSON has only text as keys of a map ({0}); use a list of pairs, a map in a map, keys that are written as text, or Codec::Postcard (feature `postcard`)"
     )]
     Key(String),
     #[error(

@@ -47,7 +47,7 @@ fn the_error_names_path_reason_and_way_out() {
     assert_eq!(
         refusal(&vec![sample(Shape::Line(0.0, 1.0)), bad], Codec::Json),
         "cannot encode it: at `[1].scores[\"worst\"]`: JSON has no number for NaN; write a string, or None for \
-         a number that is missing, or use Codec::Postcard"
+         a number that is missing, or use Codec::Postcard (feature `postcard`)"
     );
     for (shape, path) in [
         (

@@ -207,6 +207,30 @@ async fn stages_dead_letters_and_items_that_are_left_out_have_lines_of_their_own
     );
 }
 
+/// Otherwise `attempt=1 of=5` would look as if four attempts were missing.
+#[tokio::test(start_paused = true)]
+async fn an_item_that_gets_no_other_attempt_is_called_permanent() {
+    let (lines, _guard) = Lines::collect();
+    let (log, run) = (log(), run("r"));
+    let error = io::Error::other("no such page");
+    let permanent = |attempt| FailedItem {
+        attempt,
+        next: None,
+        ..failed(0, &error)
+    };
+    log.left_out(0, &run, "packet 0", [permanent(1)]);
+    log.dead(0, &run, "packet 0", permanent(4));
+    log.dead(0, &run, "packet 0", permanent(5));
+    assert_eq!(
+        lines.take(),
+        [
+            r#"WARN an item is left out run=r stage=fetch work="packet 0" item=0 attempt=1 permanent=true error="no such page""#,
+            r#"ERROR a dead letter run=r stage=fetch work="packet 0" item=0 attempt=4 permanent=true error="no such page""#,
+            r#"ERROR a dead letter run=r stage=fetch work="packet 0" item=0 attempt=5 of=5 error="no such page""#,
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_failures_takes_a_line_and_bounded_memory() {
     let (lines, _guard) = Lines::collect();

@@ -11,6 +11,7 @@ use super::MemoryScratchpad;
 use crate::core::attempts::{LEFT_OUT, MOST_ITEMS, count, failed_as_a_whole, fit, keep_highest};
 use crate::core::error::Result;
 use crate::core::id::RunId;
+use crate::core::natural;
 use crate::scratchpad::{
     Attempt, Beginning, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure, FailureLog,
     FailureReport, Failures, ItemAttempts, Page, Verdict,
@@ -86,15 +87,33 @@ pub(super) struct FailureRecords {
     messages: BTreeMap<Arc<str>, BTreeMap<String, Message>>,
     /// Those messages that have a dead letter or skipped items, so that a list need not pass over
     /// the others.
-    listed: BTreeSet<(Arc<str>, String)>,
+    listed: BTreeSet<Place>,
     /// The dead letters on record, in the order in which the first one of their message was
     /// recorded.
-    dead: BTreeMap<u64, (Arc<str>, String)>,
+    dead: BTreeMap<u64, Place>,
     /// The last number issued to a dead letter.
     numbers: u64,
     /// How many of the dead letters name an item.
     dead_items: u64,
     skipped: u64,
+}
+
+/// A message, ordered as the list of failures is: by stage and by the numbers in the message's name.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    stage: Arc<str>,
+    key: String,
+    message: String,
+}
+
+impl Place {
+    fn new(stage: impl Into<Arc<str>>, message: &str) -> Self {
+        Self {
+            stage: stage.into(),
+            key: natural::sort_key(message),
+            message: message.to_owned(),
+        }
+    }
 }
 
 /// Where a failure stands in a list. At one item, the dead letter is listed before the skipped item.
@@ -184,8 +203,8 @@ impl FailureRecords {
                 let number = message.dead.as_ref().map(|dead| dead.number);
                 let number = number.unwrap_or_else(|| {
                     self.numbers += 1;
-                    let key = (Arc::clone(&report.stage), report.message.clone());
-                    self.dead.insert(self.numbers, key);
+                    let place = Place::new(Arc::clone(&report.stage), &report.message);
+                    self.dead.insert(self.numbers, place);
                     self.numbers
                 });
                 let last = report.attempts.last();
@@ -205,8 +224,8 @@ impl FailureRecords {
             }
         }
         if message.dead.is_some() || !message.skipped.is_empty() {
-            let key = (Arc::clone(&report.stage), report.message.clone());
-            self.listed.insert(key);
+            let place = Place::new(Arc::clone(&report.stage), &report.message);
+            self.listed.insert(place);
         }
         FailureLog {
             attempts: message.attempts.clone(),
@@ -232,23 +251,24 @@ impl FailureRecords {
             .and_then(|messages| messages.get_mut(message));
         let Some(message) = message else { return };
         if let Some(dead) = message.dead.take_if(|dead| dead.id == id) {
-            let key = self.dead.remove(&dead.number);
+            let place = self.dead.remove(&dead.number);
             self.dead_items -= u64::from(dead.item.is_some());
             self.skipped -= message.skipped.len() as u64;
             message.skipped.clear();
             message.unfinished.clear();
             message.failed = 0;
             message.items.clear();
-            key.map(|key| self.listed.remove(&key));
+            place.map(|place| self.listed.remove(&place));
         }
     }
 
     fn list(&self, after: Option<&Position>, count: usize) -> Vec<Failure> {
         let begin = after.map_or(Bound::Unbounded, |after| {
-            Bound::Included((Arc::from(after.stage.as_str()), after.message.clone()))
+            Bound::Included(Place::new(after.stage.as_str(), &after.message))
         });
-        let keys = self.listed.range((begin, Bound::Unbounded));
-        let failures = keys.flat_map(|(stage, name)| {
+        let places = self.listed.range((begin, Bound::Unbounded));
+        let failures = places.flat_map(|place| {
+            let (stage, name) = (&place.stage, &place.message);
             let message = self.message(stage, name);
             let after = after.filter(|after| *after.stage == **stage && after.message == *name);
             message.map(|message| message.failures(stage, name, after, count))
@@ -258,7 +278,11 @@ impl FailureRecords {
 
     /// The oldest dead letter.
     pub(super) fn first(&self) -> Option<Failure> {
-        let (stage, name) = self.dead.values().next()?;
+        let Place {
+            stage,
+            message: name,
+            ..
+        } = self.dead.values().next()?;
         let message = self.message(stage, name)?;
         Some(message.failure(stage, name, message.dead.as_ref()?))
     }

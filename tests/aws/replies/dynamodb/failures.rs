@@ -296,7 +296,7 @@ async fn a_mark_without_a_dead_letter_hides_nothing() {
 async fn a_dead_letter_looks_for_skipped_items_only_if_there_are_any() {
     for skipped in [0, 3] {
         let (fake, pad) = start().await;
-        let item = json!({"groupId": {"S": "run#skipped"}, "slot": {"S": "parse#packet 3#1"}});
+        let item = json!({"groupId": {"S": "run#skipped"}, "slot": {"S": "parse#packet 00000000000000000003#00000000000000000001"}});
         let found = json!({"Items": [item.clone(), item]});
         fake.replies(
             QUERY,

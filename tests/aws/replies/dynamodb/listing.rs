@@ -233,7 +233,8 @@ async fn a_run_moves_in_the_index_when_it_ends() {
 
 /// A failure on record, as an item of one of the two partitions.
 fn failed(message: &str, item: Option<u64>, dead: bool) -> Value {
-    let mut slot = format!("parse#{message}");
+    let number = message.strip_prefix("packet ").unwrap();
+    let mut slot = format!("parse#packet {number:0>20}");
     let mut found =
         json!({"stage": {"S": "parse"}, "message": {"S": message}, "error": {"S": "bad"}});
     if let Some(item) = item {
@@ -259,15 +260,15 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
     let mut skipped = vec![
         failed("packet 1", Some(11), false),
         failed("packet 1", Some(12), false),
-        failed("packet 10", Some(100), false),
-        failed("packet 10", Some(101), false),
         failed("packet 3", Some(30), false),
         failed("packet 5", Some(50), false),
+        failed("packet 10", Some(100), false),
+        failed("packet 10", Some(101), false),
     ];
     // Those of packets 1 and 3 have dead letters in their place. An item that is none is passed over, also where it fills a page.
     let mut odd = failed("packet 2", Some(20), false);
     odd["stage"] = json!({"N": "1"});
-    skipped.insert(4, odd);
+    skipped.insert(2, odd);
     let slot = |item: &Value| item["slot"]["S"].as_str().unwrap().to_owned();
     fake.always(QUERY, move |request| {
         let group = request.body["ExpressionAttributeValues"][":0"]["S"]
@@ -289,11 +290,11 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
     });
     let expected = [
         ("packet 1", Some(12), false),
-        ("packet 10", Some(100), true),
-        ("packet 10", Some(101), true),
         ("packet 3", None, false),
         ("packet 4", Some(40), false),
         ("packet 5", Some(50), true),
+        ("packet 10", Some(100), true),
+        ("packet 10", Some(101), true),
     ];
     let run = RunId::from("run");
     for limit in [1, 2, 3, 100] {
