@@ -124,7 +124,7 @@ async fn what_a_reduction_refuses_once_is_counted_after_an_asynchronous_function
     refused_once(true).await;
 }
 
-/// FAULT, open: a packet goes back with more items left out than a backend counts. Those that are forgotten run again, and are in
+/// Once a fault: a packet goes back with more items left out than a backend counts. Those that are forgotten run again, and are in
 /// the result as well as among the items that were left out.
 #[tokio::test(start_paused = true)]
 async fn an_item_that_is_left_out_stays_so_however_many_there_are() {

@@ -114,7 +114,7 @@ async fn a_suspect_does_not_wait_for_items_that_wait() {
     a_suspect_comes(false).await;
 }
 
-/// FAULT, open: an asynchronous packet counts as at work while its items wait: the suspect waits for it, and everything else for
+/// Once a fault: an asynchronous packet counts as at work while its items wait: the suspect waits for it, and everything else for
 /// the suspect.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_does_not_wait_for_asynchronous_items_that_wait() {
