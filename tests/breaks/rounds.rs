@@ -126,7 +126,7 @@ async fn the_output_that_a_reduction_refuses_is_known() {
         let refused = refused + u64::from(refused % 3 == 0 && refused > 0);
         let listed: Vec<_> = outcome.failures.iter().map(|one| one.item).collect();
         assert_eq!(listed, [Some(refused)]);
-        let left = (0..1_000).filter(|n| (!n.is_multiple_of(3) || *n == 0) && *n != refused);
+        let left = (0..1_000).filter(|n: &u64| (!n.is_multiple_of(3) || *n == 0) && *n != refused);
         assert_eq!(outcome.value, left.flat_map(|n| [n, n]).collect::<Vec<_>>());
     }
 }
