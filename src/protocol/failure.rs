@@ -206,6 +206,10 @@ impl Protocol {
                 .left_out(task.index, run, &name, items);
             return Ok(());
         }
+        if self.is_done(task, &task.message).await? {
+            // They were tolerated when its outputs arrived, and are left out for good.
+            return Ok(());
+        }
         // The attempt after which its item had no other one, if not an earlier delivery has left them all out.
         let last = skipped.iter().find(|failure| failure.permanent);
         let last = last.or(skipped.last());
