@@ -137,6 +137,23 @@ async fn counts_are_kept_when_the_grace_period_is_over() {
     worker.shutdown().await;
 }
 
+/// The same where no wait can be kept: the packet stays for its neighbour only.
+#[tokio::test(start_paused = true)]
+async fn counts_are_kept_when_the_grace_period_is_over_and_no_wait_is_kept() {
+    let plan = Plan::with(10, [(BAD, Nature::Fails(ALWAYS)), (4, Nature::Hangs(1))]);
+    let options = waiting(skipping(3)).timeout(100 * HOUR);
+    let mut seen = Observed::new(true, plan, options.visibility_timeout(SECOND));
+    let run = seen.deployment.submit(0..10).await.unwrap();
+    let worker = seen.deployment.worker().grace_period(5 * SECOND).start();
+    seen.failed(1).await;
+    soon(worker.shutdown()).await;
+    let worker = seen.deployment.worker().start();
+    let outcome = soon(run.outcome()).await.unwrap();
+    assert_eq!(outcome.value, seen.plan.good(3).collect::<Vec<_>>());
+    assert_eq!(seen.attempts(BAD), [1, 2, 3]);
+    worker.shutdown().await;
+}
+
 /// A message cannot be kept for an hour that is visible again after a second.
 #[tokio::test(start_paused = true)]
 async fn counts_are_kept_when_the_wait_outlasts_the_visibility_timeout() {

@@ -123,7 +123,8 @@ impl Pass {
         let mut due = due.into_iter();
         let mut running = FuturesUnordered::<BoxFuture<'_, Tried>>::new();
         let mut waiting = FuturesUnordered::<BoxFuture<'_, usize>>::new();
-        let (mut goes_back, mut is_closed) = (false, host.is_closing());
+        // Whether what has failed so far is on record, now that nothing more may begin.
+        let (mut goes_back, mut is_noted) = (false, false);
         let mut until: Option<Instant> = None;
         let mut kept = None;
         let mut noting = FuturesUnordered::<BoxFuture<'a, ()>>::new();
@@ -143,8 +144,10 @@ impl Pass {
                     running.push(self.try_one(limits, host, unit, true).boxed());
                     continue;
                 }
-                () = host.closing(), if !is_closed && !waiting.is_empty() => {
-                    is_closed = true;
+                () = host.closing(), if !is_noted
+                    && (!waiting.is_empty() || (goes_back && !running.is_empty())) =>
+                {
+                    is_noted = true;
                     goes_back = true;
                     waiting.clear();
                     kept = None;
@@ -181,8 +184,9 @@ impl Pass {
             let due = after(Instant::now(), wait);
             until = Some(until.map_or(due, |until| until.max(due)));
             let stays = kept.is_some() || host.may_wait(wait) || self.outgrows_the_record();
-            if is_closed || host.is_closing() || goes_back || !stays {
+            if goes_back || host.is_closing() || !stays {
                 goes_back = true;
+                is_noted = false;
             } else {
                 kept.get_or_insert_with(|| Kept::begin(&limits.kept));
                 let counted = Waits::begin(host);
