@@ -206,11 +206,15 @@ impl Protocol {
                 .left_out(task.index, run, &name, items);
             return Ok(());
         }
-        let first = skipped.first();
-        let error = first.map_or_else(String::new, |failure| describe(&failure.error));
+        // The attempt after which its item had no other one.
+        let last = skipped.iter().find(|failure| failure.permanent);
+        let last = last.or(skipped.last());
+        let error = last.map_or_else(String::new, |failure| describe(&failure.error));
         Err(vec![ItemFailure {
-            item: first.and_then(|failure| failure.item),
-            label: first.and_then(|failure| failure.label.clone()),
+            item: last.and_then(|failure| failure.item),
+            label: last.and_then(|failure| failure.label.clone()),
+            attempt: last.and_then(|failure| failure.attempt),
+            at: last.and_then(|failure| failure.at),
             ..ItemFailure::permanent(format!(
                 "{error} (with it {} items would be left out, more than are tolerated)",
                 log.skipped

@@ -43,6 +43,19 @@ async fn limited(shape: Shape, bad: Nature, packet_size: u32) {
             let status = run.status().await.unwrap();
             assert_eq!(status.state, RunState::Failed, "{what}");
             let failures = run.failures().await.unwrap();
+            for failure in failures.iter() {
+                let own = failure.attempts.iter();
+                let own = own.filter(|one| one.item == failure.item);
+                let mut numbers: Vec<u32> = own.map(|one| one.number).collect();
+                // That of the dead letter is there a second time, with what it led to.
+                numbers.dedup();
+                let needed = plan.nature(failure.item.unwrap()).calls(3);
+                assert_eq!(
+                    numbers,
+                    (1..=needed).collect::<Vec<_>>(),
+                    "{what}: {failure:?}"
+                );
+            }
             let mut items: Vec<u64> = failures.iter().filter_map(|one| one.item).collect();
             items.sort_unstable();
             let distinct: std::collections::BTreeSet<u64> = items.iter().copied().collect();
