@@ -4,9 +4,18 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use catchment::backends::memory::MemoryQueues;
 use catchment::queue::Depth;
-use catchment::{BoxError, Error, Pipeline, Stage, permanent};
+use catchment::{Backoff, BoxError, Error, Pipeline, Stage, permanent};
 
 use super::*;
+
+/// Waits of up to half a day. No invocation lasts that long.
+const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
+/// The time of an invocation that waits for nothing.
+const SECOND: Duration = Duration::from_secs(1);
+
+fn waits_long(stage: Stage) -> Stage {
+    stage.backoff(Backoff::exponential(HALF_A_DAY, HALF_A_DAY))
+}
 
 #[tokio::test(start_paused = true)]
 async fn good_malformed_poison_oversized_and_busy_records_in_one_event() {
@@ -17,7 +26,7 @@ async fn good_malformed_poison_oversized_and_busy_records_in_one_event() {
             7 => Err("busy".into()),
             n => Ok("x".repeat(n as usize)),
         })
-        .with(Stage::named("spell").packet_size(1))
+        .with(waits_long(Stage::named("spell").packet_size(1)))
         .map(|word: String| word.len() as u64)
         .with(Stage::named("measure"))
         .reduce(|| 0, |a, b| a + b);
@@ -28,7 +37,7 @@ async fn good_malformed_poison_oversized_and_busy_records_in_one_event() {
 
     let deliveries = spell.receive(NOW).await;
     assert_eq!(deliveries.len(), 5);
-    let back = spell.invoke(&deliveries).await;
+    let back = spell.invoke_for(&deliveries, SECOND).await;
 
     assert_eq!(back.len(), 1, "{back:?}");
     assert!(has_item(&back[0], 7), "{back:?}");
@@ -65,7 +74,7 @@ async fn attempts_are_used_up_over_several_invocations() {
     let store = Store::new();
     let calls = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&calls);
-    let stage = Stage::named("half").packet_size(1).attempts(3);
+    let stage = waits_long(Stage::named("half").packet_size(1).attempts(3));
     let halves = Pipeline::new()
         .try_map(move |n: u64| {
             let call = if n == 2 {
@@ -86,9 +95,9 @@ async fn attempts_are_used_up_over_several_invocations() {
     let half = Mapping::new(&store, halves.lambda("half").unwrap()).await;
 
     for attempt in 1..=3 {
-        let deliveries = half.receive(LONG).await;
+        let deliveries = half.receive(2 * HALF_A_DAY).await;
         assert_eq!(deliveries.len(), if attempt == 1 { 2 } else { 1 });
-        let back = half.invoke(&deliveries).await;
+        let back = half.invoke_for(&deliveries, SECOND).await;
         assert_eq!(back.len(), usize::from(attempt < 3), "attempt {attempt}");
     }
     assert!(half.receive(LONG).await.is_empty());
