@@ -108,7 +108,7 @@ async fn a_permanent_error_is_logged_as_one() {
         assert_eq!(run.await.is_ok(), policy == OnFailure::Skip);
         let text = lines.text();
         let line = text.lines().next().unwrap_or_default().trim();
-        let ends = r#" stage=parse work="packet 1" item=1 label="\"two\"" attempt=1 permanent=true error="invalid digit found in string""#;
+        let ends = r#" stage=parse work="packet 1" item=1 label="two" attempt=1 permanent=true error="invalid digit found in string""#;
         assert!(line.starts_with(begins) && line.ends_with(ends), "{text}");
     }
 }
