@@ -4,7 +4,8 @@
 //! A first delivery is the first attempt, and nothing is written for it. From the second one on, the beginning is on
 //! record before the function runs. A message that was only looked at, throttled, or given back therefore keeps all its
 //! attempts, and one that ends its process each time becomes a dead letter. Whether a first delivery began is not on record,
-//! so such a message may end one process more than it has attempts.
+//! so such a message may end one process more than it has attempts. At which of several items the second delivery ended is not
+//! on record either, so an item among others may end two more.
 
 use std::sync::Arc;
 
