@@ -253,7 +253,7 @@ impl Task<'_> {
     }
 
     /// The item of the array at a place in its packet.
-    fn item(&self, unit: usize) -> Option<u64> {
+    pub(super) fn item(&self, unit: usize) -> Option<u64> {
         let Work::Map(work) = &self.message.work else {
             return None;
         };

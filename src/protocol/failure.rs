@@ -8,6 +8,7 @@ use super::attempt_log::FailedItem;
 use super::reason::Reason;
 use super::{Answer, Protocol, Task, refused};
 use crate::compute::step::{Failures, ItemFailure};
+use crate::core::attempts::LEFT_OUT;
 use crate::core::backoff::Backoff;
 use crate::core::clock::now;
 use crate::core::error::{Result as OurResult, describe};
@@ -215,11 +216,7 @@ impl Protocol {
         let last = last.or(skipped.last());
         let (item, label, error) = match last {
             Some(last) => (last.item, last.label.clone(), describe(&last.error)),
-            None => {
-                let mut attempts = log.attempts.iter().rev();
-                let last = attempts.find(|attempt| attempt.item.is_some()).cloned();
-                last.map_or_else(Default::default, |last| (last.item, last.label, last.error))
-            }
+            None => left_out_before(task, &log.attempts),
         };
         Err(vec![ItemFailure {
             item,
@@ -244,6 +241,19 @@ impl Protocol {
         self.seam
             .scratchpad("record_failure", || scratchpad.record(report))
             .await
+    }
+}
+
+/// The last of a packet's items that an earlier delivery has left out, with its label and error.
+fn left_out_before(task: &Task<'_>, log: &[Attempt]) -> (Option<u64>, Option<String>, String) {
+    let before = task.before.iter();
+    let left_out = before.filter(|before| before.failed == LEFT_OUT);
+    let left_out: BTreeSet<_> = left_out.filter_map(|one| task.item(one.unit)).collect();
+    let is_left_out =
+        |attempt: &&Attempt| attempt.item.is_some_and(|item| left_out.contains(&item));
+    match log.iter().rfind(is_left_out) {
+        Some(last) => (last.item, last.label.clone(), last.error.clone()),
+        None => (left_out.last().copied(), None, String::new()),
     }
 }
 
