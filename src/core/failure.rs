@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 ///
 /// ```
 /// use std::time::SystemTime;
-/// use catchment::Attempt;
+/// use catchment::scratchpad::Attempt;
 ///
 /// let attempt = Attempt::new(2, SystemTime::now(), "timed out").item(17).label("https://example.com/17");
 /// assert_eq!((attempt.number, attempt.item), (2, Some(17)));
