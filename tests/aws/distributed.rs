@@ -129,7 +129,10 @@ fn a_dead_letter_is_redriven_to_a_better_worker() {
     let overflow = ["submit", "--id", "too-much", "1", "9223372036854775807"];
     assert_eq!(adder.answer(&overflow), "too-much");
     let refusal = adder.refusal(&["result", "too-much"], 1);
-    assert!(refusal.contains("item 1 (9223372036854775807): "), "{refusal}");
+    assert!(
+        refusal.contains("item 1 (9223372036854775807): "),
+        "{refusal}"
+    );
     assert_eq!(adder.answer(&["cancel", "too-much"]), "cancelled");
     let refusal = adder.refusal(&["result", "too-much"], 1);
     assert!(refusal.contains("was cancelled"), "{refusal}");
