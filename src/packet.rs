@@ -11,6 +11,7 @@ mod escape;
 pub(crate) mod fingerprint;
 pub(crate) mod handle;
 mod json;
+mod left_out;
 mod malformed;
 pub(crate) mod measure;
 mod message;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 use codec::{Codec, Payload};
+pub(crate) use left_out::{LeftOut, Lost};
 pub(crate) use malformed::{Foreign, Malformed};
 pub(crate) use message::{Bundle, MapWork, Message, ReduceWork, Work, unit_of};
 use wire::Wire;
@@ -42,6 +44,8 @@ pub(crate) struct Packet {
     pub(crate) contains: u64,
     /// Number of source items left out of it under a skip policy.
     pub(crate) skipped: u64,
+    /// Which items these are, at most the first hundred.
+    pub(crate) left_out: LeftOut,
 }
 
 impl Packet {
@@ -50,6 +54,7 @@ impl Packet {
         Self {
             run: self.run.clone(),
             value,
+            left_out: self.left_out.clone(),
             ..*self
         }
     }
@@ -79,6 +84,7 @@ mod tests {
             array_length: Some(50),
             contains: 3,
             skipped: 0,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -87,6 +93,7 @@ mod tests {
         let packet = Packet {
             array_length: None,
             skipped: 2,
+            left_out: LeftOut::of("parse", 3, [7, 9]),
             ..packet()
         };
         assert_eq!(

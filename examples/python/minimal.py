@@ -11,7 +11,7 @@ queue, sums = (boto3.resource("sqs").get_queue_by_name(QueueName=f"{name}--{stag
 table = boto3.resource("dynamodb").Table(f"{name}-scratchpad")
 BOTH = {"version": 1, "deployment": name}
 MAP, REDUCE = BOTH | {"kind": "map", "stage": "times_two"}, BOTH | {"kind": "reduce", "stage": "sum"}
-KEPT = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped")
+KEPT = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped", "packetLeftOut")
 ADD = "ADD arrived :slot SET expected = if_not_exists(expected, :all), root = if_not_exists(root, :no)"
 ONCE = {"ConditionExpression": "attribute_not_exists(retired)", "ReturnValues": "ALL_NEW"}
 while True:

@@ -20,7 +20,7 @@ def fold(message):
     total = sum(times_two(n, item) for item, n in enumerate(message["packetValue"], message.get("packetOffset", 0)))
     if not -(2**63) <= total < 2**63:
         raise Refused(f"the sum {total} is no 64-bit integer")
-    kept = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped")
+    kept = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped", "packetLeftOut")
     return json.dumps({name: message[name] for name in kept if name in message} | {"packetValue": total})
 
 

@@ -297,12 +297,13 @@ impl Pass {
         }
         match sunk {
             Ok(Sunk { value, yields }) => {
-                let (skipped, left_out) = state.left_out();
+                let (skipped, left_out, units_left_out) = state.left_out();
                 Ok(Output {
                     value,
                     yields,
                     skipped,
                     left_out,
+                    units_left_out,
                 })
             }
             Err(trouble) => {

@@ -136,6 +136,8 @@ pub(crate) struct Output {
     pub(crate) skipped: Vec<ItemFailure>,
     /// How many items were left out.
     pub(crate) left_out: u64,
+    /// The first of them.
+    pub(crate) units_left_out: Vec<usize>,
 }
 
 impl Output {
@@ -145,6 +147,7 @@ impl Output {
             yields: None,
             skipped: Vec::new(),
             left_out: 0,
+            units_left_out: Vec::new(),
         }
     }
 }

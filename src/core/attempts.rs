@@ -7,6 +7,8 @@ use super::failure::{Attempt, Verdict};
 
 /// Items of one message whose failed attempts are counted.
 pub(crate) const MOST_ITEMS: usize = 1_000;
+/// Items that the outcome of a run lists as left out.
+pub(crate) const LISTED: usize = 100;
 
 /// The attempts of a list that fit, in the order of the list: at most `most`, whose sizes come to at most `bytes`.
 ///

@@ -6,6 +6,7 @@ mod redrive;
 mod settled;
 mod status;
 mod under_way;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,6 @@ use crate::scratchpad::{Failure, RunSnapshot};
 
 /// One wait on the scratchpad; it is repeated.
 const WAIT: Duration = Duration::from_secs(60 * 60);
-/// Failures of an outcome.
-const LISTED: usize = 100;
 
 /// A run, here or elsewhere: `R` is what it answers with. Dropping the handle does not touch the
 /// run.
@@ -63,10 +62,12 @@ pub struct Outcome<R> {
     pub contains: u64,
     /// Items left out under a skip policy.
     pub skipped: u64,
-    /// Why items were left out, one failure per item, of the first hundred of them in the order of [`Run::failures`].
+    /// Why items were left out, one failure per item, of the first hundred of them in the order of [`Run::failures`]. Which
+    /// items these are travels with the result. Their errors and attempts are read from the scratchpad, and are missing if
+    /// it has them no longer.
     pub failures: Vec<Failure>,
     /// How many more items were left out than [`failures`](Self::failures) has: 0 if it has all. For a deployment's run,
-    /// [`Run::failures`] lists all of them.
+    /// [`Run::failures`] lists them.
     pub more_failures: u64,
 }
 
@@ -145,14 +146,12 @@ impl<R> Run<R> {
     /// # Errors
     /// As [`result`](Self::result).
     pub async fn outcome(&self) -> Result<Outcome<R>> {
-        let mut outcome = self.counted().await?;
-        if outcome.skipped > 0 {
-            let (failures, has_more) = self.left_out().await?;
-            let more = outcome.skipped.saturating_sub(failures.len() as u64);
-            // An attempt whose end was lost may have left out other items than the one that counts.
-            outcome.more_failures = more.max(u64::from(has_more));
-            outcome.failures = failures;
-        }
+        let packet = self.packet().await?;
+        let mut outcome = self.outcome_of(packet)?;
+        outcome.failures = self.why(&packet.left_out).await?;
+        outcome.more_failures = outcome
+            .skipped
+            .saturating_sub(outcome.failures.len() as u64);
         Ok(outcome)
     }
 
@@ -167,25 +166,6 @@ impl<R> Run<R> {
     /// As [`outcome`](Self::outcome), without the failures.
     pub(crate) async fn counted(&self) -> Result<Outcome<R>> {
         self.outcome_of(self.packet().await?)
-    }
-
-    /// Failures of the first items that were left out, and whether there are more.
-    async fn left_out(&self) -> Result<(Vec<Failure>, bool)> {
-        let scratchpad = self.site.scratchpad();
-        let mut failures = Vec::new();
-        let mut cursor = None;
-        loop {
-            let wanted = LISTED - failures.len();
-            let page = retry("list_failures", Policy::FOREVER, || {
-                scratchpad.list_failures(&self.run, cursor.as_ref(), wanted)
-            })
-            .await?;
-            failures.extend(page.items.into_iter().filter(Failure::is_skipped));
-            cursor = page.next;
-            if cursor.is_none() || failures.len() >= LISTED {
-                return Ok((failures, cursor.is_some()));
-            }
-        }
     }
 
     /// The outcome without its failures.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Malformed;
 use super::codec::{Codec, Payload};
 use super::wire::{Kind, Wire};
+use super::{LeftOut, Malformed};
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 
@@ -32,6 +32,7 @@ struct Fields<'a> {
     array_length: Option<u64>,
     packet_contains: Option<u64>,
     packet_skipped: u64,
+    packet_left_out: LeftOut,
     packet_yields: Option<Cow<'a, [u32]>>,
     has_value: bool,
 }
@@ -51,6 +52,7 @@ pub(super) fn write(wire: &Wire<'_>, value: Option<&Bytes>) -> Result<Bytes> {
         array_length: wire.array_length,
         packet_contains: wire.packet_contains,
         packet_skipped: wire.packet_skipped,
+        packet_left_out: wire.packet_left_out.clone(),
         packet_yields: wire.packet_yields.as_deref().map(Cow::Borrowed),
         has_value: value.is_some(),
     };
@@ -87,6 +89,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), Malfor
         array_length: fields.array_length,
         packet_contains: fields.packet_contains,
         packet_skipped: fields.packet_skipped,
+        packet_left_out: fields.packet_left_out,
         packet_yields: fields.packet_yields,
         packet_value: None,
     };
@@ -98,7 +101,7 @@ mod tests {
     use crate::core::id::PacketId;
     use crate::packet::codec::Form;
     use crate::packet::codec::{Codec, Payload, encode};
-    use crate::packet::{Malformed, MapWork, Message, Packet, ReduceWork, Work};
+    use crate::packet::{LeftOut, Malformed, MapWork, Message, Packet, ReduceWork, Work};
 
     #[test]
     fn messages_and_packets_come_back() {
@@ -109,6 +112,7 @@ mod tests {
             array_length: Some(50),
             contains: 3,
             skipped: 1,
+            left_out: LeftOut::of("s", 3, [4]),
         };
         let stored = packet.write(Codec::Json).unwrap();
         assert_eq!(

@@ -35,6 +35,8 @@ pub(crate) enum Malformed {
     FanIn(u32),
     #[error("level {0} is not in 1..={MAX_LEVEL}")]
     Level(u32),
+    #[error("packetLeftOut lists {0} items, more than a hundred or than packetSkipped says")]
+    LeftOut(usize),
     #[error("packetId {0} is not a leaf, as a packet of items must be")]
     NotALeaf(PacketId),
     /// The value was kept in this process, and has another type than the stage that reads it expects.

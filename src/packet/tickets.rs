@@ -241,7 +241,7 @@ impl Tickets {
 mod tests {
     use super::*;
     use crate::core::id::PacketId;
-    use crate::packet::{ReduceWork, Work};
+    use crate::packet::{LeftOut, ReduceWork, Work};
 
     fn message() -> Message {
         Message {
@@ -265,6 +265,7 @@ mod tests {
             array_length: None,
             contains: 1,
             skipped: 0,
+            left_out: LeftOut::default(),
         };
         let mut two: Vec<Bytes> = tickets.packets(vec![packet(3), packet(4)]).collect();
         let second = two.pop().unwrap();

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::codec::{Codec, Payload};
 #[cfg(feature = "postcard")]
 use super::compact;
-use super::{Malformed, Packet, json};
+use super::{LeftOut, Malformed, Packet, json};
 use crate::core::error::{Error, Result};
 use crate::core::id::{PacketId, RunId};
 
@@ -51,6 +51,8 @@ pub(super) struct Wire<'a> {
     pub(super) packet_contains: Option<u64>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) packet_skipped: u64,
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub(super) packet_left_out: LeftOut,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) packet_yields: Option<Cow<'a, [u32]>>,
     /// Only read: `json` writes it by copying, since it is JSON already.
@@ -85,6 +87,7 @@ impl<'a> Wire<'a> {
             array_length: None,
             packet_contains: None,
             packet_skipped: 0,
+            packet_left_out: LeftOut::default(),
             packet_yields: None,
             packet_value: None,
         }
@@ -96,6 +99,7 @@ impl<'a> Wire<'a> {
             array_length: packet.array_length,
             packet_contains: Some(packet.contains),
             packet_skipped: packet.skipped,
+            packet_left_out: packet.left_out.clone(),
             ..Self::new(packet.run.clone())
         }
     }
@@ -147,6 +151,7 @@ impl<'a> Wire<'a> {
             array_length: self.array_length,
             packet_contains: self.packet_contains,
             packet_skipped: self.packet_skipped,
+            packet_left_out: self.packet_left_out,
             packet_yields: self
                 .packet_yields
                 .map(|yields| Cow::Owned(yields.into_owned())),
@@ -157,6 +162,11 @@ impl<'a> Wire<'a> {
     /// The packet that these fields and `value` make.
     pub(super) fn packet(&self, value: Option<Payload>) -> Result<Packet, Malformed> {
         use Malformed::MissingField;
+        if self.packet_left_out.is_too_long()
+            || self.packet_left_out.len() as u64 > self.packet_skipped
+        {
+            return Err(Malformed::LeftOut(self.packet_left_out.len()));
+        }
         Ok(Packet {
             run: self.run.clone(),
             packet_id: self.packet_id.ok_or(MissingField("packetId"))?,
@@ -164,6 +174,7 @@ impl<'a> Wire<'a> {
             array_length: self.array_length,
             contains: self.packet_contains.ok_or(MissingField("packetContains"))?,
             skipped: self.packet_skipped,
+            left_out: self.packet_left_out.clone(),
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::core::id::{PacketId, RunId};
 use crate::core::name;
 use crate::core::tree;
 use crate::packet::codec::Payload;
-use crate::packet::{Message, Packet, ReduceWork, Work};
+use crate::packet::{LeftOut, Message, Packet, ReduceWork, Work};
 use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, OnFailure};
@@ -206,6 +206,7 @@ impl Protocol {
             array_length: None,
             contains: 0,
             skipped: 0,
+            left_out: LeftOut::default(),
         };
         let mut members = Vec::with_capacity(values.len());
         for (slot, bytes) in &values {
@@ -218,6 +219,7 @@ impl Protocol {
             whole.array_length = whole.array_length.or(packet.array_length);
             whole.contains = whole.contains.saturating_add(packet.contains);
             whole.skipped = whole.skipped.saturating_add(packet.skipped);
+            whole.left_out.add(&packet.left_out);
             members.push(packet.value.clone());
         }
         let root = state.root;

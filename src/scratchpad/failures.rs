@@ -42,11 +42,10 @@ pub trait Failures: Send + Sync {
     /// which costs calls of its function and never makes the item final.
     ///
     /// [`Verdict::Skip`] adds the items to the message's set of skipped ones. [`Verdict::Dead`] makes the run read as
-    /// failed, replaces an older id of the same message, and takes the message's skipped items off the record: none of its
-    /// items is left out as long as the whole message is. A copy of such a message that reports [`Verdict::Skip`] adds its
-    /// attempts and no skipped items; only [`clear`](Self::clear) changes that. A process that dies in this call, or a copy
-    /// that reports at the same moment, may leave skipped items of the message in the count of them, though never in
-    /// [`list_failures`](Self::list_failures) beside its dead letter.
+    /// failed and replaces an older id of the same message. As long as that stands, [`list_failures`](Self::list_failures)
+    /// has the dead letter in place of the message's skipped items, also of those that a copy of the message reports
+    /// later. They stay in the count of skipped items until [`clear`](Self::clear): an earlier delivery may have left them
+    /// out, and what it sent may still arrive in the result.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog>;
 
     /// Removes a message's dead letter, its skipped items and what is on record of its deliveries and of its items' attempts
@@ -241,8 +240,8 @@ pub struct FailureLog {
     /// Every failed attempt at this message and its items on record, oldest first, this report's included. A backend may
     /// keep only a hundred, and then drops an attempt that the same item outlived before the last one of any item.
     pub attempts: Vec<Attempt>,
-    /// How many items of the whole run are on record as skipped. If the message of a report of skipped items stands as a
-    /// dead letter, that report's items are added, though they are not on record: the caller sees how many would be left out.
+    /// How many items of the whole run are on record as skipped, this report's included, and those of messages that stand as
+    /// dead letters.
     pub skipped: u64,
 }
 

@@ -221,7 +221,8 @@ pub struct RunSnapshot {
     pub dead: u64,
     /// Of those, how many name an item: that of the last attempt in the report that made them dead letters.
     pub dead_items: u64,
-    /// How many items are on record as skipped.
+    /// How many items are on record as skipped. Those of messages that stand as dead letters are not among them, though a
+    /// backend may count what a copy of such a message reports later.
     pub skipped: u64,
     /// The result in its wire format.
     pub result: Option<Bytes>,

@@ -14,7 +14,7 @@ use crate::core::error::Result;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::id::{PacketId, RunId};
 use crate::packet::codec::{Form, Payload};
-use crate::packet::{MapWork, Message, Packet, Work};
+use crate::packet::{LeftOut, MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::site::Site;
 use crate::queue::{Outgoing, Queue};
@@ -139,6 +139,7 @@ impl Leaves {
                     array_length: self.array_length,
                     contains: items as u64,
                     skipped: 0,
+                    left_out: LeftOut::default(),
                 },
                 offset: at.offset,
                 yields: None,

@@ -89,7 +89,7 @@ scenarios! {
         a_failure_is_cleared_by_its_own_id_only,
         clearing_takes_skipped_items_back,
         a_dead_letter_takes_the_place_of_its_skipped_items,
-        a_copy_of_a_dead_letter_skips_nothing,
+        what_a_copy_of_a_dead_letter_skips_is_counted,
         a_label_is_kept,
         one_item_does_not_displace_the_others_last_errors,
         the_first_failure_is_the_oldest_that_stands,

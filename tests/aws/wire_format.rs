@@ -352,6 +352,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         "arrayLength",
         "packetContains",
         "packetSkipped",
+        "packetLeftOut",
         "packetYields",
         "packetValue",
         "newer",

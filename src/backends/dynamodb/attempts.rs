@@ -19,13 +19,6 @@ const MOST_ATTEMPTS: usize = 100;
 /// Bytes of one report's attempts that go into that record, which has to stay below 400 KB.
 pub(super) const MOST_BYTES: usize = 64 * 1024;
 
-/// A message's attempts with those of a report.
-pub(super) struct Log {
-    pub(super) attempts: Vec<Attempt>,
-    /// Whether a dead letter of the message was about to be written, or is on record.
-    pub(super) is_marked: bool,
-}
-
 /// Bytes of a text as JSON, where a control character takes six.
 fn written_size(text: &str) -> usize {
     serde_json::to_string(text).map_or(0, |text| text.len())
@@ -61,7 +54,7 @@ pub(super) fn read_attempts(item: &Item) -> Vec<Attempt> {
 impl DynamoDbScratchpad {
     /// Adds to the attempts at a message, and returns all of them. A list to which the last one has been added stays as it
     /// is: then this very write was repeated, because the answer to it was lost.
-    pub(super) async fn append(&self, report: &FailureReport) -> Result<Log> {
+    pub(super) async fn append(&self, report: &FailureReport) -> Result<Vec<Attempt>> {
         let table = &self.tables.scratchpad;
         let new = fit(&report.attempts, MOST_BYTES);
         let counting = Counting::of(report);
@@ -96,10 +89,7 @@ impl DynamoDbScratchpad {
             match written {
                 Ok(written) => {
                     let item = written.attributes.unwrap_or_default();
-                    return Ok(Log {
-                        attempts: read_attempts(&item),
-                        is_marked: Counting::is_marked(&item),
-                    });
+                    return Ok(read_attempts(&item));
                 }
                 Err(error) if is_condition(&error) || is_size(&error) => {
                     if let Some(log) = self.replace_attempts(&key, &counting, &new).await? {
@@ -123,7 +113,7 @@ impl DynamoDbScratchpad {
         key: &Item,
         counting: &Counting<'_>,
         new: &[Attempt],
-    ) -> Result<Option<Log>> {
+    ) -> Result<Option<Vec<Attempt>>> {
         let table = &self.tables.scratchpad;
         let found = self.get(table, key.clone()).await?.unwrap_or_default();
         let mut attempts = read_attempts(&found);
@@ -151,10 +141,7 @@ impl DynamoDbScratchpad {
             update = update.condition_expression(conditions.join(" AND "));
         }
         match update.send().await {
-            Ok(_) => Ok(Some(Log {
-                attempts,
-                is_marked: Counting::is_marked(&found),
-            })),
+            Ok(_) => Ok(Some(attempts)),
             Err(error) if is_condition(&error) => Ok(None),
             Err(error) => Err(self.failed("UpdateItem", table, error)),
         }

@@ -1,18 +1,16 @@
 //! What failed, in three partitions of the scratchpad's table for each run: the failed attempts at each message, the
 //! dead letters that stand, and the items that were left out.
 //!
-//! A message has either a dead letter or items that were left out. No condition spans partitions, so the order of the
-//! writes has to see to it. A dead letter marks its message's attempts, is written, and then removes the message's items.
-//! A report of items to leave out sees the mark when it adds its attempts. A copy of the message that has just read no
-//! mark may still write items; those are counted until the dead letter is cleared, and a list passes over them.
+//! A message may have both a dead letter and items that were left out. A list passes over those items as long as the dead
+//! letter stands; they are counted until it is cleared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{DeleteRequest, PutRequest, Select, WriteRequest};
 
-use super::attempts::{ATTEMPTS, Log, MOST_BYTES, fit, read_attempts, write_attempts};
+use super::attempts::{ATTEMPTS, MOST_BYTES, fit, read_attempts, write_attempts};
 use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, RETRY, is_condition};
@@ -31,6 +29,8 @@ const LABEL: &str = "label";
 const ERROR: &str = "error";
 const ID: &str = "id";
 const SINCE: &str = "since";
+/// Skipped items of a message that were on record when it became a dead letter.
+const REPLACED: &str = "replaced";
 
 /// Writes a request of the service may have.
 const MOST_WRITES: usize = 25;
@@ -108,31 +108,21 @@ impl Failures for DynamoDbScratchpad {
         if is_mark && !self.mark_failures(&report.run).await? {
             return Ok(FailureLog::default());
         }
-        let log = self.append(report).await?;
-        let mut skipped = match report.verdict {
-            Verdict::Skip if log.is_marked && self.is_dead(report).await? => {
-                let items = report.attempts.iter().filter_map(|attempt| attempt.item);
-                items.collect::<BTreeSet<u64>>().len() as u64
-            }
-            Verdict::Skip => {
-                self.write_skipped(report, &log).await?;
-                0
-            }
-            Verdict::Dead(id) => {
-                self.write_dead(report, id, &log.attempts).await?;
-                0
-            }
-            Verdict::Retry => 0,
-        };
-        skipped += self.count_skipped(&report.run).await?;
-        if matches!(report.verdict, Verdict::Dead(_)) && skipped > 0 {
-            let message = message_key(&report.stage, &report.message);
-            skipped = skipped.saturating_sub(self.remove_skipped(&report.run, &message).await?);
+        let attempts = self.append(report).await?;
+        match report.verdict {
+            Verdict::Skip => self.write_skipped(report, &attempts).await?,
+            Verdict::Retry | Verdict::Dead(_) => {}
         }
-        Ok(FailureLog {
-            attempts: log.attempts,
-            skipped,
-        })
+        let skipped = self.count_skipped(&report.run, None).await?;
+        if let Verdict::Dead(id) = report.verdict {
+            let message = message_key(&report.stage, &report.message);
+            let replaced = match skipped {
+                0 => 0,
+                _ => self.count_skipped(&report.run, Some(&message)).await?,
+            };
+            self.write_dead(report, id, &attempts, replaced).await?;
+        }
+        Ok(FailureLog { attempts, skipped })
     }
 
     /// First the items that were left out and what is known of deliveries, then the dead letter: repeated after a crash
@@ -180,15 +170,8 @@ impl Failures for DynamoDbScratchpad {
 }
 
 impl DynamoDbScratchpad {
-    /// Whether the message stands as a dead letter. Its mark is not enough: a process may have died after it wrote that.
-    async fn is_dead(&self, report: &FailureReport) -> Result<bool> {
-        let key = Kind::Dead.key(&report.run, message_key(&report.stage, &report.message));
-        let found = self.get(&self.tables.scratchpad, key).await?;
-        Ok(found.is_some())
-    }
-
-    /// Takes a message's skipped items off the record, and returns how many they were.
-    async fn remove_skipped(&self, run: &RunId, message: &str) -> Result<u64> {
+    /// Takes a message's skipped items off the record.
+    async fn remove_skipped(&self, run: &RunId, message: &str) -> Result<()> {
         let prefix = format!("{message}#");
         let skipped = self.query(Kind::Skipped.partition(run), Some(&prefix));
         let deletes = skipped.await?.into_iter().map(|mut item| {
@@ -199,9 +182,7 @@ impl DynamoDbScratchpad {
         let deletes: Result<Vec<_>, _> = deletes.collect();
         let table = &self.tables.scratchpad;
         let deletes = deletes.map_err(|error| self.malformed("an item", table, error))?;
-        let count = deletes.len() as u64;
-        self.write_all(deletes).await?;
-        Ok(count)
+        self.write_all(deletes).await
     }
 
     /// In place of an older dead letter of the same message, whose age it takes over.
@@ -210,6 +191,7 @@ impl DynamoDbScratchpad {
         report: &FailureReport,
         id: DeadLetterId,
         attempts: &[Attempt],
+        replaced: u64,
     ) -> Result<()> {
         let table = &self.tables.scratchpad;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -226,6 +208,7 @@ impl DynamoDbScratchpad {
                 item::text(last.map_or("", |last| last.error.as_str())),
             ),
             terms.equal(ATTEMPTS, write_attempts(&attempts)),
+            terms.equal(REPLACED, item::number(replaced)),
             terms.keep(SINCE, item::number(now)),
             terms.equal(EXPIRES, self.expires_at()),
         ];
@@ -250,7 +233,7 @@ impl DynamoDbScratchpad {
             .map_err(|error| self.failed("UpdateItem", table, error))
     }
 
-    async fn write_skipped(&self, report: &FailureReport, log: &Log) -> Result<()> {
+    async fn write_skipped(&self, report: &FailureReport, log: &[Attempt]) -> Result<()> {
         let message = message_key(&report.stage, &report.message);
         let mut reported: BTreeMap<u64, Vec<Attempt>> = BTreeMap::new();
         for attempt in &report.attempts {
@@ -258,7 +241,7 @@ impl DynamoDbScratchpad {
             reported.entry(number).or_default().push(attempt.clone());
         }
         let mut logged: BTreeMap<u64, Vec<Attempt>> = BTreeMap::new();
-        for attempt in &log.attempts {
+        for attempt in log {
             let Some(number) = attempt.item else { continue };
             logged.entry(number).or_default().push(attempt.clone());
         }
@@ -316,13 +299,21 @@ impl DynamoDbScratchpad {
         Ok(())
     }
 
-    async fn count_skipped(&self, run: &RunId) -> Result<u64> {
+    /// Skipped items on record: those of a message, if one is given.
+    async fn count_skipped(&self, run: &RunId, message: Option<&str>) -> Result<u64> {
         let table = &self.tables.scratchpad;
         let mut count = 0;
         let mut after = None;
         loop {
             let mut terms = Terms::default();
-            let condition = terms.equal(GROUP, item::text(Kind::Skipped.partition(run)));
+            let mut condition = terms.equal(GROUP, item::text(Kind::Skipped.partition(run)));
+            if let Some(message) = message {
+                let (name, value) = (
+                    terms.name(SLOT),
+                    terms.value(item::text(format!("{message}#"))),
+                );
+                condition = format!("{condition} AND begins_with({name}, {value})");
+            }
             let (names, values) = terms.into_parts();
             let asked = self.client.query().table_name(table).select(Select::Count);
             let answer = asked
@@ -375,15 +366,19 @@ impl DynamoDbScratchpad {
 
     pub(super) async fn standing(&self, run: &RunId) -> Result<Standing> {
         let dead = self.query(Kind::Dead.partition(run), None);
-        let (dead, skipped) = futures::try_join!(dead, self.count_skipped(run))?;
+        let (dead, skipped) = futures::try_join!(dead, self.count_skipped(run, None))?;
         let oldest = dead
             .iter()
             .min_by_key(|item| item::get_number::<u128>(item, SINCE));
+        let replaced = dead
+            .iter()
+            .filter_map(|item| item::get_number::<u64>(item, REPLACED));
+        let replaced: u64 = replaced.fold(0, u64::saturating_add);
         Ok(Standing {
             first: oldest.and_then(read_failure),
             dead: dead.len() as u64,
             dead_items: dead.iter().filter(|item| item.contains_key(ITEM)).count() as u64,
-            skipped,
+            skipped: skipped.saturating_sub(replaced),
         })
     }
 }

@@ -10,7 +10,7 @@ use super::super::step::{Failures, Input, ItemFailure};
 use super::super::trouble::Trouble;
 use super::Pass;
 use super::assemble::Piece;
-use crate::core::attempts::MOST_ITEMS;
+use crate::core::attempts::{LISTED, MOST_ITEMS};
 use crate::core::backoff::Backoff;
 pub(super) use parts::Part;
 
@@ -439,14 +439,16 @@ impl State {
         last.map(|failure| failure.item).collect()
     }
 
-    /// The items that are left out: the attempts that are not on record, and how many items they are in all.
-    pub(super) fn left_out(&mut self) -> (Failures, u64) {
-        let left_out = self.tried.values().filter(|tried| tried.is_final);
-        let count = left_out.count() as u64;
+    /// The items that are left out: the attempts that are not on record, how many items they are in all, and the first
+    /// hundred of them.
+    pub(super) fn left_out(&mut self) -> (Failures, u64, Vec<usize>) {
+        let left_out = self.tried.iter().filter(|(_, tried)| tried.is_final);
+        let count = left_out.clone().count() as u64;
+        let first = left_out.map(|(unit, _)| *unit).take(LISTED).collect();
         let is_final = self.final_items();
         let mut skipped = std::mem::take(&mut self.history);
         skipped.retain(|failure| is_final.contains(&failure.item));
-        (skipped, count)
+        (skipped, count, first)
     }
 
     /// Replaces a round that is stuck. `None` if nothing is left to do without the unit at fault.

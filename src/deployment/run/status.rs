@@ -26,8 +26,8 @@ pub struct Status {
     pub packets: Option<u64>,
     /// Packets that have gone through every stage before the first reduction.
     pub packets_done: u64,
-    /// Items on record as left out under a skip policy. While the run has failed, those that exceed the
-    /// policy's limit count too: they are part of dead letters, and a redrive tries them again.
+    /// Items that the result leaves out under a skip policy; before there is one, those on record. What is part of a dead
+    /// letter is not among them: a redrive tries it again.
     pub items_skipped: u64,
     /// Items that have failed for good: those that the messages of [`messages_failed`](Self::messages_failed) name. None
     /// once the run is done. The other items of their packets wait with them, so that more items than these are missing
@@ -86,13 +86,18 @@ impl<R> Run<R> {
             RunState::Failed => self.under_way(&snapshot, 0).await? == 0,
             RunState::Open | RunState::Running => false,
         };
+        let items_skipped = match &snapshot.result {
+            // Copies of a message may have left out different items. The result knows which copy counts.
+            Some(result) => self.site.carrier.read_packet(result)?.skipped,
+            None => snapshot.skipped,
+        };
         Ok(Status {
             state,
             items,
             items_done,
             packets,
             packets_done,
-            items_skipped: snapshot.skipped,
+            items_skipped,
             items_failed: if stands { snapshot.dead_items } else { 0 },
             messages_failed: if stands { snapshot.dead } else { 0 },
             failure: snapshot.failure.filter(|_| stands),

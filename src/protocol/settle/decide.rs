@@ -7,7 +7,7 @@ use crate::compute::step::{Computed, Failures, Output, Stopped};
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::packet::codec::{self, Payload};
-use crate::packet::{Bundle, MapWork, Message, Packet, Work};
+use crate::packet::{Bundle, LeftOut, MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageKind;
 use crate::protocol::bundle::Unpack;
 use crate::protocol::{Answer, Outcome, Owner, Protocol, Reduction, Task, Then, refused};
@@ -122,6 +122,14 @@ impl Protocol {
                 "packetContains or packetSkipped does not agree with the items of packetValue",
             ));
         };
+        let mut listed = work.packet.left_out.clone();
+        let items = output.units_left_out.iter();
+        let items = items.filter_map(|unit| task.item(*unit));
+        listed.add(&LeftOut::of(
+            &task.stage.name,
+            work.packet.packet_id.index,
+            items,
+        ));
         let counters = &self.seam.site.counters;
         counters.left_out(task.index, left_out);
         counters.mapped(task.index, contains);
@@ -132,6 +140,7 @@ impl Protocol {
             array_length: work.packet.array_length,
             contains,
             skipped,
+            left_out: listed,
         };
         let next = task.index + 1;
         match self.kind_of(next) {

@@ -1,5 +1,6 @@
 //! What a packet's message grows by between the stages that follow, and the room that is left for it when it is cut.
 
+use crate::core::attempts::LISTED;
 use crate::packet::codec::Codec;
 use crate::pipeline::definition::{Definition, StageDefinition};
 
@@ -7,12 +8,17 @@ use crate::pipeline::definition::{Definition, StageDefinition};
 /// be larger than the items that they are made of.
 const HEAD_ROOM: usize = 4;
 
+/// Digits of the longest number.
+const DIGITS: usize = 20;
+
 /// What the stages after the first may add to a packet's message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Growth {
     codec: Codec,
     /// Bytes by which the longest name of a stage is longer than that of the first.
     name: usize,
+    /// Stages that may leave items out, and the bytes of their names.
+    stages: (usize, usize),
 }
 
 impl Growth {
@@ -26,26 +32,35 @@ impl Growth {
             .stages()
             .iter()
             .take_while(|stage| !stage.is_reduction());
-        let longest = maps.skip(1).map(|stage| stage.name.len()).max()?;
+        let names = maps.map(|stage| stage.name.len());
+        let longest = names.clone().skip(1).max()?;
         Some(Self {
             codec,
             name: longest.saturating_sub(first.name.len()),
+            stages: (names.clone().count(), names.sum()),
         })
     }
 
     /// The most bytes that the message of `items` items grows by if each item stays as it is or is left out.
     pub(super) fn bytes(&self, items: usize) -> usize {
+        let (stages, names) = self.stages;
+        let listed = items.min(LISTED);
         let fields = match self.codec {
-            // A count of 0 or 1 for each item, and the number of skipped ones.
+            // A count of 0 or 1 for each item, the number of skipped ones, and the list of them: two numbers each.
             Codec::Json => {
-                r#""packetYields":[],"packetSkipped":,"#.len() + 2 * items + items.to_string().len()
+                r#""packetYields":[],"packetSkipped":,"packetLeftOut":{},"#.len()
+                    + 2 * items
+                    + items.to_string().len()
+                    + r#""":[],"#.len() * stages
+                    + (r"[,],".len() + 2 * DIGITS) * listed
             }
             // A byte for each count, and up to five for each of their number, for one more byte of the name's
-            // length, and for the number of skipped ones.
+            // length, and for the number of skipped ones. In the list two lengths for each stage, and two numbers of
+            // ten bytes for each item.
             #[cfg(feature = "postcard")]
-            Codec::Postcard => items + 3 * 5,
+            Codec::Postcard => items + 4 * 5 + 3 * stages + 2 * 10 * listed,
         };
-        fields + self.name
+        fields + names + self.name
     }
 
     /// The largest message of a packet with several items, under this limit.
@@ -60,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::packet::codec::{Payload, write};
-    use crate::packet::{Message, Work};
+    use crate::packet::{LeftOut, Message, Work};
     use crate::submit::cutter::{Leaves, Position};
 
     #[cfg(feature = "postcard")]
@@ -82,7 +97,10 @@ mod tests {
         let mut message: Message = leaves(stage).message(value, Position::default(), of);
         if let Work::Map(work) = &mut message.work {
             work.yields = yields;
-            work.packet.skipped = (of - items.len()) as u64;
+            let skipped = (of - items.len()) as u64;
+            work.packet.skipped = skipped;
+            let lost = (0..skipped).map(|item| u64::MAX - item);
+            work.packet.left_out = LeftOut::of(stage, u64::MAX, lost);
             work.packet.contains = items.len() as u64;
         }
         message.encode(codec, "adder").unwrap().len()
@@ -99,6 +117,7 @@ mod tests {
             let growth = Growth {
                 codec,
                 name: name.len() - 1,
+                stages: (1, name.len()),
             };
             let mut closest = usize::MAX;
             for items in [

@@ -146,7 +146,7 @@ struct Message {
     failed: u32,
     /// The highest number of a failed attempt at each item.
     items: BTreeMap<u64, u32>,
-    /// The last attempt at each item that was left out. None of a message that stands as a dead letter.
+    /// The last attempt at each item that was left out. Counted but not listed while the message stands as a dead letter.
     skipped: BTreeMap<u64, Attempt>,
     dead: Option<Dead>,
 }
@@ -183,13 +183,8 @@ impl FailureRecords {
             message.unfinished.remove(&delivery);
         }
         message.add(&report.attempts, report.verdict);
-        let mut not_on_record = 0;
         match report.verdict {
             Verdict::Retry => {}
-            Verdict::Skip if message.dead.is_some() => {
-                let items = report.attempts.iter().filter_map(|attempt| attempt.item);
-                not_on_record = items.collect::<BTreeSet<u64>>().len() as u64;
-            }
             Verdict::Skip => {
                 for attempt in &report.attempts {
                     let Some(item) = attempt.item else { continue };
@@ -198,8 +193,6 @@ impl FailureRecords {
                 }
             }
             Verdict::Dead(id) => {
-                self.skipped -= message.skipped.len() as u64;
-                message.skipped.clear();
                 let number = message.dead.as_ref().map(|dead| dead.number);
                 let number = number.unwrap_or_else(|| {
                     self.numbers += 1;
@@ -229,7 +222,7 @@ impl FailureRecords {
         }
         FailureLog {
             attempts: message.attempts.clone(),
-            skipped: self.skipped + not_on_record,
+            skipped: self.skipped,
         }
     }
 
@@ -300,8 +293,12 @@ impl FailureRecords {
         self.dead_items
     }
 
+    /// Skipped items, except for those of messages that stand as dead letters.
     pub(super) fn skipped(&self) -> u64 {
-        self.skipped
+        let dead = self.dead.values();
+        let dead = dead.filter_map(|place| self.message(&place.stage, &place.message));
+        let replaced = dead.map(|message| message.skipped.len() as u64);
+        self.skipped - replaced.sum::<u64>()
     }
 
     fn message(&self, stage: &str, message: &str) -> Option<&Message> {
@@ -351,7 +348,8 @@ impl Message {
             |item, skipped| after.is_none_or(|after| (item, skipped) > (after.item, after.skipped));
         let from = after.and_then(|after| after.item).unwrap_or(0);
         let skipped = self.skipped.range(from..);
-        let skipped = skipped.filter(|(item, _)| is_after(Some(**item), true));
+        let skipped =
+            skipped.filter(|(item, _)| self.dead.is_none() && is_after(Some(**item), true));
         let dead = self.dead.iter().filter(|dead| is_after(dead.item, false));
         let mut failures: Vec<Failure> = dead
             .map(|dead| self.failure(stage, name, dead))
