@@ -11,6 +11,7 @@
 mod common;
 
 mod begun;
+mod copies;
 mod dead_letters;
 mod discard;
 mod endless;

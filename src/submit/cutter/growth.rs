@@ -58,7 +58,7 @@ impl Growth {
             // length, and for the number of skipped ones. In the list two lengths for each stage, and two numbers of
             // ten bytes for each item.
             #[cfg(feature = "postcard")]
-            Codec::Postcard => items + 4 * 5 + 3 * stages + 2 * 10 * listed,
+            Codec::Postcard => items + 3 * 5 + 1 + 3 * stages + 2 * 10 * listed,
         };
         fields + names + self.name
     }
