@@ -189,10 +189,10 @@ async fn what_fits_the_first_queue_fits_the_others() {
             _ => "7".repeat(n % 5),
         });
         let items: Vec<String> = items.collect();
-        // A message of one item has up to 330 bytes in JSON, and up to 150 in the compact codec.
+        // A message of one item has up to 500 bytes in JSON, and up to 270 in the compact codec.
         let limits = match codec {
-            Codec::Json => 330..1_400,
-            _ => 150..900,
+            Codec::Json => 500..2_500,
+            _ => 270..1_600,
         };
         let mut largest = 0;
         for limit in limits.step_by(37) {

@@ -3,6 +3,7 @@
 use crate::core::attempts::LISTED;
 use crate::packet::codec::Codec;
 use crate::pipeline::definition::{Definition, StageDefinition};
+use crate::stage::OnFailure;
 
 /// Of the largest message, a packet of several items has one part in this many if it goes through more queues: outputs may
 /// be larger than the items that they are made of.
@@ -17,7 +18,7 @@ pub(super) struct Growth {
     codec: Codec,
     /// Bytes by which the longest name of a stage is longer than that of the first.
     name: usize,
-    /// Stages that may leave items out, and the bytes of their names.
+    /// Stages that may leave items out, and the bytes of their names. Only those are listed by stage and item.
     stages: (usize, usize),
 }
 
@@ -32,8 +33,9 @@ impl Growth {
             .stages()
             .iter()
             .take_while(|stage| !stage.is_reduction());
-        let names = maps.map(|stage| stage.name.len());
-        let longest = names.clone().skip(1).max()?;
+        let longest = maps.clone().skip(1).map(|stage| stage.name.len()).max()?;
+        let leave_out = maps.filter(|stage| stage.options.on_failure != OnFailure::Fail);
+        let names = leave_out.map(|stage| stage.name.len());
         Some(Self {
             codec,
             name: longest.saturating_sub(first.name.len()),
@@ -43,24 +45,35 @@ impl Growth {
 
     /// The most bytes that the message of `items` items grows by if each item stays as it is or is left out.
     pub(super) fn bytes(&self, items: usize) -> usize {
-        let (stages, names) = self.stages;
-        let listed = items.min(LISTED);
         let fields = match self.codec {
-            // A count of 0 or 1 for each item, the number of skipped ones, and the list of them: two numbers each.
+            // A count of 0 or 1 for each item, and the number of skipped ones.
             Codec::Json => {
-                r#""packetYields":[],"packetSkipped":,"packetLeftOut":{},"#.len()
-                    + 2 * items
-                    + items.to_string().len()
-                    + r#""":[],"#.len() * stages
-                    + (r"[,],".len() + 2 * DIGITS) * listed
+                r#""packetYields":[],"packetSkipped":,"#.len() + 2 * items + items.to_string().len()
             }
             // A byte for each count, and up to five for each of their number, for one more byte of the name's
-            // length, and for the number of skipped ones. In the list two lengths for each stage, and two numbers of
-            // ten bytes for each item.
+            // length, and for the number of skipped ones.
             #[cfg(feature = "postcard")]
-            Codec::Postcard => items + 3 * 5 + 1 + 3 * stages + 2 * 10 * listed,
+            Codec::Postcard => items + 3 * 5,
         };
-        fields + names + self.name
+        fields + self.list(items) + self.name
+    }
+
+    /// The most bytes of the list of items that were left out: two numbers for each.
+    fn list(&self, items: usize) -> usize {
+        let (stages, names) = self.stages;
+        let listed = items.min(LISTED);
+        match self.codec {
+            _ if stages == 0 => 0,
+            Codec::Json => {
+                r#""packetLeftOut":{},"#.len()
+                    + r#""":[],"#.len() * stages
+                    + names
+                    + (r"[,],".len() + 2 * DIGITS) * listed
+            }
+            // Two lengths for each stage, and up to ten bytes for each number.
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => 1 + 3 * stages + names + 2 * 10 * listed,
+        }
     }
 
     /// The largest message of a packet with several items, under this limit.
