@@ -224,7 +224,7 @@ impl Items {
             .iter()
             .for_each(|_| count(&self.counts, "items that were left out"));
         let is_blamed = |item: &u64| {
-            let mut listed = listed.iter().flatten();
+            let mut listed = listed.iter().flatten().chain(&outcome.failures);
             listed.any(|one| one.item == Some(*item) && one.error.contains(ENDED))
         };
         let (excused, others): (Vec<u64>, Vec<u64>) = left_out

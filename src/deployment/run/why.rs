@@ -7,7 +7,7 @@ use crate::core::attempts::LISTED;
 use crate::core::error::Result;
 use crate::core::retry::{Policy, retry};
 use crate::packet::{LeftOut, Lost};
-use crate::scratchpad::{Failure, Verdict};
+use crate::scratchpad::{Attempt, Failure, FailureReport, Verdict};
 
 impl<R> Run<R> {
     /// A failure for each of these items, in their order.
@@ -41,26 +41,60 @@ impl<R> Run<R> {
                 break;
             }
         }
-        let failures = left_out.iter().map(|lost| {
+        let mut failures = Vec::with_capacity(left_out.len());
+        let mut log = (("", 0), Vec::new());
+        for lost in left_out.iter() {
             let place = (lost.stage.to_owned(), lost.packet, lost.item);
-            on_record.remove(&place).unwrap_or_else(|| forgotten(&lost))
-        });
-        Ok(failures.collect())
+            failures.push(match on_record.remove(&place) {
+                Some(failure) => failure,
+                None => {
+                    if log.0 != (lost.stage, lost.packet) {
+                        log = ((lost.stage, lost.packet), self.log(&lost).await);
+                    }
+                    from_log(&lost, &log.1)
+                }
+            });
+        }
+        Ok(failures)
+    }
+
+    /// The failed attempts at an item's message and its items: a report without attempts returns them, and adds nothing.
+    async fn log(&self, lost: &Lost<'_>) -> Vec<Attempt> {
+        let message = format!("packet {}", lost.packet);
+        let report = FailureReport::new(&self.run, lost.stage, message, Vec::new(), Verdict::Retry);
+        match self.site.scratchpad().record(&report).await {
+            Ok(log) => log.attempts,
+            Err(error) => {
+                tracing::warn!(run = %self.run, %error, "why items were left out could not be read");
+                Vec::new()
+            }
+        }
     }
 }
+
+/// An item that the record does not have as left out: its message was a dead letter since. The log of failed attempts may
+/// still have it.
+fn from_log(lost: &Lost<'_>, log: &[Attempt]) -> Failure {
+    let attempts = log.iter().filter(|attempt| attempt.item == Some(lost.item));
+    let attempts: Vec<Attempt> = attempts.cloned().collect();
+    let error = attempts.last().map_or(FORGOTTEN, |last| &last.error);
+    let mut failure = Failure::new(
+        lost.stage,
+        format!("packet {}", lost.packet),
+        error,
+        Verdict::Skip,
+    );
+    failure.item = Some(lost.item);
+    failure.label = attempts.last().and_then(|last| last.label.clone());
+    failure.attempts = attempts;
+    failure
+}
+
+const FORGOTTEN: &str = "it was left out; its attempts are not on record any more";
 
 /// Where an item was left out.
 fn place(failure: &Failure) -> Option<(String, u64, u64)> {
     let packet = failure.message.strip_prefix("packet ")?.parse().ok()?;
     let item = failure.item.filter(|_| failure.is_skipped())?;
     Some((failure.stage.clone(), packet, item))
-}
-
-/// An item whose attempts are not on record: they expired, or a redrive of a copy of the message took them off.
-fn forgotten(lost: &Lost<'_>) -> Failure {
-    let message = format!("packet {}", lost.packet);
-    let error = "it was left out; its attempts are not on record any more";
-    let mut failure = Failure::new(lost.stage, message, error, Verdict::Skip);
-    failure.item = Some(lost.item);
-    failure
 }
