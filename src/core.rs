@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod excerpt;
 pub(crate) mod failure;
 pub(crate) mod fingerprint;
+pub(crate) mod flag;
 pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod name;

@@ -62,7 +62,8 @@ fn random_seeds_have_no_wrong_result_and_none_is_stuck() {
 
 #[test]
 fn a_seed_is_one_run_exactly() {
-    for seed in [3, 14, 159, 2_653] {
+    // Most of them have a worker that shuts down while it keeps several packets: what wakes those must not be random.
+    for seed in [3, 7, 11, 14, 31, 36, 48, 53, 83, 92, 104, 159, 2_653] {
         let first = simulate(seed);
         assert!(first.faults.values().sum::<u64>() > 10, "{first:?}");
         assert_eq!(simulate(seed), first);

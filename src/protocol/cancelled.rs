@@ -118,6 +118,7 @@ impl Cancelled {
                 return;
             }
             tokio::select! {
+                biased;
                 () = changed => {}
                 () = self.watch(run) => return,
             }
@@ -161,6 +162,8 @@ impl Cancelled {
                 claimed.push(run.clone());
             }
         }
+        // The map has its keys in another order each time; a simulation must ask in the same order every time.
+        claimed.sort_unstable();
         claimed
     }
 

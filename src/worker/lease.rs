@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 
 use super::crew::Stop;
 use super::heartbeat::Heartbeat;
 use super::lane::{Lane, Leased};
 use crate::compute::step::Limits;
 use crate::core::error::describe;
+use crate::core::flag::Flag;
 use crate::core::one_of::OneOf;
 use crate::protocol::{Answer, Owner, Protocol, Received, bury, nack};
 use crate::queue::Queue;
@@ -82,19 +82,19 @@ pub(super) struct LeasedBatch {
     unanswered: AtomicUsize,
     freed: UnboundedSender<Freed>,
     /// Whether the worker is ending.
-    closing: watch::Receiver<bool>,
+    closing: Arc<Flag>,
 }
 
 impl LeasedBatch {
     /// What was taken from `lane`, which has this `index`. Places that become free are sent to
-    /// `freed`. Nothing more begins once `closing` is true.
+    /// `freed`. Nothing more begins once `closing` is raised.
     pub(super) fn new(
         lane: &Lane,
         index: usize,
         taken: Vec<Leased>,
         protocol: &Arc<Protocol>,
         freed: &UnboundedSender<Freed>,
-        closing: watch::Receiver<bool>,
+        closing: &Arc<Flag>,
     ) -> Self {
         let count = taken.len();
         let weight = taken.iter().map(|leased| leased.weight).sum();
@@ -116,7 +116,7 @@ impl LeasedBatch {
             working: AtomicUsize::new(count),
             unanswered: AtomicUsize::new(count),
             freed: freed.clone(),
-            closing,
+            closing: Arc::clone(closing),
         }
     }
 
@@ -191,14 +191,11 @@ impl Owner for LeasedBatch {
     }
 
     async fn closing(&self) {
-        let mut closing = self.closing.clone();
-        if closing.wait_for(|closing| *closing).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.closing.raised().await;
     }
 
     fn is_closing(&self) -> bool {
-        *self.closing.borrow()
+        self.closing.is_raised()
     }
 
     async fn answer(&self, answers: Vec<(usize, Answer)>) {

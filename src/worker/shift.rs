@@ -18,6 +18,7 @@ use super::lease::{Freed, LeasedBatch};
 use super::lost::too_many_lost;
 use crate::compute::pool::Cpu;
 use crate::core::error::{Result, describe};
+use crate::core::flag::Flag;
 use crate::core::retry::{Policy, retry};
 use crate::protocol::Protocol;
 use crate::protocol::seam::Seam;
@@ -39,7 +40,7 @@ struct Shift {
     /// Gets the places that have become free.
     freed: UnboundedSender<Freed>,
     /// Tells what is under way that nothing more may begin.
-    closing: watch::Sender<bool>,
+    closing: Arc<Flag>,
 }
 
 /// Works until the signal comes. Dropped, it stops on the spot.
@@ -99,7 +100,7 @@ async fn work(
         work: Crew::default(),
         drive: options.drive,
         freed,
-        closing: watch::Sender::new(false),
+        closing: Arc::default(),
     };
     let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
     let mut rooms = FuturesUnordered::<BoxFuture<'static, (usize, bool)>>::new();
@@ -217,7 +218,7 @@ impl Shift {
                     taken,
                     &self.protocol,
                     &self.freed,
-                    self.closing.subscribe(),
+                    &self.closing,
                 );
                 let lease = batch.only_lease();
                 let drive = if lane.cpu_bound {
@@ -247,7 +248,7 @@ impl Shift {
         // A period too long for the clock is one without end.
         let deadline = Instant::now().checked_add(grace);
         // What waits inside of a batch would begin one after the other, until the period is over.
-        self.closing.send_replace(true);
+        self.closing.raise();
         let mut unbegun = Vec::new();
         for lane in &mut self.lanes {
             let queue = Arc::clone(&lane.queue);

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::poll;
+use futures::{FutureExt, poll};
 use tokio::time::{advance, timeout};
 
 use super::*;
@@ -29,6 +29,8 @@ struct State {
     over: BTreeSet<RunId>,
     is_away: bool,
     looks: BTreeMap<RunId, usize>,
+    /// Each question, in their order.
+    order: Vec<RunId>,
 }
 
 impl Store {
@@ -51,6 +53,7 @@ impl Scratchpad for Store {}
 #[rustfmt::skip]
 impl StoredRuns for Store {
     async fn is_over(&self, run: &RunId) -> Result<bool> {
+        self.state().order.push(run.clone());
         // An answer takes a while.
         tokio::time::sleep(Duration::from_millis(10)).await;
         let mut state = self.state();
@@ -167,6 +170,16 @@ async fn all_waiters_share_the_looks_at_all_runs() {
     assert!((8..=10).contains(&store.looks("0")), "{}", store.looks("0"));
     assert_eq!(store.looks("1"), 1, "it is known to be over");
     assert!((8..=10).contains(&store.looks("2")), "{}", store.looks("2"));
+}
+
+/// A simulation is the same every time only if the store is asked in the same order.
+#[tokio::test(start_paused = true)]
+async fn runs_are_looked_up_in_the_order_of_their_ids() {
+    let (store, cancelled) = cancelled();
+    let ids: Vec<RunId> = (10..30).map(|n| RunId::from(n.to_string())).collect();
+    let waits = ids.iter().rev().map(|run| cancelled.when(run));
+    assert!(!ends(join_all(waits).map(drop), 2).await);
+    assert_eq!(store.state().order, [ids.clone(), ids].concat());
 }
 
 /// The first waiter looks for the others. It may be dropped at any time, in the middle of a look too.

@@ -4,10 +4,9 @@ use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::watch;
-
 use super::around::{Around, Wrapped};
 use crate::core::error::Result;
+use crate::core::flag::Flag;
 use crate::queue::Queues;
 use crate::scratchpad::Scratchpad;
 
@@ -56,7 +55,7 @@ struct Process {
     calls: AtomicU64,
     /// The last call it made.
     last: OnceLock<&'static str>,
-    is_dead: watch::Sender<bool>,
+    is_dead: Flag,
 }
 
 impl Crash {
@@ -67,7 +66,7 @@ impl Crash {
             when,
             calls: AtomicU64::new(0),
             last: OnceLock::new(),
-            is_dead: watch::Sender::new(false),
+            is_dead: Flag::default(),
         }))
     }
 
@@ -90,14 +89,12 @@ impl Crash {
 
     /// Whether it is dead.
     pub fn has_crashed(&self) -> bool {
-        *self.0.is_dead.borrow()
+        self.0.is_dead.is_raised()
     }
 
     /// Waits until it is dead. Cancelling leaves nothing behind.
     pub async fn crashed(&self) {
-        let mut is_dead = self.0.is_dead.subscribe();
-        // The sender cannot be gone: it is part of `self`.
-        let _ = is_dead.wait_for(|is_dead| *is_dead).await;
+        self.0.is_dead.raised().await;
     }
 
     /// The name of the method that it died at; `None` while it lives.
@@ -108,7 +105,7 @@ impl Crash {
     fn die(&self, operation: &'static str) {
         // Two calls cannot have the same number, so that this is the first time.
         let _ = self.0.last.set(operation);
-        self.0.is_dead.send_replace(true);
+        self.0.is_dead.raise();
     }
 }
 

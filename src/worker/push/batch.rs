@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Engine, Fate, Inner};
 use crate::core::clock::after;
 use crate::core::error::{Result, describe};
+use crate::core::flag::Flag;
 use crate::pipeline::definition::StageDefinition;
 use crate::protocol::{Answer, Owner, Received, bury, nack};
 use crate::queue::hand_back::release_all;
@@ -28,7 +29,7 @@ pub(super) struct Batch {
     messages: Vec<Received>,
     /// `None` as long as nothing is decided.
     fates: Mutex<Vec<Option<Fate>>>,
-    closing: watch::Sender<bool>,
+    closing: Flag,
     /// When nothing more may begin.
     until: Instant,
 }
@@ -46,13 +47,13 @@ impl Batch {
             stage: Arc::clone(stage),
             fates: Mutex::new(vec![None; messages.len()]),
             messages,
-            closing: watch::Sender::new(false),
+            closing: Flag::default(),
         }
     }
 
     /// Nothing more begins from here on.
     pub(super) fn close(&self) {
-        self.closing.send_replace(true);
+        self.closing.raise();
     }
 
     fn decide(&self, places: impl IntoIterator<Item = usize>, fate: Fate) {
@@ -210,14 +211,11 @@ impl Owner for Part<'_> {
     }
 
     async fn closing(&self) {
-        let mut closing = self.batch.closing.subscribe();
-        if closing.wait_for(|closing| *closing).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.batch.closing.raised().await;
     }
 
     fn is_closing(&self) -> bool {
-        *self.batch.closing.borrow()
+        self.batch.closing.is_raised()
     }
 
     async fn answer(&self, answers: Vec<(usize, Answer)>) {
