@@ -65,6 +65,13 @@
 //! first one is, and is answered when that is done. Nothing is submitted of a body that did not come
 //! whole. Once it has, all of it is submitted, whether the client waits for the answer or not.
 //!
+//! # Requests that change something
+//!
+//! A browser lets any page send requests to any host it can reach, a server on this machine included. Every `POST`, `PUT` and
+//! `DELETE` therefore has the header `content-type: application/json`, though it may have no body, or if it has none,
+//! `x-requested-with` with any value: a page of another site cannot send either without asking first. A request whose `origin` is not its
+//! `host` is refused all the same, unless the application [allows](HttpOptions::allow_origin) that origin.
+//!
 //! # Lists
 //!
 //! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data`
@@ -87,6 +94,7 @@
 //! | `accepted` | 202 | the array is on the queue |
 //! | `pending` | 202 | there is no result yet: ask again; `data` is how far the run is |
 //! | `invalid` | 400 | the body, an item of it, the id or a parameter cannot be used |
+//! | `forbidden` | 403 | a page of another site would have changed something |
 //! | `not_found` | 404 | there is no such run, or nothing at this path below `/runs` or `/dead-letters` |
 //! | `method_not_allowed` | 405 | the header `allow` says which methods this path has |
 //! | `timeout` | 408 | the body stopped coming, or took longer than the application allows |
@@ -94,7 +102,7 @@
 //! | `failed` | 409 | there is no result, because the run has failed; `data` is how far the run is; redrive it once the cause is mended |
 //! | `cancelled` | 410 | the run was cancelled: there is no result, and no array is submitted under its id |
 //! | `too_large` | 413 | the body, or an item of it, is larger than the limit that `message` names |
-//! | `unsupported_media_type` | 415 | the body is not said to be `application/json`, or has a `content-encoding` |
+//! | `unsupported_media_type` | 415 | the request is not said to be `application/json`, or has a `content-encoding` |
 //! | `error` | 500 | a mistake that repeating the request does not mend; its cause is in the server's log |
 //! | `unavailable` | 503 | the backend does not answer, or not in time, or its queue stays full: repeat the request after the seconds in the header `retry-after` |
 
@@ -105,6 +113,7 @@ mod items;
 mod known;
 mod letters;
 mod parameters;
+mod sender;
 mod submit;
 mod turns;
 mod view;
@@ -119,6 +128,7 @@ use serde::Serialize;
 use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
+use sender::Origins;
 use turns::Turns;
 
 /// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the
@@ -138,13 +148,15 @@ pub fn openapi() -> &'static str {
 ///     .longest_wait(Duration::from_secs(50));
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOptions {
     body_limit: usize,
     longest_wait: Duration,
     time_limit: Duration,
+    body_time_limit: Duration,
     full_queue_limit: Duration,
     submission_limit: Option<Duration>,
+    origins: Vec<String>,
 }
 
 impl Default for HttpOptions {
@@ -153,8 +165,10 @@ impl Default for HttpOptions {
             body_limit: 10 * 1024 * 1024,
             longest_wait: Duration::from_secs(30),
             time_limit: Duration::from_secs(30),
+            body_time_limit: Duration::from_secs(5 * 60),
             full_queue_limit: Duration::from_secs(10 * 60),
             submission_limit: None,
+            origins: Vec::new(),
         }
     }
 }
@@ -182,11 +196,20 @@ impl HttpOptions {
 
     /// How long a request may go without progress (default 30 s).
     ///
-    /// A submission makes progress with each chunk of its body and each answer of the backend, so
-    /// that it takes as long as it has to: [`submission_limit`](Self::submission_limit) bounds the
-    /// whole of it. Any other request is over within this time, excluding the wait for a result.
+    /// A submission makes progress with each chunk of its body, which has a
+    /// [time limit of its own](Self::body_time_limit), and with each answer of the backend, so that it takes as long as it has
+    /// to: [`submission_limit`](Self::submission_limit) bounds the whole of it. Any other request is over within this time,
+    /// excluding the wait for a result.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
+        self
+    }
+
+    /// Time limit for the whole body of a submission (default 5 min), however steadily its parts come: a request is not kept
+    /// open by one byte now and then. What comes after the body is not bounded by it. Set it higher if larger bodies come over
+    /// slow connections: with the default, 10 MiB need 35 kB/s.
+    pub fn body_time_limit(mut self, limit: Duration) -> Self {
+        self.body_time_limit = limit;
         self
     }
 
@@ -198,13 +221,20 @@ impl HttpOptions {
     }
 
     /// Time limit for a whole submission, from the first byte of its body to its last packet,
-    /// whether it makes progress or not. There is none by default: a client that sends its body
-    /// very slowly, or a worker that is slow, then keeps a request open, and its body in memory,
-    /// for as long as that takes.
+    /// whether it makes progress or not. There is none by default: a worker that is slow then keeps a request open, and its
+    /// body in memory, for as long as it takes to make room on the queue.
     ///
     /// A `PUT` request that is repeated goes on where an earlier one was given up.
     pub fn submission_limit(mut self, limit: Duration) -> Self {
         self.submission_limit = Some(limit);
+        self
+    }
+
+    /// Lets pages of this origin, such as `https://console.example.com`, send requests that change something. By default, only
+    /// pages of the server's own origin may: those whose `origin` has the request's `host`. It sets no CORS headers, which let
+    /// such pages read answers: those are a layer of the application's.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.origins.push(origin.into());
         self
     }
 }
@@ -249,6 +279,7 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
     /// As [`router`](Self::router), with other limits. **Authentication is the host application's**
     /// here, too.
     pub fn router_with(&self, options: HttpOptions) -> Router {
+        let origins = Origins::new(&options.origins);
         let api = Arc::new(Api {
             deployment: self.clone(),
             options,
@@ -257,7 +288,7 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
         Endpoint::ALL
             .iter()
             .fold(Router::new(), |router, endpoint| {
-                router.route(endpoint.path(), endpoint.handler::<I, R>())
+                router.route(endpoint.path(), endpoint.handler::<I, R>(&origins))
             })
             // A fallback would be the whole application's. An empty id is not an unknown path.
             .route("/runs/", get(parameters::no_id).put(parameters::no_id))

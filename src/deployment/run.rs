@@ -180,7 +180,8 @@ impl<R> Run<R> {
                 scratchpad.list_failures(&self.run, cursor.as_ref(), wanted)
             })
             .await?;
-            failures.extend(page.items.into_iter().filter(Failure::is_skipped));
+            let skipped = page.items.into_iter().filter(Failure::is_skipped);
+            failures.extend(skipped.map(Failure::printable));
             cursor = page.next;
             if cursor.is_none() || failures.len() >= LISTED {
                 return Ok((failures, cursor.is_some()));
@@ -254,9 +255,11 @@ impl<R> Run<R> {
         self.run.validate()?;
         runtime::check()?;
         let snapshot = self.site.scratchpad().wait(&self.run, up_to).await?;
-        snapshot.ok_or_else(|| Error::NoSuchRun {
+        let mut snapshot = snapshot.ok_or_else(|| Error::NoSuchRun {
             run: self.run.clone(),
-        })
+        })?;
+        snapshot.failure = snapshot.failure.map(Failure::printable);
+        Ok(snapshot)
     }
 
     /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns
@@ -375,7 +378,8 @@ impl<R> Run<R> {
             async move {
                 run.validate()?;
                 let scratchpad = site.scratchpad();
-                scratchpad.list_failures(&run, cursor.as_ref(), limit).await
+                let page = scratchpad.list_failures(&run, cursor.as_ref(), limit).await?;
+                Ok(page.map(Failure::printable))
             }
         })
     }

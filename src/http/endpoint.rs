@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Kind, within};
 use super::letters::{Letters, Unfiltered};
 use super::parameters::{Filter, Id, Paged, Wait};
+use super::sender::{self, Origins};
 use super::submit::submit;
 use super::view::{DeadLetters, Discards, Failures, Finished, Progress, Redrives, Runs};
 use super::{Api, known, openapi};
@@ -67,8 +68,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether it has a method whose request has a body.
+    pub(super) fn takes_body(self) -> bool {
+        matches!(self, Self::Runs | Self::Run)
+    }
+
     pub(super) fn handler<I: Data, R: Serialize + Send + 'static>(
         self,
+        origins: &Origins,
     ) -> MethodRouter<Arc<Api<I, R>>> {
         let handler = match self {
             Self::Runs => post(submit_new::<I, R>).get(runs::<I, R>),
@@ -81,9 +88,14 @@ impl Endpoint {
             Self::AllDeadLetters => get(all_dead_letters::<I, R>).delete(discard_some::<I, R>),
             Self::OpenApi => get(document::<I, R>),
         };
-        handler.route_layer(from_fn(move |request, next| {
-            known::check(self, request, next)
-        }))
+        let origins = origins.clone();
+        handler
+            .route_layer(from_fn(move |request, next| {
+                known::check(self, request, next)
+            }))
+            .route_layer(from_fn(move |request, next| {
+                sender::check(self, origins.clone(), request, next)
+            }))
     }
 }
 

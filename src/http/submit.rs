@@ -28,7 +28,7 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
         return error.into();
     }
     let limits = limits(&api.options);
-    let body = match body::read(request, api.options.body_limit, &limits).await {
+    let body = match body::read(request, &api.options, &limits).await {
         Ok(body) => body,
         Err(answer) => return answer,
     };
