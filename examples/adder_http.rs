@@ -12,9 +12,9 @@
 //! curl -H "$json" -d '[1, "two"]' $adder/runs
 //! curl -X PUT -H "$json" -d '[1, 9223372036854775807]' $adder/runs/too-much
 //! curl "$adder/runs/too-much/result?wait=20"
-//! curl $adder/runs/too-much/dead-letters
-//! curl -X POST $adder/runs/too-much/redrive
-//! curl -X POST $adder/runs/too-much/cancel
+//! curl "$adder/runs/too-much/dead-letters?bodies=true"
+//! curl -X POST -H "$json" $adder/runs/too-much/redrive
+//! curl -X POST -H "$json" $adder/runs/too-much/cancel
 //! curl $adder/openapi.json
 //! ```
 //!

@@ -11,11 +11,11 @@
 //! | `GET /runs/{arrayId}` | how far the run is |
 //! | `GET /runs/{arrayId}/result?wait=20` | its result, after a wait of at most `wait` seconds, and no longer than [`longest_wait`](HttpOptions::longest_wait) |
 //! | `GET /runs/{arrayId}/failures?limit=100&cursor=…` | what failed, or was left out |
-//! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…` | its dead letters |
+//! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…&bodies=true` | its dead letters, with their messages only if asked for |
 //! | `DELETE /runs/{arrayId}/dead-letters` | discards its dead letters; it stays failed |
 //! | `POST /runs/{arrayId}/redrive` | puts its dead letters back on their queues |
 //! | `POST /runs/{arrayId}/cancel` | ends it |
-//! | `GET /dead-letters?limit=100&cursor=…` | the dead letters of all runs |
+//! | `GET /dead-letters?limit=100&cursor=…&bodies=true` | the dead letters of all runs |
 //! | `DELETE /dead-letters?letter=…` | discards the dead letters with these ids, with commas between them, or `all` |
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
@@ -63,7 +63,7 @@
 //!
 //! A client whose patience is shorter submits by `PUT` and repeats the request: it goes on where the
 //! first one is, and is answered when that is done. Nothing is submitted of a body that did not come
-//! whole. Once it has, all of it is submitted, whether the client waits for the answer or not.
+//! whole, within its [time](HttpOptions::body_time_limit). Once it has, all of it is submitted, whether the client waits for the answer or not.
 //!
 //! # Requests that change something
 //!
@@ -77,7 +77,8 @@
 //! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data`
 //! is the `cursor` of the next page, or null on the last one. A page may have fewer entries than
 //! its limit, even none, and still have a `next`: failures end a page at about 4 MiB, and dead
-//! letters before 8 MiB, unless one alone is larger. A page costs what it has: only a run's dead
+//! letters before 8 MiB, unless one alone is larger. Dead letters come without their messages unless `bodies=true` asks for
+//! them. A [few lists](HttpOptions::concurrent_lists) are read and sent at a time. A page costs what it has: only a run's dead
 //! letters are looked for among up to a thousand others of each stage. Where a queue service cannot go on from
 //! where a page ended, as Amazon SQS, `truncated` is true if there may be more dead letters than
 //! are listed: ask with a higher limit, or redrive or discard these first.
@@ -86,7 +87,8 @@
 //!
 //! Every answer but the OpenAPI document is a JSON object of three members: `status` is one of
 //! those below, `message` says on one line what happened and what to do, and `data` is what was
-//! asked for, or null.
+//! asked for, or null. Neither has what a backend's service said, which may name accounts and hosts: `message` has an id under which
+//! the log has it.
 //!
 //! | `status` | code | meaning |
 //! | --- | --- | --- |
@@ -112,6 +114,7 @@ mod endpoint;
 mod items;
 mod known;
 mod letters;
+mod lists;
 mod parameters;
 mod sender;
 mod submit;
@@ -128,6 +131,7 @@ use serde::Serialize;
 use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
+use lists::Lists;
 use sender::Origins;
 use turns::Turns;
 
@@ -156,6 +160,7 @@ pub struct HttpOptions {
     body_time_limit: Duration,
     full_queue_limit: Duration,
     submission_limit: Option<Duration>,
+    concurrent_lists: usize,
     origins: Vec<String>,
 }
 
@@ -168,6 +173,7 @@ impl Default for HttpOptions {
             body_time_limit: Duration::from_secs(5 * 60),
             full_queue_limit: Duration::from_secs(10 * 60),
             submission_limit: None,
+            concurrent_lists: 4,
             origins: Vec::new(),
         }
     }
@@ -205,8 +211,8 @@ impl HttpOptions {
         self
     }
 
-    /// Time limit for the whole body of a submission (default 5 min), however steadily its parts come: a request is not kept
-    /// open by one byte now and then. What comes after the body is not bounded by it. Set it higher if larger bodies come over
+    /// Time limit for the whole body of a submission, and for sending a large list to a client (default 5 min), however
+    /// steadily their parts come: a connection is not kept busy by one byte now and then. What comes after the body is not bounded by it. Set it higher if larger bodies come over
     /// slow connections: with the default, 10 MiB need 35 kB/s.
     pub fn body_time_limit(mut self, limit: Duration) -> Self {
         self.body_time_limit = limit;
@@ -230,6 +236,14 @@ impl HttpOptions {
         self
     }
 
+    /// The number of lists (runs, failures and dead letters) that are read, written and sent at one time (default 4, at least
+    /// 1). It bounds their memory: each takes up to about 40 MB, if it has dead letters with their bodies. Others wait for their turn,
+    /// within [`time_limit`](Self::time_limit).
+    pub fn concurrent_lists(mut self, lists: usize) -> Self {
+        self.concurrent_lists = lists;
+        self
+    }
+
     /// Lets pages of this origin, such as `https://console.example.com`, send requests that change something. By default, only
     /// pages of the server's own origin may: those whose `origin` has the request's `host`. It sets no CORS headers, which let
     /// such pages read answers: those are a layer of the application's.
@@ -244,6 +258,7 @@ pub(crate) struct Api<I, R> {
     deployment: Deployment<I, R>,
     options: HttpOptions,
     turns: Turns,
+    lists: Lists,
 }
 
 impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
@@ -282,6 +297,7 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
         let origins = Origins::new(&options.origins);
         let api = Arc::new(Api {
             deployment: self.clone(),
+            lists: Lists::new(options.concurrent_lists, options.body_time_limit),
             options,
             turns: Turns::default(),
         });

@@ -378,7 +378,9 @@ impl<R> Run<R> {
             async move {
                 run.validate()?;
                 let scratchpad = site.scratchpad();
-                let page = scratchpad.list_failures(&run, cursor.as_ref(), limit).await?;
+                let page = scratchpad
+                    .list_failures(&run, cursor.as_ref(), limit)
+                    .await?;
                 Ok(page.map(Failure::printable))
             }
         })

@@ -3,12 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::OriginalUri;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use serde::Serialize;
 
+use super::lists::Place;
 use crate::core::error::{Error, describe, kind_for_strangers};
 use crate::core::printable::into_printable;
 use crate::core::runtime;
@@ -66,6 +68,7 @@ pub(super) struct Answer {
     kind: Kind,
     body: Vec<u8>,
     header: Option<(HeaderName, HeaderValue)>,
+    place: Option<Place>,
 }
 
 #[derive(Serialize)]
@@ -101,11 +104,22 @@ impl Answer {
             Kind::Unavailable => Some((header::RETRY_AFTER, RETRY_AFTER)),
             _ => None,
         };
-        Self { kind, body, header }
+        Self {
+            kind,
+            body,
+            header,
+            place: None,
+        }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
+        self
+    }
+
+    /// The answer, which keeps a place among the lists until it is sent.
+    pub(super) fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -125,7 +139,14 @@ impl IntoResponse for Answer {
             // How far a run is changes by the moment.
             (header::CACHE_CONTROL, "no-store"),
         ];
-        let mut response = (self.kind.code(), headers, self.body).into_response();
+        let length = self.body.len();
+        let body = match self.place {
+            Some(place) => place.send(self.body),
+            None => Body::from(self.body),
+        };
+        let mut response = (self.kind.code(), headers, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, length.into());
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }

@@ -89,7 +89,7 @@ fn is_same_site(origins: &Origins, uri: &Uri, headers: &HeaderMap) -> bool {
         // The browser knows it, also if a proxy in between has changed the header `host`.
         (Some("same-origin" | "none"), _) => true,
         (Some(_), _) => false,
-        // A program, or a browser that is older than both headers and sends no simple request without an origin.
+        // A program: browsers send the origin with every request that changes something.
         (None, None) => true,
         (None, Some(origin)) => {
             let own = text(header::HOST.as_str());

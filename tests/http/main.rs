@@ -23,6 +23,7 @@ mod runs;
 mod schema;
 mod submit;
 mod tcp;
+mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};

@@ -18,7 +18,7 @@ use crate::{Act, Call, Hook, Store, adder};
 /// Only a request that hangs takes this long.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn serve(router: Router) -> SocketAddr {
+pub(crate) async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });

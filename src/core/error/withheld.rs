@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::text::{chain, describe};
 use super::Error;
+use super::text::{chain, describe};
 
 /// The text of an error for a run's record, which any client may ask for. An error of a backend is "SQS: SendMessage
 /// failed", and the id under which the log has the whole of it; any other error is its own text.
@@ -55,12 +55,16 @@ mod tests {
     use super::*;
     use crate::core::error::{BoxError, permanent};
 
-    const SECRET: &str = "AccessDenied: User: arn:aws:sts::123456789012:assumed-role/web is not authorized";
+    const SECRET: &str =
+        "AccessDenied: User: arn:aws:sts::123456789012:assumed-role/web is not authorized";
 
     #[test]
     fn of_a_backends_error_service_and_operation_are_said() {
         for (operation, said) in [
-            ("SendMessage on queue `adder--sum`", "SQS: SendMessage failed: "),
+            (
+                "SendMessage on queue `adder--sum`",
+                "SQS: SendMessage failed: ",
+            ),
             ("SendMessage", "SQS: SendMessage failed: "),
             ("https://sqs.example/123456789012/a", "SQS: a call failed: "),
             ("", "SQS: a call failed: "),
@@ -88,7 +92,10 @@ mod tests {
         let missing: BoxError = Error::not_provisioned("queue `a`", place).into();
         for error in [marked, wrapped, missing] {
             let text = text_for_strangers(error.as_ref());
-            assert!(!text.contains("arn:") && !text.contains("10.0.0.1"), "{text}");
+            assert!(
+                !text.contains("arn:") && !text.contains("10.0.0.1"),
+                "{text}"
+            );
         }
     }
 
