@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use catchment::http::HttpOptions;
-use catchment::queue::{Outgoing, Queues};
+use catchment::queue::Outgoing;
 use catchment::{Backend, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
