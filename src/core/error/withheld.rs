@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::Error;
+use super::permanent::unmarked;
 use super::text::{chain, describe};
 
 /// The text of an error for a run's record, which any client may ask for. An error of a backend is "SQS: SendMessage
 /// failed", and the id under which the log has the whole of it; any other error is its own text.
 pub(crate) fn text_for_strangers(error: &(dyn std::error::Error + 'static)) -> String {
-    let withheld = chain(error).find_map(|error| summary(error.downcast_ref()?));
+    let withheld = chain(error).find_map(|error| summary(unmarked(error).downcast_ref()?));
     match withheld {
         Some(summary) => logged_under_id(&summary, error),
         None => describe(error),
