@@ -68,7 +68,7 @@ pub(super) struct Answer {
     kind: Kind,
     body: Vec<u8>,
     header: Option<(HeaderName, HeaderValue)>,
-    place: Option<Place>,
+    place: Option<Box<Place>>,
 }
 
 #[derive(Serialize)]
@@ -119,7 +119,7 @@ impl Answer {
 
     /// The answer, which keeps a place among the lists until it is sent.
     pub(super) fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+        self.place = Some(Box::new(place));
         self
     }
 
