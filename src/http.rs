@@ -117,6 +117,7 @@ mod letters;
 mod lists;
 mod parameters;
 mod sender;
+mod source;
 mod submit;
 mod turns;
 mod view;

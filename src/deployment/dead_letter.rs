@@ -16,6 +16,7 @@ use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 use crate::core::printable::into_printable;
+use crate::core::runtime;
 use crate::packet::Message;
 use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
@@ -225,13 +226,17 @@ impl Site {
             };
             truncated |= page.truncated;
             inner = page.next;
-            for message in page.items {
-                bytes += message.size();
-                letters.push((
-                    Arc::clone(queue),
-                    DeadLetter::read(&self.name, &stage.name, message),
-                ));
-            }
+            let in_page = page.items.iter().map(BuriedMessage::size).sum();
+            bytes += in_page;
+            let (deployment, stage) = (self.name.clone(), stage.name.clone());
+            let read = runtime::aside(in_page, move || {
+                let messages = page.items.into_iter();
+                let letters = messages.map(|one| DeadLetter::read(&deployment, &stage, one));
+                letters.collect::<Vec<_>>()
+            });
+            let queue = Arc::clone(queue);
+            let read = read.await.into_iter();
+            letters.extend(read.map(|letter| (Arc::clone(&queue), letter)));
             if inner.is_some() {
                 break;
             }

@@ -70,6 +70,20 @@ pub struct Outcome<R> {
     pub more_failures: u64,
 }
 
+/// The outcome without its failures.
+fn outcome_of<R>(extract: Extract<R>, packet: &Packet) -> Result<Outcome<R>> {
+    Ok(Outcome {
+        value: extract(packet)?,
+        items: packet
+            .array_length
+            .unwrap_or(packet.contains + packet.skipped),
+        contains: packet.contains,
+        skipped: packet.skipped,
+        failures: Vec::new(),
+        more_failures: 0,
+    })
+}
+
 impl<R> Run<R> {
     pub(crate) fn new(site: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
         Self {
@@ -166,7 +180,7 @@ impl<R> Run<R> {
 
     /// As [`outcome`](Self::outcome), without the failures.
     pub(crate) async fn counted(&self) -> Result<Outcome<R>> {
-        self.outcome_of(self.packet().await?)
+        outcome_of(self.extract, self.packet().await?)
     }
 
     /// Failures of the first items that were left out, and whether there are more.
@@ -189,30 +203,23 @@ impl<R> Run<R> {
         }
     }
 
-    /// The outcome without its failures.
-    fn outcome_of(&self, packet: &Packet) -> Result<Outcome<R>> {
-        Ok(Outcome {
-            value: (self.extract)(packet)?,
-            items: packet
-                .array_length
-                .unwrap_or(packet.contains + packet.skipped),
-            contains: packet.contains,
-            skipped: packet.skipped,
-            failures: Vec::new(),
-            more_failures: 0,
-        })
-    }
-
     /// As [`wait`](Self::wait), with the outcome, without its failures, if there is one. The backend is not told that
     /// the result has been taken: whoever asks over a network may ask again because the answer got
     /// lost.
     #[cfg(feature = "http")]
-    pub(crate) async fn look(&self, timeout: Duration) -> Result<(Status, Option<Outcome<R>>)> {
+    pub(crate) async fn look(&self, timeout: Duration) -> Result<(Status, Option<Outcome<R>>)>
+    where
+        R: Send + 'static,
+    {
         let snapshot = self.ended(timeout).await?;
-        let outcome = match &snapshot.result {
+        let outcome = match snapshot.result.clone() {
             Some(result) => {
-                let packet = self.site.carrier.read_packet(result)?;
-                Some(self.outcome_of(&packet)?)
+                let (site, extract) = (Arc::clone(&self.site), self.extract);
+                let read = runtime::aside(result.len(), move || {
+                    let packet = site.carrier.read_packet(&result)?;
+                    outcome_of(extract, &packet)
+                });
+                Some(read.await?)
             }
             None => None,
         };

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Kind, seconds};
 use super::items::Items;
+use super::source::Pieces;
 use super::view::Submitted;
 use super::{Api, HttpOptions, body};
 use crate::core::clock::after;
@@ -88,7 +89,8 @@ async fn send<I: Data, R: Serialize + Send + 'static>(
     id: Option<RunId>,
     items: Items<I>,
 ) -> Result<RunId, Answer> {
-    let sent = api.deployment.submit_within(limits, id.clone(), items);
+    let source = Pieces::new(items);
+    let sent = api.deployment.submit_within(limits, id.clone(), source);
     match sent.await {
         Ok(Ok(run)) => Ok(run.id().clone()),
         Ok(Err(error)) => Err(error.into()),

@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod aside;
 mod bad;
 mod bodies;
 mod client;
