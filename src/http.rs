@@ -70,7 +70,8 @@
 //! A browser lets any page send requests to any host it can reach, a server on this machine included. Every `POST`, `PUT` and
 //! `DELETE` therefore has the header `content-type: application/json`, though it may have no body, or if it has none,
 //! `x-requested-with` with any value: a page of another site cannot send either without asking first. A request whose `origin` is not its
-//! `host` is refused all the same, unless the application [allows](HttpOptions::allow_origin) that origin.
+//! `host` is refused all the same, unless the application [allows](HttpOptions::allow_origin) that origin. A server on
+//! 127.0.0.1 also [says which hosts](HttpOptions::allow_host) it answers for.
 //!
 //! # Lists
 //!
@@ -96,7 +97,7 @@
 //! | `accepted` | 202 | the array is on the queue |
 //! | `pending` | 202 | there is no result yet: ask again; `data` is how far the run is |
 //! | `invalid` | 400 | the body, an item of it, the id or a parameter cannot be used |
-//! | `forbidden` | 403 | a page of another site would have changed something |
+//! | `forbidden` | 403 | a page of another site would have changed something, or the request's `host` is not the server's |
 //! | `not_found` | 404 | there is no such run, or nothing at this path below `/runs` or `/dead-letters` |
 //! | `method_not_allowed` | 405 | the header `allow` says which methods this path has |
 //! | `timeout` | 408 | the body stopped coming, or took longer than the application allows |
@@ -133,7 +134,7 @@ use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
 use lists::Lists;
-use sender::Origins;
+use sender::{Hosts, Origins};
 use turns::Turns;
 
 /// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the
@@ -163,6 +164,7 @@ pub struct HttpOptions {
     submission_limit: Option<Duration>,
     concurrent_lists: usize,
     origins: Vec<String>,
+    hosts: Vec<String>,
 }
 
 impl Default for HttpOptions {
@@ -176,6 +178,7 @@ impl Default for HttpOptions {
             submission_limit: None,
             concurrent_lists: 4,
             origins: Vec::new(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -252,6 +255,25 @@ impl HttpOptions {
         self.origins.push(origin.into());
         self
     }
+
+    /// Answers requests to this host, such as `localhost`, and refuses those to a host that was not given, reads included. A
+    /// port does not count. By default, requests to any host are answered.
+    ///
+    /// Set it for a server without authentication that listens on 127.0.0.1: a page whose name leads to 127.0.0.1 (DNS
+    /// rebinding) is of the server's own origin for its browser, and reads and changes what it likes.
+    ///
+    /// ```
+    /// use catchment::http::HttpOptions;
+    ///
+    /// let local = HttpOptions::new()
+    ///     .allow_host("localhost")
+    ///     .allow_host("127.0.0.1");
+    /// # let _ = local;
+    /// ```
+    pub fn allow_host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
 }
 
 /// What every request is handled with.
@@ -295,7 +317,7 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
     /// As [`router`](Self::router), with other limits. **Authentication is the host application's**
     /// here, too.
     pub fn router_with(&self, options: HttpOptions) -> Router {
-        let origins = Origins::new(&options.origins);
+        let (hosts, origins) = (Hosts::new(&options.hosts), Origins::new(&options.origins));
         let api = Arc::new(Api {
             deployment: self.clone(),
             lists: Lists::new(options.concurrent_lists, options.body_time_limit),
@@ -305,7 +327,7 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
         Endpoint::ALL
             .iter()
             .fold(Router::new(), |router, endpoint| {
-                router.route(endpoint.path(), endpoint.handler::<I, R>(&origins))
+                router.route(endpoint.path(), endpoint.handler::<I, R>(&hosts, &origins))
             })
             // A fallback would be the whole application's. An empty id is not an unknown path.
             .route("/runs/", get(parameters::no_id).put(parameters::no_id))

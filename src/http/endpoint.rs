@@ -15,7 +15,7 @@ use super::answer::{Answer, Kind, within};
 use super::letters::{Letters, Unfiltered};
 use super::lists::written;
 use super::parameters::{Bodies, Filter, Id, Paged, Wait};
-use super::sender::{self, Origins};
+use super::sender::{self, Hosts, Origins};
 use super::submit::submit;
 use super::view::{DeadLetters, Discards, Failures, Finished, Progress, Redrives, Runs};
 use super::{Api, known, openapi};
@@ -76,6 +76,7 @@ impl Endpoint {
 
     pub(super) fn handler<I: Data, R: Serialize + Send + 'static>(
         self,
+        hosts: &Hosts,
         origins: &Origins,
     ) -> MethodRouter<Arc<Api<I, R>>> {
         let handler = match self {
@@ -89,13 +90,13 @@ impl Endpoint {
             Self::AllDeadLetters => get(all_dead_letters::<I, R>).delete(discard_some::<I, R>),
             Self::OpenApi => get(document::<I, R>),
         };
-        let origins = origins.clone();
+        let (hosts, origins) = (hosts.clone(), origins.clone());
         handler
             .route_layer(from_fn(move |request, next| {
                 known::check(self, request, next)
             }))
             .route_layer(from_fn(move |request, next| {
-                sender::check(self, origins.clone(), request, next)
+                sender::check(self, hosts.clone(), origins.clone(), request, next)
             }))
     }
 }

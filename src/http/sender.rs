@@ -35,16 +35,57 @@ impl Origins {
     }
 }
 
-/// Refuses a request that would change something and may have been sent by a page of another site.
+/// The names under which the server is asked, without ports; any, if there are none.
+#[derive(Clone, Debug)]
+pub(super) struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    pub(super) fn new(hosts: &[String]) -> Self {
+        Self(hosts.iter().map(|host| name_of(host).to_owned()).collect())
+    }
+
+    fn have(&self, host: Option<&str>) -> bool {
+        let mut names = self.0.iter();
+        let is_own = |host: &str| names.any(|one| one.eq_ignore_ascii_case(name_of(host)));
+        self.0.is_empty() || host.is_some_and(is_own)
+    }
+}
+
+/// A host without its port. The address of an IPv6 host stands in brackets, and has colons of its own.
+fn name_of(host: &str) -> &str {
+    match (host.starts_with('['), host.rsplit_once(':')) {
+        (true, _) => host.split_inclusive(']').next().unwrap_or(host),
+        (false, Some((name, _))) => name,
+        (false, None) => host,
+    }
+}
+
+/// The host that a request was sent to.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match headers.get(header::HOST) {
+        Some(host) => host.to_str().ok(),
+        // HTTP/2 has it there.
+        None => uri.authority().map(|authority| authority.as_str()),
+    }
+}
+
+/// Refuses a request to a host that is not one of the application's, and one that would change something and may have been
+/// sent by a page of another site.
 pub(super) async fn check(
     endpoint: Endpoint,
+    hosts: Hosts,
     origins: Origins,
     request: Request,
     next: Next,
 ) -> Response {
+    let (uri, headers) = (request.uri(), request.headers());
     let refused = match *request.method() {
+        _ if !hosts.have(host(uri, headers)) => Some(Answer::new(
+            Kind::Forbidden,
+            "the header `host` is not a name that this server was told to answer to",
+        )),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => None,
-        _ => refusal(endpoint, &origins, request.uri(), request.headers()),
+        _ => refusal(endpoint, &origins, uri, headers),
     };
     match refused {
         Some(answer) => answer.into_response(),
@@ -92,13 +133,43 @@ fn is_same_site(origins: &Origins, uri: &Uri, headers: &HeaderMap) -> bool {
         // A program: browsers send the origin with every request that changes something.
         (None, None) => true,
         (None, Some(origin)) => {
-            let own = text(header::HOST.as_str());
-            let own = own.or_else(|| uri.authority().map(|authority| authority.as_str()));
             let origin = origin.split_once("://").map(|(_, host)| host);
-            match (origin, own) {
+            match (origin, host(uri, headers)) {
                 (Some(origin), Some(own)) => origin.eq_ignore_ascii_case(own),
                 _ => false,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_known_by_its_name_whatever_its_port() {
+        let own = ["localhost", "127.0.0.1:8080", "[::1]"].map(str::to_owned);
+        let hosts = Hosts::new(&own);
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "127.0.0.1",
+            "[::1]:1",
+            "[::1]",
+        ] {
+            assert!(hosts.have(Some(host)), "{host}");
+        }
+        for host in [
+            "evil.example:8080",
+            "localhost.evil.example",
+            "",
+            "[::1",
+            "[::2]:1",
+            "::1",
+        ] {
+            assert!(!hosts.have(Some(host)), "{host}");
+        }
+        assert!(!hosts.have(None));
+        assert!(Hosts::new(&[]).have(None) && Hosts::new(&[]).have(Some("any")));
     }
 }

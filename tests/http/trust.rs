@@ -136,6 +136,37 @@ async fn a_program_and_a_page_of_the_own_site_change_what_they_may() {
     assert_eq!(send(address, "GET /adder/runs/a", &foreign, "").await, 200);
 }
 
+/// A page whose name leads to this server is of its origin, for its browser.
+#[tokio::test]
+async fn a_host_that_is_not_the_servers_is_refused() {
+    let options = HttpOptions::new()
+        .allow_host("localhost")
+        .allow_host("127.0.0.1");
+    let (address, adder) = served(options).await;
+    let reads = ["runs", "runs/a", "runs/a/result", "openapi.json"];
+    let reads = reads.map(|path| (format!("GET /adder/{path}"), ""));
+    let changes = CHANGES.map(|(request, body, _)| (request.to_owned(), body));
+    for (request, body) in reads.iter().chain(&changes) {
+        let rebound = [
+            "host: evil.example:8080",
+            JSON,
+            "origin: http://evil.example:8080",
+            "sec-fetch-site: same-origin",
+        ];
+        assert_eq!(send(address, request, &rebound, body).await, 403);
+        let forged = ["host: localhost.evil.example", JSON];
+        assert_eq!(send(address, request, &forged, body).await, 403);
+    }
+    let state = adder.attach("a").status().await.unwrap().state;
+    assert_eq!(state, catchment::RunState::Running);
+    for host in ["host: localhost:1", "host: 127.0.0.1", "host: LOCALHOST"] {
+        for (request, body, done) in CHANGES {
+            assert_eq!(send(address, request, &[host, JSON], body).await, done);
+        }
+        assert_eq!(send(address, "GET /adder/runs/a", &[host], "").await, 200);
+    }
+}
+
 const REFUSAL: &str =
     "AccessDenied: User: arn:aws:sts::123456789012:assumed-role/web/i-0 is not authorized";
 
