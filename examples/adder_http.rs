@@ -12,9 +12,9 @@
 //! curl -H "$json" -d '[1, "two"]' $adder/runs
 //! curl -X PUT -H "$json" -d '[1, 9223372036854775807]' $adder/runs/too-much
 //! curl "$adder/runs/too-much/result?wait=20"
-//! curl $adder/runs/too-much/dead-letters
-//! curl -X POST $adder/runs/too-much/redrive
-//! curl -X POST $adder/runs/too-much/cancel
+//! curl "$adder/runs/too-much/dead-letters?bodies=true"
+//! curl -X POST -H "$json" $adder/runs/too-much/redrive
+//! curl -X POST -H "$json" $adder/runs/too-much/cancel
 //! curl $adder/openapi.json
 //! ```
 //!
@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
+use catchment::http::HttpOptions;
 use catchment::{Backend, BoxError, Stage};
 use clap::{Parser, ValueEnum};
 use tokio::net::TcpListener;
@@ -112,7 +113,11 @@ async fn run(arguments: Arguments) -> Result<(), BoxError> {
     println!("http://{}/adder", listener.local_addr()?);
 
     let worker = adder.worker().start();
-    let application = Router::new().nest("/adder", adder.router());
+    // A page elsewhere whose name leads to this machine must not reach it.
+    let local = HttpOptions::new()
+        .allow_host("127.0.0.1")
+        .allow_host("localhost");
+    let application = Router::new().nest("/adder", adder.router_with(local));
     // First no more requests are taken and those under way are answered, then the worker finishes
     // what it holds.
     let served = axum::serve(listener, application).with_graceful_shutdown(told_to_end);

@@ -18,6 +18,7 @@ pub(crate) mod natural;
 pub(crate) mod one_of;
 pub(crate) mod page;
 pub(crate) mod panic;
+pub(crate) mod printable;
 pub(crate) mod provision;
 pub(crate) mod ready;
 pub(crate) mod requests;

@@ -11,11 +11,11 @@
 //! | `GET /runs/{arrayId}` | how far the run is |
 //! | `GET /runs/{arrayId}/result?wait=20` | its result, after a wait of at most `wait` seconds, and no longer than [`longest_wait`](HttpOptions::longest_wait) |
 //! | `GET /runs/{arrayId}/failures?limit=100&cursor=…` | what failed, or was left out |
-//! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…` | its dead letters |
+//! | `GET /runs/{arrayId}/dead-letters?limit=100&cursor=…&bodies=true` | its dead letters, with their messages only if asked for |
 //! | `DELETE /runs/{arrayId}/dead-letters` | discards its dead letters; it stays failed |
 //! | `POST /runs/{arrayId}/redrive` | puts its dead letters back on their queues |
 //! | `POST /runs/{arrayId}/cancel` | ends it |
-//! | `GET /dead-letters?limit=100&cursor=…` | the dead letters of all runs |
+//! | `GET /dead-letters?limit=100&cursor=…&bodies=true` | the dead letters of all runs |
 //! | `DELETE /dead-letters?letter=…` | discards the dead letters with these ids, with commas between them, or `all` |
 //! | `GET /openapi.json` | this API as an OpenAPI 3.1 document, which [`openapi`] is too |
 //!
@@ -63,14 +63,23 @@
 //!
 //! A client whose patience is shorter submits by `PUT` and repeats the request: it goes on where the
 //! first one is, and is answered when that is done. Nothing is submitted of a body that did not come
-//! whole. Once it has, all of it is submitted, whether the client waits for the answer or not.
+//! whole, within its [time](HttpOptions::body_time_limit). Once it has, all of it is submitted, whether the client waits for the answer or not.
+//!
+//! # Requests that change something
+//!
+//! A browser lets any page send requests to any host it can reach, a server on this machine included. Every `POST`, `PUT` and
+//! `DELETE` therefore has the header `content-type: application/json`, though it may have no body, or if it has none,
+//! `x-requested-with` with any value: a page of another site cannot send either without asking first. A request whose `origin` is not its
+//! `host` is refused all the same, unless the application [allows](HttpOptions::allow_origin) that origin. A server on
+//! 127.0.0.1 also [says which hosts](HttpOptions::allow_host) it answers for.
 //!
 //! # Lists
 //!
 //! A list comes in pages of at most `limit` entries, from 1 to 1,000. `next` in the answer's `data`
 //! is the `cursor` of the next page, or null on the last one. A page may have fewer entries than
 //! its limit, even none, and still have a `next`: failures end a page at about 4 MiB, and dead
-//! letters before 8 MiB, unless one alone is larger. A page costs what it has: only a run's dead
+//! letters before 8 MiB, unless one alone is larger. Dead letters come without their messages unless `bodies=true` asks for
+//! them. A [few lists](HttpOptions::concurrent_lists) are read and sent at a time. A page costs what it has: only a run's dead
 //! letters are looked for among up to a thousand others of each stage. Where a queue service cannot go on from
 //! where a page ended, as Amazon SQS, `truncated` is true if there may be more dead letters than
 //! are listed: ask with a higher limit, or redrive or discard these first.
@@ -79,7 +88,8 @@
 //!
 //! Every answer but the OpenAPI document is a JSON object of three members: `status` is one of
 //! those below, `message` says on one line what happened and what to do, and `data` is what was
-//! asked for, or null.
+//! asked for, or null. Neither has what a backend's service said, which may name accounts and hosts: `message` has an id under which
+//! the log has it.
 //!
 //! | `status` | code | meaning |
 //! | --- | --- | --- |
@@ -87,6 +97,7 @@
 //! | `accepted` | 202 | the array is on the queue |
 //! | `pending` | 202 | there is no result yet: ask again; `data` is how far the run is |
 //! | `invalid` | 400 | the body, an item of it, the id or a parameter cannot be used |
+//! | `forbidden` | 403 | a page of another site would have changed something, or the request's `host` is not the server's |
 //! | `not_found` | 404 | there is no such run, or nothing at this path below `/runs` or `/dead-letters` |
 //! | `method_not_allowed` | 405 | the header `allow` says which methods this path has |
 //! | `timeout` | 408 | the body stopped coming, or took longer than the application allows |
@@ -94,7 +105,7 @@
 //! | `failed` | 409 | there is no result, because the run has failed; `data` is how far the run is; redrive it once the cause is mended |
 //! | `cancelled` | 410 | the run was cancelled: there is no result, and no array is submitted under its id |
 //! | `too_large` | 413 | the body, or an item of it, is larger than the limit that `message` names |
-//! | `unsupported_media_type` | 415 | the body is not said to be `application/json`, or has a `content-encoding` |
+//! | `unsupported_media_type` | 415 | the request is not said to be `application/json`, or has a `content-encoding` |
 //! | `error` | 500 | a mistake that repeating the request does not mend; its cause is in the server's log |
 //! | `unavailable` | 503 | the backend does not answer, or not in time, or its queue stays full: repeat the request after the seconds in the header `retry-after` |
 
@@ -104,7 +115,10 @@ mod endpoint;
 mod items;
 mod known;
 mod letters;
+mod lists;
 mod parameters;
+mod sender;
+mod source;
 mod submit;
 mod turns;
 mod view;
@@ -119,6 +133,8 @@ use serde::Serialize;
 use crate::deployment::Deployment;
 use crate::stage::Data;
 use endpoint::Endpoint;
+use lists::Lists;
+use sender::{Hosts, Origins};
 use turns::Turns;
 
 /// The API as an OpenAPI 3.1 document in JSON. The one that the router serves has, beside this, the
@@ -138,13 +154,17 @@ pub fn openapi() -> &'static str {
 ///     .longest_wait(Duration::from_secs(50));
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOptions {
     body_limit: usize,
     longest_wait: Duration,
     time_limit: Duration,
+    body_time_limit: Duration,
     full_queue_limit: Duration,
     submission_limit: Option<Duration>,
+    concurrent_lists: usize,
+    origins: Vec<String>,
+    hosts: Vec<String>,
 }
 
 impl Default for HttpOptions {
@@ -153,8 +173,12 @@ impl Default for HttpOptions {
             body_limit: 10 * 1024 * 1024,
             longest_wait: Duration::from_secs(30),
             time_limit: Duration::from_secs(30),
+            body_time_limit: Duration::from_secs(5 * 60),
             full_queue_limit: Duration::from_secs(10 * 60),
             submission_limit: None,
+            concurrent_lists: 4,
+            origins: Vec::new(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -182,11 +206,20 @@ impl HttpOptions {
 
     /// How long a request may go without progress (default 30 s).
     ///
-    /// A submission makes progress with each chunk of its body and each answer of the backend, so
-    /// that it takes as long as it has to: [`submission_limit`](Self::submission_limit) bounds the
-    /// whole of it. Any other request is over within this time, excluding the wait for a result.
+    /// A submission makes progress with each chunk of its body, which has a
+    /// [time limit of its own](Self::body_time_limit), and with each answer of the backend, so that it takes as long as it has
+    /// to: [`submission_limit`](Self::submission_limit) bounds the whole of it. Any other request is over within this time,
+    /// excluding the wait for a result.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
+        self
+    }
+
+    /// Time limit for the whole body of a submission, and for sending a large list to a client (default 5 min), however
+    /// steadily their parts come: a connection is not kept busy by one byte now and then. What comes after the body is not bounded by it. Set it higher if larger bodies come over
+    /// slow connections: with the default, 10 MiB need 35 kB/s.
+    pub fn body_time_limit(mut self, limit: Duration) -> Self {
+        self.body_time_limit = limit;
         self
     }
 
@@ -198,13 +231,47 @@ impl HttpOptions {
     }
 
     /// Time limit for a whole submission, from the first byte of its body to its last packet,
-    /// whether it makes progress or not. There is none by default: a client that sends its body
-    /// very slowly, or a worker that is slow, then keeps a request open, and its body in memory,
-    /// for as long as that takes.
+    /// whether it makes progress or not. There is none by default: a worker that is slow then keeps a request open, and its
+    /// body in memory, for as long as it takes to make room on the queue.
     ///
     /// A `PUT` request that is repeated goes on where an earlier one was given up.
     pub fn submission_limit(mut self, limit: Duration) -> Self {
         self.submission_limit = Some(limit);
+        self
+    }
+
+    /// The number of lists (runs, failures and dead letters) that are read, written and sent at one time (default 4, at least
+    /// 1). It bounds their memory: each takes up to about 40 MB, if it has dead letters with their bodies. Others wait for their turn,
+    /// within [`time_limit`](Self::time_limit).
+    pub fn concurrent_lists(mut self, lists: usize) -> Self {
+        self.concurrent_lists = lists;
+        self
+    }
+
+    /// Lets pages of this origin, such as `https://console.example.com`, send requests that change something. By default, only
+    /// pages of the server's own origin may: those whose `origin` has the request's `host`. It sets no CORS headers, which let
+    /// such pages read answers: those are a layer of the application's.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.origins.push(origin.into());
+        self
+    }
+
+    /// Answers requests to this host, such as `localhost`, and refuses those to a host that was not given, reads included. A
+    /// port does not count. By default, requests to any host are answered.
+    ///
+    /// Set it for a server without authentication that listens on 127.0.0.1: a page whose name leads to 127.0.0.1 (DNS
+    /// rebinding) is of the server's own origin for its browser, and reads and changes what it likes.
+    ///
+    /// ```
+    /// use catchment::http::HttpOptions;
+    ///
+    /// let local = HttpOptions::new()
+    ///     .allow_host("localhost")
+    ///     .allow_host("127.0.0.1");
+    /// # let _ = local;
+    /// ```
+    pub fn allow_host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
         self
     }
 }
@@ -214,6 +281,7 @@ pub(crate) struct Api<I, R> {
     deployment: Deployment<I, R>,
     options: HttpOptions,
     turns: Turns,
+    lists: Lists,
 }
 
 impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
@@ -249,15 +317,17 @@ impl<I: Data, R: Serialize + Send + 'static> Deployment<I, R> {
     /// As [`router`](Self::router), with other limits. **Authentication is the host application's**
     /// here, too.
     pub fn router_with(&self, options: HttpOptions) -> Router {
+        let (hosts, origins) = (Hosts::new(&options.hosts), Origins::new(&options.origins));
         let api = Arc::new(Api {
             deployment: self.clone(),
+            lists: Lists::new(options.concurrent_lists, options.body_time_limit),
             options,
             turns: Turns::default(),
         });
         Endpoint::ALL
             .iter()
             .fold(Router::new(), |router, endpoint| {
-                router.route(endpoint.path(), endpoint.handler::<I, R>())
+                router.route(endpoint.path(), endpoint.handler::<I, R>(&hosts, &origins))
             })
             // A fallback would be the whole application's. An empty id is not an unknown path.
             .route("/runs/", get(parameters::no_id).put(parameters::no_id))

@@ -30,7 +30,7 @@ use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::compute::pass::{CutOff, Pass};
 use crate::compute::step::{Before, Computed, Failures, Input, ItemFailure, Limits};
-use crate::core::error::BoxError;
+use crate::core::error::{BoxError, text_for_strangers};
 use crate::core::one_of::OneOf;
 use crate::packet::codec::Payload;
 use crate::packet::{Malformed, Message, Packet};
@@ -364,7 +364,9 @@ enum Outcome {
 }
 
 /// A failure that another attempt cannot change. An error of the backend is one: if it was retryable, the call has been
-/// repeated already.
+/// repeated already. The record of a run has no more of it than its clients may read.
 fn refused(error: impl Into<BoxError>) -> Failures {
-    vec![ItemFailure::permanent(error)]
+    vec![ItemFailure::permanent(text_for_strangers(
+        error.into().as_ref(),
+    ))]
 }

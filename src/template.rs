@@ -1,19 +1,23 @@
 //! Templates of everything that a deployment needs on AWS: the queues and tables that `provision` makes, a function for each stage,
 //! and what ties them together.
 
+mod api;
 mod functions;
+mod gateway;
 mod node;
 mod options;
 mod plan;
 mod resources;
 mod roles;
 
+pub use self::api::ApiOptions;
+use self::api::{Api, Authorizer};
 use self::functions::Function;
 use self::node::{Node, list, map, reference, substitute};
 use self::options::invalid;
 pub use self::options::{Architecture, FunctionOptions, Template, TemplateOptions};
 use self::plan::Plan;
-use self::resources::Ids;
+use self::resources::{Ids, Keeping};
 use crate::backends::aws::AwsBackend;
 use crate::backends::dynamodb::provision::tables;
 use crate::core::error::{Error, Result};
@@ -25,15 +29,15 @@ const LONGEST_FUNCTION_NAME: usize = 64;
 impl<I, R> Deployment<I, R> {
     /// A template, in YAML, of all that this deployment needs to run on AWS Lambda, with the default
     /// [options](TemplateOptions): for each stage its queue, its dead-letter queue, a function that is given the queue's messages, the
-    /// function's logs, and a role that allows what the stage's code does and no more; the two tables; and an HTTP API with
-    /// a function behind it.
+    /// function's logs, and a role that allows what the stage's code does and no more; and the two tables. Queues refuse requests
+    /// without TLS.
     ///
     /// Queues and tables are those of [`provision`](Self::provision) with the deployment's [`AwsBackend`], which finds nothing to change in
     /// them. A template is made without an account over [`AwsBackend::offline`]. Every function is the
-    /// same program: the variable `CATCHMENT_STAGE` names the stage it serves (`api` for the API's), and
-    /// `CATCHMENT_DEPLOYMENT` the deployment. Nothing is asked of AWS, and the same deployment gives the same text each time.
+    /// same program: the variable `CATCHMENT_STAGE` names the stage it serves, and `CATCHMENT_DEPLOYMENT` the deployment. Nothing is asked of AWS, and the same deployment gives the same text each time.
     ///
-    /// **The HTTP API is open to everybody who knows its address**: put an authorizer before it, or leave it out.
+    /// Nothing in it can be called from outside of the account. An HTTP API has to be asked for, with
+    /// [`TemplateOptions::api`].
     ///
     /// ```
     /// use catchment::backends::aws::AwsBackend;
@@ -69,16 +73,20 @@ impl<I, R> Deployment<I, R> {
             queues, scratchpad, ..
         } = self.aws()?;
         let names = scratchpad.tables_of(name);
-        let path = options.api_path(name)?;
+        let api = options.http_api(name)?;
         let days = options.log_days()?;
+        let keeping = options.keeping()?;
         let ids = Ids::of(definition);
 
         let mut resources = Vec::new();
         let [scratchpad, results] = tables(&names);
-        resources.push((ids.scratchpad.clone(), resources::table(&scratchpad)));
-        resources.push((ids.results.clone(), resources::table(&results)));
+        resources.push((
+            ids.scratchpad.clone(),
+            resources::table(&scratchpad, keeping),
+        ));
+        resources.push((ids.results.clone(), resources::table(&results, keeping)));
         for (index, (stage, part)) in definition.stages().iter().zip(&ids.stages).enumerate() {
-            if path.is_some() && &*stage.name == functions::API {
+            if api.is_some() && &*stage.name == functions::API {
                 return Err(invalid(format!(
                     "stage `{0}`: the function of the HTTP API is called `{0}`: give the stage another name, or make the template without an API",
                     functions::API
@@ -94,23 +102,23 @@ impl<I, R> Deployment<I, R> {
                 part,
             };
             check_name(&function)?;
-            resources.extend(resources::queues(name, &stage.name, &plan, part));
+            resources.extend(resources::queues(name, &stage.name, &plan, part, keeping));
             let statements = roles::of_stage(definition, index, &ids);
-            resources.extend(logs_and_role(&function, days, statements));
+            resources.extend(logs_and_role(&function, days, statements, keeping));
             resources.extend(functions::of_stage(template, &function, &plan));
         }
-        if let Some(path) = &path {
+        if let Some(api) = &api {
             let memory = options.common().resolve("the API's function")?.memory;
-            let function = functions::api_function(name, memory, &ids);
+            let function = gateway::api_function(name, memory, &ids);
             check_name(&function)?;
             let statements = roles::of_api(definition, &ids);
-            resources.extend(logs_and_role(&function, days, statements));
-            resources.extend(functions::of_api(template, &function, path));
+            resources.extend(logs_and_role(&function, days, statements, keeping));
+            resources.extend(gateway::of_api(template, &function, api, keeping));
         }
-        let document = document(template, name, options, resources, path.as_deref());
+        let document = document(template, name, options, resources, api.as_ref());
         let text = serde_saphyr::to_string(&document);
         let text = text.map_err(|error| Error::encode("the template", error))?;
-        let header = header(template, name, options, path.as_deref())?;
+        let header = header(template, name, options, api.as_ref(), keeping)?;
         Ok(header + &text)
     }
 
@@ -142,11 +150,18 @@ impl<I, R> Deployment<I, R> {
 }
 
 /// The logs of a function, and a role that may write them and do what the statements say.
-fn logs_and_role(function: &Function<'_>, days: u32, statements: Vec<Node>) -> [(String, Node); 2] {
+fn logs_and_role(
+    function: &Function<'_>,
+    days: u32,
+    statements: Vec<Node>,
+    keeping: Keeping<'_>,
+) -> [(String, Node); 2] {
     let part = function.part;
+    let name = format!("/aws/lambda/{}", function.name());
+    let role = roles::role(statements, &part.logs, keeping.key);
     [
-        (part.logs.clone(), resources::logs(&function.name(), days)),
-        (part.role.clone(), roles::role(statements, &part.logs)),
+        (part.logs.clone(), resources::logs(name, days, keeping)),
+        (part.role.clone(), role),
     ]
 }
 
@@ -181,7 +196,7 @@ fn document(
     name: &str,
     options: &TemplateOptions,
     resources: Vec<(String, Node)>,
-    path: Option<&str>,
+    api: Option<&Api>,
 ) -> Node {
     let code = code(template, name, options);
     let mut document = vec![(
@@ -242,9 +257,10 @@ fn document(
         add("Globals", map! { "Function" => function });
     }
     add("Resources", resources.into());
-    if let Some(path) = path {
+    if let Some(api) = api {
         let url = substitute(format!(
-            "https://${{HttpApi}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}{path}"
+            "https://${{HttpApi}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}{}",
+            api.path
         ));
         add(
             "Outputs",
@@ -262,7 +278,8 @@ fn header(
     template: Template,
     name: &str,
     options: &TemplateOptions,
-    path: Option<&str>,
+    api: Option<&Api>,
+    keeping: Keeping<'_>,
 ) -> Result<String> {
     let build = format!(
         "cargo lambda build --release {} --output-format zip {}",
@@ -294,11 +311,19 @@ fn header(
             )
         }
     };
-    let open = match path {
-        Some(_) => {
-            "# The HTTP API is open to everybody who knows its address: put an authorizer before it.\n"
+    let callers = match api.map(|api| &api.authorizer) {
+        Some(Authorizer::Iam) => {
+            "# Callers of the HTTP API sign their requests with AWS credentials that allow execute-api:Invoke on it.\n"
         }
+        Some(Authorizer::Jwt { .. }) => {
+            "# Callers of the HTTP API bring a token of the issuer that the API names.\n"
+        }
+        Some(Authorizer::Public) => "# The HTTP API is open to everybody who knows its address.\n",
         None => "",
+    };
+    let deleted = match keeping.retain {
+        true => "# Deleting the stack leaves queues, tables and logs with everything in them.",
+        false => "# Deleting the stack deletes queues and tables with everything in them.",
     };
     Ok(format!(
         "\
@@ -308,7 +333,7 @@ fn header(
 {commands}#
 # Cargo.toml needs panic = \"unwind\" under [profile.release]: cargo-lambda sets \"abort\" where nothing is said, and an item that panics
 # then takes its whole batch along.
-{open}# Deleting the stack deletes queues and tables with everything in them.
+{callers}{deleted}
 "
     ))
 }

@@ -77,9 +77,10 @@ fn failed(problem: &Error) -> Reply {
         Error::NoSuchRun { .. } | Error::InvalidRunId { .. } => error(404, problem.to_string()),
         _ => {
             tracing::error!(error = %problem, "a request could not be answered");
+            // What a service said, and where it was reached, is for the log.
             match problem.is_retryable() {
-                true => error(503, format!("{problem}: try again")),
-                false => error(500, problem.to_string()),
+                true => error(503, "the backend does not answer: try again"),
+                false => error(500, "an error of the server, which is in its log"),
             }
         }
     }

@@ -73,7 +73,7 @@ async fn main() -> ExitCode {
 
 async fn run(Arguments { command, options }: Arguments) -> Result<(), BoxError> {
     match command {
-        Some(Command::Template { format }) => template::print(format, &options),
+        Some(Command::Template { format, stack }) => template::print(format, &options, stack),
         Some(command) => deployed::run(command, options).await,
         None => Err(Usage(
             "it needs a subcommand, such as `provision` or `submit`: --help lists them, and the example `adder` does everything in one process".into(),

@@ -28,7 +28,7 @@ def free_port() -> int:
     for _ in range(200):
         port = random.randrange(start, max(end, start + 1024))
         try:
-            # Every address: DynamoDB Local can't be told to bind to one.
+            # Every address: without a C compiler, DynamoDB Local binds to all of them.
             with socket.socket() as listener:
                 listener.bind(("", port))
             return port
@@ -37,22 +37,26 @@ def free_port() -> int:
     sys.exit("no free port found")
 
 
-def listens(pid: int, port: int) -> bool:
-    """Whether this process, and not another one that was given the same port, is the one that listens on it."""
-    inodes = set()
+# As the kernel writes them: 127.0.0.1, the same on a socket of both families, and ::1.
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def listens(pid: int, port: int) -> set[str]:
+    """The addresses on which this process, and not another one that was given the same port, listens on it."""
+    inodes = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as rows:
                 for row in list(rows)[1:]:
                     fields = row.split()
                     if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                        inodes.add(f"socket:[{fields[9]}]")
+                        inodes[f"socket:[{fields[9]}]"] = fields[1].rpartition(":")[0]
         except OSError:
             continue
     try:
-        return any(link in inodes for link in map(read_link, os.scandir(f"/proc/{pid}/fd")))
+        return {inodes[link] for link in map(read_link, os.scandir(f"/proc/{pid}/fd")) if link in inodes}
     except OSError:
-        return False
+        return set()
 
 
 def read_link(entry: os.DirEntry) -> str:
@@ -94,7 +98,9 @@ def wait(pid: int, port: int, target: str, seconds: float) -> int:
     while time.monotonic() < deadline:
         if not alive(pid):
             return ENDED
-        if listens(pid, port) and answers(port, target):
+        if (addresses := listens(pid, port)) and answers(port, target):
+            if not addresses <= LOOPBACK:
+                print(f"aws-local: port {port} can be reached from other machines", file=sys.stderr)
             return ANSWERS
         time.sleep(0.05)
     return SILENT

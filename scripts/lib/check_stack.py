@@ -27,8 +27,9 @@ EXPECTED = {
     "AWS::Lambda::EventSourceMapping": 2,
     "AWS::Lambda::Function": 3,
     "AWS::Lambda::Permission": 1,
-    "AWS::Logs::LogGroup": 3,
+    "AWS::Logs::LogGroup": 4,
     "AWS::SQS::Queue": 4,
+    "AWS::SQS::QueuePolicy": 4,
 }
 
 
@@ -51,7 +52,9 @@ def client(service):
 
 
 def main():
-    template = distributed("template", "--format", "cloudformation", backend=())
+    template = distributed(
+        "template", "--format", "cloudformation", "--api", "iam", "--access-log", "7", backend=()
+    )
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("bootstrap", "#!/bin/sh\n")

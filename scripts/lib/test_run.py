@@ -272,10 +272,11 @@ class Run:
             self.emulators = {name: value for name, value in after.items() if self.environment.get(name) != value}
         return self.emulators
 
-    def python(self):
-        """The interpreter with what the checks in Python need; installs it at the first call."""
+    def python(self, requirements="python"):
+        """The interpreter with what these requirements name, for the checks in Python unless said otherwise; installs it at the
+        first call."""
         self.environment.setdefault("CATCHMENT_PYTHON_ENV", str(self.target / "python-env"))
-        return Path(self.output(["scripts/lib/python-env"]).strip())
+        return Path(self.output(["scripts/lib/python-env", requirements]).strip())
 
     def close(self):
         if self.emulators is not None:

@@ -4,12 +4,16 @@ mod permanent;
 #[cfg(test)]
 mod tests;
 mod text;
+mod withheld;
 
 use super::failure::Failure;
 use super::id::RunId;
 pub(crate) use permanent::is_permanent;
 pub use permanent::{Permanent, permanent};
 pub(crate) use text::describe;
+#[cfg(feature = "http")]
+pub(crate) use withheld::kind_for_strangers;
+pub(crate) use withheld::text_for_strangers;
 
 /// A boxed error, as functions of an application may return: anything that converts with `?`,
 /// a `String` or a `&str` included.
@@ -218,7 +222,8 @@ pub enum Error {
     Backend {
         /// Which service.
         service: &'static str,
-        /// What was asked of it, and of which queue or table.
+        /// What was asked of it, and of which queue or table. HTTP clients and the records of runs have the first word of
+        /// it, and nothing of `source`, which is in the log.
         operation: String,
         /// Whether the same call may succeed later.
         retryable: bool,

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use super::printable::is_printable;
+
 /// Collects a text up to a number of characters, and refuses the rest, so that writing a long text ends early. Control
 /// characters become escapes: a line break in the text of a failure would look like the end of a line in a log.
 pub(crate) struct Excerpt {
@@ -63,11 +65,11 @@ impl Excerpt {
 impl Write for Excerpt {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            match character.is_control() {
-                true => character
+            match is_printable(character) {
+                true => self.push(character)?,
+                false => character
                     .escape_default()
                     .try_for_each(|part| self.push(part))?,
-                false => self.push(character)?,
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::clock::milliseconds;
 use super::error::{Error, Result};
+use super::printable::{into_printable, printable};
 
 /// One attempt at an item, or at a message as a whole, that failed.
 ///
@@ -61,6 +62,13 @@ impl Attempt {
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
+        self
+    }
+
+    /// The attempt, with its texts as they may be shown. Another program may have written them.
+    pub(crate) fn printable(mut self) -> Self {
+        self.label = self.label.map(into_printable);
+        self.error = into_printable(self.error);
         self
     }
 }
@@ -152,7 +160,7 @@ pub struct Failure {
     /// The item's label, if its stage has labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The last error.
+    /// The last error. A failure that a run returns has its control characters as escapes, such as `\u{1b}` and `\n`.
     pub error: String,
     /// What happened to it.
     pub verdict: Verdict,
@@ -192,22 +200,35 @@ impl Failure {
         }
     }
 
+    /// The failure, with its texts as they may be shown. Another program may have written them.
+    pub(crate) fn printable(mut self) -> Self {
+        self.stage = into_printable(self.stage);
+        self.message = into_printable(self.message);
+        self.label = self.label.map(into_printable);
+        self.error = into_printable(self.error);
+        let attempts = self.attempts.into_iter();
+        self.attempts = attempts.map(Attempt::printable).collect();
+        self
+    }
+
     /// Whether the item was left out and the run went on, rather than the message having become a dead letter.
     pub fn is_skipped(&self) -> bool {
         self.verdict == Verdict::Skip
     }
 }
 
+/// On one line, with control characters as escapes.
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "stage `{}`, {}", self.stage, self.message)?;
+        let (stage, message) = (printable(&self.stage), printable(&self.message));
+        write!(formatter, "stage `{stage}`, {message}")?;
         if let Some(item) = self.item {
             write!(formatter, ", item {item}")?;
         }
         if let Some(label) = &self.label {
-            write!(formatter, " ({label})")?;
+            write!(formatter, " ({})", printable(label))?;
         }
-        write!(formatter, ": {}", self.error)?;
+        write!(formatter, ": {}", printable(&self.error))?;
         match self.attempts.iter().map(|attempt| attempt.number).max() {
             None | Some(0 | 1) => Ok(()),
             Some(last) => write!(formatter, " (attempt {last})"),

@@ -1,9 +1,10 @@
 //! The tokio runtime that a call needs.
 
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::error::{Error, Result};
 
@@ -40,6 +41,33 @@ pub(crate) fn own() -> Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build();
     runtime.map_err(|error| no_runtime(&format!("a runtime could not be made: {error}")))
+}
+
+/// Fewer bytes are read where they are: to hand them to another thread would take as long.
+pub(crate) const LARGE: usize = 64 * 1024;
+
+/// Does work on this many bytes, and does it off the runtime's threads if they are more than [`LARGE`]. A panic in it is the
+/// caller's.
+pub(crate) async fn aside<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    match bytes <= LARGE {
+        true => work(),
+        false => joined(&mut tokio::task::spawn_blocking(work)).await,
+    }
+}
+
+/// Waits for work on another thread. A panic in it is the caller's.
+pub(crate) async fn joined<T>(work: &mut JoinHandle<T>) -> T {
+    match work.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // Nothing else aborts it than the end of the runtime, and of this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 fn no_runtime(problem: &str) -> Error {

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
+use crate::core::printable::into_printable;
+use crate::core::runtime;
 use crate::packet::Message;
 use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
@@ -39,7 +41,7 @@ pub struct DeadLetter {
     pub item: Option<u64>,
     /// The item's label, if its stage has labels.
     pub label: Option<String>,
-    /// The last error.
+    /// The last error, with control characters as escapes, such as `\u{1b}` and `\n`.
     pub error: String,
     /// Every failed attempt on record, oldest first.
     pub attempts: Vec<Attempt>,
@@ -57,16 +59,21 @@ impl DeadLetter {
     pub(crate) fn read(deployment: &str, stage: &str, buried: BuriedMessage) -> Self {
         let message = Message::decode(&buried.body, deployment).ok();
         let reason = Reason::read(&buried.reason);
-        let attempts = reason.attempts.iter().rev();
-        let mut of_item = attempts.filter(|attempt| attempt.item == reason.item);
+        // Whoever can write to the dead-letter queue can write its reasons.
+        let attempts = reason.attempts.into_iter().map(Attempt::printable);
+        let attempts: Vec<Attempt> = attempts.collect();
+        let mut of_item = attempts.iter().rev();
+        let label = of_item
+            .find(|attempt| attempt.item == reason.item && attempt.label.is_some())
+            .and_then(|attempt| attempt.label.clone());
         Self {
             stage: stage.to_owned(),
             run: message.as_ref().map(|message| message.run().clone()),
             message: message.as_ref().map(|message| message.name_at(stage)),
             item: reason.item,
-            label: of_item.find_map(|attempt| attempt.label.clone()),
-            error: reason.error,
-            attempts: reason.attempts,
+            label,
+            error: into_printable(reason.error),
+            attempts,
             body: buried.body.clone(),
             mark: reason.id,
             buried,
@@ -219,13 +226,17 @@ impl Site {
             };
             truncated |= page.truncated;
             inner = page.next;
-            for message in page.items {
-                bytes += message.size();
-                letters.push((
-                    Arc::clone(queue),
-                    DeadLetter::read(&self.name, &stage.name, message),
-                ));
-            }
+            let in_page = page.items.iter().map(BuriedMessage::size).sum();
+            bytes += in_page;
+            let (deployment, stage) = (self.name.clone(), stage.name.clone());
+            let read = runtime::aside(in_page, move || {
+                let messages = page.items.into_iter();
+                let letters = messages.map(|one| DeadLetter::read(&deployment, &stage, one));
+                letters.collect::<Vec<_>>()
+            });
+            let queue = Arc::clone(queue);
+            let read = read.await.into_iter();
+            letters.extend(read.map(|letter| (Arc::clone(&queue), letter)));
             if inner.is_some() {
                 break;
             }

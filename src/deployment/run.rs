@@ -71,6 +71,20 @@ pub struct Outcome<R> {
     pub more_failures: u64,
 }
 
+/// The outcome without its failures.
+fn outcome_of<R>(extract: Extract<R>, packet: &Packet) -> Result<Outcome<R>> {
+    Ok(Outcome {
+        value: extract(packet)?,
+        items: packet
+            .array_length
+            .unwrap_or(packet.contains + packet.skipped),
+        contains: packet.contains,
+        skipped: packet.skipped,
+        failures: Vec::new(),
+        more_failures: 0,
+    })
+}
+
 impl<R> Run<R> {
     pub(crate) fn new(site: Arc<Site>, run: RunId, extract: Extract<R>) -> Self {
         Self {
@@ -147,7 +161,7 @@ impl<R> Run<R> {
     /// As [`result`](Self::result).
     pub async fn outcome(&self) -> Result<Outcome<R>> {
         let packet = self.packet().await?;
-        let mut outcome = self.outcome_of(packet)?;
+        let mut outcome = outcome_of(self.extract, packet)?;
         outcome.failures = self.why(&packet.left_out).await?;
         outcome.more_failures = outcome
             .skipped
@@ -165,33 +179,26 @@ impl<R> Run<R> {
 
     /// As [`outcome`](Self::outcome), without the failures.
     pub(crate) async fn counted(&self) -> Result<Outcome<R>> {
-        self.outcome_of(self.packet().await?)
-    }
-
-    /// The outcome without its failures.
-    fn outcome_of(&self, packet: &Packet) -> Result<Outcome<R>> {
-        Ok(Outcome {
-            value: (self.extract)(packet)?,
-            items: packet
-                .array_length
-                .unwrap_or(packet.contains + packet.skipped),
-            contains: packet.contains,
-            skipped: packet.skipped,
-            failures: Vec::new(),
-            more_failures: 0,
-        })
+        outcome_of(self.extract, self.packet().await?)
     }
 
     /// As [`wait`](Self::wait), with the outcome, without its failures, if there is one. The backend is not told that
     /// the result has been taken: whoever asks over a network may ask again because the answer got
     /// lost.
     #[cfg(feature = "http")]
-    pub(crate) async fn look(&self, timeout: Duration) -> Result<(Status, Option<Outcome<R>>)> {
+    pub(crate) async fn look(&self, timeout: Duration) -> Result<(Status, Option<Outcome<R>>)>
+    where
+        R: Send + 'static,
+    {
         let snapshot = self.ended(timeout).await?;
-        let outcome = match &snapshot.result {
+        let outcome = match snapshot.result.clone() {
             Some(result) => {
-                let packet = self.site.carrier.read_packet(result)?;
-                Some(self.outcome_of(&packet)?)
+                let (site, extract) = (Arc::clone(&self.site), self.extract);
+                let read = runtime::aside(result.len(), move || {
+                    let packet = site.carrier.read_packet(&result)?;
+                    outcome_of(extract, &packet)
+                });
+                Some(read.await?)
             }
             None => None,
         };
@@ -234,9 +241,11 @@ impl<R> Run<R> {
         self.run.validate()?;
         runtime::check()?;
         let snapshot = self.site.scratchpad().wait(&self.run, up_to).await?;
-        snapshot.ok_or_else(|| Error::NoSuchRun {
+        let mut snapshot = snapshot.ok_or_else(|| Error::NoSuchRun {
             run: self.run.clone(),
-        })
+        })?;
+        snapshot.failure = snapshot.failure.map(Failure::printable);
+        Ok(snapshot)
     }
 
     /// Waits until the run has ended (done, failed or cancelled), at most this long, and returns
@@ -355,7 +364,10 @@ impl<R> Run<R> {
             async move {
                 run.validate()?;
                 let scratchpad = site.scratchpad();
-                scratchpad.list_failures(&run, cursor.as_ref(), limit).await
+                let page = scratchpad
+                    .list_failures(&run, cursor.as_ref(), limit)
+                    .await?;
+                Ok(page.map(Failure::printable))
             }
         })
     }

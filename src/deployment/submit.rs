@@ -147,14 +147,14 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
     /// Submits under `id`, or else under a new id, and gives up if there is no progress within `limits`. If that fails or
     /// is given up, a run under a new id is cancelled.
     #[cfg(feature = "http")]
-    pub(crate) async fn submit_within<V>(
+    pub(crate) async fn submit_within<S>(
         &self,
         limits: Limits,
         id: Option<RunId>,
-        items: V,
+        source: S,
     ) -> std::result::Result<Result<Run<R>>, GivenUp>
     where
-        V: IntoIterator<Item = I>,
+        S: Source<Item = I>,
     {
         if let Err(error) = runtime::check() {
             return Ok(Err(error));
@@ -167,7 +167,7 @@ impl<I: Data, R: Send + 'static> Deployment<I, R> {
         let mut may_have_begun = true;
         let pulse = Pulse::new(limits);
         let sent = pulse.watch(async {
-            match self.begin(run.id().clone(), IterSource::new(items)).await {
+            match self.begin(run.id().clone(), source).await {
                 Ok(opening) => {
                     pulse.beat();
                     opening.watched_by(&pulse).send().await

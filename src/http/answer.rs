@@ -3,13 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::OriginalUri;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use serde::Serialize;
 
-use crate::core::error::{Error, describe};
+use super::lists::Place;
+use crate::core::error::{Error, describe, kind_for_strangers};
+use crate::core::printable::into_printable;
 use crate::core::runtime;
 use crate::packet::strict::{self, Checked, JsonUpTo};
 
@@ -26,6 +29,7 @@ pub(super) enum Kind {
     Accepted,
     Pending,
     Invalid,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     Timeout,
@@ -44,6 +48,7 @@ impl Kind {
             Self::Success => StatusCode::OK,
             Self::Accepted | Self::Pending => StatusCode::ACCEPTED,
             Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -63,6 +68,7 @@ pub(super) struct Answer {
     kind: Kind,
     body: Vec<u8>,
     header: Option<(HeaderName, HeaderValue)>,
+    place: Option<Box<Place>>,
 }
 
 #[derive(Serialize)]
@@ -98,11 +104,22 @@ impl Answer {
             Kind::Unavailable => Some((header::RETRY_AFTER, RETRY_AFTER)),
             _ => None,
         };
-        Self { kind, body, header }
+        Self {
+            kind,
+            body,
+            header,
+            place: None,
+        }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
+        self
+    }
+
+    /// The answer, which keeps a place among the lists until it is sent.
+    pub(super) fn at(mut self, place: Place) -> Self {
+        self.place = Some(Box::new(place));
         self
     }
 
@@ -122,7 +139,14 @@ impl IntoResponse for Answer {
             // How far a run is changes by the moment.
             (header::CACHE_CONTROL, "no-store"),
         ];
-        let mut response = (self.kind.code(), headers, self.body).into_response();
+        let length = self.body.len();
+        let body = match self.place {
+            Some(place) => place.send(self.body),
+            None => Body::from(self.body),
+        };
+        let mut response = (self.kind.code(), headers, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, length.into());
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }
@@ -141,7 +165,8 @@ fn write<T: Serialize>(envelope: &Envelope<'_, T>) -> Result<Vec<u8>, Error> {
     written.map_err(|unwritable| unwritable.into_error("an answer"))
 }
 
-/// Only the first line of an error is for the client: what a service said may name hosts and accounts.
+/// What a service said may name hosts and accounts: of an error of the server's own, the client has the kind and an id, under
+/// which the log has the rest.
 impl From<Error> for Answer {
     fn from(error: Error) -> Self {
         let kind = match &error {
@@ -166,10 +191,10 @@ impl From<Error> for Answer {
             | Error::Input { .. }
             | Error::Decode { .. } => Kind::Error,
         };
-        if matches!(kind, Kind::Error | Kind::Unavailable) {
-            tracing::warn!(error = %describe(&error), "a request could not be served");
+        match kind {
+            Kind::Error | Kind::Unavailable => Self::new(kind, kind_for_strangers(&error)),
+            _ => Self::new(kind, error.to_string()),
         }
-        Self::new(kind, error.to_string())
     }
 }
 
@@ -222,7 +247,7 @@ pub(super) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri
 
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let text = words.join(" ");
+    let text = into_printable(words.join(" "));
     match text.char_indices().nth(LONGEST_MESSAGE) {
         Some((end, _)) => format!("{} …", text.get(..end).unwrap_or_default()),
         None => text,
@@ -262,16 +287,16 @@ mod tests {
         assert_eq!(kind(Error::encode("item 3", source())), Kind::Invalid);
         let too_large = Error::too_large(Oversized::Item, "packet 0", 2, 1);
         assert_eq!(kind(too_large), Kind::TooLarge);
-        let missing = Error::NotProvisioned {
-            resource: "queue `a`".into(),
-            place: "here".into(),
-        };
-        assert_eq!(kind(missing), Kind::Error);
+        let missing = Error::not_provisioned("queue `a`", "eu-west-1 at 10.0.0.1");
+        let answer = Answer::from(missing);
+        assert_eq!(answer.kind, Kind::Error);
+        let text = String::from_utf8(answer.body).unwrap();
+        assert!(!text.contains("10.0.0.1"), "{text}");
     }
 
     #[test]
     fn a_message_is_one_short_line() {
-        assert_eq!(one_line("a\n  b\r\nc"), "a b c");
+        assert_eq!(one_line("a\n  b\r\nc\u{1b}"), "a b c\\u{1b}");
         let long = one_line(&"ä".repeat(100_000));
         assert_eq!(long.chars().count(), LONGEST_MESSAGE + 2);
     }

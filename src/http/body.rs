@@ -8,16 +8,24 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::HttpOptions;
 use super::answer::{Answer, Kind, seconds};
 use crate::core::clock::after;
 use crate::submit::Limits;
 
-/// Reads a whole body that says it is JSON. It makes progress with each byte.
-pub(super) async fn read(request: Request, limit: usize, limits: &Limits) -> Result<Bytes, Answer> {
+/// Reads a whole body that says it is JSON, within a time for all of it: a part that comes now and then is no reason to keep
+/// a request open for ever.
+pub(super) async fn read(
+    request: Request,
+    options: &HttpOptions,
+    limits: &Limits,
+) -> Result<Bytes, Answer> {
+    let limit = options.body_limit;
     check_headers(request.headers(), limit)?;
     let mut parts = request.into_body().into_data_stream();
     let mut body = BytesMut::new();
-    let mut deadline = Deadline::new(limits);
+    let whole = Deadline::of_whole(options, limits);
+    let mut deadline = whole.or_silence(limits);
     loop {
         let part = match timeout_at(deadline.at, parts.next()).await {
             Ok(Some(Ok(part))) => part,
@@ -36,42 +44,70 @@ pub(super) async fn read(request: Request, limit: usize, limits: &Limits) -> Res
         }
         // HTTP/2 has parts without a byte.
         if !part.is_empty() {
-            deadline = Deadline::new(limits);
+            deadline = whole.or_silence(limits);
         }
         body.extend_from_slice(&part);
     }
 }
 
 /// When to give up on a body.
+#[derive(Clone, Copy)]
 struct Deadline {
     at: Instant,
-    /// The limit that it comes from, if that is not the total.
-    silence: Option<Duration>,
+    reason: Reason,
+}
+
+/// Which limit a deadline comes from.
+#[derive(Clone, Copy)]
+enum Reason {
+    /// Nothing came for this long.
+    Silence(Duration),
+    /// The time of a whole body.
+    Body(Duration),
+    /// The time of the submission, of which the body is a part.
+    Submission,
 }
 
 impl Deadline {
-    /// Of the next part.
-    fn new(limits: &Limits) -> Self {
-        let at = after(Instant::now(), limits.silence);
+    /// Of the body that begins now.
+    fn of_whole(options: &HttpOptions, limits: &Limits) -> Self {
+        let time = options.body_time_limit;
+        let at = after(Instant::now(), time);
         match limits.total {
             Some(total) if total < at => Self {
                 at: total,
-                silence: None,
+                reason: Reason::Submission,
             },
             _ => Self {
                 at,
-                silence: Some(limits.silence),
+                reason: Reason::Body(time),
             },
         }
     }
 
-    fn is_over(&self, bytes: usize) -> Answer {
-        let message = match self.silence {
-            Some(silence) => {
+    /// Of the next part.
+    fn or_silence(self, limits: &Limits) -> Self {
+        let at = after(Instant::now(), limits.silence);
+        if self.at <= at {
+            return self;
+        }
+        Self {
+            at,
+            reason: Reason::Silence(limits.silence),
+        }
+    }
+
+    fn is_over(self, bytes: usize) -> Answer {
+        let message = match self.reason {
+            Reason::Silence(silence) => {
                 let silence = seconds(silence);
                 format!("the body stopped after {bytes} bytes, for {silence}")
             }
-            None => format!(
+            Reason::Body(time) => {
+                let time = seconds(time);
+                format!("the body took too long: {bytes} bytes came within its limit of {time}")
+            }
+            Reason::Submission => format!(
                 "the body took too long: {bytes} bytes came within the time limit of a submission"
             ),
         };
@@ -124,7 +160,7 @@ fn too_large(limit: usize) -> Answer {
 }
 
 /// `application/json` and what is built on it, whatever its parameters.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(kind)) = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str()) else {
         return false;
     };

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Kind, within};
 use super::letters::{Letters, Unfiltered};
-use super::parameters::{Filter, Id, Paged, Wait};
+use super::lists::written;
+use super::parameters::{Bodies, Filter, Id, Paged, Wait};
+use super::sender::{self, Hosts, Origins};
 use super::submit::submit;
 use super::view::{DeadLetters, Discards, Failures, Finished, Progress, Redrives, Runs};
 use super::{Api, known, openapi};
@@ -67,8 +69,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether it has a method whose request has a body.
+    pub(super) fn takes_body(self) -> bool {
+        matches!(self, Self::Runs | Self::Run)
+    }
+
     pub(super) fn handler<I: Data, R: Serialize + Send + 'static>(
         self,
+        hosts: &Hosts,
+        origins: &Origins,
     ) -> MethodRouter<Arc<Api<I, R>>> {
         let handler = match self {
             Self::Runs => post(submit_new::<I, R>).get(runs::<I, R>),
@@ -81,9 +90,14 @@ impl Endpoint {
             Self::AllDeadLetters => get(all_dead_letters::<I, R>).delete(discard_some::<I, R>),
             Self::OpenApi => get(document::<I, R>),
         };
-        handler.route_layer(from_fn(move |request, next| {
-            known::check(self, request, next)
-        }))
+        let (hosts, origins) = (hosts.clone(), origins.clone());
+        handler
+            .route_layer(from_fn(move |request, next| {
+                known::check(self, request, next)
+            }))
+            .route_layer(from_fn(move |request, next| {
+                sender::check(self, hosts.clone(), origins.clone(), request, next)
+            }))
     }
 }
 
@@ -94,6 +108,19 @@ impl<I: Data, R: Serialize + Send + 'static> Api<I, R> {
 
     async fn answer(&self, work: impl Future<Output = Result<Answer, Answer>>) -> Answer {
         within(self.options.time_limit, work).await
+    }
+
+    /// As [`answer`](Self::answer), for a list: it waits for its turn before anything is read.
+    async fn list(&self, work: impl Future<Output = Result<Answer, Answer>>) -> Answer {
+        self.answer(async {
+            let place = self.lists.place().await;
+            let answer = work.await?;
+            Ok(match place {
+                Some(place) => answer.at(place),
+                None => answer,
+            })
+        })
+        .await
     }
 }
 
@@ -142,8 +169,12 @@ async fn result<I: Data, R: Serialize + Send + 'static>(
         let (status, outcome) = api.run(id.clone()).look(wait).await?;
         if let Some(outcome) = outcome {
             let message = format!("run {id} is done");
-            let data = Finished::new(&id, &outcome);
-            return Ok(Answer::with(Kind::Success, message, data));
+            let id = id.clone();
+            let write = move || {
+                let data = Finished::new(&id, &outcome);
+                Answer::with(Kind::Success, message, data)
+            };
+            return Ok(written(write).await);
         }
         Ok(match (&status.failure, status.state) {
             (_, RunState::Cancelled) => progress(Kind::Cancelled, &id, &status),
@@ -168,7 +199,7 @@ async fn runs<I: Data, R: Serialize + Send + 'static>(
     Filter(filter): Filter,
     paged: Paged,
 ) -> Answer {
-    api.answer(async {
+    api.list(async {
         let runs = paged.of(api.deployment.runs(filter)).await?;
         let message = format!("runs on this page: {}", runs.len());
         Ok(Answer::with(Kind::Success, message, Runs::new(&runs)))
@@ -181,7 +212,7 @@ async fn failures<I: Data, R: Serialize + Send + 'static>(
     Id(id): Id,
     paged: Paged,
 ) -> Answer {
-    api.answer(async {
+    api.list(async {
         let run = api.run(id.clone());
         let is_first = paged.is_first();
         let listed = paged.of(run.failures());
@@ -191,8 +222,8 @@ async fn failures<I: Data, R: Serialize + Send + 'static>(
             run.status().await?;
         }
         let message = format!("failures of run {id} on this page: {}", failures.len());
-        let data = Failures::new(&failures);
-        Ok(Answer::with(Kind::Success, message, data))
+        let write = move || Answer::with(Kind::Success, message, Failures::new(&failures));
+        Ok(written(write).await)
     })
     .await
 }
@@ -201,8 +232,9 @@ async fn dead_letters<I: Data, R: Serialize + Send + 'static>(
     State(api): Of<I, R>,
     Id(id): Id,
     paged: Paged,
+    Bodies(bodies): Bodies,
 ) -> Answer {
-    api.answer(async {
+    api.list(async {
         let run = api.run(id.clone());
         let is_first = paged.is_first();
         let letters = paged.of(run.dead_letters()).await?;
@@ -210,8 +242,11 @@ async fn dead_letters<I: Data, R: Serialize + Send + 'static>(
             run.status().await?;
         }
         let message = format!("dead letters of run {id} on this page: {}", letters.len());
-        let data = DeadLetters::new(&letters);
-        Ok(Answer::with(Kind::Success, message, data))
+        let write = move || {
+            let data = DeadLetters::new(&letters, bodies);
+            Answer::with(Kind::Success, message, data)
+        };
+        Ok(written(write).await)
     })
     .await
 }
@@ -252,12 +287,16 @@ async fn cancel<I: Data, R: Serialize + Send + 'static>(
 async fn all_dead_letters<I: Data, R: Serialize + Send + 'static>(
     State(api): Of<I, R>,
     paged: Paged,
+    Bodies(bodies): Bodies,
 ) -> Answer {
-    api.answer(async {
+    api.list(async {
         let letters = paged.of(api.deployment.dead_letters()).await?;
         let message = format!("dead letters of all runs on this page: {}", letters.len());
-        let data = DeadLetters::new(&letters);
-        Ok(Answer::with(Kind::Success, message, data))
+        let write = move || {
+            let data = DeadLetters::new(&letters, bodies);
+            Answer::with(Kind::Success, message, data)
+        };
+        Ok(written(write).await)
     })
     .await
 }

@@ -13,6 +13,33 @@ pub(super) struct Items<I> {
     types: PhantomData<fn() -> I>,
 }
 
+impl<I> Items<I> {
+    /// How many items are still to be read.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Bytes of the whole body.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Where in the body the next item is.
+    pub(super) fn offset(&self) -> usize {
+        self.place.offset
+    }
+
+    /// The items that are still to be read, of which none are left here.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            body: self.body.split_off(0),
+            place: self.place,
+            left: std::mem::take(&mut self.left),
+            types: PhantomData,
+        }
+    }
+}
+
 /// Where in an array the reader is.
 #[derive(Clone, Copy)]
 struct Place {

@@ -64,6 +64,9 @@ impl Paged {
     }
 }
 
+/// `?bodies=`: whether dead letters come with their messages.
+pub(super) struct Bodies(pub(super) bool);
+
 /// `?state=`, `?since=` and `?until=`: which runs.
 pub(super) struct Filter(pub(super) RunFilter);
 
@@ -72,6 +75,7 @@ struct Parameters {
     wait: Option<String>,
     limit: Option<String>,
     cursor: Option<String>,
+    bodies: Option<String>,
     state: Option<String>,
     since: Option<String>,
     until: Option<String>,
@@ -113,6 +117,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Paged {
         };
         let cursor = cursor.map(Cursor::new);
         Ok(Self { limit, cursor })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Bodies {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
+        match parameters(parts, state).await?.bodies.as_deref() {
+            None | Some("false") => Ok(Self(false)),
+            Some("true") => Ok(Self(true)),
+            Some(text) => Err(unusable("bodies", text, "give true or false")),
+        }
     }
 }
 

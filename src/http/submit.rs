@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Kind, seconds};
 use super::items::Items;
+use super::source::Pieces;
 use super::view::Submitted;
 use super::{Api, HttpOptions, body};
 use crate::core::clock::after;
@@ -28,7 +29,7 @@ pub(super) async fn submit<I: Data, R: Serialize + Send + 'static>(
         return error.into();
     }
     let limits = limits(&api.options);
-    let body = match body::read(request, api.options.body_limit, &limits).await {
+    let body = match body::read(request, &api.options, &limits).await {
         Ok(body) => body,
         Err(answer) => return answer,
     };
@@ -88,7 +89,8 @@ async fn send<I: Data, R: Serialize + Send + 'static>(
     id: Option<RunId>,
     items: Items<I>,
 ) -> Result<RunId, Answer> {
-    let sent = api.deployment.submit_within(limits, id.clone(), items);
+    let source = Pieces::new(items);
+    let sent = api.deployment.submit_within(limits, id.clone(), source);
     match sent.await {
         Ok(Ok(run)) => Ok(run.id().clone()),
         Ok(Err(error)) => Err(error.into()),

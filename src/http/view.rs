@@ -1,5 +1,6 @@
 //! How things look in an answer's `data`.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -173,9 +174,12 @@ pub(super) struct DeadLetters<'a> {
 }
 
 impl<'a> DeadLetters<'a> {
-    pub(super) fn new(page: &'a Page<DeadLetter>) -> Self {
+    pub(super) fn new(page: &'a Page<DeadLetter>, bodies: bool) -> Self {
+        let letters = page.iter();
         Self {
-            dead_letters: page.iter().map(OneDeadLetter::new).collect(),
+            dead_letters: letters
+                .map(|letter| OneDeadLetter::new(letter, bodies))
+                .collect(),
             next: page.next.as_ref(),
             truncated: page.truncated,
         }
@@ -194,17 +198,14 @@ struct OneDeadLetter<'a> {
     label: Option<&'a str>,
     error: &'a str,
     attempts: &'a [Attempt],
-    body: String,
-    body_encoding: &'static str,
+    body_bytes: usize,
+    body: Option<Cow<'a, str>>,
+    body_encoding: Option<&'static str>,
 }
 
 impl<'a> OneDeadLetter<'a> {
-    fn new(letter: &'a DeadLetter) -> Self {
-        // A compact codec's messages, and whatever else got on a queue, are no text.
-        let (body, body_encoding) = match std::str::from_utf8(&letter.body) {
-            Ok(text) => (text.to_owned(), "utf-8"),
-            Err(_) => (STANDARD.encode(&letter.body), "base64"),
-        };
+    fn new(letter: &'a DeadLetter, bodies: bool) -> Self {
+        let (body, body_encoding) = bodies.then(|| shown(&letter.body)).unzip();
         Self {
             id: letter.id().to_string(),
             stage: &letter.stage,
@@ -214,9 +215,26 @@ impl<'a> OneDeadLetter<'a> {
             label: letter.label.as_deref(),
             error: &letter.error,
             attempts: &letter.attempts,
+            body_bytes: letter.body.len(),
             body,
             body_encoding,
         }
+    }
+}
+
+/// A body as JSON can have it, and in which encoding: a compact codec's messages, and whatever else got on a queue, are no
+/// text. Text that JSON would make more than twice as long, since it has little but control characters, is Base64 too.
+fn shown(body: &[u8]) -> (Cow<'_, str>, &'static str) {
+    let escaped = |byte: &u8| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    let text = std::str::from_utf8(body).ok();
+    let fits = |_: &&str| body.iter().map(escaped).sum::<usize>() <= 2 * body.len();
+    match text.filter(fits) {
+        Some(text) => (text.into(), "utf-8"),
+        None => (STANDARD.encode(body).into(), "base64"),
     }
 }
 

@@ -10,10 +10,10 @@ use crate::core::attempts::LISTED;
 /// An item that was left out: its packet's number and its own.
 type Place = (u64, u64);
 
-/// The first items that were left out, by stage. It takes no memory beyond a pointer if there are none.
+/// The first items that were left out, by stage. Without one it has nothing on the heap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct LeftOut(Option<Box<BTreeMap<String, BTreeSet<Place>>>>);
+pub(crate) struct LeftOut(BTreeMap<String, BTreeSet<Place>>);
 
 /// An item that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,18 +30,17 @@ impl LeftOut {
         if items.is_empty() {
             return Self::default();
         }
-        let mut list = Self(Some(Box::new(BTreeMap::from([(stage.to_owned(), items)]))));
+        let mut list = Self(BTreeMap::from([(stage.to_owned(), items)]));
         list.cut();
         list
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        let stages = self.0.iter().flat_map(|stages| stages.values());
-        stages.map(BTreeSet::len).sum()
+        self.0.values().map(BTreeSet::len).sum()
     }
 
     /// Whether it is longer than any that this library writes.
@@ -51,12 +50,10 @@ impl LeftOut {
 
     /// Adds those of another packet.
     pub(crate) fn add(&mut self, other: &Self) {
-        let Some(other) = &other.0 else { return };
-        let stages = self.0.get_or_insert_default();
-        for (stage, items) in &**other {
-            match stages.get_mut(stage) {
+        for (stage, items) in &other.0 {
+            match self.0.get_mut(stage) {
                 Some(known) => known.extend(items),
-                None => drop(stages.insert(stage.clone(), items.clone())),
+                None => drop(self.0.insert(stage.clone(), items.clone())),
             }
         }
         self.cut();
@@ -64,8 +61,7 @@ impl LeftOut {
 
     /// By stage name, packet and item.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Lost<'_>> {
-        let stages = self.0.iter().flat_map(|stages| stages.iter());
-        stages.flat_map(|(stage, items)| {
+        self.0.iter().flat_map(|(stage, items)| {
             items.iter().map(move |(packet, item)| Lost {
                 stage,
                 packet: *packet,
@@ -76,9 +72,8 @@ impl LeftOut {
 
     /// Keeps the first ones. Merged in any order, lists come to the same one.
     fn cut(&mut self) {
-        let Some(stages) = &mut self.0 else { return };
         let mut room = LISTED;
-        stages.retain(|_, items| {
+        self.0.retain(|_, items| {
             while items.len() > room {
                 items.pop_last();
             }
@@ -117,11 +112,5 @@ mod tests {
             item: 818,
         };
         assert_eq!(places.last(), Some(&last));
-    }
-
-    #[test]
-    fn none_takes_no_room() {
-        assert!(LeftOut::of("parse", 2, []).is_empty());
-        assert_eq!(size_of::<LeftOut>(), size_of::<usize>());
     }
 }

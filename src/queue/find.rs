@@ -7,6 +7,8 @@ use crate::core::error::Result;
 const MOST_READ: usize = 1_000;
 /// Bytes that one search reads at most, not counting the last call: each message is parsed to see whether it is wanted.
 const MOST_BYTES: usize = 16 * PAGE_BYTES;
+/// After a page of this many bytes, others run before the next: each message of it was parsed.
+const MANY_BYTES: usize = PAGE_BYTES / 16;
 /// Messages that are read in one call at most: what is not wanted is let go before the next call.
 const MOST_AT_ONCE: usize = 100;
 
@@ -51,6 +53,9 @@ pub(super) async fn in_pages<Q: Queue + ?Sized>(
             return Ok(Page::new(found.messages, cursor).truncated(truncated));
         }
         at_once = (2 * at_once).min(MOST_AT_ONCE).min(unread);
+        if bytes > MANY_BYTES {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

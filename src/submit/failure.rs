@@ -2,7 +2,7 @@
 
 use super::RETRY;
 use crate::core::clock::now;
-use crate::core::error::{Error, Result, describe};
+use crate::core::error::{Error, Result, describe, text_for_strangers};
 use crate::core::retry::retry;
 use crate::protocol::site::Site;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureReport, RunRecord, RunSnapshot, Verdict};
@@ -23,7 +23,8 @@ pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
         &record.run,
         record.first_stage.as_str(),
         SUBMISSION,
-        vec![Attempt::new(1, now(), describe(error))],
+        // Whoever may ask for the run's state reads it.
+        vec![Attempt::new(1, now(), text_for_strangers(error))],
         Verdict::Dead(DeadLetterId::UNQUEUED),
     );
     let scratchpad = site.scratchpad();

@@ -2,8 +2,8 @@
 
 use aws_sdk_dynamodb::types::{BillingMode, KeyType};
 
-use super::functions;
-use super::node::{Node, arn, list, map, resource};
+use super::functions::API;
+use super::node::{Node, arn, list, map, reference, resource};
 use super::plan::Plan;
 use crate::backends::dynamodb::groups::EXPIRES;
 use crate::backends::dynamodb::provision::Table;
@@ -21,7 +21,9 @@ pub(super) struct Ids {
 /// The logical ids of a stage's resources; the API's function has a role and logs only.
 pub(super) struct Part {
     pub(super) queue: String,
+    pub(super) queue_policy: String,
     pub(super) dead: String,
+    pub(super) dead_policy: String,
     pub(super) logs: String,
     pub(super) role: String,
     pub(super) function: String,
@@ -34,7 +36,9 @@ impl Part {
     fn new(prefix: &str) -> Self {
         Self {
             queue: format!("{prefix}Queue"),
+            queue_policy: format!("{prefix}QueuePolicy"),
             dead: format!("{prefix}DeadLetters"),
+            dead_policy: format!("{prefix}DeadLettersPolicy"),
             logs: format!("{prefix}Logs"),
             role: format!("{prefix}Role"),
             function: format!("{prefix}Function"),
@@ -48,7 +52,7 @@ impl Ids {
         let stages = definition.stages().iter();
         Self {
             stages: stages.map(|stage| Part::new(&id_of(&stage.name))).collect(),
-            api: Part::new(&id_of(functions::API)),
+            api: Part::new(&id_of(API)),
             scratchpad: "ScratchpadTable".to_owned(),
             results: "ResultsTable".to_owned(),
         }
@@ -86,27 +90,42 @@ fn id_of(name: &str) -> String {
     id
 }
 
-/// What is stored goes with the stack: it is said, rather than left to a default.
-fn stored(kind: &str, properties: Node) -> Node {
-    map! {
-        "Type" => kind,
-        "DeletionPolicy" => "Delete",
-        "UpdateReplacePolicy" => "Delete",
-        "Properties" => properties,
+/// How what the stack stores is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeping<'a> {
+    /// The ARN of the KMS key that encrypts it, if it is not to be the service's own.
+    pub(super) key: Option<&'a str>,
+    /// For how many days back a table can be restored.
+    pub(super) recovery: Option<u32>,
+    /// Whether it outlives the stack.
+    pub(super) retain: bool,
+}
+
+impl Keeping<'_> {
+    /// What becomes of a resource with its stack is said, rather than left to a default.
+    fn stored(self, kind: &str, properties: Vec<(String, Node)>) -> Node {
+        let policy = if self.retain { "Retain" } else { "Delete" };
+        map! {
+            "Type" => kind,
+            "DeletionPolicy" => policy,
+            "UpdateReplacePolicy" => policy,
+            "Properties" => properties,
+        }
     }
 }
 
-/// A stage's queue and its dead-letter queue.
+/// A stage's queue and its dead-letter queue, each with its policy.
 pub(super) fn queues(
     deployment: &str,
     stage: &str,
     plan: &Plan,
     part: &Part,
-) -> [(String, Node); 2] {
+    keeping: Keeping<'_>,
+) -> [(String, Node); 4] {
     let name = name::queue(deployment, stage);
     let settings = plan.queue;
     let properties = |name: String| {
-        vec![
+        let mut properties = vec![
             ("QueueName".to_owned(), Node::from(name)),
             (
                 "VisibilityTimeout".to_owned(),
@@ -120,7 +139,10 @@ pub(super) fn queues(
                 "MaximumMessageSize".to_owned(),
                 (settings.max_message as u64).into(),
             ),
-        ]
+        ];
+        let key = keeping.key.map(Node::from);
+        properties.extend(key.map(|key| ("KmsMasterKeyId".to_owned(), key)));
+        properties
     };
     let dead = properties(name::dead_letters(&name));
     let mut own = properties(name);
@@ -132,12 +154,31 @@ pub(super) fn queues(
         },
     ));
     [
-        (part.queue.clone(), stored("AWS::SQS::Queue", own.into())),
-        (part.dead.clone(), stored("AWS::SQS::Queue", dead.into())),
+        (part.queue.clone(), keeping.stored("AWS::SQS::Queue", own)),
+        (part.queue_policy.clone(), only_with_tls(&part.queue)),
+        (part.dead.clone(), keeping.stored("AWS::SQS::Queue", dead)),
+        (part.dead_policy.clone(), only_with_tls(&part.dead)),
     ]
 }
 
-pub(super) fn table(table: &Table<'_>) -> Node {
+/// SQS answers plain HTTP as well, and a message would travel in the clear. A queue's policy may name
+/// that queue only, so each has its own.
+fn only_with_tls(queue: &str) -> Node {
+    let refused = map! {
+        "Effect" => "Deny",
+        "Principal" => "*",
+        "Action" => "sqs:*",
+        "Resource" => arn(queue),
+        "Condition" => map! { "Bool" => map! { "aws:SecureTransport" => "false" } },
+    };
+    let document = map! { "Version" => "2012-10-17", "Statement" => list![refused] };
+    resource(
+        "AWS::SQS::QueuePolicy",
+        map! { "Queues" => list![reference(queue)], "PolicyDocument" => document },
+    )
+}
+
+pub(super) fn table(table: &Table<'_>, keeping: Keeping<'_>) -> Node {
     let attributes = table.key_attributes();
     let attributes: Vec<Node> = attributes
         .map(|name| map! { "AttributeName" => name, "AttributeType" => "S" })
@@ -165,7 +206,22 @@ pub(super) fn table(table: &Table<'_>) -> Node {
     }
     let expiry = map! { "AttributeName" => EXPIRES, "Enabled" => true };
     properties.push(("TimeToLiveSpecification".to_owned(), expiry));
-    stored("AWS::DynamoDB::Table", properties.into())
+    if let Some(key) = keeping.key {
+        let encryption = map! {
+            "SSEEnabled" => true,
+            "SSEType" => "KMS",
+            "KMSMasterKeyId" => key,
+        };
+        properties.push(("SSESpecification".to_owned(), encryption));
+    }
+    if let Some(days) = keeping.recovery {
+        let recovery = map! {
+            "PointInTimeRecoveryEnabled" => true,
+            "RecoveryPeriodInDays" => days,
+        };
+        properties.push(("PointInTimeRecoverySpecification".to_owned(), recovery));
+    }
+    keeping.stored("AWS::DynamoDB::Table", properties)
 }
 
 fn schema(keys: &[(&'static str, KeyType)]) -> Node {
@@ -175,14 +231,15 @@ fn schema(keys: &[(&'static str, KeyType)]) -> Node {
     keys.collect::<Vec<Node>>().into()
 }
 
-pub(super) fn logs(function: &str, days: u32) -> Node {
-    stored(
-        "AWS::Logs::LogGroup",
-        map! {
-            "LogGroupName" => format!("/aws/lambda/{function}"),
-            "RetentionInDays" => days,
-        },
-    )
+/// A group of logs, kept for this many days.
+pub(super) fn logs(name: String, days: u32, keeping: Keeping<'_>) -> Node {
+    let mut properties = vec![
+        ("LogGroupName".to_owned(), Node::from(name)),
+        ("RetentionInDays".to_owned(), days.into()),
+    ];
+    let key = keeping.key.map(Node::from);
+    properties.extend(key.map(|key| ("KmsKeyId".to_owned(), key)));
+    keeping.stored("AWS::Logs::LogGroup", properties)
 }
 
 /// Lambda's way from a queue to a function.
@@ -218,10 +275,7 @@ pub(super) fn mapping(
 
 /// The mapping as a resource of its own.
 pub(super) fn mapping_resource(plan: &Plan, part: &Part) -> Node {
-    let function = (
-        "FunctionName".to_owned(),
-        super::node::reference(&part.function),
-    );
+    let function = ("FunctionName".to_owned(), reference(&part.function));
     resource(
         "AWS::Lambda::EventSourceMapping",
         mapping(plan, arn(&part.queue), "EventSourceArn", vec![function]),
@@ -247,12 +301,12 @@ mod tests {
         )) {
             let mut taken: HashMap<String, &str> = HashMap::new();
             for fixed in ["ScratchpadTable", "ResultsTable", "HttpApi", "HttpApiStage", "HttpApiIntegration",
-                "HttpApiPermission", "SubmitRoute", "StatusRoute"] {
+                "HttpApiPermission", "HttpApiAuthorizer", "HttpApiAccessLog", "SubmitRoute", "StatusRoute"] {
                 taken.insert(fixed.to_owned(), fixed);
             }
             for stage in names.iter().filter(|stage| name::check(stage).is_ok()) {
-                let Part { queue, dead, logs, role, function, mapping } = Part::new(&id_of(stage));
-                for id in [queue, dead, logs, role, function, mapping] {
+                let Part { queue, queue_policy, dead, dead_policy, logs, role, function, mapping } = Part::new(&id_of(stage));
+                for id in [queue, queue_policy, dead, dead_policy, logs, role, function, mapping] {
                     prop_assert!(id.chars().all(|c| c.is_ascii_alphanumeric()), "{}", id);
                     let other = taken.insert(id.clone(), stage);
                     prop_assert!(other.is_none(), "{} and {:?}: {}", stage, other, id);

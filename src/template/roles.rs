@@ -1,7 +1,7 @@
 //! What each function may do, and to what: no more than the code of its stage does. `tests/aws/roles.rs` holds this against every
 //! request that stages make.
 
-use super::node::{Node, arn, index_arns, list, map};
+use super::node::{Node, arn, index_arns, list, map, substitute};
 use super::resources::Ids;
 use crate::backends::dynamodb::groups::EXPIRES;
 use crate::backends::dynamodb::runs::{ARRAY, FAILURES};
@@ -159,8 +159,32 @@ fn statements(grants: Vec<Grant>) -> Vec<Node> {
     grants.into_iter().map(statement).collect()
 }
 
+/// What the services ask of a key in the name of the caller: SQS to send and to receive, DynamoDB to open a table.
+const KEY_USES: [&str; 6] = [
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+];
+
+/// The use of the key that encrypts queues and tables: through these, and not by itself.
+fn of_key(key: &str) -> Node {
+    let through = |service: &str| substitute(format!("{service}.${{AWS::Region}}.amazonaws.com"));
+    map! {
+        "Effect" => "Allow",
+        "Action" => KEY_USES.map(Node::from).to_vec(),
+        "Resource" => key,
+        "Condition" => map! {
+            "StringEquals" => map! { "kms:ViaService" => list![through("dynamodb"), through("sqs")] },
+        },
+    }
+}
+
 /// A role that Lambda takes for a function, and which may write the function's log.
-pub(super) fn role(mut statements: Vec<Node>, logs: &str) -> Node {
+pub(super) fn role(mut statements: Vec<Node>, logs: &str, key: Option<&str>) -> Node {
+    statements.extend(key.map(of_key));
     statements.push(map! {
         "Effect" => "Allow",
         "Action" => list!["logs:CreateLogStream", "logs:PutLogEvents"],

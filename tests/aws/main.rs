@@ -13,6 +13,8 @@ mod adder;
 mod adder_http;
 mod attempts;
 mod backend;
+#[cfg(feature = "lambda")]
+mod closed_template;
 mod codec;
 mod common;
 mod conformance;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
 use catchment::backends::aws::AwsBackend;
-use catchment::template::Template;
+use catchment::template::{ApiOptions, Template, TemplateOptions};
 use catchment::{
     Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, RunFilter, Stage, permanent,
 };
@@ -289,9 +289,11 @@ async fn scenarios(api: &Words, admin: &Words, client: &Client) {
 async fn each_stage_needs_what_its_role_allows_and_no_more() {
     let name = unique("roles");
     let admin = words(&name, &Tables::Ministack.endpoint());
-    let template = parsed(&admin.template(Template::CloudFormation).unwrap());
+    let with_api = TemplateOptions::new().api(ApiOptions::new());
+    let template = |kind| parsed(&admin.template_with(kind, &with_api).unwrap());
+    let sam = Roles::of(&template(Template::Sam));
+    let template = template(Template::CloudFormation);
     let roles = Roles::of(&template);
-    let sam = Roles::of(&parsed(&admin.template(Template::Sam).unwrap()));
     assert_eq!(
         (&roles.allowed, &roles.conditions),
         (&sam.allowed, &sam.conditions)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use catchment::backends::aws::AwsBackend;
-use catchment::template::{Architecture, FunctionOptions, Template, TemplateOptions};
+use catchment::template::{ApiOptions, Architecture, FunctionOptions, Template, TemplateOptions};
 use catchment::{Backend, Deployment, OnFailure, Pipeline, Stage, permanent};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) fn parsed(text: &str) -> Value {
 }
 
 /// Two reductions, a stage that leaves items out, and names that are alike.
-fn invoices(visibility: u64) -> Deployment<String, u64> {
+pub(crate) fn invoices(visibility: u64) -> Deployment<String, u64> {
     let patient = |name| Stage::named(name).visibility_timeout(Duration::from_secs(visibility));
     Pipeline::new()
         .try_map(|line: String| line.parse::<u64>().map_err(permanent))
@@ -68,7 +68,10 @@ fn templates_are_the_same_each_time_and_left_for_cfn_lint() {
         .code("build/functions.zip")
         .architecture(Architecture::X86_64)
         .log_retention(365)
-        .api("/v1/invoices/")
+        .api(ApiOptions::at("/v1/invoices/").access_log(90))
+        .kms_key("arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+        .point_in_time_recovery(35)
+        .retain_data()
         .functions(FunctionOptions::new().memory(256).maximum_concurrency(7))
         .stage(
             "spread",
@@ -76,8 +79,15 @@ fn templates_are_the_same_each_time_and_left_for_cfn_lint() {
                 .batch_size(100)
                 .timeout(Duration::from_secs(3)),
         );
-    let bare = TemplateOptions::new().without_api();
-    for (name, options) in [("plain", plain), ("full", full), ("bare", bare)] {
+    let token = ApiOptions::new().jwt("https://login.example.com/", ["invoices", "audit"]);
+    let token = TemplateOptions::new().api(token);
+    let public = TemplateOptions::new().api(ApiOptions::new().public().throttle(5, 10));
+    for (name, options) in [
+        ("plain", plain),
+        ("full", full),
+        ("token", token),
+        ("public", public),
+    ] {
         for template in [Template::Sam, Template::CloudFormation] {
             let text = invoices(180).template_with(template, &options).unwrap();
             assert_eq!(
@@ -304,7 +314,9 @@ fn times_that_do_not_go_together_are_refused_with_what_to_set() {
 #[test]
 fn options_that_lambda_does_not_take_are_refused() {
     let adder = adder(Stage::named("api"));
-    let of = |options| TemplateOptions::new().without_api().functions(options);
+    let of = |options| TemplateOptions::new().functions(options);
+    let api = |options| TemplateOptions::new().api(options);
+    let key = |arn: &str| TemplateOptions::new().kms_key(arn);
     let function = FunctionOptions::new;
     for (options, part) in [
         (of(function().memory(64)), "memory is 64 MiB"),
@@ -321,12 +333,41 @@ fn options_that_lambda_does_not_take_are_refused() {
             of(function().batch_size(11).batching_window(Duration::ZERO)),
             "batching_window of at least 1 s",
         ),
-        (TemplateOptions::new(), "stage `api`"),
-        (TemplateOptions::new().api("adder"), "api path \"adder\""),
+        (api(ApiOptions::new()), "stage `api`"),
+        (api(ApiOptions::at("adder")), "api path \"adder\""),
         (
-            TemplateOptions::new()
-                .without_api()
-                .build("--bin a\nDescription: b"),
+            api(ApiOptions::new().throttle(0, 5)),
+            "0 requests per second",
+        ),
+        (api(ApiOptions::new().throttle(5, 0)), "0 at once"),
+        (api(ApiOptions::new().access_log(8)), "access_log is 8 days"),
+        (
+            api(ApiOptions::new().jwt("http://login.example.com", ["a"])),
+            "begins with `https://`",
+        ),
+        (
+            api(ApiOptions::new().jwt("https://login.example.com", [""; 0])),
+            "name 1 to 50",
+        ),
+        (
+            api(ApiOptions::new().jwt("https://login.example.com", [""])),
+            "none empty",
+        ),
+        (key("alias/invoices"), "use a key's ARN"),
+        (
+            key("arn:aws:kms:eu-west-1:111122223333:alias/invoices"),
+            "use a key's ARN",
+        ),
+        (
+            key("arn:aws:kms:eu-west-1:111122223333:key/*"),
+            "use a key's ARN",
+        ),
+        (
+            TemplateOptions::new().point_in_time_recovery(36),
+            "point_in_time_recovery is 36 days",
+        ),
+        (
+            TemplateOptions::new().build("--bin a\nDescription: b"),
             "on one line",
         ),
         (

@@ -281,6 +281,11 @@ async fn every_fault_of_a_query_is_told() {
             "/runs?limit=-1",
             "limit=\"-1\" cannot be used: give a number from 1 to 1000",
         ),
+        (
+            Method::GET,
+            "/dead-letters?bodies=yes",
+            "bodies=\"yes\" cannot be used: give true or false",
+        ),
         (Method::GET, "/runs?limit=%FF", "a number from 1 to 1000"),
         (Method::GET, "/runs?limit=5%00", "a number from 1 to 1000"),
     ] {

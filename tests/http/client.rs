@@ -75,6 +75,8 @@ impl Client {
 
     pub(crate) async fn ask(&self, method: Method, path: &str) -> Reply {
         let request = Request::builder().method(method);
+        // Without it, nothing is changed.
+        let request = request.header("content-type", "application/json");
         let request = request.uri(format!("{}{path}", self.prefix));
         self.send(request.body(Body::empty()).unwrap()).await
     }

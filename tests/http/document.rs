@@ -13,11 +13,12 @@ use crate::schema::{DOCUMENT, check, operations, paths};
 use crate::{adder, idle};
 
 /// Every status of an answer, with its code.
-pub(crate) const STATUSES: [(u16, &str); 14] = [
+pub(crate) const STATUSES: [(u16, &str); 15] = [
     (200, "success"),
     (202, "accepted"),
     (202, "pending"),
     (400, "invalid"),
+    (403, "forbidden"),
     (404, "not_found"),
     (405, "method_not_allowed"),
     (408, "timeout"),

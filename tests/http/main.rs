@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod aside;
 mod bad;
 mod bodies;
 mod client;
@@ -23,6 +24,7 @@ mod runs;
 mod schema;
 mod submit;
 mod tcp;
+mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};

@@ -136,6 +136,11 @@ async fn every_status_is_given_with_its_code() {
         Result<bytes::Bytes, std::io::Error>,
     >());
     replies.push(soon(client.submit(stopped)).await);
+    let untyped = axum::http::Request::post("/runs");
+    replies.push(client.send(untyped.body("[1]".into()).unwrap()).await);
+    let foreign =
+        axum::http::Request::post("/runs/a/cancel").header("origin", "http://evil.example");
+    replies.push(client.send(foreign.body(Default::default()).unwrap()).await);
     let worker = adder.worker().start();
     client.submit_as("b", "[101]").await;
     replies.push(soon(client.get("/runs/b/result?wait=30")).await);

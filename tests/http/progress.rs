@@ -255,20 +255,61 @@ fn parts(number: usize, each: Duration) -> impl Stream<Item = Result<Bytes, std:
     })
 }
 
+/// Within the time of a body, which is not that of the submission: the queue may be full for as long as it takes.
 #[tokio::test(start_paused = true)]
-async fn a_slow_body_is_read_to_its_end() {
-    let (adder, _) = adder(Backend::memory());
-    let _worker = adder.worker().start();
-    let client = Client::new(adder.router());
+async fn a_slow_body_is_read_to_its_end_and_its_submission_is_not_cut_off() {
+    let lengths = lengths(small().backend(), 500 * SECOND);
+    let _worker = lengths.worker().start();
+    let client = Client::new(lengths.router());
     for (method, path) in ways() {
         let begin = Instant::now();
-        let body = Body::from_stream(parts(100, 29 * SECOND));
-        let reply = submit(&client, &method, path, body).await;
-        let path = format!("/runs/{}/result?wait=30", reply.is(202, "accepted").run());
-        assert_eq!(begin.elapsed(), 2_900 * SECOND);
-        let result = soon(client.get(&path)).await;
-        assert_eq!(result.is(200, "success").data()["result"], 200);
+        // The text comes in ten parts, one each 29 s.
+        let text = too_much();
+        let parts: Vec<Bytes> = text
+            .as_bytes()
+            .chunks(text.len().div_ceil(10))
+            .map(Bytes::copy_from_slice)
+            .collect();
+        let parts = stream::iter(parts).then(|part| async {
+            sleep(29 * SECOND).await;
+            Ok::<_, std::io::Error>(part)
+        });
+        let reply = submit(&client, &method, path, Body::from_stream(parts)).await;
+        reply.is(202, "accepted");
+        assert!(begin.elapsed() > 5_000 * SECOND, "there was room at once");
     }
+}
+
+/// A byte now and then keeps a request open for the time of a body, and no longer.
+#[tokio::test(start_paused = true)]
+async fn a_body_has_one_deadline_however_steadily_it_comes() {
+    let store = Store::new();
+    let (adder, _) = adder(store.backend());
+    for (options, limit) in [
+        (HttpOptions::new(), 300),
+        (HttpOptions::new().body_time_limit(60 * SECOND), 60),
+    ] {
+        let client = Client::new(adder.router_with(options));
+        for (method, path) in ways() {
+            let begin = Instant::now();
+            let byte = || Ok::<_, std::io::Error>(Bytes::from_static(b"["));
+            let body = stream::repeat_with(byte).then(|byte| async {
+                sleep(25 * SECOND).await;
+                byte
+            });
+            let reply = submit(&client, &method, path, Body::from_stream(body)).await;
+            reply.is(408, "timeout");
+            // The byte that is due at the very end may still have come.
+            let bytes = (limit - 1) / 25;
+            let message = reply.message();
+            let expected = [bytes, limit / 25].map(|bytes| {
+                format!("the body took too long: {bytes} bytes came within its limit of {limit} s")
+            });
+            assert!(expected.iter().any(|text| text == message), "{message}");
+            assert_eq!(begin.elapsed(), u32::try_from(limit).unwrap() * SECOND);
+        }
+    }
+    assert_eq!(store.depth(&adder).await, Default::default());
 }
 
 #[tokio::test(start_paused = true)]

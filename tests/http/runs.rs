@@ -97,7 +97,7 @@ async fn a_failed_run_says_why_and_is_redriven() {
     );
     assert_eq!(of(0, "attempts")[0]["number"], 1);
 
-    let letters = client.get("/runs/a%2Fb/dead-letters").await;
+    let letters = client.get("/runs/a%2Fb/dead-letters?bodies=true").await;
     let letter = &letters.is(200, "success").data()["deadLetters"][0];
     assert_eq!(
         (&letter["arrayId"], &letter["stage"]),
@@ -310,7 +310,7 @@ async fn dead_letters_of_no_run_are_the_deployments() {
         entries(data).len() == 1
     }))
     .await;
-    let reply = client.get("/dead-letters").await;
+    let reply = client.get("/dead-letters?bodies=true").await;
     let letter = &reply.data()["deadLetters"][0];
     assert_eq!(
         (&letter["arrayId"], &letter["message"]),

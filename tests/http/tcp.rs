@@ -18,7 +18,7 @@ use crate::{Act, Call, Hook, Store, adder};
 /// Only a request that hangs takes this long.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn serve(router: Router) -> SocketAddr {
+pub(crate) async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -286,7 +286,7 @@ async fn eight_megabytes_are_submitted_while_a_worker_is_slow() {
         let (begun, mut has_begun) = mpsc::unbounded_channel();
         let hook = Arc::new(Begun(begun, crate::Record::default()));
         let lengths = lengths(crate::Store::new().hooked(hook.clone()), each);
-        let address = serve(lengths.router_with(options)).await;
+        let address = serve(lengths.router_with(options.clone())).await;
         let worker = lengths.worker().start();
         let body = eighty_texts_of(100_000);
         let mut codes = Vec::new();

@@ -78,6 +78,16 @@ impl std::error::Error for Mark {
     }
 }
 
+/// The error itself, or the one that it marks.
+pub(super) fn unmarked<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    match error.downcast_ref::<Mark>() {
+        Some(Mark(marked)) => marked.as_ref(),
+        None => error,
+    }
+}
+
 /// Whether the error or anything it wraps was marked by [`permanent`], or is a value that cannot be written.
 pub(crate) fn is_permanent(error: &BoxError) -> bool {
     chain(error.as_ref()).any(|error| {

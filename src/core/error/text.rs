@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::core::panic::drop_contained;
+use crate::core::printable::into_printable;
 
 /// Causes that are looked at. An error may be its own cause.
 const MOST_CAUSES: usize = 64;
@@ -23,7 +24,7 @@ pub(super) fn chain<'a>(
     std::iter::successors(Some(error), cause).take(1 + MOST_CAUSES)
 }
 
-/// The error and what it wraps, on one line, each text once.
+/// The error and what it wraps, on one line, each text once. It is [printable](crate::core::printable).
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut whole = String::new();
     for (place, error) in chain(error).enumerate() {
@@ -35,7 +36,7 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
             whole.push_str(&text);
         }
     }
-    whole
+    into_printable(whole)
 }
 
 /// An error's own text. `Display` is its author's: it may panic, report an error of its own or have no end.

@@ -55,7 +55,7 @@ impl<R> Run<R> {
                 }
             });
         }
-        Ok(failures)
+        Ok(failures.into_iter().map(Failure::printable).collect())
     }
 
     /// The failed attempts at an item's message and its items: a report without attempts returns them, and adds nothing.
