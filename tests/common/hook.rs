@@ -69,6 +69,9 @@ pub(crate) enum Act {
 pub(crate) trait Hook: Send + Sync + 'static {
     async fn before(&self, call: &Call<'_>) -> Act;
 
+    /// A queue has answered with these.
+    fn received(&self, _queue: &str, _deliveries: &[Delivery]) {}
+
     /// Changes the result of reading a group.
     fn read(&self, _members: &mut Members) {}
 
@@ -147,7 +150,11 @@ impl Queue for Hooked<dyn Queue> {
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
         let call = Call::Receive(&self.name);
-        ask!(self, call, self.inner.receive(max, wait), Vec::new())
+        let received = ask!(self, call, self.inner.receive(max, wait), Vec::new());
+        if let Ok(deliveries) = &received {
+            self.hook.received(&self.name, deliveries);
+        }
+        received
     }
 
     async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()> {

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use catchment::queue::Delivery;
 use catchment::{
     Backend, Backoff, BoxError, Context, Deployment, OnFailure, Pipeline, Stage, permanent,
 };
+use serde_json::Value;
 
 use super::super::Input;
 use crate::common::*;
@@ -158,7 +161,14 @@ impl Plan {
 /// What was seen of a run by all of its processes.
 pub(super) struct Seen {
     calls: Vec<AtomicU32>,
-    /// Messages that were given back, or buried ones that were put back, at the most.
+    /// How often each item's packet was sent: a process that dies before it has put on record that it has sent a packet is
+    /// followed by one that sends it again.
+    copies: Vec<AtomicU32>,
+    /// How often each item's packet was delivered.
+    deliveries: Vec<AtomicU32>,
+    /// Of those, the deliveries to processes that have ended, at the most: of each copy one to each process.
+    to_the_dead: Vec<AtomicU32>,
+    /// How often messages were given back, and how often buried ones were put back.
     pub(super) hand_backs: AtomicU32,
     pub(super) redrives: AtomicU32,
     pub(super) problems: Mutex<Vec<String>>,
@@ -166,8 +176,12 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(plan: Plan) -> Arc<Self> {
+        let zeros = || (0..plan.length()).map(|_| AtomicU32::new(0)).collect();
         Arc::new(Self {
-            calls: (0..plan.length()).map(|_| AtomicU32::new(0)).collect(),
+            calls: zeros(),
+            copies: zeros(),
+            deliveries: zeros(),
+            to_the_dead: zeros(),
             hand_backs: AtomicU32::new(0),
             redrives: AtomicU32::new(0),
             problems: Mutex::default(),
@@ -176,6 +190,26 @@ impl Seen {
 
     pub(super) fn calls(&self, item: u64) -> u32 {
         self.calls[item as usize].load(SeqCst)
+    }
+
+    /// A process has ended, and another one follows it.
+    pub(super) fn process_ended(&self) {
+        for (deliveries, copies) in self.to_the_dead.iter().zip(&self.copies) {
+            deliveries.fetch_add(copies.load(SeqCst), SeqCst);
+        }
+    }
+
+    pub(super) fn deliveries(&self, item: u64) -> u32 {
+        self.deliveries[item as usize].load(SeqCst)
+    }
+
+    /// The deliveries of an item's packet that are explained: one to each process of each copy that there was by its end,
+    /// one more of each copy for each time that dead letters were put back, and one more for each message that was given
+    /// back.
+    pub(super) fn explained(&self, item: u64) -> u32 {
+        let load = |counts: &[AtomicU32]| counts[item as usize].load(SeqCst);
+        let (redrives, hand_backs) = (self.redrives.load(SeqCst), self.hand_backs.load(SeqCst));
+        load(&self.to_the_dead) + load(&self.copies) * (1 + redrives) + hand_backs
     }
 
     pub(super) fn problem(&self, problem: String) {
@@ -207,9 +241,34 @@ pub(super) struct Counted {
 #[async_trait]
 impl Hook for Counted {
     async fn before(&self, call: &Call<'_>) -> Act {
-        if let Call::Release("words--words", _) = call {
-            self.seen.hand_backs.fetch_add(1, SeqCst);
+        match call {
+            Call::Send("words--words", messages) => {
+                count(&self.seen.copies, messages.iter().map(|sent| &sent.body));
+            }
+            Call::Release("words--words", _) => {
+                self.seen.hand_backs.fetch_add(1, SeqCst);
+            }
+            _ => {}
         }
         self.yields.before(call).await
+    }
+
+    fn received(&self, queue: &str, deliveries: &[Delivery]) {
+        if queue == "words--words" {
+            let bodies = deliveries.iter().map(|delivery| &delivery.body);
+            count(&self.seen.deliveries, bodies);
+        }
+    }
+}
+
+/// Counts packets for each of their items.
+fn count<'a>(counts: &[AtomicU32], packets: impl Iterator<Item = &'a Bytes>) {
+    for packet in packets {
+        let fields: Value = serde_json::from_slice(packet).unwrap();
+        let field = |name: &str| fields[name].as_u64().unwrap() as usize;
+        let (first, items) = (field("packetOffset"), field("packetContains"));
+        for count in &counts[first..first + items] {
+            count.fetch_add(1, SeqCst);
+        }
     }
 }

@@ -36,6 +36,7 @@ impl deaths::Plan for Plan {
             };
             died = soon(watched).await;
             life.abort();
+            seen.process_ended();
         }
         self.end(&store, &seen, deaths).await;
         died
@@ -102,18 +103,19 @@ impl Plan {
             Ok(Err(error)) => panic!("{what}: {error}"),
             Err(_) => panic!("{what}: stuck: {:?}", seen.problems),
         }
+        seen.process_ended();
         let worker = healthy.worker().start();
         let run = healthy.attach("run");
         tokio::time::sleep(self.calm()).await;
         if self.may_fail() {
-            self.clear(store, &healthy, &run).await;
+            self.clear(store, seen, &healthy, &run).await;
         }
-        self.judge(seen, &run, deaths.len() as u32, &what).await;
+        self.judge(seen, &run, &what).await;
         // Longer than any message stays hidden.
         tokio::time::sleep(self.calm()).await;
         let depth = self.depth(store.backend(), seen, store).await;
         assert_eq!(depth, Depth::default(), "{what}");
-        self.judge(seen, &run, deaths.len() as u32, &what).await;
+        self.judge(seen, &run, &what).await;
         drop(worker);
     }
 
@@ -123,13 +125,20 @@ impl Plan {
 
     /// A process that died between burying and acknowledging may leave copies of a dead letter:
     /// they are redriven as well, and found to be late.
-    async fn clear(self, store: &Store, deployment: &Deployment<u64, String>, run: &Run<String>) {
+    async fn clear(
+        self,
+        store: &Store,
+        seen: &Seen,
+        deployment: &Deployment<u64, String>,
+        run: &Run<String>,
+    ) {
         while store.depth(deployment).await.dead > 0 {
+            seen.redrives.fetch_add(1, SeqCst);
             soon(run.redrive()).await.unwrap();
         }
     }
 
-    async fn judge(self, seen: &Seen, run: &Run<String>, deaths: u32, what: &str) {
+    async fn judge(self, seen: &Seen, run: &Run<String>, what: &str) {
         let outcome = soon(run.outcome()).await.unwrap();
         let listed = run.failures().limit(1_000).await.unwrap();
         // A dead letter whose process died before it buried the message stays on record: the message
@@ -166,15 +175,18 @@ impl Plan {
             status.messages_failed,
         );
         assert_eq!(found, (skipped, 0, 0), "{what}");
-        self.count(seen, deaths, what);
+        self.count(seen, what);
     }
 
-    /// Each item was called as often as its failures, the deaths and the hand-backs explain.
-    fn count(self, seen: &Seen, deaths: u32, what: &str) {
-        let redrives = seen.redrives.load(SeqCst);
-        // The healthy process ends as well, and another one follows it.
-        let deliveries = 2 + deaths + redrives + seen.hand_backs.load(SeqCst);
+    /// Each packet was delivered as often as the deaths and the hand-backs explain, and each item was called as often as
+    /// the deliveries and its failures do.
+    fn count(self, seen: &Seen, what: &str) {
         for item in 0..self.length() {
+            let (deliveries, explained) = (seen.deliveries(item), seen.explained(item));
+            assert!(
+                deliveries <= explained,
+                "{what}: {deliveries} deliveries of item {item}, at most {explained}"
+            );
             let calls = seen.calls(item);
             let most = match Self::nature(item) {
                 Nature::Good | Nature::Permanent => deliveries,
