@@ -5,5 +5,7 @@ pub mod aws;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "sqs")]
 pub mod sqs;

@@ -6,6 +6,8 @@ use super::share::Share;
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 use crate::backends::aws::AwsBackend;
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
+#[cfg(feature = "sqlite")]
+use crate::backends::sqlite::SqliteFile;
 use crate::core::requests::Requests;
 use crate::queue::Queues;
 use crate::scratchpad::Scratchpad;
@@ -83,6 +85,30 @@ impl Backend {
         self.aws.as_ref()
     }
 
+    /// Queues and scratchpad in a SQLite file, which is made if it is missing: for one machine, and for any number of
+    /// processes on it. What it promises, and for settings of your own: [`sqlite`](crate::backends::sqlite).
+    ///
+    /// ```
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("run.db");
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", Backend::file(&path)?)?;
+    /// let worker = adder.worker().start(); // in this process or in others
+    /// assert_eq!(adder.submit(1..=5).await?.result().await?, 30);
+    /// worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`SqliteOptions::open`](crate::backends::sqlite::SqliteOptions::open).
+    #[cfg(feature = "sqlite")]
+    pub fn file(path: impl AsRef<std::path::Path>) -> crate::core::error::Result<Self> {
+        SqliteFile::open(path).map(Self::from)
+    }
+
     /// This backend, its scratchpad kept apart from those of other deployments.
     pub(crate) fn bound_to(mut self, deployment: &str) -> Self {
         if let Some(scratchpad) = self.scratchpad.bind(deployment) {
@@ -107,6 +133,13 @@ impl From<AwsBackend> for Backend {
             requests: aws.requests(),
             aws: Some(aws),
         }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl From<SqliteFile> for Backend {
+    fn from(file: SqliteFile) -> Self {
+        Self::new(file.queues(), file.scratchpad())
     }
 }
 
