@@ -5,6 +5,8 @@ mod fallible;
 mod outcome;
 mod packer;
 mod run;
+#[cfg(feature = "sqlite")]
+mod run_in;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -97,6 +97,7 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
+//! | `sqlite` | a SQLite file for the processes of one machine ([`Backend::file`][file]), and [`Pipeline::run_in`][run_in], whose progress survives the process |
 //! | `sqs`, `dynamodb`, `aws` | Amazon SQS, Amazon DynamoDB, and both with [`Backend::aws`][aws] |
 //! | `lambda` | stages as Lambda functions ([`Deployment::lambda`][lambda]); with `dynamodb`, SAM and CloudFormation templates ([`Deployment::template`][template]) |
 //! | `http` | a deployment's HTTP API as an `axum` router ([`Deployment::router`][http]) |
@@ -104,6 +105,10 @@
 //! | `testing` | conformance suites and fault wrappers, for a new backend or an application's tests ([`testing`][testing]) |
 //!
 // Without a feature, its link leads to the type that would have the method.
+#![cfg_attr(feature = "sqlite", doc = "[file]: Backend::file")]
+#![cfg_attr(not(feature = "sqlite"), doc = "[file]: Backend")]
+#![cfg_attr(feature = "sqlite", doc = "[run_in]: Pipeline::run_in")]
+#![cfg_attr(not(feature = "sqlite"), doc = "[run_in]: Pipeline")]
 #![cfg_attr(feature = "aws", doc = "[aws]: Backend::aws")]
 #![cfg_attr(not(feature = "aws"), doc = "[aws]: Backend")]
 #![cfg_attr(feature = "lambda", doc = "[lambda]: Deployment::lambda")]

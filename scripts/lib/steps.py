@@ -12,7 +12,7 @@ from test_run import ROOT, Failure, Step
 
 STEPS = []
 # What the core and the faces without an SDK need. With the AWS SDKs everything takes three times as long to build.
-LIGHT = ["--features", "http,postcard"]
+LIGHT = ["--features", "http,postcard,sqlite"]
 # These explore millions of states and thousands of schedules: optimisation pays for its compile time.
 PROOFS = [*LIGHT, "--profile", "proofs"]
 PROOF_TESTS = ["exactly_once", "simulation"]
@@ -107,6 +107,11 @@ def _(run):
     print("\n".join(f"      {line}" for line in torture.out.splitlines()[-4:]))
     examples.words([*cargo, "wordcount", "--"])
     examples.close()
+
+
+@step("sqlite", "Over a SQLite file: every death of small runs, two hundred of a process, and a minute of dying processes")
+def _(run):
+    run.run_tests(run.build_tests(*PROOFS, "--test", "sqlite"), arguments=["--ignored"])
 
 
 @step("features", "Each feature by itself")

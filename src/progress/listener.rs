@@ -5,9 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "sqlite")]
+use futures::{Stream, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Counters, Progress};
+#[cfg(feature = "sqlite")]
+use crate::core::error::Error;
 use crate::core::error::Result;
 use crate::scratchpad::RunState;
 
@@ -95,6 +99,55 @@ impl Listener {
     }
 }
 
+#[cfg(feature = "sqlite")]
+impl Listener {
+    /// The time between two calls.
+    pub(crate) fn interval(&self) -> Duration {
+        self.every
+    }
+
+    /// Waits for the end of a run, and reports the `updates` that come meanwhile; if the run is done or has failed, also
+    /// those that are left, which end with it.
+    pub(crate) async fn follow<T>(
+        &self,
+        updates: impl Stream<Item = Result<Progress>> + Unpin,
+        mut run: Pin<&mut (impl Future<Output = Result<T>> + ?Sized)>,
+    ) -> Result<T> {
+        let Some(callback) = &self.callback else {
+            return run.await;
+        };
+        let mut callback = Some(callback);
+        let mut updates = updates.fuse();
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = run.as_mut() => break result,
+                Some(update) = updates.next() => match update {
+                    Ok(progress) => call(&mut callback, &progress),
+                    Err(error) => tracing::warn!(%error, "the progress of a run could not be read"),
+                },
+            }
+        };
+        if matches!(result, Ok(_) | Err(Error::Failed { .. })) {
+            while let Some(Ok(progress)) = updates.next().await {
+                call(&mut callback, &progress);
+            }
+        }
+        result
+    }
+}
+
+/// Calls back, unless that has panicked before.
+fn call(callback: &mut Option<&Callback>, progress: &Progress) {
+    let Some(call) = callback else { return };
+    if catch_unwind(AssertUnwindSafe(|| call(progress))).is_err() {
+        tracing::error!(
+            "the callback of `on_progress` panicked: the run goes on, and the callback is not called again"
+        );
+        *callback = None;
+    }
+}
+
 /// The calls of one run.
 struct Calls<'a> {
     /// `None` once it has panicked.
@@ -105,9 +158,9 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     fn call(&mut self, state: RunState) {
-        let Some(callback) = self.callback else {
+        if self.callback.is_none() {
             return;
-        };
+        }
         let stages = self.counters.stages();
         let progress = Progress {
             elapsed: self.begin.elapsed(),
@@ -116,11 +169,6 @@ impl Calls<'_> {
             left_out: stages.iter().filter_map(|stage| stage.left_out).sum(),
             stages,
         };
-        if catch_unwind(AssertUnwindSafe(|| callback(&progress))).is_err() {
-            tracing::error!(
-                "the callback of `on_progress` panicked: the run goes on, and the callback is not called again"
-            );
-            self.callback = None;
-        }
+        call(&mut self.callback, &progress);
     }
 }

@@ -16,6 +16,7 @@ mod deaths;
 mod duplicates;
 mod exhaustive;
 mod heartbeats;
+mod plan;
 mod same_items;
 mod submitting;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::job::{Job, Session};
 use super::notices::{Effects, Notices};
@@ -87,6 +87,9 @@ impl Writer {
                 self.tidy();
             }
             self.look(has_written);
+            if has_written || self.notices.is_waited_for() {
+                self.call_roll();
+            }
         }
         // Nobody else can answer for what this handle holds. If it fails, other processes see to it when this one has ended.
         if let Err(error) = self.transaction(|session| owner::leave(session, self.owner)) {
@@ -121,9 +124,16 @@ impl Writer {
         match committed {
             Ok(effects) => {
                 self.watch.has_trash = effects.trash;
-                let undone = jobs.into_iter().filter_map(Job::answer).collect();
+                // Before the answers: nobody waits in vain while a caller goes on.
                 self.notices.tell(&effects);
-                undone
+                jobs.into_iter().filter_map(Job::answer).collect()
+            }
+            // None of them is at fault.
+            Err(error) if is_busy(&error) => {
+                for job in jobs {
+                    job.fail(same(&error), &self.path);
+                }
+                Vec::new()
             }
             // Whose fault it is shows when each is by itself.
             Err(_) if jobs.len() > 1 => {
@@ -170,18 +180,23 @@ impl Writer {
             });
             self.watch.has_trash = tidied.is_ok_and(|effects| effects.trash);
         }
-        if self.notices.is_waited_for() && self.watch.roll_call.elapsed() > ROLL_CALL {
-            self.watch.roll_call = Instant::now();
-            match owner::dead(&self.db) {
-                Ok(dead) if dead.is_empty() => {}
-                Ok(dead) => {
-                    let taken = self.transaction(|session| owner::bury(session, &dead));
-                    if taken.is_ok() {
-                        self.notices.tell_all();
-                    }
+    }
+
+    /// Hands back, from time to time, what handles have left whose process was killed.
+    fn call_roll(&mut self) {
+        if self.watch.roll_call.elapsed() < ROLL_CALL {
+            return;
+        }
+        self.watch.roll_call = Instant::now();
+        match owner::dead(&self.db) {
+            Ok(dead) if dead.is_empty() => {}
+            Ok(dead) => {
+                let taken = self.transaction(|session| owner::bury(session, &dead));
+                if taken.is_ok() {
+                    self.notices.tell_all();
                 }
-                Err(error) => tracing::debug!(%error, "the owners could not be read"),
             }
+            Err(error) => tracing::debug!(%error, "the owners could not be read"),
         }
     }
 
@@ -189,7 +204,8 @@ impl Writer {
     fn look(&mut self, has_written: bool) {
         let version = self
             .db
-            .pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut version| version.query_row([], |row| row.get::<_, i64>(0)));
         // An error shows at the next operation.
         let Ok(version) = version else { return };
         let now = Instant::now();
@@ -203,6 +219,21 @@ impl Writer {
         if has_written && foreign.is_some_and(|at| now.duration_since(at) < NEIGHBOURLY) {
             std::thread::sleep(CHANCE);
         }
+    }
+}
+
+/// Whether another process has kept the file locked for longer than is waited for.
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// The same error once more, for another caller.
+fn same(error: &rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => {
+            rusqlite::Error::SqliteFailure(*code, message.clone())
+        }
+        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
     }
 }
 
