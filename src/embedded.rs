@@ -8,7 +8,7 @@ mod run;
 #[cfg(feature = "sqlite")]
 mod run_in;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::deployment::Deployment;
 use crate::deployment::run::Run;
 use crate::stage::Data;
 use crate::submit::{Opening, Source};
-use crate::worker::Worker;
+use crate::worker::{RunningWorker, Worker};
 
 /// Messages that the worker holds beyond those that run.
 const PREFETCH: usize = 128;
@@ -85,7 +85,21 @@ where
         };
     }
     let mut worker = worker(deployment).start();
-    let ended = tokio::select! {
+    let ended = until_its_end(&mut worker, submitted, done).await;
+    // Nothing is left to hand back: the queues go with it.
+    drop(worker);
+    // Before the caller goes on.
+    deployment.site.attempt_log.flush();
+    ended
+}
+
+/// Waits until everything was sent and the run is done, or either fails, or the worker ends by itself.
+async fn until_its_end(
+    worker: &mut RunningWorker,
+    mut submitted: Pin<&mut impl Future<Output = Result<()>>>,
+    mut done: Pin<&mut impl Future<Output = Result<()>>>,
+) -> Result<()> {
+    tokio::select! {
         biased;
         early = &mut done => match early {
             // The input may turn out to be longer than it said.
@@ -101,10 +115,5 @@ where
             Err(error) => Err(error),
         },
         Err(error) = worker.finished() => Err(error),
-    };
-    // Nothing is left to hand back: the queues go with it.
-    drop(worker);
-    // Before the caller goes on.
-    deployment.site.attempt_log.flush();
-    ended
+    }
 }

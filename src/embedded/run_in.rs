@@ -1,7 +1,8 @@
 //! A run inside this process whose progress outlives it, in a file.
 
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::time::Duration;
 
 use twox_hash::XxHash3_128;
 
@@ -14,9 +15,13 @@ use crate::core::{name, retry};
 use crate::deployment::Deployment;
 use crate::deployment::run::Run;
 use crate::pipeline::{Answer, Pipeline};
-use crate::scratchpad::RunState;
+use crate::scratchpad::Failure;
 use crate::stage::Data;
-use crate::submit::IterSource;
+use crate::submit::{IterSource, Opening, Source};
+use crate::worker::RunningWorker;
+
+/// How long a run that has failed goes on with what it has begun.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
     /// As [`run`](Self::run), but the run's progress survives this process, in a SQLite file that is made if it is missing.
@@ -73,19 +78,7 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         let deployment = self.deploy(&deployment_of(&id), file)?;
         let submission = deployment.begin(id, IterSource::new(items)).await?;
         let run = deployment.attach(submission.run());
-        let listener = &deployment.site.definition.listener;
-        if run.status().await?.state == RunState::Failed {
-            submission.send().await?;
-            run.redrive().await?;
-            let updates = run.progress().every(listener.interval());
-            listener
-                .follow(updates, pin!(finish(&deployment, &run)))
-                .await?;
-        } else {
-            let updates = run.progress().every(listener.interval());
-            let work = super::drive_to_its_end(&deployment, submission, &run);
-            listener.follow(updates, pin!(work)).await?;
-        }
+        work(&deployment, submission, &run).await?;
         let value = value(run).await?;
         remove_queues(&deployment).await;
         Ok(value)
@@ -99,21 +92,74 @@ fn deployment_of(id: &RunId) -> String {
     format!("run-{:016x}", hash as u64)
 }
 
-/// Works until the run, all of which was sent, has ended.
-async fn finish<I: Data, R: Send + 'static>(
+/// Sends what has not been sent, and works until the run has ended.
+async fn work<I, R, S>(
     deployment: &Deployment<I, R>,
+    submission: Opening<S>,
     run: &Run<R>,
-) -> Result<()> {
-    let mut worker = super::worker(deployment).start();
-    let ended = tokio::select! {
-        biased;
-        done = run.done() => done,
-        Err(error) = worker.finished() => Err(error),
+) -> Result<()>
+where
+    I: Data,
+    R: Send + 'static,
+    S: Source<Item = I>,
+{
+    let known = run.status().await?.failure;
+    let worker = super::worker(deployment).grace_period(GRACE);
+    let mut worker = worker.start();
+    let ended = match known {
+        None => {
+            let sent = pin!(submission.send());
+            follow(deployment, run, &mut worker, sent, pin!(run.done())).await
+        }
+        Some(known) => {
+            let again = async {
+                submission.send().await?;
+                run.redrive().await
+            };
+            tokio::select! {
+                biased;
+                redriven = again => drop(redriven?),
+                Err(error) = worker.finished() => return Err(error),
+            }
+            let sent = pin!(std::future::ready(Ok(())));
+            let done = pin!(done_this_time(run, &known));
+            follow(deployment, run, &mut worker, sent, done).await
+        }
     };
-    drop(worker);
+    if ended.is_err() {
+        // The message that has failed is to become a dead letter.
+        worker.shutdown().await;
+    }
     // Before the caller goes on.
     deployment.site.attempt_log.flush();
     ended
+}
+
+/// Waits for the end of a run, and reports its progress.
+async fn follow<I, R: Send + 'static>(
+    deployment: &Deployment<I, R>,
+    run: &Run<R>,
+    worker: &mut RunningWorker,
+    sent: Pin<&mut impl Future<Output = Result<()>>>,
+    done: Pin<&mut impl Future<Output = Result<()>>>,
+) -> Result<()> {
+    let listener = &deployment.site.definition.listener;
+    let updates = run.progress().every(listener.interval());
+    let end = pin!(super::until_its_end(worker, sent, done));
+    listener.follow(updates, end).await
+}
+
+/// Waits until a run is done that had failed before it was redriven. If the process was killed between recording a failure
+/// and burying its message, there was no dead letter to redrive, and the message comes back by itself: the record is
+/// outdated then, and is redriven once nothing is under way.
+async fn done_this_time<R: Send + 'static>(run: &Run<R>, known: &Failure) -> Result<()> {
+    match run.done().await {
+        Err(Error::Failed { failure, .. }) if failure.verdict == known.verdict => {
+            run.redrive_settled().await?;
+            run.done().await
+        }
+        ended => ended,
+    }
 }
 
 /// What is left on the queues of a run that is done are copies. If they cannot be removed, they take some room.
