@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::deployment::Deployment;
 use crate::deployment::run::Run;
 use crate::stage::Data;
-use crate::submit::{Opening, Source};
+use crate::submit::{Opening, SUBMISSION, Source};
 use crate::worker::{RunningWorker, Worker};
 
 /// Messages that the worker holds beyond those that run.
@@ -73,7 +73,7 @@ where
     S: Source<Item = I>,
 {
     let mut submitted = pin!(submission.send());
-    let mut done = pin!(run.done());
+    let done = pin!(run.done());
     if let Poll::Ready(sent) = futures::poll!(submitted.as_mut()) {
         // A small input is on the queue by now, and most of a small run's time would go into waking
         // up.
@@ -104,6 +104,10 @@ async fn until_its_end(
         early = &mut done => match early {
             // The input may turn out to be longer than it said.
             Ok(()) => submitted.await,
+            // The submission itself has failed, and has the error that the record only tells of.
+            Err(Error::Failed { failure, run }) if failure.message == SUBMISSION => {
+                submitted.await.and(Err(Error::Failed { run, failure }))
+            }
             Err(error) => Err(error),
         },
         sent = &mut submitted => match sent {

@@ -64,13 +64,13 @@ impl Failures for SqliteScratchpad {
                 return Ok(entry.record.log(run.skipped));
             }
             let before = entry.record.counts();
-            let not_on_record = entry.record.record(report);
+            entry.record.record(report);
             entry.record.counts().replace(before, run);
             entry.save(session.db, run.id)?;
             if run.dead > 0 {
                 session.effects.borrow_mut().run();
             }
-            Ok(entry.record.log(run.skipped + not_on_record))
+            Ok(entry.record.log(run.skipped))
         });
         Ok(log.await?.unwrap_or_default())
     }
@@ -215,6 +215,17 @@ pub(super) fn first(db: &Connection, run: i64) -> Result<Option<Failure>, Troubl
         Some((stage, message, record)) => Ok(decode(&record)?.dead_letter(&stage, &message)),
         None => Ok(None),
     }
+}
+
+/// Skipped items of messages that stand as dead letters.
+pub(super) fn replaced(db: &Connection, run: i64) -> rusqlite::Result<u64> {
+    let count = db
+        .prepare_cached(
+            "SELECT COUNT(*) FROM failure, json_each(failure.record, '$.skipped')
+             WHERE run = ?1 AND dead_number IS NOT NULL",
+        )?
+        .query_row([run], |row| row.get::<_, i64>(0))?;
+    Ok(count.unsigned_abs())
 }
 
 fn text(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, String, String)> {

@@ -1,6 +1,6 @@
 //! What is on record of one message: its attempts, the deliveries that have begun, its skipped items, its dead letter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub(super) struct MessageRecord {
     failed: u32,
     /// The highest number of a failed attempt at each item.
     items: BTreeMap<u64, u32>,
-    /// The last attempt at each item that was left out. None of a message that stands as a dead letter.
+    /// The last attempt at each item that was left out. Counted but not listed while the message stands as a dead letter.
     skipped: BTreeMap<u64, Attempt>,
     dead: Option<Dead>,
 }
@@ -122,19 +122,13 @@ impl MessageRecord {
         Deliveries::new(unfinished, self.failed).items(items.into_values().collect())
     }
 
-    /// Adds a report. Returns the number of its items that would be left out, and are not, since the message stands as a
-    /// dead letter.
-    pub(super) fn record(&mut self, report: &FailureReport) -> u64 {
+    pub(super) fn record(&mut self, report: &FailureReport) {
         if let Some(delivery) = report.delivery {
             self.unfinished.remove(&delivery.as_u64());
         }
         self.add(&report.attempts, report.verdict);
         match report.verdict {
             Verdict::Retry => {}
-            Verdict::Skip if self.is_dead() => {
-                let items = report.attempts.iter().filter_map(|attempt| attempt.item);
-                return items.collect::<BTreeSet<u64>>().len() as u64;
-            }
             Verdict::Skip => {
                 for attempt in &report.attempts {
                     if let Some(item) = attempt.item {
@@ -143,7 +137,6 @@ impl MessageRecord {
                 }
             }
             Verdict::Dead(id) => {
-                self.skipped.clear();
                 let last = report.attempts.last();
                 let error = last.map(|attempt| attempt.error.clone());
                 self.dead = Some(Dead {
@@ -154,7 +147,6 @@ impl MessageRecord {
                 });
             }
         }
-        0
     }
 
     /// Appends failed attempts, and counts them.
@@ -212,7 +204,7 @@ impl MessageRecord {
             |item, skipped| after.is_none_or(|after| (item, skipped) > (after.item, after.skipped));
         let from = after.and_then(|after| after.item).unwrap_or(0);
         let skipped = self.skipped.range(from..);
-        let skipped = skipped.filter(|(item, _)| is_after(Some(**item), true));
+        let skipped = skipped.filter(|(item, _)| !self.is_dead() && is_after(Some(**item), true));
         let dead = self.dead_letter(stage, message);
         let dead = dead.filter(|dead| is_after(dead.item, false)).into_iter();
         let mut failures: Vec<Failure> = dead

@@ -119,6 +119,8 @@ impl Row {
         snapshot.skipped = self.skipped;
         if self.dead > 0 {
             snapshot.failure = failures::first(db, self.id)?;
+            let replaced = failures::replaced(db, self.id)?;
+            snapshot.skipped = self.skipped.saturating_sub(replaced);
         }
         if self.has_result {
             let result = db
