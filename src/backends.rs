@@ -5,5 +5,7 @@ pub mod aws;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqs")]
 pub mod sqs;
