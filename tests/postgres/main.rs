@@ -9,3 +9,7 @@
 
 mod common;
 mod conformance;
+mod lives;
+mod pooled;
+mod promises;
+mod provisioning;
