@@ -61,7 +61,7 @@ impl Backend {
 }
 
 fn lacks(scheme: &str, feature: &str) -> Error {
-    let problem = format!("a backend `{scheme}:` needs the feature `{feature}` of catchment, which this program was built without");
+    let problem = format!("no backend `{scheme}:` is in this program, which was built without the feature `{feature}` of catchment");
     Error::invalid_argument("url", problem)
 }
 

@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod churn;
 mod common;
 mod conformance;
 mod lives;

@@ -108,7 +108,7 @@ async fn a_backend_is_named_by_a_url() {
     for (url, part) in [
         ("", "names no backend"),
         ("postgress://user:geheim@host/db", "\"postgress:\" names no backend"),
-        ("sqlite:run.db", "needs the feature `sqlite`"),
+        ("sqlite:run.db", "built without the feature `sqlite`"),
     ] {
         let error = catchment::Backend::from_url(url).await.unwrap_err().to_string();
         assert!(error.contains(part) && !error.contains("geheim"), "{url}: {error}");
