@@ -14,3 +14,4 @@ mod lives;
 mod pooled;
 mod promises;
 mod provisioning;
+mod roles;

@@ -6,6 +6,7 @@ mod named;
 mod receipts;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +39,8 @@ pub struct PostgresQueues {
 struct Shared {
     database: Arc<Database>,
     schema: Arc<str>,
+    /// The schema has been found to be one that this library knows.
+    is_checked: AtomicBool,
     watch: Watch<i32>,
     /// By the queue's id.
     fronts: Arc<Fronts>,
@@ -67,6 +70,7 @@ impl PostgresQueues {
             shared: Arc::new(Shared {
                 database,
                 schema,
+                is_checked: AtomicBool::new(false),
                 watch,
                 fronts,
             }),
@@ -117,7 +121,10 @@ impl std::fmt::Debug for PostgresQueues {
 impl Queues for PostgresQueues {
     async fn open(&self, name: &str, options: &QueueOptions) -> Result<Arc<dyn Queue>> {
         let database = &self.shared.database;
-        schema::check(database).await?;
+        if !self.shared.is_checked.load(Ordering::Relaxed) {
+            schema::check(database).await?;
+            self.shared.is_checked.store(true, Ordering::Relaxed);
+        }
         const FIND: &str = "SELECT id FROM @.queues WHERE name = $1";
         let params = [(&name as _, Type::TEXT)];
         let found = database.query_opt("opening a queue", FIND, &params);

@@ -1,6 +1,6 @@
 //! Waiting for something in the database: one statement asks for all waiting callers of this process.
 //!
-//! Each poll is later than the one before: an eighth of the time since something last happened, at least two milliseconds
+//! Each poll is later than the one before: an eighth of the time since something last happened, at least five milliseconds
 //! and at most a second. So a program that is busy, or has just been, learns of news at once, and an idle one costs a
 //! statement a second, however many of its queues and runs are waited for. What happens in this process is told directly.
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::core::error::{Result, describe};
 
-const SHORTEST: Duration = Duration::from_millis(2);
+const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(1);
 /// A poll is at most this part of the time since something last happened.
 const PART: u32 = 8;
