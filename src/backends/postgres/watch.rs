@@ -113,7 +113,11 @@ impl<K: Clone + Eq + Hash + Send + 'static> Interest<K> {
             waiting.sleeping += 1;
         }
         if !std::mem::replace(&mut state.is_polling, true) {
-            tokio::spawn(Polling(Arc::clone(&self.inner)).run());
+            let polling = Polling {
+                inner: Arc::clone(&self.inner),
+                has_ended: false,
+            };
+            tokio::spawn(polling.run());
         }
         Sleeping(self)
     }
@@ -149,30 +153,35 @@ impl<K> Inner<K> {
 }
 
 /// The task that asks. It ends when nobody waits any more, or with its runtime: the next caller that waits starts another.
-struct Polling<K>(Arc<Inner<K>>);
+struct Polling<K> {
+    inner: Arc<Inner<K>>,
+    /// It has said so: from then on another one may be at work.
+    has_ended: bool,
+}
 
 impl<K> Drop for Polling<K> {
     fn drop(&mut self) {
-        self.0.lock().is_polling = false;
+        if !self.has_ended {
+            self.inner.lock().is_polling = false;
+        }
     }
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Polling<K> {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut polled = Instant::now();
         while let Some((keys, wait)) = self.next() {
             // Neither all at once nor all programs at the same moment.
             let wait = wait.mul_f64(0.75 + fastrand::f64() / 2.0);
-            let now = Instant::now();
             let at = polled + wait;
-            if at > now {
+            if at > Instant::now() {
                 tokio::select! {
                     () = tokio::time::sleep_until(at) => {}
-                    () = self.0.hurry.notified() => continue,
+                    () = self.inner.hurry.notified() => continue,
                 }
             }
             polled = Instant::now();
-            match (self.0.ask)(keys).await {
+            match (self.inner.ask)(keys).await {
                 Ok(found) => self.found(&found),
                 // Callers find out by themselves, since they look once more at the end of their time.
                 Err(error) => {
@@ -184,12 +193,13 @@ impl<K: Clone + Eq + Hash + Send + 'static> Polling<K> {
     }
 
     /// What is waited for, and for how long there is no need to ask. `None` if nobody waits; then this is no poller any more.
-    fn next(&self) -> Option<(Vec<K>, Duration)> {
-        let mut state = self.0.lock();
+    fn next(&mut self) -> Option<(Vec<K>, Duration)> {
+        let mut state = self.inner.lock();
         let sleeping = state.waiting.iter().filter(|(_, waiting)| waiting.sleeping > 0);
         let keys: Vec<K> = sleeping.map(|(key, _)| key.clone()).collect();
         if keys.is_empty() {
             state.is_polling = false;
+            self.has_ended = true;
             return None;
         }
         let wait = state.active.elapsed() / PART;
@@ -200,12 +210,71 @@ impl<K: Clone + Eq + Hash + Send + 'static> Polling<K> {
         if keys.is_empty() {
             return;
         }
-        let mut state = self.0.lock();
+        let mut state = self.inner.lock();
         state.active = Instant::now();
         for key in keys {
             if let Some(waiting) = state.waiting.get(key) {
                 waiting.news.notify_waiters();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// A watch whose keys have news if they are even, and how often it asked.
+    fn watch() -> (Watch<u32>, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let watch = Watch::new(move |keys: Vec<u32>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let found = keys.into_iter().filter(|key| key % 2 == 0).collect();
+            async move { Ok(found) }.boxed()
+        });
+        (watch, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_arrive_by_a_poll_or_by_word() {
+        let (watch, _) = watch();
+        for key in [2, 3] {
+            let interest = watch.interest(key);
+            let news = interest.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            let _sleeping = interest.poll();
+            if key == 3 {
+                watch.tell(&3);
+            }
+            let begin = Instant::now();
+            news.await;
+            assert!(begin.elapsed() < LONGEST, "{key}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_program_asks_once_a_second_for_all() {
+        let (watch, asked) = watch();
+        let interests = [1, 3, 5, 7].map(|key| watch.interest(key));
+        let sleeping = interests.each_ref().map(Interest::poll);
+        tokio::time::sleep(LONGEST * 20).await;
+        let before = asked.load(Ordering::Relaxed);
+        tokio::time::sleep(LONGEST * 100).await;
+        let idle = asked.load(Ordering::Relaxed) - before;
+        assert!((80..=134).contains(&idle), "{idle} in 100 s");
+        drop(sleeping);
+        tokio::time::sleep(LONGEST * 2).await;
+        let before = asked.load(Ordering::Relaxed);
+        tokio::time::sleep(LONGEST * 10).await;
+        assert_eq!(asked.load(Ordering::Relaxed), before, "nobody waits");
+        let _again = interests[0].poll();
+        tokio::time::sleep(LONGEST * 10).await;
+        assert!(asked.load(Ordering::Relaxed) > before);
     }
 }

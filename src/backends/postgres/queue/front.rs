@@ -13,6 +13,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// A sweep takes at most this part of the time.
 const PART: u32 = 20;
 
+/// Bytes of messages that are received at once at most, if they are like those before them.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// The bytes of a message, as long as nothing is known of them.
+const UNKNOWN: usize = 1024 * 1024;
+
 /// The front of one queue, as this process knows it.
 pub(super) struct Front(Mutex<State>);
 
@@ -20,6 +25,8 @@ struct State {
     low: SystemTime,
     /// When the next claim has to begin from the beginning.
     sweep: Instant,
+    /// The bytes of the largest message of late.
+    largest: usize,
 }
 
 /// Where a claim begins.
@@ -35,6 +42,7 @@ impl Default for Front {
         Self(Mutex::new(State {
             low: SystemTime::UNIX_EPOCH,
             sweep: Instant::now(),
+            largest: UNKNOWN,
         }))
     }
 }
@@ -72,6 +80,17 @@ impl Front {
         };
     }
 
+    /// How many messages may be received at once.
+    pub(super) fn room(&self) -> usize {
+        (MOST_BYTES / self.lock().largest.max(1)).max(1)
+    }
+
+    /// Messages were received, of which the largest has this many bytes.
+    pub(super) fn received(&self, largest: usize) {
+        let mut state = self.lock();
+        state.largest = largest.max(state.largest / 2);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +121,18 @@ mod tests {
         assert_eq!(front.bound().low, at(500) - LATE);
         front.claimed(at(500), at(500), true);
         assert_eq!(front.bound().low, at(500) - LATE, "the front is not settled yet");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_messages_are_received_one_by_one() {
+        let front = Front::default();
+        assert_eq!(front.room(), 64);
+        (0..12).for_each(|_| front.received(200));
+        assert!(front.room() > 10_000);
+        front.received(MOST_BYTES / 2);
+        assert_eq!(front.room(), 2);
+        front.received(usize::MAX);
+        assert_eq!(front.room(), 1);
     }
 
     #[tokio::test(start_paused = true)]

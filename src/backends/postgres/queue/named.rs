@@ -90,7 +90,7 @@ impl PostgresQueue {
             )
             SELECT c.id, c.delivery, c.since, now(), b.sent_at, b.attributes, b.body
             FROM claimed c JOIN @.bodies b ON b.id = c.id ORDER BY c.since, c.id";
-        let max = max.clamp(1, MOST_RECEIVED);
+        let max = max.clamp(1, MOST_RECEIVED).min(self.front.room());
         let limit = i64::try_from(max).unwrap_or(i64::MAX);
         let hidden = seconds(self.visibility_timeout);
         let bound = self.front.bound();
@@ -110,7 +110,11 @@ impl PostgresQueue {
             self.front.claimed(since, now, rows.len() >= max);
             self.shared.watch.is_active();
         }
-        rows.iter().map(delivery).collect()
+        let deliveries: Vec<Delivery> = rows.iter().map(delivery).collect::<Result<_>>()?;
+        if let Some(largest) = deliveries.iter().map(|delivery| delivery.body.len()).max() {
+            self.front.received(largest);
+        }
+        Ok(deliveries)
     }
 
     /// Runs a statement on messages that are held, by their receipts.
