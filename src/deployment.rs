@@ -1,6 +1,7 @@
 //! A pipeline under a name, over a backend: what is submitted to, worked on and looked into.
 
 mod backend;
+mod backend_url;
 pub(crate) mod dead_letter;
 mod dead_letters;
 mod deploy;

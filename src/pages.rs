@@ -23,6 +23,10 @@ struct WireFormat;
 #[doc = include_str!("../docs/http.md")]
 struct Http;
 
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/postgres.md")]
+struct Postgres;
+
 #[cfg(feature = "aws")]
 #[doc = include_str!("../docs/aws.md")]
 struct Aws;

@@ -17,7 +17,11 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Makes the queues and tables that are missing, and prints what it did.
-    Provision,
+    Provision {
+        /// Prints the SQL that it would run instead, and runs nothing: over PostgreSQL.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Submits an array, and prints the run's id.
     Submit {
         #[command(flatten)]
@@ -89,22 +93,14 @@ impl Input {
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where queues and results are. One in memory is gone with its process.
-    #[arg(long, global = true, value_enum, default_value_t = BackendName::Memory)]
-    pub(crate) backend: BackendName,
+    /// Where queues and results are: `aws`, or a URL such as `postgres://localhost/app` [default: $CATCHMENT_BACKEND]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) backend: Option<String>,
     /// The deployment's name.
     #[arg(long, global = true, default_value = "adder")]
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) tuning: Tuning,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum BackendName {
-    /// This process's memory.
-    Memory,
-    /// Amazon SQS and DynamoDB, configured as every AWS tool is.
-    Aws,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

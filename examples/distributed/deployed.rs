@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use catchment::provision::Change;
-use catchment::{Backend, BoxError, DeadLetter, Deployment, Run, Status};
+use catchment::{Backend, BoxError, DeadLetter, Deployment, Error, Run, Status};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::arguments::{BackendName, Command, Input, Options, Usage};
+use crate::arguments::{Command, Input, Options, Usage};
 use crate::signals::told_to_end;
 use crate::{one_line, pipeline};
 
@@ -18,14 +18,18 @@ type Adder = Deployment<i64, i64>;
 /// Standard output has the answer and nothing else, so that scripts can use it.
 pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxError> {
     log();
-    let backend = backend(options.backend).await?;
+    let url = url(options.backend)?;
+    if let Command::Provision { dry_run: true } = command {
+        return dry_run(&url).await;
+    }
+    let backend = backend(&url).await?;
     let limit = match command {
         Command::Worker { limit, .. } => limit,
         _ => None,
     };
     let adder: Adder = pipeline(&options.tuning, limit).deploy(&options.name, backend)?;
     let answer = match command {
-        Command::Provision => changes(&adder.provision().await?)?,
+        Command::Provision { .. } => changes(&adder.provision().await?)?,
         Command::Submit { input, id } => submit(&adder, input, id).await?,
         Command::Worker { stages, .. } => {
             work(&adder, stages).await?;
@@ -49,26 +53,48 @@ pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxErr
     Ok(())
 }
 
-async fn backend(name: BackendName) -> Result<Backend, Usage> {
-    match name {
-        BackendName::Memory => Err(Usage(
-            "a backend in memory is gone with its process, so that no other could go on: give subcommands --backend aws".into(),
+/// The backend's URL; a bare word, such as `aws`, is one without its colon.
+fn url(named: Option<String>) -> Result<String, Usage> {
+    let named = named.or_else(|| std::env::var("CATCHMENT_BACKEND").ok());
+    let named = named.unwrap_or_else(|| "memory".to_owned());
+    let url = match named.contains(':') {
+        true => named,
+        false => format!("{named}:"),
+    };
+    match url.as_str() {
+        "memory:" => Err(Usage(
+            "a backend in memory is gone with its process, so that no other could go on: give subcommands --backend aws, or the URL of another backend".into(),
         )),
-        BackendName::Aws => aws().await,
+        _ => Ok(url),
     }
 }
 
-#[cfg(feature = "aws")]
-async fn aws() -> Result<Backend, Usage> {
-    Ok(Backend::aws_from_env().await)
+async fn backend(url: &str) -> Result<Backend, BoxError> {
+    match Backend::from_url(url).await {
+        Ok(backend) => Ok(backend),
+        Err(error @ Error::InvalidArgument { .. }) => Err(Usage(format!(
+            "{error}: cargo run --features aws,postgres --example distributed -- … has them all"
+        ))
+        .into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
-#[cfg(not(feature = "aws"))]
-async fn aws() -> Result<Backend, Usage> {
-    Err(Usage(
-        "built without the feature `aws`: cargo run --features aws --example distributed -- …"
-            .into(),
-    ))
+/// Prints what `provision` would run.
+#[cfg(feature = "postgres")]
+async fn dry_run(url: &str) -> Result<(), BoxError> {
+    if !url.starts_with("postgres") {
+        return Err(Usage("only a PostgreSQL database has SQL to show".into()).into());
+    }
+    let database = catchment::backends::postgres::PostgresBackend::from_url(url)?;
+    let script = database.missing_migrations().await?;
+    std::io::stdout().write_all(script.as_bytes())?;
+    Ok(())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn dry_run(_url: &str) -> Result<(), BoxError> {
+    Err(Usage("built without the feature `postgres`: cargo run --features postgres --example distributed -- …".into()).into())
 }
 
 /// Outages and dead letters show on standard error; `RUST_LOG` sets the log level.

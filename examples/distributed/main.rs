@@ -1,9 +1,10 @@
-//! The adder as a deployment: each command is a process of its own, and they meet in Amazon SQS and
-//! DynamoDB.
+//! The adder as a deployment: each command is a process of its own, and they meet in a PostgreSQL
+//! database, or in Amazon SQS and DynamoDB.
 //!
 //! ```text
-//! alias distributed='cargo run --features aws --example distributed -- --backend aws'
-//! distributed provision                                  queues and tables
+//! export CATCHMENT_BACKEND=postgres://localhost/app      or aws: (feature aws); --backend does the same
+//! alias distributed='cargo run --features postgres --example distributed --'
+//! distributed provision                                  queues and tables; --dry-run shows the SQL
 //! distributed worker                                     any number of them, here or elsewhere
 //! id=$(distributed submit --count 100000)
 //! distributed result $id                                 10000100000

@@ -59,7 +59,7 @@ def _(run):
 def _(run):
     others = sorted(path.stem for path in (ROOT / "tests").glob("*.rs"))
     others += sorted(path.parent.name for path in (ROOT / "tests").glob("*/main.rs"))
-    others = [name for name in others if name not in [*PROOF_TESTS, "aws", "lambda"]]
+    others = [name for name in others if name not in [*PROOF_TESTS, "aws", "lambda", "postgres"]]
     programs = run.build_tests(*PROOFS, "--lib", *named_tests(PROOF_TESTS))
     programs += run.build_tests(*LIGHT, *named_tests(others))
     expected = 1 + len(PROOF_TESTS) + len(others)
@@ -124,7 +124,7 @@ def _(run):
 
 @step("all-features", "Tests of what the other features add")
 def _(run):
-    programs = run.build_tests("--all-features", "--lib", *named_tests(["aws", "lambda"]))
+    programs = run.build_tests("--all-features", "--lib", *named_tests(["aws", "lambda", "postgres"]))
     # The model explores the same states whatever the features: it ran above.
     library = [program for program in programs if program[0] == "lib"]
     run.run_tests(library, arguments=["--skip", "model::"])
@@ -186,6 +186,21 @@ def _(run):
 def _(run):
     run.python()
     run.command("scripts/check-templates", "--stack", env=run.on_emulators())
+
+
+@step("postgres", "Tests over PostgreSQL, and with its server restarted")
+def _(run):
+    programs = run.build_tests("--all-features", "--test", "postgres")
+    environment = run.on_postgres()
+    # The test of PgBouncer needs one on this machine.
+    skipped = [] if shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin") else ["--skip", "pgbouncer"]
+    apart = ["outage", "churn", "a_process"]
+    run.run_tests(programs, arguments=["--ignored", *skipped, *named_skips(apart)], env=environment)
+    run.run_tests(programs, arguments=["--ignored", "outage"], env=environment)
+
+
+def named_skips(names):
+    return [part for name in names for part in ("--skip", name)]
 
 
 # It stops what the others use, so it comes last.

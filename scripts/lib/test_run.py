@@ -51,6 +51,7 @@ class Run:
         self.failure = self.failed_step = None
         self.features = []
         self.emulators = None
+        self.postgres = None
         # So that close() also runs when CI ends the script.
         signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         os.chdir(ROOT)
@@ -272,6 +273,20 @@ class Run:
             self.emulators = {name: value for name, value in after.items() if self.environment.get(name) != value}
         return self.emulators
 
+    def on_postgres(self):
+        """The environment for tests over PostgreSQL, which is started at the first call and stopped by close()."""
+        if self.postgres is None:
+            self.environment.setdefault("CATCHMENT_SERVICES_DIR", str(self.target / "services"))
+            self.postgres = {}
+            self.command("scripts/services", "start", "postgres")
+            script = self.output(["scripts/services", "env", "postgres"])
+            shown = self.output(["bash", "-c", script + "\nenv -0"])
+            after = dict(entry.split("=", 1) for entry in shown.split("\0") if entry)
+            self.postgres = {name: value for name, value in after.items() if self.environment.get(name) != value}
+            # Debian keeps pgbouncer there, which is not on every PATH.
+            self.postgres["PATH"] = after["PATH"] + ":/usr/sbin"
+        return self.postgres
+
     def python(self, requirements="python"):
         """The interpreter with what these requirements name, for the checks in Python unless said otherwise; installs it at the
         first call."""
@@ -282,3 +297,6 @@ class Run:
         if self.emulators is not None:
             subprocess.run(["scripts/aws-local", "stop"], env=self.environment, stdin=subprocess.DEVNULL, check=False)
             self.emulators = None
+        if self.postgres is not None:
+            subprocess.run(["scripts/services", "stop", "postgres"], env=self.environment, stdin=subprocess.DEVNULL, check=False)
+            self.postgres = None

@@ -6,6 +6,8 @@ use super::share::Share;
 #[cfg(all(feature = "sqs", feature = "dynamodb"))]
 use crate::backends::aws::AwsBackend;
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
+#[cfg(feature = "postgres")]
+use crate::backends::postgres::PostgresBackend;
 #[cfg(feature = "sqlite")]
 use crate::backends::sqlite::SqliteFile;
 use crate::core::requests::Requests;
@@ -78,6 +80,27 @@ impl Backend {
         Self::aws(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
     }
 
+    /// A PostgreSQL database by its URL, in the schema `catchment`. Create one per process and clone it: clones share its
+    /// connections, which are made when they are needed. For settings of your own, and for TLS, see [`PostgresBackend`].
+    ///
+    /// ```no_run
+    /// use catchment::{Backend, Pipeline};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), catchment::Error> {
+    /// let backend = Backend::postgres("postgres://worker:secret@localhost/app")?;
+    /// let adder = Pipeline::new().map(|n: i64| n * 2).reduce(|| 0, |a, b| a + b);
+    /// let adder = adder.deploy("adder", backend)?;
+    /// adder.provision().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) (`url`) if it is not the URL of such a database.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(url: &str) -> crate::core::error::Result<Self> {
+        Ok(PostgresBackend::from_url(url)?.into())
+    }
+
     /// The [`AwsBackend`] it was made of; `None` for any other backend, such as one that [`new`](Self::new) made of SQS queues and a
     /// scratchpad.
     #[cfg(all(feature = "sqs", feature = "dynamodb"))]
@@ -140,6 +163,17 @@ impl From<AwsBackend> for Backend {
 impl From<SqliteFile> for Backend {
     fn from(file: SqliteFile) -> Self {
         Self::new(file.queues(), file.scratchpad())
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<PostgresBackend> for Backend {
+    fn from(database: PostgresBackend) -> Self {
+        let (queues, scratchpad, requests) = database.counted_parts();
+        Self {
+            requests,
+            ..Self::new(queues, scratchpad)
+        }
     }
 }
 

@@ -1,0 +1,17 @@
+//! Over PostgreSQL: the same contracts and the same pipelines, on the server that `CATCHMENT_TEST_POSTGRES` names.
+#![cfg(feature = "postgres")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod churn;
+mod common;
+mod conformance;
+mod lives;
+mod pooled;
+mod promises;
+mod provisioning;
+mod roles;

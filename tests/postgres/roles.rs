@@ -1,0 +1,132 @@
+//! The least privileges of each kind of program, as docs/postgres.md grants them.
+
+use catchment::backends::postgres::PostgresBackend;
+use catchment::{Deployment, Error, Pipeline, RunFilter, Stage};
+
+use crate::common::{client, unique, url};
+
+/// The statements of the page's section, for these roles, database and schema.
+fn grants(suffix: &str, schema: &str) -> String {
+    let page = include_str!("../../docs/postgres.md");
+    let section = page.split("## Permissions").nth(1).unwrap();
+    let block = section
+        .split("```sql")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let mut text = block.replace("DATABASE app", "DATABASE postgres");
+    for role in ["provisioner", "submitter", "worker", "looker"] {
+        text = text.replace(role, &format!("{role}_{suffix}"));
+    }
+    text = text.replace("catchment.", &format!("{schema}."));
+    text.replace("SCHEMA catchment", &format!("SCHEMA {schema}"))
+}
+
+fn adder(role: &str, suffix: &str, schema: &str) -> Deployment<i64, i64> {
+    let url = url().replace(
+        "postgres://postgres@",
+        &format!("postgres://{role}_{suffix}@"),
+    );
+    let backend = PostgresBackend::from_url(&url).unwrap().schema(schema);
+    let adder = Pipeline::new()
+        .try_map(|n: i64| {
+            if n == 13 {
+                Err(catchment::permanent("thirteen"))
+            } else {
+                Ok(n * 2)
+            }
+        })
+        .with(Stage::named("times_two").packet_size(5))
+        .reduce(|| 0, |a, b| a + b);
+    adder.deploy("adder", backend).unwrap()
+}
+
+fn is_refused<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
+    let error = outcome.expect_err(what);
+    let cause = std::error::Error::source(&error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    assert!(
+        cause.contains("permission denied"),
+        "{what}: {error} {cause}"
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the PostgreSQL that scripts/test starts"]
+async fn each_role_does_its_own_work_and_no_more() {
+    let suffix = unique("r").replace('-', "_");
+    let schema = format!("schema_{suffix}");
+    let client = client().await;
+    for role in ["provisioner", "submitter", "worker", "looker"] {
+        client
+            .batch_execute(&format!("CREATE ROLE {role}_{suffix} LOGIN"))
+            .await
+            .unwrap();
+    }
+    let grants = grants(&suffix, &schema);
+    let (first, others) = grants.split_once("-- everybody else").unwrap();
+    client.batch_execute(first).await.unwrap();
+    adder("provisioner", &suffix, &schema)
+        .provision()
+        .await
+        .unwrap();
+    client.batch_execute(others).await.unwrap();
+
+    let [submitter, worker, looker] =
+        ["submitter", "worker", "looker"].map(|role| adder(role, &suffix, &schema));
+    is_refused(
+        "a looker submits",
+        looker.submit(1..=10).await.map(|run| run.id().clone()),
+    );
+    let good = submitter.submit(1..=10).await.unwrap();
+    let bad = submitter.submit_as("bad", 1..=20).await.unwrap();
+    let empty = submitter.submit([]).await.unwrap();
+    let working = worker.worker().start();
+    assert_eq!(good.result().await.unwrap(), 110);
+    assert_eq!(empty.result().await.unwrap(), 0);
+    assert!(matches!(bad.result().await, Err(Error::Failed { .. })));
+    is_refused(
+        "a submitter cancels nothing of others' work",
+        submitter.attach("bad").redrive().await,
+    );
+    let seen = looker.runs(RunFilter::new()).limit(10).await.unwrap();
+    assert_eq!(seen.len(), 3);
+    assert_eq!(
+        looker
+            .attach("bad")
+            .failures()
+            .limit(10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    worker.attach("bad").settled().await.unwrap();
+    assert_eq!(looker.dead_letters().limit(10).await.unwrap().len(), 1);
+    is_refused("a looker cancels", looker.attach("bad").cancel().await);
+    assert_eq!(worker.attach("bad").discard().await.unwrap().discarded, 1);
+    assert!(worker.attach("bad").cancel().await.unwrap());
+    is_refused(
+        "a worker provisions",
+        adder("worker", &suffix, &format!("other_{suffix}"))
+            .provision()
+            .await,
+    );
+    working.shutdown().await;
+    client
+        .batch_execute(&format!("DROP SCHEMA {schema} CASCADE"))
+        .await
+        .unwrap();
+    for role in ["provisioner", "submitter", "worker", "looker"] {
+        client
+            .batch_execute(&format!(
+                "DROP OWNED BY {role}_{suffix}; DROP ROLE {role}_{suffix}"
+            ))
+            .await
+            .unwrap();
+    }
+}
