@@ -405,8 +405,9 @@ impl<R> Run<R> {
         Listing::new(move |cursor, limit| {
             let (site, run) = (Arc::clone(&site), run.clone());
             async move {
+                let whose = site.whose(&run).await?;
                 let letters = site
-                    .dead_letters(Some(&run), cursor.as_ref(), limit)
+                    .dead_letters(Some(&whose), cursor.as_ref(), limit)
                     .await?;
                 Ok(letters.map(|(_, letter)| letter))
             }
