@@ -40,7 +40,7 @@ pub(crate) async fn outlive<I, R>(
 }
 
 async fn note(store: &Store, deployment: &str, stage: &str, run: &str, packet: usize) {
-    use catchment::scratchpad::{Failures, Runs, Scratchpad};
+    use catchment::scratchpad::{Failures, Scratchpad};
     let bound = store.scratchpad.bind(deployment).unwrap();
     let packet = format!("packet {packet}");
     let run = bound
