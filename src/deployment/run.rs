@@ -162,7 +162,7 @@ impl<R> Run<R> {
     pub async fn outcome(&self) -> Result<Outcome<R>> {
         let packet = self.packet().await?;
         let mut outcome = outcome_of(self.extract, packet)?;
-        outcome.failures = self.why(&packet.left_out).await?;
+        outcome.failures = self.why(packet).await?;
         outcome.more_failures = outcome
             .skipped
             .saturating_sub(outcome.failures.len() as u64);

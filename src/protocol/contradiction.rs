@@ -18,7 +18,8 @@ use crate::stage::Execution;
 /// What is wrong with the numbers of a message for this stage. The values themselves are counted where the number decides
 /// when and beside what the message runs; everywhere else they are when they are read.
 pub(super) fn find(stage: &StageDefinition, message: &Message) -> Result<(), String> {
-    if *message.stage != *stage.name {
+    let is_for_it = *message.stage == *stage.name;
+    if !is_for_it || stage.is_reduction() != matches!(message.work, Work::Reduce(_)) {
         // It is refused for that.
         return Ok(());
     }

@@ -183,6 +183,8 @@ impl Protocol {
             Members::Retired => return Ok(None),
             Members::Present { state, values } => (state, values),
         };
+        // A group's own text has the run's generation, which is not for the reader of an error.
+        let name = task.message.name();
         let size = state.expected.unwrap_or(task.fan_in);
         // A packet that the run does not have, as a stranger may write one, has taken a slot that the group does not have.
         let (values, strays): (Vec<_>, Vec<_>) =
@@ -191,14 +193,14 @@ impl Protocol {
         let is_whole = state.arrived.saturating_sub(strays) >= size;
         if !state.is_ready(task.fan_in) || !is_whole {
             // Whoever's write makes it complete sends this message again.
-            tracing::warn!(%group, ?state, "a group was to be reduced before it was complete");
+            tracing::warn!(run = %group.run.id, work = name, ?state, "a group was to be reduced before it was complete");
             return Ok(None);
         }
         let in_order = values.iter().map(|(slot, _)| *slot).eq(0..size);
         if !in_order {
             // Another may just be retiring the group: the message comes back, and finds it retired.
             return Err(vec![ItemFailure::whole(format!(
-                "group {group}: {} of {} values could be read",
+                "{name}: {} of {} values could be read",
                 values.len(),
                 size
             ))]);
@@ -217,23 +219,21 @@ impl Protocol {
         };
         let mut members = Vec::with_capacity(values.len());
         for (slot, bytes) in &values {
-            let packet = self.seam.site.carrier.read_packet(bytes).map_err(|error| {
-                refused(Error::decode(
-                    format!("slot {slot} of group {group}"),
-                    error,
-                ))
-            })?;
+            let packet =
+                self.seam.site.carrier.read_packet(bytes).map_err(|error| {
+                    refused(Error::decode(format!("slot {slot} of {name}"), error))
+                })?;
             if packet.run != group.run {
                 return Err(refused(format!(
-                    "slot {slot} of group {group} has a value of run {}",
-                    packet.run
+                    "slot {slot} of {name} has a value of another run, {}",
+                    packet.run.id
                 )));
             }
             whole.array_length = whole.array_length.or(packet.array_length);
             let contains = whole.contains.checked_add(packet.contains);
             let skipped = whole.skipped.checked_add(packet.skipped);
             let Some((contains, skipped)) = contains.zip(skipped) else {
-                let problem = format!("the counts in group {group} are more than there can be");
+                let problem = format!("the counts in {name} are more than there can be");
                 return Err(refused(problem));
             };
             (whole.contains, whole.skipped) = (contains, skipped);
