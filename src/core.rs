@@ -11,6 +11,7 @@ pub(crate) mod excerpt;
 pub(crate) mod failure;
 pub(crate) mod fingerprint;
 pub(crate) mod flag;
+pub(crate) mod generation;
 pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod name;

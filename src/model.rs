@@ -29,6 +29,7 @@ mod shortcuts;
 mod state;
 mod steps;
 mod store;
+mod strangers;
 mod tests;
 mod trace;
 

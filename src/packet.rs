@@ -6,6 +6,7 @@ pub(crate) mod carrier;
 pub(crate) mod codec;
 #[cfg(feature = "postcard")]
 mod compact;
+pub(crate) mod count;
 pub(crate) mod each;
 mod escape;
 pub(crate) mod fingerprint;
@@ -22,10 +23,11 @@ mod wire;
 use bytes::Bytes;
 
 use crate::core::error::{Error, Result};
-use crate::core::id::{PacketId, RunId};
+use crate::core::generation::RunKey;
+use crate::core::id::PacketId;
 use codec::{Codec, Payload};
 pub(crate) use left_out::{LeftOut, Lost};
-pub(crate) use malformed::{Foreign, Malformed};
+pub(crate) use malformed::{Contradiction, Foreign, Malformed};
 pub(crate) use message::{Bundle, MapWork, Message, ReduceWork, Work, unit_of};
 use wire::Wire;
 
@@ -33,7 +35,7 @@ use wire::Wire;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Packet {
     /// The run.
-    pub(crate) run: RunId,
+    pub(crate) run: RunKey,
     /// The packet's position in the tree.
     pub(crate) packet_id: PacketId,
     /// A list of items, or a partial result.
@@ -76,9 +78,15 @@ impl Packet {
 mod tests {
     use super::*;
 
+    /// A run of this fan-in.
+    pub(super) fn run(fan_in: u32) -> RunKey {
+        let generation = format!("6b1f00c2a47e9{fan_in:03x}");
+        RunKey::new("a", generation.parse().unwrap())
+    }
+
     pub(super) fn packet() -> Packet {
         Packet {
-            run: "a".into(),
+            run: run(32),
             packet_id: PacketId::leaf(3),
             value: Payload::json(Bytes::from_static(b"[1,\"two\",{\"three\":3}]")),
             array_length: Some(50),

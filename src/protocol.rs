@@ -10,6 +10,7 @@ mod beginning;
 pub(crate) mod bundle;
 mod cancelled;
 mod compute;
+mod contradiction;
 mod failure;
 mod foreign;
 pub(crate) mod reason;

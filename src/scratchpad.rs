@@ -28,6 +28,7 @@ pub use crate::core::cut::PacketPlan;
 use crate::core::error::Result;
 pub use crate::core::failure::{Attempt, DeadLetterId, DeliveryId, Failure, Verdict};
 pub use crate::core::fingerprint::Fingerprint;
+pub use crate::core::generation::{Generation, RunKey};
 pub use crate::core::group::{GroupId, GroupState};
 pub use crate::core::page::{Cursor, Page};
 use crate::core::provision::Change;

@@ -11,7 +11,7 @@ queue, sums = (boto3.resource("sqs").get_queue_by_name(QueueName=f"{name}--{stag
 table = boto3.resource("dynamodb").Table(f"{name}-scratchpad")
 BOTH = {"version": 1, "deployment": name}
 MAP, REDUCE = BOTH | {"kind": "map", "stage": "times_two"}, BOTH | {"kind": "reduce", "stage": "sum"}
-KEPT = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped", "packetLeftOut")
+KEPT = ("arrayId", "generation", "packetId", "arrayLength", "packetContains", "packetSkipped", "packetLeftOut")
 ADD = "ADD arrived :slot SET expected = if_not_exists(expected, :all), root = if_not_exists(root, :no)"
 ONCE = {"ConditionExpression": "attribute_not_exists(retired)", "ReturnValues": "ALL_NEW"}
 while True:
@@ -20,16 +20,17 @@ while True:
         try:
             m = json.loads(message.body)
             ints = [m["fanIn"], m["packetContains"], *m["packetValue"], sum(m["packetValue"])]
-            if m | MAP != m or m["fanIn"] > 64 or any(type(i) is not int or not -(2**62) <= i < 2**62 for i in ints):
+            if m | MAP != m or m["fanIn"] > 64 or len(m["packetValue"]) != ints[1] or any(type(i) is not int or not -(2**62) <= i < 2**62 for i in ints):
                 raise ValueError("not a packet that this stage can do")
             group, slot = divmod(int(m["packetId"].removeprefix("0/")), m["fanIn"])
-            key = {"groupId": f"{m['arrayId']}#sum#1#{group}", "slot": "group"}
+            key = {"groupId": f"{m['arrayId']}#{m['generation']}#sum#1#{group}", "slot": "group"}
             value = json.dumps({k: m[k] for k in KEPT if k in m} | {"packetValue": 2 * ints[-1]})
             new = {":slot": {slot}, ":all": -1, ":no": False, ":value": value, ":ttl": int(time.time()) + 30 * 86400}
             add = f"{ADD}, s{slot} = if_not_exists(s{slot}, :value), expiresAt = :ttl"
             item = table.update_item(Key=key, UpdateExpression=add, ExpressionAttributeValues=new, **ONCE)["Attributes"]
-            if len(item["arrived"]) == (m["fanIn"] if item["expected"] == -1 else item["expected"]):
-                reduce = {**REDUCE, "arrayId": m["arrayId"], "fanIn": m["fanIn"], "level": 1, "group": group}
+            if len(item["arrived"]) >= (m["fanIn"] if item["expected"] == -1 else item["expected"]):
+                same = {k: m[k] for k in ("arrayId", "generation", "fanIn")}
+                reduce = REDUCE | same | {"level": 1, "group": group}
                 sums.send_message(MessageBody=json.dumps(reduce))
         except table.meta.client.exceptions.ConditionalCheckFailedException:
             pass  # the group is reduced already

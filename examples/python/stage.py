@@ -58,6 +58,8 @@ def read(body, deployment, stage, kind):
         raise Refused(f"the message cannot be read: {error.json_path}: {error.message[:999]}") from error
     except (ValueError, RecursionError) as error:
         raise Refused(f"the message cannot be read: {error}") from error
+    if int(message["generation"][-3:], 16) != message["fanIn"]:
+        raise Refused(f"the message cannot be read: fanIn {message['fanIn']} is not that of its generation")
     if message["deployment"] != deployment:
         raise Refused(f"the message belongs to stage {message['stage']} of deployment {message['deployment']}")
     if (message["kind"], message["stage"]) != (kind, stage):
@@ -75,7 +77,7 @@ def describe(error, message, attempt):
 
 def record_failure(deployment, stage, message, reason):
     """First the mark at the run, then the failure: whoever waits for the run looks for failures where there is a mark."""
-    run, name = message["arrayId"], f"group {message.get('level')}/{message.get('group')}"
+    run, generation, name = message["arrayId"], message["generation"], f"group {message.get('level')}/{message.get('group')}"
     if message["kind"] == "map":
         name = f"packet {message['packetId'].split('/')[1]}"
     try:
@@ -83,13 +85,13 @@ def record_failure(deployment, stage, message, reason):
             TableName=f"{deployment}-results",
             Key={"arrayId": {"S": run}},
             UpdateExpression="SET failures = :yes, expiresAt = :expires",
-            ConditionExpression="attribute_exists(arrayId)",
-            ExpressionAttributeValues={":yes": {"BOOL": True}, ":expires": in_days(51)},
+            ConditionExpression="attribute_exists(arrayId) AND generation = :generation",
+            ExpressionAttributeValues={":yes": {"BOOL": True}, ":expires": in_days(51), ":generation": {"S": generation}},
         )
     except db.exceptions.ConditionalCheckFailedException:
-        return  # Nobody knows the run.
+        return  # Nobody knows the run, or its id is another one's by now.
     padded = re.sub("[0-9]+", lambda number: number[0].zfill(20), name)
-    texts = {"groupId": f"{run}#dead", "slot": f"{stage}#{padded}", "stage": stage, "message": name}
+    texts = {"groupId": f"{run}#{generation}#dead", "slot": f"{stage}#{padded}", "stage": stage, "message": name}
     item = {key: {"S": text} for key, text in (texts | {key: reason[key] for key in ("id", "error")}).items()}
     item |= {"since": {"N": str(time.time_ns())}, "expiresAt": in_days(30)}
     item |= {"attempts": {"L": [{"S": json.dumps(tried)} for tried in reason["attempts"]]}}

@@ -17,17 +17,19 @@ def times_two(n, item):
 
 def fold(message):
     """The packet, with one partial result in the place of its items."""
+    if len(message["packetValue"]) != message["packetContains"]:
+        raise Refused("the message contradicts itself: packetContains is not the length of packetValue")
     total = sum(times_two(n, item) for item, n in enumerate(message["packetValue"], message.get("packetOffset", 0)))
     if not -(2**63) <= total < 2**63:
         raise Refused(f"the sum {total} is no 64-bit integer")
-    kept = ("arrayId", "packetId", "arrayLength", "packetContains", "packetSkipped", "packetLeftOut")
+    kept = ("arrayId", "generation", "packetId", "arrayLength", "packetContains", "packetSkipped", "packetLeftOut")
     return json.dumps({name: message[name] for name in kept if name in message} | {"packetValue": total})
 
 
 def work(message, attempt):
     """Puts the partial result into its slot. Where the group is complete then, asks for its reduction."""
     group, slot = divmod(int(message["packetId"].split("/")[1]), message["fanIn"])
-    key, own = {"S": f"{message['arrayId']}#sum#1#{group}"}, f"s{slot}"
+    key, own = {"S": f"{message['arrayId']}#{message['generation']}#sum#1#{group}"}, f"s{slot}"
     at = {"TableName": PAD, "Key": {"groupId": key, "slot": {"S": "group"}}}
     if attempt > ATTEMPTS and own not in db.get_item(**at, ConsistentRead=True).get("Item", {}):
         raise Refused(f"delivered {attempt} times and never finished")
@@ -50,8 +52,8 @@ def work(message, attempt):
             ReturnValues="ALL_NEW",
         )["Attributes"]
         expected = int(group_item["expected"]["N"])
-        if len(group_item["arrived"]["NS"]) == (message["fanIn"] if expected < 0 else expected):
-            reduce = {name: message[name] for name in ("version", "deployment", "arrayId", "fanIn")}
+        if len(group_item["arrived"]["NS"]) >= (message["fanIn"] if expected < 0 else expected):
+            reduce = {name: message[name] for name in ("version", "deployment", "arrayId", "generation", "fanIn")}
             reduce |= {"kind": "reduce", "stage": "sum", "level": 1, "group": group}
             sqs.send_message(QueueUrl=SUM, MessageBody=json.dumps(reduce))
 

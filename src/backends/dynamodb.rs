@@ -58,7 +58,7 @@ const SIDE_BY_SIDE: usize = 16;
 ///
 /// A deployment has its own tables, `{deployment}-scratchpad` and `{deployment}-results`, which
 /// [`Deployment::provision`](crate::Deployment::provision) makes, billed by request. In the first each group of the tree is a
-/// partition, `{array}#{stage}#{level}#{group}` (followed by `#p{partition}` in a [partition](crate::scratchpad::GroupId::partition) other
+/// partition, `{array}#{generation}#{stage}#{level}#{group}` (followed by `#p{partition}` in a [partition](crate::scratchpad::GroupId::partition) other
 /// than 0), so that no key is hot; the second has an item for each run.
 /// Values are stored as text where they are text, so that any tool shows them.
 ///

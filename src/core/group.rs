@@ -3,25 +3,29 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::id::RunId;
+use super::generation::RunKey;
 
 /// A group of up to `fan_in` neighbouring packets that one reduce call combines.
 ///
 /// Groups that differ in any field are different groups. The text of a group is unique among all
 /// groups, so that a backend can use it as a key: `{run}#{stage}#{level}#{index}`, followed by
-/// `#p{partition}` unless the partition is 0. A run id contains no `#`; a stage's name may.
+/// `#p{partition}` unless the partition is 0, where `{run}` is the [key](RunKey) with its generation, which fixes the fan-in
+/// as well. A run id contains no `#`; a stage's name may.
 ///
 /// ```
-/// use catchment::scratchpad::GroupId;
-/// let group = GroupId::new("a", "sum", 1, 11);
-/// assert_eq!(group.to_string(), "a#sum#1#11");
-/// assert_eq!(group.in_partition(7).to_string(), "a#sum#1#11#p7");
+/// use catchment::scratchpad::{GroupId, RunKey};
+///
+/// let run = RunKey::new("a", "6b1f00c2a47e9020".parse()?);
+/// let group = GroupId::new(run, "sum", 1, 11);
+/// assert_eq!(group.to_string(), "a#6b1f00c2a47e9020#sum#1#11");
+/// assert_eq!(group.in_partition(7).to_string(), "a#6b1f00c2a47e9020#sum#1#11#p7");
+/// # Ok::<(), catchment::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct GroupId {
     /// The run.
-    pub run: RunId,
+    pub run: RunKey,
     /// The reducing stage.
     pub stage: Arc<str>,
     /// Which of the stage's independent trees; 0 for a plain reduction, which has one.
@@ -34,7 +38,7 @@ pub struct GroupId {
 
 impl GroupId {
     /// The group at this level and index of partition 0.
-    pub fn new(run: impl Into<RunId>, stage: impl Into<Arc<str>>, level: u32, index: u64) -> Self {
+    pub fn new(run: impl Into<RunKey>, stage: impl Into<Arc<str>>, level: u32, index: u64) -> Self {
         Self {
             run: run.into(),
             stage: stage.into(),
@@ -93,7 +97,7 @@ impl GroupState {
         }
     }
 
-    /// Whether every member has arrived and the group still waits to be reduced.
+    /// Whether as many members have arrived as the group has, or more, and it still waits to be reduced.
     ///
     /// ```
     /// use catchment::scratchpad::GroupState;
@@ -107,7 +111,8 @@ impl GroupState {
     /// assert!(last.is_ready(32));
     /// ```
     pub fn is_ready(&self, fan_in: u32) -> bool {
-        !self.retired && self.arrived == self.expected.unwrap_or(fan_in)
+        // A packet that the run does not have, as a stranger may write one, takes a slot beyond those.
+        !self.retired && self.arrived >= self.expected.unwrap_or(fan_in)
     }
 
     /// The state to report for a group whose run is done, cancelled or unknown: any message about

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::core::error::{Error, Result};
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 use crate::core::printable::into_printable;
@@ -47,6 +48,8 @@ pub struct DeadLetter {
     pub attempts: Vec<Attempt>,
     /// The message as it was sent.
     pub body: Bytes,
+    /// Its run and no other of that id.
+    pub(crate) key: Option<RunKey>,
     /// The failure on record that it belongs to.
     pub(crate) mark: Option<DeadLetterId>,
     pub(crate) buried: BuriedMessage,
@@ -68,7 +71,8 @@ impl DeadLetter {
             .and_then(|attempt| attempt.label.clone());
         Self {
             stage: stage.to_owned(),
-            run: message.as_ref().map(|message| message.run().clone()),
+            run: message.as_ref().map(|message| message.run().id.clone()),
+            key: message.as_ref().map(|message| message.run().clone()),
             message: message.as_ref().map(|message| message.name_at(stage)),
             item: reason.item,
             label,
@@ -186,16 +190,37 @@ struct Position {
 /// The name of the list in its cursors.
 const LIST: &str = "dead-letters";
 
+/// Whose dead letters are meant: those of the run that has this id now, and not what is left of one that had it before.
+pub(crate) struct Whose {
+    id: RunId,
+    /// `None` if the run's record has gone: then nothing tells its letters apart from others of that id.
+    generation: Option<Generation>,
+}
+
+impl Whose {
+    fn has(&self, run: &RunKey) -> bool {
+        let is_this_one = |generation| generation == run.generation;
+        self.id == run.id && self.generation.is_none_or(is_this_one)
+    }
+}
+
 /// A dead letter, with the queue that redrives it.
 pub(crate) type Queued = (Arc<dyn Queue>, DeadLetter);
 
 impl Site {
+    /// Looks up whose the dead letters of this id are.
+    pub(crate) async fn whose(&self, id: &RunId) -> Result<Whose> {
+        let generation = self.scratchpad().generation(id).await?;
+        let id = id.clone();
+        Ok(Whose { id, generation })
+    }
+
     /// A page of dead letters, stage after stage; of one run, if that is given. Its bodies take less than twice
     /// [`PAGE_BYTES`], unless one alone is larger. It reads no more letters than it has, except those of other runs that a
     /// search for one run's passes over.
     pub(crate) async fn dead_letters(
         &self,
-        run: Option<&RunId>,
+        run: Option<&Whose>,
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<Page<Queued>> {
@@ -217,7 +242,7 @@ impl Site {
                 Some(run) => {
                     let is_own = |message: &BuriedMessage| {
                         let message = Message::decode(&message.body, &self.name);
-                        message.is_ok_and(|message| message.run() == run)
+                        message.is_ok_and(|message| run.has(message.run()))
                     };
                     queue
                         .find_dead_letters(inner.as_ref(), left, &is_own)

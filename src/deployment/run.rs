@@ -162,7 +162,7 @@ impl<R> Run<R> {
     pub async fn outcome(&self) -> Result<Outcome<R>> {
         let packet = self.packet().await?;
         let mut outcome = outcome_of(self.extract, packet)?;
-        outcome.failures = self.why(&packet.left_out).await?;
+        outcome.failures = self.why(packet).await?;
         outcome.more_failures = outcome
             .skipped
             .saturating_sub(outcome.failures.len() as u64);
@@ -405,8 +405,9 @@ impl<R> Run<R> {
         Listing::new(move |cursor, limit| {
             let (site, run) = (Arc::clone(&site), run.clone());
             async move {
+                let whose = site.whose(&run).await?;
                 let letters = site
-                    .dead_letters(Some(&run), cursor.as_ref(), limit)
+                    .dead_letters(Some(&whose), cursor.as_ref(), limit)
                     .await?;
                 Ok(letters.map(|(_, letter)| letter))
             }

@@ -9,6 +9,7 @@ use super::codec::{Codec, Payload};
 use super::wire::{Kind, Wire};
 use super::{LeftOut, Malformed};
 use crate::core::error::{Error, Result};
+use crate::core::generation::Generation;
 use crate::core::id::{PacketId, RunId};
 
 /// The first byte. JSON text never begins with it.
@@ -24,6 +25,7 @@ struct Fields<'a> {
     #[serde(borrow)]
     stage: Option<&'a str>,
     run: RunId,
+    generation: Option<Generation>,
     fan_in: Option<u32>,
     level: Option<u32>,
     group: Option<u64>,
@@ -44,6 +46,7 @@ pub(super) fn write(wire: &Wire<'_>, value: Option<&Bytes>) -> Result<Bytes> {
         deployment: wire.deployment.as_deref(),
         stage: wire.stage.as_deref(),
         run: wire.run.clone(),
+        generation: wire.generation,
         fan_in: wire.fan_in,
         level: wire.level,
         group: wire.group,
@@ -79,6 +82,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<(Wire<'_>, Option<Payload>), Malfor
         deployment: fields.deployment.map(Cow::Borrowed),
         stage: fields.stage.map(Cow::Borrowed),
         run: fields.run,
+        generation: fields.generation,
         fan_in: fields.fan_in,
         level: fields.level,
         group: fields.group,
@@ -101,12 +105,13 @@ mod tests {
     use crate::core::id::PacketId;
     use crate::packet::codec::Form;
     use crate::packet::codec::{Codec, Payload, encode};
+    use crate::packet::tests::run;
     use crate::packet::{LeftOut, Malformed, MapWork, Message, Packet, ReduceWork, Work};
 
     #[test]
     fn messages_and_packets_come_back() {
         let packet = Packet {
-            run: "a".into(),
+            run: run(32),
             packet_id: PacketId::leaf(3),
             value: encode(vec![1i64, 2, 3], Form::Wire(Codec::Postcard), "x").unwrap(),
             array_length: Some(50),
@@ -126,7 +131,7 @@ mod tests {
             yields: Some(vec![0, 2]),
         });
         let reduce = Work::Reduce(ReduceWork {
-            run: "a".into(),
+            run: run(32),
             level: 2,
             group: 7,
         });

@@ -1,6 +1,7 @@
 //! Why bytes cannot be read as a message or as a stored packet.
 
 use super::message::{Message, VERSION};
+use crate::core::generation::Generation;
 use crate::core::id::PacketId;
 use crate::core::name;
 use crate::core::tree::{MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
@@ -31,8 +32,13 @@ pub(crate) enum Malformed {
     /// It can be read, and is not this deployment's.
     #[error("it belongs to stage `{}` of deployment `{}`", .0.message.stage, .0.deployment)]
     Foreign(Box<Foreign>),
+    /// It can be read, and what it declares does not fit what it carries.
+    #[error("{}", .0.problem)]
+    Contradicts(Box<Contradiction>),
     #[error("fanIn {0} is not in {MIN_FAN_IN}..={MAX_FAN_IN}")]
     FanIn(u32),
+    #[error("fanIn {0} is not that of generation {1}, which is {own}", own = .1.fan_in())]
+    OtherFanIn(u32, Generation),
     #[error("level {0} is not in 1..={MAX_LEVEL}")]
     Level(u32),
     #[error("packetLeftOut lists {0} items, more than a hundred or than packetSkipped says")]
@@ -53,4 +59,13 @@ pub(crate) struct Foreign {
     /// The deployment that it belongs to.
     pub(crate) deployment: String,
     pub(crate) message: Message,
+}
+
+/// A message that contradicts itself. It is no [`Message`] to the code that works on messages, so that nothing is done by the
+/// numbers that it declares.
+#[derive(Debug)]
+pub(crate) struct Contradiction {
+    pub(crate) message: Message,
+    /// A sentence without the values that the message carries.
+    pub(crate) problem: String,
 }

@@ -9,9 +9,9 @@ use super::malformed::Foreign;
 use super::wire::{Kind, Wire};
 use super::{Malformed, Packet};
 use crate::core::error::{Error, Result};
+use crate::core::generation::RunKey;
 use crate::core::group::GroupId;
 use crate::core::id::PacketId;
-use crate::core::id::RunId;
 use crate::core::name;
 use crate::core::tree::{self, MAX_FAN_IN, MAX_LEVEL, MIN_FAN_IN};
 
@@ -90,7 +90,7 @@ impl Bundle {
 /// A complete group for a reducing stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReduceWork {
-    pub(crate) run: RunId,
+    pub(crate) run: RunKey,
     pub(crate) level: u32,
     pub(crate) group: u64,
 }
@@ -118,7 +118,7 @@ impl Message {
         }
     }
 
-    pub(crate) fn run(&self) -> &RunId {
+    pub(crate) fn run(&self) -> &RunKey {
         match &self.work {
             Work::Map(map) => &map.packet.run,
             Work::Bundle(bundle) => &bundle.whole.packet.run,
@@ -204,6 +204,10 @@ impl Message {
         if !(MIN_FAN_IN..=MAX_FAN_IN).contains(&fan_in) {
             return Err(Malformed::FanIn(fan_in));
         }
+        let run = wire.key()?;
+        if run.generation.fan_in() != fan_in {
+            return Err(Malformed::OtherFanIn(fan_in, run.generation));
+        }
         let stage = wire.stage.as_deref();
         let stage = stage.ok_or(Malformed::MissingField("stage"))?;
         name::check(stage).map_err(|problem| Malformed::Name("stage", problem))?;
@@ -223,7 +227,7 @@ impl Message {
                     other => return Err(Malformed::Level(other)),
                 },
                 group: wire.group.ok_or(Malformed::MissingField("group"))?,
-                run: wire.run,
+                run,
             }),
             None => return Err(Malformed::MissingField("kind")),
         };
@@ -249,7 +253,7 @@ pub(crate) fn unit_of(yields: &[u32], position: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::packet;
+    use super::super::tests::{packet, run};
     use super::*;
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
         let body = message.encode(Codec::Json, "adder").unwrap();
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
-            r#"{"version":1,"kind":"map","deployment":"adder","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
+            r#"{"version":1,"kind":"map","deployment":"adder","stage":"times_two","arrayId":"a","generation":"6b1f00c2a47e9020","fanIn":32,"packetId":"0/3","packetOffset":9,"arrayLength":50,"packetContains":3,"packetValue":[1,"two",{"three":3}]}"#
         );
         assert_eq!(Message::decode(&body, "adder").unwrap(), message);
     }
@@ -277,7 +281,7 @@ mod tests {
             stage: "sum".into(),
             fan_in: 2,
             work: Work::Reduce(ReduceWork {
-                run: "a".into(),
+                run: run(2),
                 level: 2,
                 group: 7,
             }),
@@ -294,7 +298,7 @@ mod tests {
             stage: "sum".into(),
             fan_in: 2,
             work: Work::Reduce(ReduceWork {
-                run: "a".into(),
+                run: run(2),
                 level: 1,
                 group: 0,
             }),
@@ -328,12 +332,21 @@ mod tests {
         assert!(problem(r#"{"arrayId":"a","version":1}"#).contains("`deployment`"));
         let body = r#"{"arrayId":"a","version":1,"deployment":"a#b","stage":"s"}"#;
         assert!(problem(body).contains("`deployment` is no name"));
-        let body = r#"{"arrayId":"a","version":1,"deployment":"d","stage":"a#b","fanIn":2}"#;
+        let body = r#"{"arrayId":"a","version":1,"deployment":"d","stage":"s","fanIn":2}"#;
+        assert!(problem(body).contains("`generation` is missing"));
+        let body = r#"{"arrayId":"a","generation":"6B1F00C2A47E9002","version":1}"#;
+        assert!(problem(body).contains("16 lowercase hexadecimal digits"));
+        let body = r#"{"arrayId":"a","generation":"6b1f00c2a47e9020","version":1,"deployment":"d","stage":"s","fanIn":2}"#;
+        assert_eq!(
+            problem(body),
+            "fanIn 2 is not that of generation 6b1f00c2a47e9020, which is 32"
+        );
+        let body = r#"{"arrayId":"a","generation":"6b1f00c2a47e9002","version":1,"deployment":"d","stage":"a#b","fanIn":2}"#;
         assert!(problem(body).contains("`stage` is no name"));
         let body =
             r#"{"arrayId":"a","version":1,"deployment":"d","stage":"s","fanIn":1,"kind":"reduce"}"#;
         assert!(problem(body).contains("fanIn 1"));
-        let body = r#"{"arrayId":"a","version":1,"deployment":"d","stage":"s","fanIn":2,"kind":"map","packetId":"0/0","packetContains":1}"#;
+        let body = r#"{"arrayId":"a","version":1,"deployment":"d","stage":"s","generation":"6b1f00c2a47e9002","fanIn":2,"kind":"map","packetId":"0/0","packetContains":1}"#;
         assert!(problem(body).contains("packetValue"));
     }
 

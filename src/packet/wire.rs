@@ -11,6 +11,7 @@ use super::codec::{Codec, Payload};
 use super::compact;
 use super::{LeftOut, Malformed, Packet, json};
 use crate::core::error::{Error, Result};
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::{PacketId, RunId};
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub(super) struct Wire<'a> {
     pub(super) stage: Option<Cow<'a, str>>,
     #[serde(rename = "arrayId")]
     pub(super) run: RunId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) generation: Option<Generation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fan_in: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,13 +75,14 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn new(run: RunId) -> Self {
+    pub(super) fn new(run: RunKey) -> Self {
         Self {
             version: None,
             kind: None,
             deployment: None,
             stage: None,
-            run,
+            run: run.id,
+            generation: Some(run.generation),
             fan_in: None,
             level: None,
             group: None,
@@ -104,7 +108,7 @@ impl<'a> Wire<'a> {
         }
     }
 
-    /// Reads the fields, and the value if there is one.
+    /// Reads the fields, and the value if there is one. The only place where a message or a stored packet is read.
     pub(super) fn parse(bytes: &'a Bytes) -> Result<(Self, Option<Payload>), Malformed> {
         #[cfg(feature = "postcard")]
         if bytes.first() == Some(&compact::MARK) {
@@ -113,7 +117,8 @@ impl<'a> Wire<'a> {
         json::parse(bytes)
     }
 
-    /// Writes the fields followed by the value, in the value's codec if there is a value.
+    /// Writes the fields followed by the value, in the value's codec if there is a value. The only place where a message or a
+    /// stored packet is written.
     pub(super) fn write(&self, codec: Codec, value: Option<&Payload>) -> Result<Bytes> {
         let (codec, value) = match value {
             None => (codec, None),
@@ -143,6 +148,7 @@ impl<'a> Wire<'a> {
             deployment: self.deployment.map(|name| Cow::Owned(name.into_owned())),
             stage: self.stage.map(|stage| Cow::Owned(stage.into_owned())),
             run: self.run,
+            generation: self.generation,
             fan_in: self.fan_in,
             level: self.level,
             group: self.group,
@@ -159,6 +165,14 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// Which run it belongs to.
+    pub(super) fn key(&self) -> Result<RunKey, Malformed> {
+        let generation = self
+            .generation
+            .ok_or(Malformed::MissingField("generation"))?;
+        Ok(RunKey::new(&self.run, generation))
+    }
+
     /// The packet that these fields and `value` make.
     pub(super) fn packet(&self, value: Option<Payload>) -> Result<Packet, Malformed> {
         use Malformed::MissingField;
@@ -168,7 +182,7 @@ impl<'a> Wire<'a> {
             return Err(Malformed::LeftOut(self.packet_left_out.len()));
         }
         Ok(Packet {
-            run: self.run.clone(),
+            run: self.key()?,
             packet_id: self.packet_id.ok_or(MissingField("packetId"))?,
             value: value.ok_or(MissingField("packetValue"))?,
             array_length: self.array_length,

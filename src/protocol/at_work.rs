@@ -109,7 +109,9 @@ impl<O: Owner> Host for AtWork<'_, O> {
         let items = items.map(|failure| failed_item(failure, self.attempt, Some(wait)));
         let (run, name) = (self.message.run(), self.message.name());
         let stage = self.limits.stage;
-        self.site().attempt_log.retried(stage, run, &name, items);
+        self.site()
+            .attempt_log
+            .retried(stage, &run.id, &name, items);
         self.site().counters.retried(stage, failures.len() as u64);
     }
 

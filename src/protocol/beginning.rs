@@ -185,7 +185,7 @@ impl Protocol {
         let withdrawn = begun.map(|beginning| async move {
             let withdraw = || scratchpad.withdraw_beginning(&beginning);
             if let Err(error) = retry("withdraw_beginning", WITHDRAWN_WITHIN, withdraw).await {
-                tracing::warn!(run = %beginning.run, work = beginning.message, error = %describe(&error), "a message that did not fail counts as begun and unfinished");
+                tracing::warn!(run = %beginning.run.id, work = beginning.message, error = %describe(&error), "a message that did not fail counts as begun and unfinished");
             }
         });
         join_all(withdrawn).await;

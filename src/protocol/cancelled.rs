@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::scratchpad::Scratchpad;
 
 /// Runs remembered before those not looked up lately are dropped.
@@ -28,7 +28,7 @@ pub(super) struct Cancelled {
 
 #[derive(Default)]
 struct Runs {
-    known: HashMap<RunId, Known>,
+    known: HashMap<RunKey, Known>,
     /// How many runs there may be before those not looked up lately are dropped again. It grows with the number of runs
     /// that are left, so that not every new run goes through all of them.
     most: usize,
@@ -46,7 +46,7 @@ struct Known {
 
 impl Runs {
     /// What is known of a run, from now on if nothing was.
-    fn entry(&mut self, run: &RunId, now: Instant, interval: Duration) -> &mut Known {
+    fn entry(&mut self, run: &RunKey, now: Instant, interval: Duration) -> &mut Known {
         if !self.known.contains_key(run) && self.known.len() >= self.most.max(REMEMBERED) {
             let is_recent = |known: &Known| now.duration_since(known.checked) < interval;
             self.known
@@ -77,7 +77,7 @@ impl Cancelled {
     }
 
     /// The same where it need not be looked up.
-    pub(super) fn known(&self, run: &RunId) -> Option<bool> {
+    pub(super) fn known(&self, run: &RunKey) -> Option<bool> {
         let now = Instant::now();
         let runs = self.runs();
         let known = runs.known.get(run)?;
@@ -86,7 +86,7 @@ impl Cancelled {
 
     /// Whether the run was cancelled, or has its result already, as of the last look. A run is not looked up when
     /// its first message comes, so that a short run costs no request.
-    pub(super) async fn check(&self, run: &RunId) -> bool {
+    pub(super) async fn check(&self, run: &RunKey) -> bool {
         let now = Instant::now();
         {
             let mut runs = self.runs();
@@ -108,7 +108,7 @@ impl Cancelled {
     /// that were looked up a moment ago; so it takes at most one and a half intervals. Without a waiter there is no
     /// request. After an error of the backend it is not known yet. The other waiters have no timer and allocate nothing.
     /// Cancel safe: if the waiter that looks is dropped, another one goes on.
-    pub(super) async fn when(&self, run: &RunId) {
+    pub(super) async fn when(&self, run: &RunKey) {
         let _waiting = Waiting::new(self, run);
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -125,12 +125,12 @@ impl Cancelled {
         }
     }
 
-    fn is_over(&self, run: &RunId) -> bool {
+    fn is_over(&self, run: &RunKey) -> bool {
         self.runs().known.get(run).is_some_and(|known| known.over)
     }
 
     /// Looks up the runs that are waited for, one watcher at a time, until this run is over.
-    async fn watch(&self, run: &RunId) {
+    async fn watch(&self, run: &RunKey) {
         // It is never closed.
         let Ok(_turn) = self.watch.acquire().await else {
             return std::future::pending().await;
@@ -151,7 +151,7 @@ impl Cancelled {
 
     /// The runs to look up now, which others need not look up as well: those that are waited for, but for those that
     /// have just begun or were just looked up. The next look is an interval later, also if this one is broken off.
-    fn claim(&self, now: Instant, interval: Duration) -> Vec<RunId> {
+    fn claim(&self, now: Instant, interval: Duration) -> Vec<RunKey> {
         let mut runs = self.runs();
         runs.due = Some(now + interval);
         let mut claimed = Vec::new();
@@ -168,16 +168,16 @@ impl Cancelled {
     }
 
     /// Looks a run up; `None` if that is not possible now.
-    async fn look(&self, run: &RunId) -> Option<bool> {
+    async fn look(&self, run: &RunKey) -> Option<bool> {
         let now = Instant::now();
         let over = match self.scratchpad.is_over(run).await {
             Ok(over) => over,
             Err(error) => {
-                tracing::warn!(%run, %error, "could not look up whether the run was cancelled");
+                tracing::warn!(run = %run.id, %error, "could not look up whether the run was cancelled");
                 return None;
             }
         };
-        // An id may be used again after its run has gone, so the answer can change back.
+        // A store may answer late, so the answer can change back.
         if let Some(known) = self.runs().known.get_mut(run) {
             known.over = over;
             known.checked = known.checked.max(now);
@@ -192,11 +192,11 @@ impl Cancelled {
 /// A waiter for a run.
 struct Waiting<'a> {
     cancelled: &'a Cancelled,
-    run: &'a RunId,
+    run: &'a RunKey,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(cancelled: &'a Cancelled, run: &'a RunId) -> Self {
+    fn new(cancelled: &'a Cancelled, run: &'a RunKey) -> Self {
         let now = Instant::now();
         let interval = cancelled.interval;
         cancelled.runs().entry(run, now, interval).waiting += 1;

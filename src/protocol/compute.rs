@@ -355,7 +355,7 @@ impl Protocol {
                 }
             }
             (StageKind::Reduce(reduce), Step::Reduce(reduction, members)) => {
-                let run = task.message.run().clone();
+                let run = task.message.run().id.clone();
                 let context = Context::new(run, Arc::clone(&stage.name), task.attempt);
                 let form = self.seam.site.carrier.form();
                 let then = Then::Reduce(reduction);

@@ -35,6 +35,7 @@ impl Protocol {
     ) -> Answer {
         match malformed {
             Malformed::Foreign(foreign) => self.foreign(stage, delivery, foreign).await,
+            Malformed::Contradicts(it) => self.contradicts(stage, delivery, it).await,
             _ => self.unreadable(stage, delivery, malformed),
         }
     }
@@ -82,16 +83,16 @@ impl Protocol {
             Ok(recorded) => recorded,
             Err(refusal) => {
                 // As a dead letter its run would never be told, and whoever waits for it would wait for ever.
-                let wait = self.backoff(task.stage).draw(u32::MAX).max(LEAST_WAIT);
+                let wait = self.wait_for_the_record(task.stage);
                 self.withdraw(std::iter::once(task)).await;
-                tracing::error!(%run, work = name, error, refusal = %describe(&refusal), ?wait, "a failure could not be written down: the message comes back");
+                tracing::error!(run = %run.id, work = name, error, refusal = %describe(&refusal), ?wait, "a failure could not be written down: the message comes back");
                 return Answer::Nack(wait);
             }
         };
         let log = &self.seam.site.attempt_log;
         if dead {
             if let Some(last) = failed_items(task, &failures, None).last() {
-                log.dead(task.index, run, &name, last);
+                log.dead(task.index, &run.id, &name, last);
             }
             let reason = Reason {
                 id: Some(id),
@@ -103,7 +104,7 @@ impl Protocol {
         } else {
             let wait = self.backoff(task.stage).draw(task.attempt);
             let items = failed_items(task, &failures, Some(wait));
-            log.retried(task.index, run, &name, items);
+            log.retried(task.index, &run.id, &name, items);
             Answer::Nack(wait)
         }
     }
@@ -166,7 +167,7 @@ impl Protocol {
 
     async fn try_record(&self, report: &FailureReport) {
         if let Err(refusal) = self.record(report).await {
-            tracing::error!(run = %report.run, work = report.message, refusal = %describe(&refusal), "failed attempts could not be written down: the items may have them once more");
+            tracing::error!(run = %report.run.id, work = report.message, refusal = %describe(&refusal), "failed attempts could not be written down: the items may have them once more");
         }
     }
 
@@ -177,7 +178,7 @@ impl Protocol {
         let stage = Arc::clone(&task.stage.name);
         let report = FailureReport::new(run, stage, name.as_str(), attempts, Verdict::Retry);
         if let Err(error) = self.record(&report).await {
-            tracing::error!(%run, work = name, error = %describe(&error), "a failure could not be written down");
+            tracing::error!(run = %run.id, work = name, error = %describe(&error), "a failure could not be written down");
         }
     }
 
@@ -204,7 +205,7 @@ impl Protocol {
             self.seam
                 .site
                 .attempt_log
-                .left_out(task.index, run, &name, items);
+                .left_out(task.index, &run.id, &name, items);
             return Ok(());
         }
         if self.is_done(task, &task.message).await? {
@@ -236,7 +237,12 @@ impl Protocol {
         stage.options.backoff(in_process)
     }
 
-    async fn record(&self, report: &FailureReport) -> OurResult<FailureLog> {
+    /// How long a message stays away whose failure could not be written down.
+    pub(super) fn wait_for_the_record(&self, stage: &StageDefinition) -> Duration {
+        self.backoff(stage).draw(u32::MAX).max(LEAST_WAIT)
+    }
+
+    pub(super) async fn record(&self, report: &FailureReport) -> OurResult<FailureLog> {
         let scratchpad = self.seam.site.scratchpad();
         self.seam
             .scratchpad("record_failure", || scratchpad.record(report))

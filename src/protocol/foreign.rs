@@ -29,7 +29,7 @@ impl Protocol {
             name::queue(&foreign.deployment, &foreign.message.stage),
         ));
         let run = foreign.message.run();
-        tracing::error!(%run, owner = foreign.deployment, queue, error, "a message of another deployment becomes a dead letter");
+        tracing::error!(run = %run.id, owner = foreign.deployment, queue, error, "a message of another deployment becomes a dead letter");
         let attempt = Attempt::new(delivery.receive_count.max(1), now(), error.as_str());
         self.tell_owner(foreign, &queue, attempt.clone()).await;
         Answer::Bury(Reason::of(error, attempt).write())
@@ -43,11 +43,11 @@ impl Protocol {
         let scratchpad = match self.scratchpad_of(foreign).await {
             Ok(Some(scratchpad)) => scratchpad,
             Ok(None) => {
-                tracing::warn!(%run, owner, queue, "the scratchpad does not know the message's run as one of its deployment");
+                tracing::warn!(run = %run.id, owner, queue, "the scratchpad does not know the message's run as one of its deployment");
                 return;
             }
             Err(error) => {
-                tracing::warn!(%run, owner, queue, error = %describe(&error), "the message's run could not be looked up");
+                tracing::warn!(run = %run.id, owner, queue, error = %describe(&error), "the message's run could not be looked up");
                 return;
             }
         };
@@ -61,11 +61,11 @@ impl Protocol {
             .scratchpad("record_failure", || scratchpad.record(&report));
         match recorded.await {
             Ok(log) if log.attempts.is_empty() => {
-                tracing::warn!(%run, owner, queue, "the message's deployment does not know its run");
+                tracing::warn!(run = %run.id, owner, queue, "the message's deployment does not know its run");
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%run, owner, queue, error = %describe(&error), "the failure could not be recorded with the message's deployment");
+                tracing::warn!(run = %run.id, owner, queue, error = %describe(&error), "the failure could not be recorded with the message's deployment");
             }
         }
     }
@@ -78,7 +78,11 @@ impl Protocol {
         }
         // It serves every deployment, and a run of this id may be another one's, such as this deployment's own.
         let run = foreign.message.run();
-        let found = self.seam.scratchpad("status", || own.status(run)).await?;
+        let found = self
+            .seam
+            .scratchpad("status", || own.status(&run.id))
+            .await?;
+        let found = found.filter(|found| found.record.generation == run.generation);
         let owner = found.and_then(|run| run.record.deployment);
         let is_theirs = owner.as_deref() == Some(foreign.deployment.as_str());
         Ok(is_theirs.then(|| Arc::clone(own)))

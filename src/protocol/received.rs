@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::beginning::Begun;
+use super::contradiction;
 use super::site::Site;
 use crate::compute::pass::Pass;
 use crate::core::one_of::OneOf;
-use crate::packet::{Malformed, Message};
+use crate::packet::codec::Form;
+use crate::packet::{Contradiction, Malformed, Message};
 use crate::pipeline::definition::StageDefinition;
 use crate::queue::Delivery;
 
@@ -23,9 +25,11 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(crate) fn new(site: &Site, delivery: Delivery) -> Self {
+    /// Reads what came to the queue of the stage at this place. This is the only place where a message is read to be worked
+    /// on; what it declares has been checked from here on.
+    pub(crate) fn new(site: &Site, stage: usize, delivery: Delivery) -> Self {
         Self {
-            message: site.carrier.read_message(&delivery.body),
+            message: read(site, stage, &delivery),
             delivery,
             begun: OnceLock::new(),
             pass: OnceLock::new(),
@@ -37,5 +41,19 @@ impl Received {
     pub(crate) fn weight(&self, stage: &StageDefinition) -> usize {
         let message = self.message.as_ref();
         message.map_or(1, |message| stage.weight(message))
+    }
+}
+
+fn read(site: &Site, stage: usize, delivery: &Delivery) -> Result<OneOf<Message>, Malformed> {
+    let message = site.carrier.read_message(&delivery.body)?;
+    let (Form::Wire(_), Some(stage)) = (site.carrier.form(), site.definition.stage(stage)) else {
+        return Ok(message);
+    };
+    match contradiction::find(stage, &message) {
+        Ok(()) => Ok(message),
+        Err(problem) => Err(Malformed::Contradicts(Box::new(Contradiction {
+            message: (*message).clone(),
+            problem,
+        }))),
     }
 }

@@ -40,6 +40,8 @@ enum Effect {
     Unpack(Vec<(Slot, Packet)>, Vec<Message>),
     /// The run has its result.
     Complete(Packet),
+    /// Nothing: its run is not there any more, and its id is another one's.
+    Nothing,
 }
 
 /// Where a partial result goes.

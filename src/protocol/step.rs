@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Protocol, Reduction, Step, Task, refused};
 use crate::compute::step::{Before, Failures, Input, ItemFailure, Terms};
 use crate::core::error::{Error, Result as OurResult};
-use crate::core::id::{PacketId, RunId};
+use crate::core::generation::RunKey;
+use crate::core::id::PacketId;
 use crate::core::name;
 use crate::core::tree;
 use crate::packet::codec::Payload;
@@ -18,7 +19,7 @@ impl Protocol {
     /// As [`step`](Self::step) for each, with one look at each run.
     pub(super) async fn packets(&self, tasks: &[Task<'_>]) -> Vec<Result<Option<Step>, Failures>> {
         let mut steps = Vec::with_capacity(tasks.len());
-        let mut last: Option<&RunId> = None;
+        let mut last: Option<&RunKey> = None;
         for task in tasks {
             let run = task.message.run();
             if last != Some(run) {
@@ -37,7 +38,7 @@ impl Protocol {
     pub(super) async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
         if self.cancelled.check(message.run()).await {
-            tracing::debug!(run = %message.run(), work = message.name(), "run is over");
+            tracing::debug!(run = %message.run().id, work = message.name(), "run is over");
             return Ok(None);
         }
         self.check_stage(task)?;
@@ -63,7 +64,7 @@ impl Protocol {
         if stage.is_reduction() {
             return Err(refused("a packet of items came to a reduction"));
         }
-        let run = message.run().clone();
+        let run = message.run().id.clone();
         let input = Input {
             message: message.clone(),
             form: self.seam.site.carrier.form(),
@@ -182,18 +183,26 @@ impl Protocol {
             Members::Retired => return Ok(None),
             Members::Present { state, values } => (state, values),
         };
-        if !state.is_ready(task.fan_in) {
+        // A group's own text has the run's generation, which is not for the reader of an error.
+        let name = task.message.name();
+        let size = state.expected.unwrap_or(task.fan_in);
+        // A packet that the run does not have, as a stranger may write one, has taken a slot that the group does not have.
+        let (values, strays): (Vec<_>, Vec<_>) =
+            values.into_iter().partition(|(slot, _)| *slot < size);
+        let strays = strays.len() as u32;
+        let is_whole = state.arrived.saturating_sub(strays) >= size;
+        if !state.is_ready(task.fan_in) || !is_whole {
             // Whoever's write makes it complete sends this message again.
-            tracing::warn!(%group, ?state, "a group was to be reduced before it was complete");
+            tracing::warn!(run = %group.run.id, work = name, ?state, "a group was to be reduced before it was complete");
             return Ok(None);
         }
-        let in_order = values.iter().map(|(slot, _)| *slot).eq(0..state.arrived);
+        let in_order = values.iter().map(|(slot, _)| *slot).eq(0..size);
         if !in_order {
             // Another may just be retiring the group: the message comes back, and finds it retired.
             return Err(vec![ItemFailure::whole(format!(
-                "group {group}: {} of {} values could be read",
+                "{name}: {} of {} values could be read",
                 values.len(),
-                state.arrived
+                size
             ))]);
         }
         let mut whole = Packet {
@@ -210,15 +219,24 @@ impl Protocol {
         };
         let mut members = Vec::with_capacity(values.len());
         for (slot, bytes) in &values {
-            let packet = self.seam.site.carrier.read_packet(bytes).map_err(|error| {
-                refused(Error::decode(
-                    format!("slot {slot} of group {group}"),
-                    error,
-                ))
-            })?;
+            let packet =
+                self.seam.site.carrier.read_packet(bytes).map_err(|error| {
+                    refused(Error::decode(format!("slot {slot} of {name}"), error))
+                })?;
+            if packet.run != group.run {
+                return Err(refused(format!(
+                    "slot {slot} of {name} has a value of another run, {}",
+                    packet.run.id
+                )));
+            }
             whole.array_length = whole.array_length.or(packet.array_length);
-            whole.contains = whole.contains.saturating_add(packet.contains);
-            whole.skipped = whole.skipped.saturating_add(packet.skipped);
+            let contains = whole.contains.checked_add(packet.contains);
+            let skipped = whole.skipped.checked_add(packet.skipped);
+            let Some((contains, skipped)) = contains.zip(skipped) else {
+                let problem = format!("the counts in {name} are more than there can be");
+                return Err(refused(problem));
+            };
+            (whole.contains, whole.skipped) = (contains, skipped);
             whole.left_out.add(&packet.left_out);
             members.push(packet.value.clone());
         }
@@ -251,7 +269,7 @@ impl Step {
     /// Tells the function which attempt it is, once that is known.
     pub(super) fn set_attempt(&mut self, task: &Task<'_>) {
         if let Self::Map(input) = self {
-            let run = task.message.run().clone();
+            let run = task.message.run().id.clone();
             input.context = Context::new(run, Arc::clone(&task.stage.name), task.attempt);
             input.terms.before = task.before.clone();
             input.terms.whole_failed = task.attempt - 1;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::core::error::Result;
 use crate::core::failure::{Attempt, DeadLetterId, DeliveryId, Failure, Verdict};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 
@@ -51,7 +52,8 @@ pub trait Failures: Send + Sync {
     /// Removes a message's dead letter, its skipped items and what is on record of its deliveries and of its items' attempts
     /// if the dead letter has this id: the message is on its queue again, and its items have all their attempts. The
     /// attempts that failed stay in the log. Idempotent; another id, or none, changes nothing.
-    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()>;
+    async fn clear(&self, run: &RunKey, stage: &str, message: &str, id: DeadLetterId)
+    -> Result<()>;
 
     /// The failures on record, dead letters and skipped items alike, ordered by stage name, message and item (a failure
     /// at no particular item first). Names compare as text, except that in the name of a message each run of digits
@@ -76,10 +78,10 @@ pub trait Failures: Send + Sync {
 /// A delivery of a message on which the function begins.
 ///
 /// ```
-/// use catchment::scratchpad::{Beginning, DeliveryId};
+/// use catchment::scratchpad::{Beginning, DeliveryId, Generation, RunKey};
 ///
-/// let delivery = DeliveryId::random();
-/// let beginning = Beginning::new("daily", "parse", "packet 3", delivery);
+/// let (run, delivery) = (RunKey::new("daily", Generation::random(32)), DeliveryId::random());
+/// let beginning = Beginning::new(run, "parse", "packet 3", delivery);
 /// assert_eq!(DeliveryId::from(delivery.as_u64()), beginning.delivery);
 /// assert_eq!(beginning.at_item(17).item, Some(17));
 /// ```
@@ -87,7 +89,7 @@ pub trait Failures: Send + Sync {
 #[non_exhaustive]
 pub struct Beginning {
     /// The run.
-    pub run: RunId,
+    pub run: RunKey,
     /// The stage.
     pub stage: Arc<str>,
     /// The message within the stage: `packet 3`, `group 1/0`.
@@ -101,7 +103,7 @@ pub struct Beginning {
 impl Beginning {
     /// The beginning of a delivery.
     pub fn new(
-        run: impl Into<RunId>,
+        run: impl Into<RunKey>,
         stage: impl Into<Arc<str>>,
         message: impl Into<String>,
         delivery: DeliveryId,
@@ -128,7 +130,7 @@ impl Beginning {
 #[non_exhaustive]
 pub struct FailureReport {
     /// The run.
-    pub run: RunId,
+    pub run: RunKey,
     /// The stage.
     pub stage: Arc<str>,
     /// The message within the stage: `packet 3`, `group 1/0`.
@@ -144,7 +146,7 @@ pub struct FailureReport {
 impl FailureReport {
     /// A failure of a message, with the attempts that failed now, of a delivery whose beginning is not on record.
     pub fn new(
-        run: impl Into<RunId>,
+        run: impl Into<RunKey>,
         stage: impl Into<Arc<str>>,
         message: impl Into<String>,
         attempts: Vec<Attempt>,

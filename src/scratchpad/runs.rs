@@ -12,11 +12,15 @@ use crate::core::clock::milliseconds;
 use crate::core::cut::PacketPlan;
 use crate::core::error::{Error, Result};
 use crate::core::failure::Failure;
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 use crate::core::tree::{MAX_FAN_IN, MIN_FAN_IN};
 
 /// The runs of a [`Scratchpad`](super::Scratchpad), each known by its id.
+///
+/// A method that takes a [`RunKey`] means the run of that generation. If the id is another generation's by now, the run is
+/// unknown to such a method, which changes nothing: the condition is part of the write, so that no look goes before it.
 ///
 /// # Errors
 /// Besides the errors that a method names, [`Error::Backend`] if the store cannot be reached or refuses the call, with
@@ -36,7 +40,7 @@ pub trait Runs: Send + Sync {
     /// # Errors
     /// [`Error::Submission`], as made by [`Checkpoint::differs`], if a checkpoint with the same number of packets is on
     /// record, and is another one.
-    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()>;
+    async fn checkpoint(&self, run: &RunKey, reached: &Checkpoint) -> Result<()>;
 
     /// Records the end of the array: the length of the array and the number of its packets, which are those of `end`,
     /// and `end` as the run's [checkpoint](RunSnapshot::checkpoint). Atomic; the same again changes nothing.
@@ -44,15 +48,15 @@ pub trait Runs: Send + Sync {
     /// # Errors
     /// [`Error::Submission`] if other numbers are on record, or a checkpoint with more packets, or another one with as
     /// many; [`Error::NoSuchRun`] if the run is unknown. Nothing is changed then.
-    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()>;
+    async fn measure(&self, run: &RunKey, end: &Checkpoint) -> Result<()>;
 
     /// Records that every packet is on the queue, so that submitting the same id again sends nothing. An unknown run
     /// changes nothing.
-    async fn submitted(&self, run: &RunId) -> Result<()>;
+    async fn submitted(&self, run: &RunKey) -> Result<()>;
 
     /// Writes the run's result if there is none: the first writer wins. Atomic. Returns whether this call wrote it. A
     /// cancelled or unknown run takes no result.
-    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool>;
+    async fn complete(&self, run: &RunKey, result: Bytes) -> Result<bool>;
 
     /// Marks a run as cancelled; its tree may be dropped. Atomic; a finished run stays finished. Returns whether the
     /// run is cancelled now: false for a finished or unknown one.
@@ -61,11 +65,21 @@ pub trait Runs: Send + Sync {
     /// All that is known of a run except its tree; `None` for an unknown run.
     async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>>;
 
+    /// The generation that has this id now; `None` for an unknown run. The default reads [`status`](Self::status).
+    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+        let found = self.status(run).await?;
+        Ok(found.map(|found| found.record.generation))
+    }
+
     /// Whether the run is done or cancelled, so that workers can skip its messages. Polled every few seconds; a stale
-    /// answer is allowed. False for an unknown run. The default reads [`status`](Self::status).
-    async fn is_over(&self, run: &RunId) -> Result<bool> {
-        let run = self.status(run).await?;
-        Ok(run.is_some_and(|run| run.cancelled || run.result.is_some()))
+    /// answer is allowed. False for an unknown run. Of a run whose id another generation has by now, either answer is
+    /// allowed. The default reads [`status`](Self::status).
+    async fn is_over(&self, run: &RunKey) -> Result<bool> {
+        let found = self.status(&run.id).await?;
+        Ok(found.is_some_and(|found| {
+            let is_other = found.record.generation != run.generation;
+            is_other || found.cancelled || found.result.is_some()
+        }))
     }
 
     /// Waits until the run has [ended](RunSnapshot::has_ended), at most for `up_to`, and returns its status at that
@@ -120,6 +134,9 @@ pub struct RunRecord {
     /// The run; `arrayId` in JSON.
     #[serde(rename = "arrayId")]
     pub run: RunId,
+    /// Which of the runs that have had this id. In a record that does not say, one that no message bears.
+    #[serde(default)]
+    pub generation: Generation,
     /// The deployment that it was submitted to. Absent in a record that does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,
@@ -143,7 +160,7 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// The record of a run whose length is not known yet.
+    /// The record of a new run whose length is not known yet. Its generation is drawn.
     pub fn new(
         run: impl Into<RunId>,
         created_at: SystemTime,
@@ -154,6 +171,7 @@ impl RunRecord {
     ) -> Self {
         Self {
             run: run.into(),
+            generation: Generation::random(fan_in),
             deployment: None,
             created_at,
             first_stage: first_stage.into(),
@@ -163,6 +181,11 @@ impl RunRecord {
             array_length: None,
             packets: None,
         }
+    }
+
+    /// This run and no other that has its id before or after it.
+    pub fn key(&self) -> RunKey {
+        RunKey::new(&self.run, self.generation)
     }
 
     /// The record as a store keeps it.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::RETRY;
 use crate::core::error::Result;
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::core::retry::retry;
 use crate::protocol::site::Site;
 
@@ -25,15 +25,15 @@ impl CancelCheck {
         }
     }
 
-    /// Whether the run was cancelled, or has expired. `false` if it is too early to ask again.
-    pub(super) async fn is_cancelled(&mut self, site: &Site, run: &RunId) -> Result<bool> {
+    /// Whether the run was cancelled, or has expired and left its id to another one. `false` if it is too early to ask again.
+    pub(super) async fn is_cancelled(&mut self, site: &Site, run: &RunKey) -> Result<bool> {
         let now = Instant::now();
         if now.duration_since(self.last) < Self::INTERVAL {
             return Ok(false);
         }
         self.last = now;
         let scratchpad = site.scratchpad();
-        let status = retry("status", RETRY, || scratchpad.status(run)).await?;
-        Ok(status.is_none_or(|run| run.cancelled))
+        let status = retry("status", RETRY, || scratchpad.status(&run.id)).await?;
+        Ok(status.is_none_or(|found| found.cancelled || found.record.generation != run.generation))
     }
 }

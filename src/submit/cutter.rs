@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use crate::core::error::Result;
 use crate::core::fingerprint::Fingerprint;
-use crate::core::id::{PacketId, RunId};
+use crate::core::generation::RunKey;
+use crate::core::id::PacketId;
 use crate::packet::codec::{Form, Payload};
 use crate::packet::{LeftOut, MapWork, Message, Packet, Work};
 use crate::pipeline::definition::StageDefinition;
@@ -109,7 +110,7 @@ pub(super) fn choose<T: Data>(
 
 /// Makes the messages of a run's packets.
 pub(crate) struct Leaves {
-    run: RunId,
+    run: RunKey,
     stage: Arc<str>,
     /// Members per group of the reduction.
     pub(crate) fan_in: u32,
@@ -119,7 +120,7 @@ pub(crate) struct Leaves {
 impl Leaves {
     fn new(record: &RunRecord, first: &StageDefinition) -> Self {
         Self {
-            run: record.run.clone(),
+            run: record.key(),
             stage: Arc::clone(&first.name),
             fan_in: record.fan_in,
             array_length: record.array_length,

@@ -20,7 +20,7 @@ pub(super) fn is_recorded(snapshot: &RunSnapshot) -> bool {
 /// refuses that too, or is away for longer than a submitter waits, only the submitter has the error.
 pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
     let report = FailureReport::new(
-        &record.run,
+        record.key(),
         record.first_stage.as_str(),
         SUBMISSION,
         // Whoever may ask for the run's state reads it.
@@ -38,9 +38,9 @@ pub(super) async fn record(site: &Site, record: &RunRecord, error: &Error) {
 /// Clears the failure of an earlier submission, which a later one has completed.
 pub(super) async fn clear(site: &Site, record: &RunRecord) -> Result<()> {
     let scratchpad = site.scratchpad();
-    let (run, stage) = (&record.run, &record.first_stage);
+    let (run, stage) = (record.key(), &record.first_stage);
     retry("clear_failure", RETRY, || {
-        scratchpad.clear(run, stage, SUBMISSION, DeadLetterId::UNQUEUED)
+        scratchpad.clear(&run, stage, SUBMISSION, DeadLetterId::UNQUEUED)
     })
     .await
 }

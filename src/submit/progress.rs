@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::RETRY;
 use crate::core::error::{Result, describe};
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::core::retry::retry;
 use crate::protocol::site::Site;
 use crate::scratchpad::Checkpoint;
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Records what was sent, if it is time to.
-    pub(super) async fn record(&mut self, site: &Site, run: &RunId) -> Result<()> {
+    pub(super) async fn record(&mut self, site: &Site, run: &RunKey) -> Result<()> {
         match (self.due(), self.unrecorded().copied()) {
             (Some(due), Some(sent)) if due <= Instant::now() => {
                 let scratchpad = site.scratchpad();
@@ -87,7 +87,7 @@ impl Progress {
     pub(super) async fn record_during<T>(
         &mut self,
         site: &Site,
-        run: &RunId,
+        run: &RunKey,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let mut work = pin!(work);
@@ -102,7 +102,7 @@ impl Progress {
 
     /// Records what a submission had sent when it failed. Best effort: without this, a repetition sends more packets
     /// than it would have to.
-    pub(super) async fn leave(&self, site: &Site, run: &RunId) {
+    pub(super) async fn leave(&self, site: &Site, run: &RunKey) {
         let Some(sent) = self.unrecorded() else {
             return;
         };
@@ -112,6 +112,6 @@ impl Progress {
             Ok(Err(error)) => describe(&error),
             Err(_) => "the backend takes too long".to_owned(),
         };
-        tracing::debug!(%run, problem, "a failed submission could not record how far it was");
+        tracing::debug!(run = %run.id, problem, "a failed submission could not record how far it was");
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn seal(site: &Site, record: &RunRecord, packets: Option<u64>) 
         };
         for edge in Tree::new(leaves, record.fan_in).edges() {
             let group = GroupId::new(
-                record.run.clone(),
+                record.key(),
                 Arc::clone(&stage.name),
                 edge.level,
                 edge.index,

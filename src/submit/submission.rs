@@ -106,7 +106,7 @@ impl<S: Source> Submission<S> {
             && sent.is_err()
             && !self.is_mixed
         {
-            progress.leave(&self.site, &self.record.run).await;
+            progress.leave(&self.site, &self.record.key()).await;
         }
         sent
     }
@@ -179,19 +179,19 @@ impl<S: Source> Submission<S> {
     async fn finish(&mut self) -> Result<()> {
         let end = self.reached();
         let Self { site, record, .. } = self;
-        let (scratchpad, run) = (site.scratchpad(), &record.run);
-        let measured = retry("measure", RETRY, || scratchpad.measure(run, &end)).await;
+        let (scratchpad, run) = (site.scratchpad(), record.key());
+        let measured = retry("measure", RETRY, || scratchpad.measure(&run, &end)).await;
         self.is_mixed = is_mixed(&measured, self.progress.as_ref());
         measured?;
         site.counters.has_submitted(end.items, end.packets);
         self.beat();
         let Self { site, record, .. } = &*self;
-        let (scratchpad, run) = (site.scratchpad(), &record.run);
         if record.packets.is_none() {
             seal(site, record, Some(end.packets)).await?;
             self.beat();
         }
-        retry("submitted", RETRY, || scratchpad.submitted(run)).await
+        let scratchpad = site.scratchpad();
+        retry("submitted", RETRY, || scratchpad.submitted(&run)).await
     }
 
     /// The backend has answered.
@@ -300,7 +300,7 @@ impl<S: Source> Submission<S> {
 
     async fn is_cancelled(&mut self) -> Result<bool> {
         match &mut self.cancel_check {
-            Some(check) => check.is_cancelled(&self.site, &self.record.run).await,
+            Some(check) => check.is_cancelled(&self.site, &self.record.key()).await,
             None => Ok(false),
         }
     }
@@ -351,7 +351,7 @@ impl<S: Source> Submission<S> {
             self.beat();
             return Ok(());
         };
-        let sent = progress.record_during(site, &record.run, sent).await;
+        let sent = progress.record_during(site, &record.key(), sent).await;
         self.is_mixed = is_mixed(&sent, Some(progress));
         sent?;
         self.queue_was_full = was_full;
@@ -362,7 +362,7 @@ impl<S: Source> Submission<S> {
 
     async fn record_progress(&mut self) -> Result<()> {
         if let Some(progress) = &mut self.progress {
-            let recorded = progress.record(&self.site, &self.record.run).await;
+            let recorded = progress.record(&self.site, &self.record.key()).await;
             self.is_mixed = is_mixed(&recorded, Some(progress));
             recorded?;
             self.beat();
@@ -416,7 +416,7 @@ impl<S: Source> Drop for Submission<S> {
             && !self.is_mixed
             && let Ok(runtime) = Handle::try_current()
         {
-            let (site, run) = (Arc::clone(&self.site), self.record.run.clone());
+            let (site, run) = (Arc::clone(&self.site), self.record.key());
             runtime.spawn(async move { progress.leave(&site, &run).await });
         }
     }

@@ -4,12 +4,13 @@
 use super::node::{Node, arn, index_arns, list, map, substitute};
 use super::resources::Ids;
 use crate::backends::dynamodb::groups::EXPIRES;
-use crate::backends::dynamodb::runs::{ARRAY, FAILURES};
+use crate::backends::dynamodb::runs::{ARRAY, FAILURES, GENERATION};
 use crate::pipeline::definition::{Definition, StageDefinition};
 use crate::stage::OnFailure;
 
-/// The attributes written to note that a run has failures on record. Most stages write nothing else to the table of results.
-const FAILURE_MARK: [&str; 3] = [ARRAY, EXPIRES, FAILURES];
+/// The attributes of the write that notes that a run has failures on record, its condition's included. Most stages write
+/// nothing else to the table of results.
+const FAILURE_MARK: [&str; 4] = [ARRAY, EXPIRES, FAILURES, GENERATION];
 
 /// The queue's functions, which Lambda's event source mapping does in the name of the function's role.
 const RECEIVE: [&str; 3] = [
@@ -66,8 +67,8 @@ pub(super) fn of_stage(definition: &Definition, index: usize, ids: &Ids) -> Vec<
         scratchpad.push("dynamodb:BatchWriteItem");
     }
     grants.push(Grant::new(scratchpad, &ids.scratchpad));
-    if stage.is_reduction() {
-        // The root is held against the array's length.
+    if stage.is_reduction() || is_last {
+        // What the root and the result stand for is held against the array's length.
         grants.push(Grant::new(["dynamodb:GetItem"], &ids.results));
     }
     let mut write = Grant::new(["dynamodb:UpdateItem"], &ids.results);

@@ -61,6 +61,16 @@ scenarios! {
         a_retired_group_keeps_its_slots,
         arrivals_at_a_finished_run_change_nothing,
     }
+    mod generations {
+        a_run_has_the_generation_of_its_record,
+        another_generation_completes_nothing,
+        another_generation_says_nothing_of_a_submission,
+        groups_of_another_generation_are_other_groups,
+        failures_of_another_generation_are_not_the_runs,
+        deliveries_of_another_generation_do_not_count,
+        another_generation_clears_nothing,
+        another_generation_does_not_end_the_run,
+    }
     mod concurrency {
         of_the_arrivals_that_fill_a_group_one_sees_it_full,
         sealing_or_the_last_arrival_sees_a_group_complete,

@@ -200,7 +200,7 @@ impl Lane {
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         let leases = self.heartbeat.lease(receipts);
         for (delivery, lease) in deliveries.into_iter().zip(leases) {
-            let message = Received::new(site, delivery);
+            let message = Received::new(site, self.stage, delivery);
             let weight = definition.map_or(1, |stage| message.weight(stage));
             self.last_weight = weight;
             self.waiting.push_back(Leased {

@@ -73,7 +73,8 @@ async fn attempts_on(tables: Tables) {
             Attempt::new(number, at, "worse"),
         ];
         on_record.extend(attempts.clone());
-        let report = FailureReport::new("run", "parse", "packet 3", attempts, Verdict::Retry);
+        let report =
+            FailureReport::new(record.key(), "parse", "packet 3", attempts, Verdict::Retry);
         for _ in 0..2 {
             let log = scratchpad.record(&report).await.unwrap();
             assert_eq!(log.attempts, on_record);

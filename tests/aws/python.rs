@@ -219,7 +219,7 @@ fn what_python_refuses_is_a_dead_letter_with_its_reason() {
     assert!(status.contains("failed messages: 1"), "{status}");
 
     let reduce = format!(
-        r#"{{"version":1,"kind":"reduce","deployment":"{}","stage":"sum","arrayId":"{run}","fanIn":32,"level":1,"group":0}}"#,
+        r#"{{"version":1,"kind":"reduce","deployment":"{}","stage":"sum","arrayId":"{run}","generation":"6b1f00c2a47e9020","fanIn":32,"level":1,"group":0}}"#,
         adder.name()
     );
     let next = r#"{"version":2,"kind":"map","stage":"times_two","arrayId":"a","fanIn":32,"packetId":"0/0","packetContains":1,"packetValue":[1]}"#;

@@ -212,7 +212,7 @@ async fn misdirect(client: &Client, name: &str, stage: &str, run: &str) {
         .queue_name(format!("{name}--{stage}"));
     let url = url.send().await.unwrap().queue_url.unwrap();
     let body = json!({
-        "version": 1, "kind": "map", "deployment": name, "stage": "elsewhere", "arrayId": run, "fanIn": 2, "packetId": "0/0",
+        "version": 1, "kind": "map", "deployment": name, "stage": "elsewhere", "arrayId": run, "generation": "6b1f00c2a47e9002", "fanIn": 2, "packetId": "0/0",
         "packetOffset": 0, "arrayLength": 1, "packetContains": 1, "packetValue": ["a"],
     });
     let send = client.send_message().queue_url(url);

@@ -263,7 +263,7 @@ fn the_map_function_may_not_read_results() {
     let condition = &write["Condition"];
     assert_eq!(
         condition["ForAllValues:StringEquals"]["dynamodb:Attributes"],
-        json!(["arrayId", "expiresAt", "failures"])
+        json!(["arrayId", "expiresAt", "failures", "generation"])
     );
     assert_eq!(
         condition["StringEqualsIfExists"]["dynamodb:ReturnValues"],

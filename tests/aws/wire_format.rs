@@ -197,9 +197,9 @@ async fn a_run_of_unknown_length_fits_the_schema() {
     deployment.deprovision(&name).await.unwrap();
 }
 
-const MAP: &str = r#"{"version":1,"kind":"map","deployment":"adder","stage":"double","arrayId":"a","fanIn":2,"packetId":"0/0","packetOffset":0,"arrayLength":4,"packetContains":2,"packetSkipped":1,"packetYields":[1,0],"packetValue":[1,2]}"#;
-const GROUP: &str = r#"{"version":1,"kind":"reduce","deployment":"adder","stage":"sum","arrayId":"a","fanIn":2,"level":1,"group":0}"#;
-const PACKET: &str = r#"{"arrayId":"a","packetId":"1/7","packetContains":2,"packetValue":null}"#;
+const MAP: &str = r#"{"version":1,"kind":"map","deployment":"adder","stage":"double","arrayId":"a","generation":"6b1f00c2a47e9002","fanIn":2,"packetId":"0/0","packetOffset":0,"arrayLength":4,"packetContains":2,"packetSkipped":1,"packetYields":[1,0,1],"packetValue":[1,2]}"#;
+const GROUP: &str = r#"{"version":1,"kind":"reduce","deployment":"adder","stage":"sum","arrayId":"a","generation":"6b1f00c2a47e9002","fanIn":2,"level":1,"group":0}"#;
+const PACKET: &str = r#"{"arrayId":"a","generation":"6b1f00c2a47e9002","packetId":"1/7","packetContains":2,"packetValue":null}"#;
 
 #[test]
 #[ignore = "needs scripts/lib/python-env"]
@@ -216,6 +216,7 @@ fn what_is_broken_does_not_fit_the_schema() {
         "deployment",
         "stage",
         "arrayId",
+        "generation",
         "fanIn",
         "packetId",
         "packetContains",
@@ -229,6 +230,7 @@ fn what_is_broken_does_not_fit_the_schema() {
         "deployment",
         "stage",
         "arrayId",
+        "generation",
         "fanIn",
         "level",
         "group",
@@ -253,6 +255,15 @@ fn what_is_broken_does_not_fit_the_schema() {
         (r#""arrayId":"a""#, r#""arrayId":"a#b""#),
         (r#""arrayId":"a""#, r#""arrayId":"a\n""#),
         (r#""arrayId":"a""#, r#""arrayId":"""#),
+        (
+            r#""generation":"6b1f00c2a47e9002""#,
+            r#""generation":"6B1F00C2A47E9002""#,
+        ),
+        (
+            r#""generation":"6b1f00c2a47e9002""#,
+            r#""generation":"6b1f00c2a47e900""#,
+        ),
+        (r#""generation":"6b1f00c2a47e9002""#, r#""generation":7"#),
         (r#""fanIn":2"#, r#""fanIn":1"#),
         (r#""fanIn":2"#, r#""fanIn":1001"#),
         (r#""packetId":"0/0""#, r#""packetId":"1/0""#),
@@ -262,8 +273,11 @@ fn what_is_broken_does_not_fit_the_schema() {
         (r#""packetOffset":0"#, r#""packetOffset":-0"#),
         (r#""arrayLength":4"#, r#""arrayLength":1e3"#),
         (r#""packetContains":2"#, r#""packetContains":null"#),
-        (r#""packetYields":[1,0]"#, r#""packetYields":[1,-1]"#),
-        (r#""packetYields":[1,0]"#, r#""packetYields":[4294967296]"#),
+        (r#""packetYields":[1,0,1]"#, r#""packetYields":[1,-1]"#),
+        (
+            r#""packetYields":[1,0,1]"#,
+            r#""packetYields":[4294967296]"#,
+        ),
         (r#""packetValue":[1,2]"#, r#""packetValue":7"#),
         (r#""packetValue":[1,2]"#, r#""packetValue":[NaN]"#),
         (r#""packetValue":[1,2]"#, r#""packetValue":[1,2"#),
@@ -344,6 +358,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         "deployment",
         "stage",
         "arrayId",
+        "generation",
         "fanIn",
         "level",
         "group",
@@ -405,6 +420,8 @@ fn what_fits_the_schema_can_be_read() {
         for (text, verdict) in texts.iter().zip(verdicts(definition, &texts)) {
             match (verdict, read(text)) {
                 (None, Ok(())) => both += 1,
+                // A schema cannot say that one field is the end of another.
+                (None, Err(problem)) if problem.contains("is not that of generation") => {}
                 (None, Err(problem)) => {
                     panic!("{problem}: {}", String::from_utf8_lossy(text));
                 }

@@ -43,6 +43,13 @@ async fn note(store: &Store, deployment: &str, stage: &str, run: &str, packet: u
     use catchment::scratchpad::{Failures, Scratchpad};
     let bound = store.scratchpad.bind(deployment).unwrap();
     let packet = format!("packet {packet}");
+    let run = bound
+        .status(&run.into())
+        .await
+        .unwrap()
+        .unwrap()
+        .record
+        .key();
     let beginning = Beginning::new(run, stage, packet, DeliveryId::random());
     Failures::note_beginning(&*bound, &beginning).await.unwrap();
 }

@@ -11,8 +11,8 @@ use catchment::queue::{
 };
 use catchment::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog,
-    FailureReport, Failures, GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord,
-    RunSnapshot, RunSummary, Runs, Scratchpad,
+    FailureReport, Failures, Generation, GroupId, GroupState, Groups, Members, Page, RunFilter,
+    RunKey, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{Error, Result, RunId};
 
@@ -40,13 +40,14 @@ pub(crate) enum Call<'a> {
     Arrive(&'a [Arrival]),
     Members(&'a GroupId),
     Retire(&'a GroupId),
-    Complete(&'a RunId),
+    Complete(&'a RunKey),
     RecordFailure(&'a FailureReport),
     ClearFailure,
     Failures,
     NoteBeginning(&'a Beginning),
     WithdrawBeginning(&'a Beginning),
     Status(&'a RunId),
+    Generation,
     Arrived,
     Wait,
     ListRuns,
@@ -278,12 +279,13 @@ macro_rules! hook {
 hook! {
     Runs {
         fn begin(record: &RunRecord) -> Begun => Call::Begin, Begun::New;
-        fn checkpoint(id: &RunId, reached: &Checkpoint) -> () => Call::Checkpoint(reached), ();
-        fn measure(id: &RunId, end: &Checkpoint) -> () => Call::Measure, ();
-        fn submitted(id: &RunId) -> () => Call::Submitted, ();
-        fn complete(id: &RunId, result: Bytes) -> bool => Call::Complete(id), true;
+        fn checkpoint(id: &RunKey, reached: &Checkpoint) -> () => Call::Checkpoint(reached), ();
+        fn measure(id: &RunKey, end: &Checkpoint) -> () => Call::Measure, ();
+        fn submitted(id: &RunKey) -> () => Call::Submitted, ();
+        fn complete(id: &RunKey, result: Bytes) -> bool => Call::Complete(id), true;
         fn cancel(id: &RunId) -> bool => Call::Cancel, false;
         fn status(id: &RunId) -> Option<RunSnapshot> => Call::Status(id), None;
+        fn generation(id: &RunId) -> Option<Generation> => Call::Generation, None;
         fn wait(id: &RunId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
         fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>
             => Call::ListRuns, Page::default();
@@ -305,7 +307,7 @@ hook! {
             => Call::WithdrawBeginning(beginning), ();
         fn record(report: &FailureReport) -> FailureLog
             => Call::RecordFailure(report), FailureLog::default();
-        fn clear(id: &RunId, stage: &str, message: &str, letter: DeadLetterId) -> ()
+        fn clear(id: &RunKey, stage: &str, message: &str, letter: DeadLetterId) -> ()
             => Call::ClearFailure, ();
         fn list_failures(id: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>
             => Call::Failures, Page::default();

@@ -221,7 +221,7 @@ async fn what_fits_the_first_queue_fits_the_others() {
 async fn an_item_is_refused_at_once_or_goes_through() {
     for stages in 1..=4 {
         let (mut refused, mut done) = (0, 0);
-        for size in (650..1_000).step_by(3) {
+        for size in (600..1_000).step_by(3) {
             let (_, _, backend) = small_queues(1_000);
             let deployment = through(stages, OnFailure::Fail)
                 .deploy("d", backend)

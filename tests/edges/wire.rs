@@ -39,6 +39,11 @@ async fn what_travels_is_what_the_documentation_says() {
     assert_eq!(soon(run.result()).await.unwrap(), 300);
 
     let grow = messages(&record, "wire--grow").await;
+    let generation = &grow[0]["generation"];
+    assert!(
+        generation.as_str().unwrap().ends_with("002"),
+        "{generation}"
+    );
     let packet = |index: u64, contains: u64, value: Value| {
         json!({
             "version": 1,
@@ -46,6 +51,7 @@ async fn what_travels_is_what_the_documentation_says() {
             "deployment": "wire",
             "stage": "grow",
             "arrayId": "fives",
+            "generation": generation,
             "fanIn": 2,
             "packetId": format!("0/{index}"),
             "packetOffset": index * 2,
@@ -79,6 +85,7 @@ async fn what_travels_is_what_the_documentation_says() {
             "deployment": "wire",
             "stage": "sum",
             "arrayId": "fives",
+            "generation": generation,
             "fanIn": 2,
             "level": level,
             "group": group,
@@ -143,8 +150,10 @@ async fn a_partial_result_is_stored_as_a_packet() {
     let [stored] = arrived.as_slice() else {
         panic!("{arrived:?}");
     };
+    let recorded = store.recorded(&deployment, "ten").await;
     let expected = json!({
         "arrayId": "ten",
+        "generation": recorded.record.generation.to_string(),
         "packetId": "0/0",
         "arrayLength": 10,
         "packetContains": 10,
@@ -169,6 +178,8 @@ async fn a_message_written_by_hand_is_as_good() {
         .unwrap();
     // The submitter's own packets are thrown away, and sent by hand.
     let run = deployment.submit_as("run", [1, 2, 3]).await.unwrap();
+    let recorded = store.recorded(&deployment, "run").await;
+    let generation = recorded.record.generation.to_string();
     let queue = store.queue("hand--double").await;
     let own = queue.receive(10, std::time::Duration::ZERO).await.unwrap();
     assert_eq!(own.len(), 3);
@@ -184,6 +195,7 @@ async fn a_message_written_by_hand_is_as_good() {
             "packetId": format!("0/{}", n - 1),
             "packetOffset": n - 1,
             "fanIn": 32,
+            "generation": generation,
             "arrayId": "run",
             "stage": "double",
             "deployment": "hand",

@@ -103,10 +103,12 @@ async fn what_a_dead_letter_left_out_before_stays_in_the_count() {
     let deployment = sum(items).deploy("copies", store.backend()).unwrap();
     let run = deployment.submit(0..10).await.unwrap();
     let scratchpad = store.scratchpad.bind(deployment.name()).unwrap();
+    let recorded = store.recorded(&deployment, run.id().as_str()).await;
+    let key = recorded.record.key();
     let id = DeadLetterId::random();
     for verdict in [Verdict::Skip, Verdict::Dead(id)] {
         let attempts = vec![Attempt::new(1, SystemTime::UNIX_EPOCH, "bad").item(0)];
-        let report = FailureReport::new(run.id(), "strict", "packet 0", attempts, verdict);
+        let report = FailureReport::new(&key, "strict", "packet 0", attempts, verdict);
         scratchpad.record(&report).await.unwrap();
     }
     let worker = deployment.worker().start();

@@ -146,7 +146,7 @@ async fn a_message_of_nobody_known_is_buried_all_the_same() {
     let worker = other.worker().start();
     let message = |deployment: &str| {
         format!(
-            r#"{{"version":1,"kind":"map","deployment":"{deployment}","stage":"parse","arrayId":"lost","fanIn":2,"packetId":"0/0","packetContains":1,"packetValue":[1]}}"#
+            r#"{{"version":1,"kind":"map","deployment":"{deployment}","stage":"parse","arrayId":"lost","generation":"6b1f00c2a47e9002","fanIn":2,"packetId":"0/0","packetContains":1,"packetValue":[1]}}"#
         )
     };
     deployed("known", "parse", store.backend());

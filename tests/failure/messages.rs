@@ -22,6 +22,7 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
             "deployment": "bad",
             "stage": "first",
             "arrayId": "nobody",
+            "generation": "6b1f00c2a47e9002",
             "fanIn": 2,
             "packetId": "0/0",
             "packetOffset": 0,
@@ -88,6 +89,16 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
             "bad--first",
             message(json!({ "arrayId": 5 })),
             "expected a string",
+        ),
+        (
+            "bad--first",
+            message(json!({ "generation": null })),
+            "`generation` is missing",
+        ),
+        (
+            "bad--first",
+            message(json!({ "generation": "6b1f00c2a47e9020" })),
+            "fanIn 2 is not that of generation",
         ),
         ("bad--first", message(json!({ "fanIn": 1 })), "fanIn 1"),
         (
@@ -188,8 +199,8 @@ async fn a_message_of_an_unknown_run_goes_away() {
         .deploy("none", store.backend())
         .unwrap();
     let worker = deployment.worker().start();
-    let packet = r#"{"version":1,"kind":"map","deployment":"none","stage":"map-0","arrayId":"nobody","fanIn":2,"packetId":"0/0","packetOffset":0,"packetContains":1,"packetValue":[1]}"#;
-    let group = r#"{"version":1,"kind":"reduce","deployment":"none","stage":"reduce-1","arrayId":"nobody","fanIn":2,"level":1,"group":0}"#;
+    let packet = r#"{"version":1,"kind":"map","deployment":"none","stage":"map-0","arrayId":"nobody","generation":"6b1f00c2a47e9002","fanIn":2,"packetId":"0/0","packetOffset":0,"packetContains":1,"packetValue":[1]}"#;
+    let group = r#"{"version":1,"kind":"reduce","deployment":"none","stage":"reduce-1","arrayId":"nobody","generation":"6b1f00c2a47e9002","fanIn":2,"level":1,"group":0}"#;
     store
         .queue("none--map-0")
         .await
@@ -216,10 +227,24 @@ async fn a_result_that_does_not_stand_for_every_item_is_refused() {
         .unwrap();
     let run = deployment.submit_as("run", 0..10).await.unwrap();
     let queue = store.queue("lie--map-0").await;
-    let stolen = queue.receive(1, Duration::ZERO).await.unwrap().remove(0);
-    let body = String::from_utf8(stolen.body.to_vec()).unwrap();
-    let body = body.replace(r#""packetContains":1"#, r#""packetContains":3"#);
-    queue.acknowledge(vec![stolen.receipt]).await.unwrap();
+    let mut first = None;
+    for delivery in queue.receive(10, Duration::ZERO).await.unwrap() {
+        let message: serde_json::Value = serde_json::from_slice(&delivery.body).unwrap();
+        match message["packetOffset"] == 0 {
+            true => {
+                queue.acknowledge(vec![delivery.receipt]).await.unwrap();
+                first = Some(message);
+            }
+            false => {
+                let receipts = vec![delivery.receipt];
+                queue.release(receipts, Duration::ZERO).await.unwrap();
+            }
+        }
+    }
+    let mut first = first.unwrap();
+    first["packetContains"] = json!(3);
+    first["packetValue"] = json!([0, 0, 0]);
+    let body = first.to_string().into_bytes();
     queue.send(vec![body.into()]).await.unwrap();
     let worker = deployment.worker().start();
     let failure = failure(soon(run.result()).await.unwrap_err());
@@ -277,6 +302,8 @@ async fn a_group_is_not_reduced_before_it_is_complete() {
         .unwrap();
     let reduction = early.stages().last().unwrap().to_owned();
     let run = early.submit(1..=9).await.unwrap();
+    let recorded = store.recorded(&early, run.id().as_str()).await;
+    let generation = recorded.record.generation.to_string();
     for (level, group) in [(1, 0), (1, 2), (2, 0), (3, 0)] {
         let message = json!({
             "version": 1,
@@ -284,6 +311,7 @@ async fn a_group_is_not_reduced_before_it_is_complete() {
             "deployment": "early",
             "stage": reduction,
             "arrayId": run.id().as_str(),
+            "generation": generation,
             "fanIn": 3,
             "level": level,
             "group": group,
@@ -319,7 +347,7 @@ async fn counts_that_do_not_add_up_are_a_dead_letter() {
         .enumerate()
     {
         let message = json!({
-            "version": 1, "kind": "map", "deployment": "counts", "stage": "first", "arrayId": format!("r{n}"), "fanIn": 2, "packetId": "0/0",
+            "version": 1, "kind": "map", "deployment": "counts", "stage": "first", "arrayId": format!("r{n}"), "generation": "6b1f00c2a47e9002", "fanIn": 2, "packetId": "0/0",
             "packetOffset": 0, "packetContains": contains, "packetSkipped": skipped, "packetValue": [7],
         });
         let body = message.to_string().into_bytes();
@@ -332,8 +360,8 @@ async fn counts_that_do_not_add_up_are_a_dead_letter() {
     sleep(MINUTE).await;
     let dead = store.depth(&deployment).await.dead;
     assert_eq!(
-        dead, 3,
-        "all but the last, whose counts are only wrong as a whole"
+        dead, 4,
+        "a message that contradicts itself is not worked on"
     );
     soon(worker.shutdown()).await;
 }

@@ -80,12 +80,19 @@ async fn an_answer_is_bounded_in_bytes() {
     // The longest failures there are: a hundred attempts, with long errors.
     client.submit_as("a", "[1]").await.is(202, "accepted");
     let bound = store.scratchpad.bind("adder").unwrap();
+    let run = bound
+        .status(&"a".into())
+        .await
+        .unwrap()
+        .unwrap()
+        .record
+        .key();
     for n in 0..60 {
         let (now, error) = (std::time::SystemTime::now(), "x".repeat(2_000));
         let attempts = (1..=100).map(|number| Attempt::new(number, now, error.clone()));
         let verdict = Verdict::Dead(DeadLetterId::random());
         let report = FailureReport::new(
-            "a",
+            &run,
             "sum",
             format!("packet {n}"),
             attempts.collect(),

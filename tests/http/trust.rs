@@ -282,7 +282,7 @@ async fn what_a_forged_message_says_is_shown_escaped() {
     let queue = store.queue("adder--times_two").await;
     let forged = |deployment: &str, stage: &str, kind: &str| {
         format!(
-            r#"{{"version":1,"kind":"{kind}","deployment":"{deployment}","stage":"{stage}","arrayId":"a","fanIn":2,"packetId":"0/0","packetContains":1,"packetValue":[1]}}"#
+            r#"{{"version":1,"kind":"{kind}","deployment":"{deployment}","stage":"{stage}","arrayId":"a","generation":"6b1f00c2a47e9002","fanIn":2,"packetId":"0/0","packetContains":1,"packetValue":[1]}}"#
         )
     };
     let good = "times_two";
@@ -357,7 +357,9 @@ async fn what_a_record_says_is_shown_escaped() {
         .item(0)
         .label(EVIL);
     let verdict = Verdict::Dead(catchment::scratchpad::DeadLetterId::random());
-    let report = FailureReport::new("a", EVIL, EVIL.to_owned(), vec![attempt], verdict);
+    let recorded = store.recorded(&adder, "a").await;
+    let key = recorded.record.key();
+    let report = FailureReport::new(key, EVIL, EVIL.to_owned(), vec![attempt], verdict);
     let bound = store.scratchpad.bind("adder").unwrap();
     bound.record(&report).await.unwrap();
     let failures = run.failures().await.unwrap();

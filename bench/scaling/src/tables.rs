@@ -9,7 +9,7 @@ use bytes::Bytes;
 use catchment::backends::memory::MemoryScratchpad;
 use catchment::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport, Failures, GroupId, GroupState, Groups,
-    Members, Page, PacketPlan, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
+    Members, Page, PacketPlan, RunFilter, RunRecord, RunKey, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{RunId, Result};
 use tokio::time::{Instant, sleep};
@@ -62,22 +62,22 @@ impl Runs for FarTables {
         self.request("PutItem", self.memory.begin(record)).await
     }
 
-    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()> {
+    async fn checkpoint(&self, run: &RunKey, reached: &Checkpoint) -> Result<()> {
         self.request("UpdateItem", self.memory.checkpoint(run, reached))
             .await
     }
 
-    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()> {
+    async fn measure(&self, run: &RunKey, end: &Checkpoint) -> Result<()> {
         self.request("UpdateItem", self.memory.measure(run, end)).await
     }
 
-    async fn submitted(&self, run: &RunId) -> Result<()> {
+    async fn submitted(&self, run: &RunKey) -> Result<()> {
         self.request("UpdateItem", self.memory.submitted(run))
             .await
     }
 
     /// The result, and the mark for workers that the run is over.
-    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
+    async fn complete(&self, run: &RunKey, result: Bytes) -> Result<bool> {
         let complete = async {
             let first = self.memory.complete(run, result).await;
             self.seen.written.get_or_init(Instant::now);
@@ -97,7 +97,7 @@ impl Runs for FarTables {
         self.request("GetItem", self.memory.status(run)).await
     }
 
-    async fn is_over(&self, run: &RunId) -> Result<bool> {
+    async fn is_over(&self, run: &RunKey) -> Result<bool> {
         self.request("GetItem", self.memory.is_over(run)).await
     }
 
@@ -194,7 +194,7 @@ impl Failures for FarTables {
         self.request("UpdateItem", record).await
     }
 
-    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+    async fn clear(&self, run: &RunKey, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
         let clear = self.memory.clear(run, stage, message, id);
         self.request("DeleteItem", clear).await
     }

@@ -14,7 +14,7 @@ use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, is_condition};
 use crate::core::attempts::{LEFT_OUT, MOST_ITEMS, count, failed_as_a_whole, keep_highest};
 use crate::core::error::Result;
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::scratchpad::{Beginning, Deliveries, DeliveryId, FailureReport, ItemAttempts, Verdict};
 
 const UNFINISHED: &str = "unfinished";
@@ -238,7 +238,7 @@ impl DynamoDbScratchpad {
     /// delivery, none of them is read.
     pub(super) async fn remove_deliveries(
         &self,
-        run: &RunId,
+        run: &RunKey,
         message: &str,
         id: &str,
     ) -> Result<()> {

@@ -9,7 +9,7 @@ use super::failures::{Kind, message_key, read_failure};
 use super::groups::{GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use crate::core::error::Result;
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::core::natural;
 use crate::scratchpad::{Cursor, Failure, Page};
 
@@ -64,7 +64,7 @@ impl Part {
 impl DynamoDbScratchpad {
     pub(super) async fn list_page(
         &self,
-        run: &RunId,
+        run: &RunKey,
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<Page<Failure>> {
@@ -123,7 +123,7 @@ impl DynamoDbScratchpad {
     /// At most about `limit` items of a partition after a sort key.
     async fn part(
         &self,
-        run: &RunId,
+        run: &RunKey,
         kind: Kind,
         after: Option<String>,
         limit: usize,

@@ -15,11 +15,12 @@ use super::groups::{EXPIRES, GROUP, SLOT};
 use super::item::{self, Item, Terms};
 use super::{DynamoDbScratchpad, RETRY, is_condition};
 use crate::core::error::Result;
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::core::natural;
 use crate::scratchpad::{
     Attempt, Beginning, Cursor, DeadLetterId, Deliveries, Failure, FailureLog, FailureReport,
-    Failures, Page, Verdict,
+    Failures, Page, Runs, Verdict,
 };
 
 const STAGE: &str = "stage";
@@ -53,7 +54,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn partition(self, run: &RunId) -> String {
+    pub(super) fn partition(self, run: &RunKey) -> String {
         let kind = match self {
             Self::Attempts => "attempts",
             Self::Dead => "dead",
@@ -62,7 +63,7 @@ impl Kind {
         format!("{run}#{kind}")
     }
 
-    pub(super) fn key(self, run: &RunId, slot: impl Into<String>) -> Item {
+    pub(super) fn key(self, run: &RunKey, slot: impl Into<String>) -> Item {
         Item::from([
             (GROUP.to_owned(), item::text(self.partition(run))),
             (SLOT.to_owned(), item::text(slot)),
@@ -127,7 +128,7 @@ impl Failures for DynamoDbScratchpad {
 
     /// First the items that were left out and what is known of deliveries, then the dead letter: repeated after a crash
     /// in between, it does the rest.
-    async fn clear(&self, run: &RunId, stage: &str, name: &str, id: DeadLetterId) -> Result<()> {
+    async fn clear(&self, run: &RunKey, stage: &str, name: &str, id: DeadLetterId) -> Result<()> {
         let table = &self.tables.scratchpad;
         let message = message_key(stage, name);
         let key = Kind::Dead.key(run, message.as_str());
@@ -165,13 +166,19 @@ impl Failures for DynamoDbScratchpad {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<Page<Failure>> {
-        self.list_page(run, cursor, limit).await
+        match self.generation(run).await? {
+            Some(generation) => {
+                let run = RunKey::new(run, generation);
+                self.list_page(&run, cursor, limit).await
+            }
+            None => Ok(Page::new(Vec::new(), None)),
+        }
     }
 }
 
 impl DynamoDbScratchpad {
     /// Takes a message's skipped items off the record.
-    async fn remove_skipped(&self, run: &RunId, message: &str) -> Result<()> {
+    async fn remove_skipped(&self, run: &RunKey, message: &str) -> Result<()> {
         let prefix = format!("{message}#");
         let skipped = self.query(Kind::Skipped.partition(run), Some(&prefix));
         let deletes = skipped.await?.into_iter().map(|mut item| {
@@ -300,7 +307,7 @@ impl DynamoDbScratchpad {
     }
 
     /// Skipped items on record: those of a message, if one is given.
-    async fn count_skipped(&self, run: &RunId, message: Option<&str>) -> Result<u64> {
+    async fn count_skipped(&self, run: &RunKey, message: Option<&str>) -> Result<u64> {
         let table = &self.tables.scratchpad;
         let mut count = 0;
         let mut after = None;
@@ -364,7 +371,7 @@ impl DynamoDbScratchpad {
         }
     }
 
-    pub(super) async fn standing(&self, run: &RunId) -> Result<Standing> {
+    pub(super) async fn standing(&self, run: &RunKey) -> Result<Standing> {
         let dead = self.query(Kind::Dead.partition(run), None);
         let (dead, skipped) = futures::try_join!(dead, self.count_skipped(run, None))?;
         let oldest = dead

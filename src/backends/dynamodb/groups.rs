@@ -110,7 +110,19 @@ impl Groups for DynamoDbScratchpad {
         for arrival in &arrivals {
             let Arrival { group, slot, value } = arrival;
             check_size(
-                || format!("the partial result for slot {slot} of group {group}"),
+                || {
+                    let GroupId {
+                        run,
+                        stage,
+                        level,
+                        index,
+                        ..
+                    } = group;
+                    let run = &run.id;
+                    format!(
+                        "the partial result for slot {slot} of group {level}/{index} of stage {stage} in run {run}"
+                    )
+                },
                 value,
             )?;
         }

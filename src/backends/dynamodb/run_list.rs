@@ -18,6 +18,7 @@ use super::runs::{FAILURES, SUBMITTED, read_record};
 use super::{DynamoDbScratchpad, SERVICE, SIDE_BY_SIDE};
 use crate::backends::aws;
 use crate::core::error::{Error, Result};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::scratchpad::{Cursor, Page, Place, RunFilter, RunState, RunSummary};
 
@@ -239,7 +240,7 @@ impl DynamoDbScratchpad {
             Phase::Cancelled => RunState::Cancelled,
             Phase::Open => {
                 let has_failures = item::get_flag(&item, FAILURES);
-                if has_failures && self.has_dead(&record.run).await? {
+                if has_failures && self.has_dead(&record.key()).await? {
                     RunState::Failed
                 } else if item::get_flag(&item, SUBMITTED) {
                     RunState::Running
@@ -252,7 +253,7 @@ impl DynamoDbScratchpad {
     }
 
     /// Whether a dead letter of the run stands.
-    async fn has_dead(&self, run: &RunId) -> Result<bool> {
+    async fn has_dead(&self, run: &RunKey) -> Result<bool> {
         let table = &self.tables.scratchpad;
         let mut terms = Terms::default();
         let condition = terms.equal(GROUP, item::text(Kind::Dead.partition(run)));

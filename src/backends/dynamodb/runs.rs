@@ -5,9 +5,15 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure as OnRefusal};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure as OnRefusal,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,6 +23,7 @@ use super::item::{self, Item, Terms};
 use super::run_list::{LISTED, LISTED_AT, Phase, sort_key};
 use super::{DynamoDbScratchpad, check_size, is_condition};
 use crate::core::error::{Error, Result, describe};
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
@@ -31,6 +38,8 @@ pub(super) const PACKETS: &str = "packets";
 const SENT_PACKETS: &str = "sentPackets";
 const SENT_ITEMS: &str = "sentItems";
 const SENT_FINGERPRINT: &str = "sentFingerprint";
+/// Which of the runs that have had this id it is: a condition of each write that means this run only.
+pub(crate) const GENERATION: &str = "generation";
 /// Whose write it was that began the run.
 const TOKEN: &str = "token";
 pub(super) const SUBMITTED: &str = "submitted";
@@ -59,7 +68,11 @@ pub(super) fn read_record(item: &Item) -> Result<RunRecord> {
     Ok(record)
 }
 
-fn mark_key(run: &RunId) -> Item {
+fn read_generation(item: &Item) -> Option<Generation> {
+    item::get_text(item, GENERATION)?.parse().ok()
+}
+
+fn mark_key(run: &RunKey) -> Item {
     Item::from([
         (GROUP.to_owned(), item::text(format!("{run}#run"))),
         (SLOT.to_owned(), item::text(OVER)),
@@ -73,6 +86,14 @@ struct Refused {
 }
 
 impl Refused {
+    /// Of a run of another generation there is nothing to say: this one is unknown.
+    fn of(self, run: &RunKey) -> Self {
+        let is_this_one = |item: &Item| read_generation(item) == Some(run.generation);
+        Self {
+            item: self.item.filter(is_this_one),
+        }
+    }
+
     fn checkpoint(&self) -> Result<Option<Checkpoint>> {
         match &self.item {
             Some(item) => read_checkpoint(item),
@@ -120,6 +141,8 @@ impl Runs for DynamoDbScratchpad {
         item.insert(LISTED.to_owned(), Phase::Open.of(&record.run));
         let key = sort_key(&Place::of(record));
         item.insert(LISTED_AT.to_owned(), item::text(key));
+        let generation = item::text(record.generation.to_string());
+        item.insert(GENERATION.to_owned(), generation);
         let token = Uuid::new_v4().to_string();
         item.insert(TOKEN.to_owned(), item::text(token.as_str()));
         let mut terms = Terms::default();
@@ -147,7 +170,7 @@ impl Runs for DynamoDbScratchpad {
                     return Ok(Begun::New);
                 }
                 let snapshot = match old {
-                    Some(item) => Some(self.snapshot(&record.run, &item).await?),
+                    Some(item) => Some(self.snapshot(&item).await?),
                     None => self.status(&record.run).await?,
                 };
                 let Some(snapshot) = snapshot else {
@@ -159,7 +182,7 @@ impl Runs for DynamoDbScratchpad {
         }
     }
 
-    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()> {
+    async fn checkpoint(&self, run: &RunKey, reached: &Checkpoint) -> Result<()> {
         let written = self.set(run, OnRefusal::AllOld, |terms| {
             let first = terms.lacks(SENT_PACKETS);
             let further = terms.less(SENT_PACKETS, item::number(reached.packets));
@@ -169,16 +192,16 @@ impl Runs for DynamoDbScratchpad {
         match written.await? {
             Ok(()) => Ok(()),
             // An unknown run is refused too, and nothing was to be done.
-            Err(refused) => match refused.checkpoint()? {
+            Err(refused) => match refused.of(run).checkpoint()? {
                 Some(recorded) if recorded.packets == reached.packets && recorded != *reached => {
-                    Err(reached.differs(run))
+                    Err(reached.differs(&run.id))
                 }
                 _ => Ok(()),
             },
         }
     }
 
-    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()> {
+    async fn measure(&self, run: &RunKey, end: &Checkpoint) -> Result<()> {
         let written = self.set(run, OnRefusal::AllOld, |terms| {
             let mut condition = Vec::new();
             let lengths = [(LENGTH, end.items), (PACKETS, end.packets)];
@@ -198,18 +221,21 @@ impl Runs for DynamoDbScratchpad {
         let Err(refused) = written.await? else {
             return Ok(());
         };
+        let refused = refused.of(run);
         let sent = refused.checkpoint()?.map(|recorded| recorded.packets);
         let Some(item) = refused.item else {
-            return Err(Error::NoSuchRun { run: run.clone() });
+            return Err(Error::NoSuchRun {
+                run: run.id.clone(),
+            });
         };
         let length = item::get_number(&item, LENGTH).unwrap_or(end.items);
         let packets = item::get_number(&item, PACKETS).or(sent);
         let packets = packets.unwrap_or(end.packets);
         if (length, packets) == (end.items, end.packets) {
-            return Err(end.differs(run));
+            return Err(end.differs(&run.id));
         }
         Err(Error::Submission {
-            run: run.clone(),
+            run: run.id.clone(),
             problem: format!(
                 "{} items in {} packets, but {length} items in {packets} packets are on record",
                 end.items, end.packets
@@ -217,7 +243,7 @@ impl Runs for DynamoDbScratchpad {
         })
     }
 
-    async fn submitted(&self, run: &RunId) -> Result<()> {
+    async fn submitted(&self, run: &RunKey) -> Result<()> {
         let written = self.set(run, OnRefusal::None, |terms| {
             let submitted = terms.equal(SUBMITTED, AttributeValue::Bool(true));
             (vec![submitted], String::new())
@@ -226,17 +252,17 @@ impl Runs for DynamoDbScratchpad {
         written.await.map(drop)
     }
 
-    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
-        check_size(|| format!("the result of run {run}"), &result)?;
+    async fn complete(&self, run: &RunKey, result: Bytes) -> Result<bool> {
+        check_size(|| format!("the result of run {}", run.id), &result)?;
         let written = self.set(run, OnRefusal::AllOld, |terms| {
             let set = vec![
                 terms.equal(RESULT, item::bytes(&result)),
-                terms.equal(LISTED, Phase::Done.of(run)),
+                terms.equal(LISTED, Phase::Done.of(&run.id)),
             ];
             let condition = format!("{} AND {}", terms.lacks(RESULT), terms.lacks(CANCELLED));
             (set, condition)
         });
-        match written.await? {
+        match written.await?.map_err(|refused| refused.of(run)) {
             Ok(()) => {
                 self.mark_over(run).await;
                 Ok(true)
@@ -252,28 +278,45 @@ impl Runs for DynamoDbScratchpad {
     }
 
     async fn cancel(&self, run: &RunId) -> Result<bool> {
-        let written = self.set(run, OnRefusal::None, |terms| {
-            let set = vec![
-                terms.equal(CANCELLED, AttributeValue::Bool(true)),
-                terms.equal(LISTED, Phase::Cancelled.of(run)),
-            ];
-            (set, terms.lacks(RESULT))
-        });
-        let is_cancelled = written.await?.is_ok();
-        if is_cancelled {
-            self.mark_over(run).await;
-        }
-        Ok(is_cancelled)
+        let mut terms = Terms::default();
+        let set = vec![
+            terms.equal(CANCELLED, AttributeValue::Bool(true)),
+            terms.equal(LISTED, Phase::Cancelled.of(run)),
+        ];
+        let condition = terms.lacks(RESULT);
+        // The mark is for the run that was cancelled, and not for the next one of this id.
+        let set = self.send_set(run, terms, set, condition, OnRefusal::None);
+        let written = set.return_values(ReturnValue::AllOld).send().await;
+        let Ok(item) = self.set_answer(written)? else {
+            return Ok(false);
+        };
+        let generation = item.as_ref().and_then(read_generation).unwrap_or_default();
+        self.mark_over(&RunKey::new(run, generation)).await;
+        Ok(true)
     }
 
     async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>> {
         match self.get(&self.tables.results, key(run)).await? {
-            Some(item) => self.snapshot(run, &item).await.map(Some),
+            Some(item) => self.snapshot(&item).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn is_over(&self, run: &RunId) -> Result<bool> {
+    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+        let table = &self.tables.results;
+        let mut terms = Terms::default();
+        let projection = terms.name(GENERATION);
+        let (names, _) = terms.into_parts();
+        let asked = self.client.get_item().table_name(table);
+        let asked = asked.set_key(Some(key(run))).consistent_read(true);
+        let asked = asked.projection_expression(projection);
+        let found = asked.set_expression_attribute_names(names).send().await;
+        let found = found.map_err(|error| self.failed("GetItem", table, error))?;
+        let item = found.item;
+        Ok(item.map(|item| read_generation(&item).unwrap_or_default()))
+    }
+
+    async fn is_over(&self, run: &RunKey) -> Result<bool> {
         let table = &self.tables.scratchpad;
         let asked = self.client.get_item().table_name(table);
         // It may be late.
@@ -318,28 +361,47 @@ impl DynamoDbScratchpad {
     /// whether the item is to be looked at: most stages may not read results.
     async fn set(
         &self,
-        run: &RunId,
+        run: &RunKey,
         answer: OnRefusal,
         write: impl FnOnce(&mut Terms) -> (Vec<String>, String),
     ) -> Result<Result<(), Refused>> {
-        let table = &self.tables.results;
         let mut terms = Terms::default();
-        let (mut set, condition) = write(&mut terms);
+        let (set, condition) = write(&mut terms);
+        let generation = item::text(run.generation.to_string());
+        let is_this_one = terms.equal(GENERATION, generation);
+        let condition = match condition.as_str() {
+            "" => is_this_one,
+            condition => format!("{is_this_one} AND {condition}"),
+        };
+        let written = self.send_set(&run.id, terms, set, condition, answer).send();
+        Ok(self.set_answer(written.await)?.map(drop))
+    }
+
+    /// The update of the item of whichever run has this id.
+    fn send_set(
+        &self,
+        run: &RunId,
+        mut terms: Terms,
+        mut set: Vec<String>,
+        condition: String,
+        answer: OnRefusal,
+    ) -> UpdateItemFluentBuilder {
         set.push(terms.equal(EXPIRES, self.record_expires_at()));
         let exists = terms.exists(ARRAY);
-        let condition = match condition.as_str() {
-            "" => exists,
-            condition => format!("{exists} AND {condition}"),
-        };
         let expression = format!("SET {}", set.join(", "));
-        let written = self
-            .update(table, key(run), expression, terms)
-            .condition_expression(condition)
+        self.update(&self.tables.results, key(run), expression, terms)
+            .condition_expression(format!("{exists} AND {condition}"))
             .return_values_on_condition_check_failure(answer)
-            .send()
-            .await;
+    }
+
+    /// What the update returned of the item, or that its condition refused it.
+    fn set_answer(
+        &self,
+        written: std::result::Result<UpdateItemOutput, SdkError<UpdateItemError, HttpResponse>>,
+    ) -> Result<Result<Option<Item>, Refused>> {
+        let table = &self.tables.results;
         match written {
-            Ok(_) => Ok(Ok(())),
+            Ok(written) => Ok(Ok(written.attributes)),
             Err(error) if is_condition(&error) => {
                 let item = match error.into_service_error() {
                     UpdateItemError::ConditionalCheckFailedException(old) => old.item,
@@ -353,7 +415,7 @@ impl DynamoDbScratchpad {
 
     /// Notes that failures are on record. False for an unknown run. Most roles of a template allow
     /// writing only the attributes that are written here (`FAILURE_MARK` in `template/roles.rs`).
-    pub(super) async fn mark_failures(&self, run: &RunId) -> Result<bool> {
+    pub(super) async fn mark_failures(&self, run: &RunKey) -> Result<bool> {
         let written = self.set(run, OnRefusal::None, |terms| {
             let failures = terms.equal(FAILURES, AttributeValue::Bool(true));
             (vec![failures], String::new())
@@ -362,21 +424,21 @@ impl DynamoDbScratchpad {
     }
 
     /// Best effort: without the mark, workers merely do redundant work.
-    async fn mark_over(&self, run: &RunId) {
+    async fn mark_over(&self, run: &RunKey) {
         let table = &self.tables.scratchpad;
         let mut item = mark_key(run);
         item.insert(EXPIRES.to_owned(), self.expires_at());
         let put = self.client.put_item().table_name(table);
         if let Err(error) = put.set_item(Some(item)).send().await {
             let error = self.failed("PutItem", table, error);
-            tracing::warn!(%run, error = %describe(&error), "workers could not be told that the run is over");
+            tracing::warn!(run = %run.id, error = %describe(&error), "workers could not be told that the run is over");
         }
     }
 
-    async fn snapshot(&self, run: &RunId, item: &Item) -> Result<RunSnapshot> {
+    async fn snapshot(&self, item: &Item) -> Result<RunSnapshot> {
         let record = read_record(item)?;
         let standing = match item::get_flag(item, FAILURES) {
-            true => self.standing(run).await?,
+            true => self.standing(&record.key()).await?,
             false => Default::default(),
         };
         Ok(RunSnapshot {

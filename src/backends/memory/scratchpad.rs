@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use self::index::Index;
 use self::runs::Run;
 use super::lock;
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::scratchpad::{GroupId, GroupState, Scratchpad};
 
@@ -106,9 +107,21 @@ impl MemoryScratchpad {
     }
 
     fn write<T>(&self, id: &RunId, write: impl FnOnce(&mut Run) -> T) -> Option<T> {
+        self.write_if(id, |_| true, write)
+    }
+
+    fn write_if<T>(
+        &self,
+        id: &RunId,
+        is_meant: impl FnOnce(&Run) -> bool,
+        write: impl FnOnce(&mut Run) -> T,
+    ) -> Option<T> {
         let now = Instant::now();
         let mut shard = self.shard(id);
         let run = shard.get_mut(id)?;
+        if !is_meant(run) {
+            return None;
+        }
         if !run.is_over() {
             run.written = now;
         }
@@ -130,13 +143,24 @@ impl MemoryScratchpad {
         Some(value)
     }
 
+    /// Changes the run of this generation.
+    fn write_key<T>(&self, key: &RunKey, write: impl FnOnce(&mut Run) -> T) -> Option<T> {
+        self.write_if(&key.id, |run| run.is(key), write)
+    }
+
+    /// Reads the run of this generation.
+    fn read_key<T>(&self, key: &RunKey, read: impl FnOnce(&Run) -> T) -> Option<T> {
+        self.read(&key.id, |run| run.is(key).then(|| read(run)))
+            .flatten()
+    }
+
     /// Changes a group of a run that is not over.
     fn write_group(
         &self,
         group: &GroupId,
         write: impl FnOnce(&mut Run) -> GroupState,
     ) -> GroupState {
-        self.write(&group.run, |run| (!run.is_over()).then(|| write(run)))
+        self.write_key(&group.run, |run| (!run.is_over()).then(|| write(run)))
             .flatten()
             .unwrap_or_else(GroupState::gone)
     }

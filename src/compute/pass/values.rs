@@ -85,7 +85,7 @@ impl Pass {
     pub(super) fn count(&self, values: usize) -> Result<(), Trouble> {
         self.state().count = values;
         let Some(yields) = self.yields() else {
-            return Ok(());
+            return self.check_count(values);
         };
         let sum: u64 = yields.iter().map(|count| u64::from(*count)).sum();
         if sum != values as u64 {
@@ -100,6 +100,19 @@ impl Pass {
                 .collect()
         });
         Ok(())
+    }
+
+    /// Holds the number of values against what the message declares, if that is one value per item.
+    fn check_count(&self, values: usize) -> Result<(), Trouble> {
+        let contains = self.input.work().map(|work| work.packet.contains);
+        match contains.filter(|_| self.input.of_items) {
+            Some(contains) if contains != values as u64 => {
+                let error =
+                    format!("packetContains is {contains}, but packetValue has {values} values");
+                Err(Trouble::new(None, permanent(error)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The values once more, for items that are tried again. Those that cannot be read have failed for good.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::LetterId;
 use super::sweep::{Sweep, by_queue};
+use super::{LetterId, Whose};
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::protocol::site::Site;
@@ -32,7 +32,7 @@ pub struct Discarded {
 
 impl Site {
     /// Removes all dead letters, of one run if that is given, page after page.
-    pub(crate) async fn discard(&self, run: Option<&RunId>) -> Result<Discarded> {
+    pub(crate) async fn discard(&self, run: Option<&Whose>) -> Result<Discarded> {
         let began = Instant::now();
         let mut outcome = Discarded::default();
         let mut sweep = Sweep::new(self, run);

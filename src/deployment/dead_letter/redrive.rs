@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::sweep::{Sweep, by_queue};
-use super::{DeadLetter, Queued};
+use super::{DeadLetter, Queued, Whose};
 use crate::core::error::Result;
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::protocol::site::Site;
 use crate::queue::{Queue, Receipt};
 use crate::scratchpad::DeadLetterId;
@@ -17,14 +17,14 @@ use crate::scratchpad::DeadLetterId;
 /// the same message, and must not go back a second time.
 #[derive(PartialEq, Eq, Hash)]
 enum Subject {
-    Known(String, RunId, String),
+    Known(String, RunKey, String),
     Unreadable(String, Bytes),
 }
 
 impl Subject {
     fn of(letter: &DeadLetter) -> Self {
         let stage = letter.stage.clone();
-        match (letter.run.clone(), letter.message.clone()) {
+        match (letter.key.clone(), letter.message.clone()) {
             (Some(run), Some(message)) => Self::Known(stage, run, message),
             _ => Self::Unreadable(stage, letter.body.clone()),
         }
@@ -70,7 +70,7 @@ impl Site {
     /// `redriving`, only those letters go back that are still awaited: what has failed again meanwhile is another failure.
     pub(crate) async fn redrive(
         &self,
-        run: Option<&RunId>,
+        run: Option<&Whose>,
         redriving: &mut Redriving,
     ) -> Result<()> {
         let mut sweep = Sweep::new(self, run);
@@ -102,7 +102,7 @@ impl Site {
         letters.retain(|letter| !left.contains(&letter.buried.receipt));
         for letter in &letters {
             if let (Some(run), Some(message), Some(id)) =
-                (&letter.run, &letter.message, letter.mark)
+                (&letter.key, &letter.message, letter.mark)
             {
                 let cleared = self.scratchpad().clear(run, &letter.stage, message, id);
                 cleared.await?;

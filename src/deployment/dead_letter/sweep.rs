@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{DeadLetter, Queued};
+use super::{DeadLetter, Queued, Whose};
 use crate::core::error::Result;
-use crate::core::id::RunId;
 use crate::core::page::Cursor;
 use crate::protocol::site::Site;
 use crate::queue::Queue;
@@ -18,7 +17,7 @@ const AT_ONCE: usize = 500;
 /// left some out is followed by another, for as long as the letters it finds do go.
 pub(super) struct Sweep<'a> {
     site: &'a Site,
-    run: Option<&'a RunId>,
+    run: Option<&'a Whose>,
     cursor: Option<Cursor>,
     /// Whether the pass has come to its end.
     has_ended: bool,
@@ -29,7 +28,7 @@ pub(super) struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    pub(super) fn new(site: &'a Site, run: Option<&'a RunId>) -> Self {
+    pub(super) fn new(site: &'a Site, run: Option<&'a Whose>) -> Self {
         Self {
             site,
             run,

@@ -47,7 +47,8 @@ impl<R> Run<R> {
     pub async fn discard(&self) -> Result<Discarded> {
         self.run.validate()?;
         runtime::check()?;
-        let outcome = self.site.discard(Some(&self.run)).await?;
+        let whose = self.site.whose(&self.run).await?;
+        let outcome = self.site.discard(Some(&whose)).await?;
         if outcome == Discarded::default() {
             self.snapshot(Duration::ZERO).await?;
         }

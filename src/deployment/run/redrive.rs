@@ -149,9 +149,10 @@ impl<R> Run<R> {
             })
         });
         let awaited = awaited.take(MOST_AWAITED).try_collect().await?;
+        let whose = self.site.whose(&self.run).await?;
         let mut redriving = Redriving::new(awaited);
         loop {
-            self.site.redrive(Some(&self.run), &mut redriving).await?;
+            self.site.redrive(Some(&whose), &mut redriving).await?;
             // A failure is on record a moment before its dead letter is in its place.
             if redriving.awaited.is_empty() || begin.elapsed() >= BURIAL {
                 return Ok(redriving.count);

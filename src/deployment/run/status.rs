@@ -123,16 +123,16 @@ impl<R> Run<R> {
                 return Ok(leaves);
             }
             let ids: Vec<GroupId> = (first..end)
-                .map(|index| GroupId::new(self.run.clone(), Arc::clone(&stage), 1, index))
+                .map(|index| GroupId::new(record.key(), Arc::clone(&stage), 1, index))
                 .collect();
             let before = leaves.len();
             let arrived = self.site.scratchpad().arrived(&ids).await?;
             for (group, slots) in (first..end).zip(arrived) {
-                leaves.extend(
-                    slots
-                        .into_iter()
-                        .map(|slot| group * fan_in + u64::from(slot)),
-                );
+                let arrived = slots.into_iter();
+                let arrived = arrived.map(|slot| group * fan_in + u64::from(slot));
+                // A stranger may have written packets that the run does not have.
+                let is_known = |leaf: &u64| record.packets.is_none_or(|packets| *leaf < packets);
+                leaves.extend(arrived.filter(is_known));
             }
             // How much of a run has been sent is unknown while it is being submitted, and may be little of a very long one: a
             // stretch without arrivals is taken for the end.

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use super::Run;
 use crate::core::attempts::LISTED;
 use crate::core::error::Result;
+use crate::core::generation::RunKey;
 use crate::core::retry::{Policy, retry};
-use crate::packet::{LeftOut, Lost};
+use crate::packet::{Lost, Packet};
 use crate::scratchpad::{Attempt, Failure, FailureReport, Verdict};
 
 impl<R> Run<R> {
-    /// A failure for each of these items, in their order.
-    pub(super) async fn why(&self, left_out: &LeftOut) -> Result<Vec<Failure>> {
+    /// A failure for each item that was left out of this result, in their order.
+    pub(super) async fn why(&self, packet: &Packet) -> Result<Vec<Failure>> {
+        let left_out = &packet.left_out;
         let Some(last) = left_out.iter().last() else {
             return Ok(Vec::new());
         };
@@ -49,7 +51,10 @@ impl<R> Run<R> {
                 Some(failure) => failure,
                 None => {
                     if log.0 != (lost.stage, lost.packet) {
-                        log = ((lost.stage, lost.packet), self.log(&lost).await);
+                        log = (
+                            (lost.stage, lost.packet),
+                            self.log(&packet.run, &lost).await,
+                        );
                     }
                     from_log(&lost, &log.1)
                 }
@@ -59,9 +64,9 @@ impl<R> Run<R> {
     }
 
     /// The failed attempts at an item's message and its items: a report without attempts returns them, and adds nothing.
-    async fn log(&self, lost: &Lost<'_>) -> Vec<Attempt> {
+    async fn log(&self, run: &RunKey, lost: &Lost<'_>) -> Vec<Attempt> {
         let message = format!("packet {}", lost.packet);
-        let report = FailureReport::new(&self.run, lost.stage, message, Vec::new(), Verdict::Retry);
+        let report = FailureReport::new(run, lost.stage, message, Vec::new(), Verdict::Retry);
         match self.site.scratchpad().record(&report).await {
             Ok(log) => log.attempts,
             Err(error) => {

@@ -12,6 +12,7 @@ use tokio::time::{advance, timeout};
 use super::*;
 use crate::core::error::{Error, Result};
 use crate::core::group::{GroupId, GroupState};
+use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 use crate::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, DeadLetterId, Deliveries, Failure, FailureLog,
@@ -26,11 +27,11 @@ struct Store(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    over: BTreeSet<RunId>,
+    over: BTreeSet<RunKey>,
     is_away: bool,
-    looks: BTreeMap<RunId, usize>,
+    looks: BTreeMap<RunKey, usize>,
     /// Each question, in their order.
-    order: Vec<RunId>,
+    order: Vec<RunKey>,
 }
 
 impl Store {
@@ -52,22 +53,22 @@ impl Scratchpad for Store {}
 #[async_trait]
 #[rustfmt::skip]
 impl StoredRuns for Store {
-    async fn is_over(&self, run: &RunId) -> Result<bool> {
+    async fn is_over(&self, run: &RunKey) -> Result<bool> {
         self.state().order.push(run.clone());
         // An answer takes a while.
         tokio::time::sleep(Duration::from_millis(10)).await;
         let mut state = self.state();
         *state.looks.entry(run.clone()).or_default() += 1;
         match state.is_away {
-            true => Err(Error::NoSuchRun { run: run.clone() }),
+            true => Err(Error::NoSuchRun { run: run.id.clone() }),
             false => Ok(state.over.contains(run)),
         }
     }
     async fn begin(&self, _: &RunRecord) -> Result<Begun> { unreachable!() }
-    async fn checkpoint(&self, _: &RunId, _: &Checkpoint) -> Result<()> { unreachable!() }
-    async fn measure(&self, _: &RunId, _: &Checkpoint) -> Result<()> { unreachable!() }
-    async fn submitted(&self, _: &RunId) -> Result<()> { unreachable!() }
-    async fn complete(&self, _: &RunId, _: Bytes) -> Result<bool> { unreachable!() }
+    async fn checkpoint(&self, _: &RunKey, _: &Checkpoint) -> Result<()> { unreachable!() }
+    async fn measure(&self, _: &RunKey, _: &Checkpoint) -> Result<()> { unreachable!() }
+    async fn submitted(&self, _: &RunKey) -> Result<()> { unreachable!() }
+    async fn complete(&self, _: &RunKey, _: Bytes) -> Result<bool> { unreachable!() }
     async fn cancel(&self, _: &RunId) -> Result<bool> { unreachable!() }
     async fn status(&self, _: &RunId) -> Result<Option<RunSnapshot>> { unreachable!() }
     async fn wait(&self, _: &RunId, _: Duration) -> Result<Option<RunSnapshot>> { unreachable!() }
@@ -89,7 +90,7 @@ impl Failures for Store {
     async fn note_beginning(&self, _: &Beginning) -> Result<Deliveries> { unreachable!() }
     async fn withdraw_beginning(&self, _: &Beginning) -> Result<()> { unreachable!() }
     async fn record(&self, _: &FailureReport) -> Result<FailureLog> { unreachable!() }
-    async fn clear(&self, _: &RunId, _: &str, _: &str, _: DeadLetterId) -> Result<()> { unreachable!() }
+    async fn clear(&self, _: &RunKey, _: &str, _: &str, _: DeadLetterId) -> Result<()> { unreachable!() }
     async fn list_failures(&self, _: &RunId, _: Option<&Cursor>, _: usize) -> Result<Page<Failure>> { unreachable!() }
 }
 
@@ -107,7 +108,7 @@ async fn ends(wait: impl Future<Output = ()>, intervals: u32) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_learns_of_the_end_within_two_intervals_and_looks_once_per_interval() {
     let (store, cancelled) = cancelled();
-    let run = RunId::from("run");
+    let run = RunKey::from("run");
     let begin = Instant::now();
     assert!(!ends(cancelled.when(&run), 10).await);
     assert_eq!(begin.elapsed(), INTERVAL * 10);
@@ -129,7 +130,7 @@ async fn a_waiter_learns_of_the_end_within_two_intervals_and_looks_once_per_inte
 async fn nothing_is_looked_up_while_nobody_waits_or_for_a_short_run() {
     let (store, cancelled) = cancelled();
     for number in 0..100 {
-        let run = RunId::from(number.to_string());
+        let run = RunKey::from(&*number.to_string());
         let short = timeout(INTERVAL / 4, cancelled.when(&run)).await;
         assert!(short.is_err());
         assert_eq!(store.looks(run.as_str()), 0);
@@ -141,7 +142,9 @@ async fn nothing_is_looked_up_while_nobody_waits_or_for_a_short_run() {
 #[tokio::test(start_paused = true)]
 async fn all_waiters_share_the_looks_at_all_runs() {
     let (store, cancelled) = cancelled();
-    let ids: Vec<RunId> = (0..300).map(|n| RunId::from((n % 3).to_string())).collect();
+    let ids: Vec<RunKey> = (0..300)
+        .map(|n| RunKey::from(&*(n % 3).to_string()))
+        .collect();
     let mut waits: Vec<_> = ids
         .iter()
         .map(|run| Box::pin(cancelled.when(run)))
@@ -176,7 +179,7 @@ async fn all_waiters_share_the_looks_at_all_runs() {
 #[tokio::test(start_paused = true)]
 async fn runs_are_looked_up_in_the_order_of_their_ids() {
     let (store, cancelled) = cancelled();
-    let ids: Vec<RunId> = (10..30).map(|n| RunId::from(n.to_string())).collect();
+    let ids: Vec<RunKey> = (10..30).map(|n| RunKey::from(&*n.to_string())).collect();
     let waits = ids.iter().rev().map(|run| cancelled.when(run));
     assert!(!ends(join_all(waits).map(drop), 2).await);
     assert_eq!(store.state().order, [ids.clone(), ids].concat());
@@ -187,7 +190,7 @@ async fn runs_are_looked_up_in_the_order_of_their_ids() {
 async fn another_waiter_goes_on_when_the_one_that_looks_is_dropped() {
     for dropped_at in [0, 1, 1_999, 2_000, 2_005, 2_011, 3_000] {
         let (store, cancelled) = cancelled();
-        let run = RunId::from("run");
+        let run = RunKey::from("run");
         store.cancel("run");
         let mut second = Box::pin(cancelled.when(&run));
         {
@@ -206,7 +209,7 @@ async fn another_waiter_goes_on_when_the_one_that_looks_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn short_waiters_do_not_look_again_and_again() {
     let (store, cancelled) = cancelled();
-    let run = RunId::from("run");
+    let run = RunKey::from("run");
     let begin = Instant::now();
     while begin.elapsed() < INTERVAL * 10 {
         drop(timeout(Duration::from_millis(3), cancelled.when(&run)).await);
@@ -230,7 +233,7 @@ async fn short_waiters_do_not_look_again_and_again() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_means_not_yet_known() {
     let (store, cancelled) = cancelled();
-    let run = RunId::from("run");
+    let run = RunKey::from("run");
     store.cancel("run");
     store.state().is_away = true;
     assert!(!ends(cancelled.when(&run), 10).await);
@@ -247,7 +250,7 @@ async fn an_outage_means_not_yet_known() {
 #[tokio::test(start_paused = true)]
 async fn a_check_of_a_message_is_a_look_for_the_waiters_too() {
     let (store, cancelled) = cancelled();
-    let run = RunId::from("run");
+    let run = RunKey::from("run");
     let mut wait = Box::pin(cancelled.when(&run));
     assert!(poll!(wait.as_mut()).is_pending());
     advance(INTERVAL - Duration::from_millis(20)).await;
@@ -269,13 +272,13 @@ async fn a_check_of_a_message_is_a_look_for_the_waiters_too() {
 #[tokio::test(start_paused = true)]
 async fn many_runs_at_once_are_not_gone_through_for_each_new_one() {
     let (_, cancelled) = cancelled();
-    let waiter = RunId::from("waiter");
+    let waiter = RunKey::from("waiter");
     let mut wait = Box::pin(cancelled.when(&waiter));
     assert!(poll!(wait.as_mut()).is_pending());
     // All of them are recent, so that none can be dropped: the limit grows.
     let mut limits = BTreeSet::new();
     for number in 0..10_000 {
-        cancelled.check(&RunId::from(number.to_string())).await;
+        cancelled.check(&RunKey::from(&*number.to_string())).await;
         limits.insert(cancelled.runs().most);
     }
     assert!(limits.len() <= 5, "gone through {} times", limits.len());
@@ -283,7 +286,7 @@ async fn many_runs_at_once_are_not_gone_through_for_each_new_one() {
     // Once they are old, they go, but for one that is waited for.
     advance(INTERVAL * 2).await;
     for number in 10_000..30_000 {
-        cancelled.check(&RunId::from(number.to_string())).await;
+        cancelled.check(&RunKey::from(&*number.to_string())).await;
         advance(Duration::from_millis(4)).await;
     }
     let runs = cancelled.runs();

@@ -153,7 +153,11 @@ impl Protocol {
                 self.message(next, task.fan_in, work)
             }
             Some(StageKind::Reduce(_)) => self.arrival(next, task.fan_in, packet),
-            None => Ok(Effect::Complete(packet)),
+            // After a reduction, which was held against the run before. That this message is what became of it is its own word.
+            None => Ok(match self.check_whole(packet).await? {
+                Some(packet) => Effect::Complete(packet),
+                None => Effect::Nothing,
+            }),
         }
     }
 
@@ -217,7 +221,10 @@ impl Protocol {
         if !reduction.root {
             return self.arrival(task.index, task.fan_in, packet);
         }
-        let packet = self.check_root(task, packet).await?;
+        let Some(packet) = self.check_whole(packet).await? else {
+            return Ok(Effect::Nothing);
+        };
+        self.check_tolerance(task, &packet)?;
         let next = task.index + 1;
         if self.kind_of(next).is_none() {
             return Ok(Effect::Complete(packet));
@@ -235,42 +242,53 @@ impl Protocol {
         self.message(next, task.fan_in, work)
     }
 
-    /// The last line of defence: the root must stand for the whole array.
-    async fn check_root(&self, task: &Task<'_>, packet: Packet) -> Result<Packet, Failures> {
+    /// The last line of defence: the root, and whatever completes the run, must stand for the whole array. `None` if the run's
+    /// id has become another one's.
+    async fn check_whole(&self, packet: Packet) -> Result<Option<Packet>, Failures> {
         let scratchpad = self.seam.site.scratchpad();
         let status = self
             .seam
-            .scratchpad("status", || scratchpad.status(&packet.run));
+            .scratchpad("status", || scratchpad.status(&packet.run.id));
         let Some(snapshot) = status.await.map_err(refused)? else {
-            return Ok(packet);
+            return Ok(Some(packet));
         };
+        if snapshot.record.generation != packet.run.generation {
+            return Ok(None);
+        }
         let Some(array_length) = snapshot.record.array_length else {
             return Err(refused("the root was sealed before the array was measured"));
         };
-        if packet.contains.saturating_add(packet.skipped) != array_length {
+        if packet.contains.checked_add(packet.skipped) != Some(array_length) {
             return Err(refused(crate::Error::Integrity {
-                run: packet.run,
+                run: packet.run.id,
                 contains: packet.contains,
                 skipped: packet.skipped,
                 array_length,
             }));
         }
-        // The length of a stream was unknown before, and a later stage may have left out items since.
+        Ok(Some(Packet {
+            array_length: Some(array_length),
+            ..packet
+        }))
+    }
+
+    /// Holds the items that were left out against the policies once more: the length of a stream was unknown before, and a
+    /// later stage may have left out items since.
+    fn check_tolerance(&self, task: &Task<'_>, packet: &Packet) -> Result<(), Failures> {
         let before = self.seam.site.definition.stages().iter();
         let before = before.take(task.index);
         for stage in before.filter(|stage| !stage.is_reduction()) {
             let policy = stage.options.on_failure;
-            if policy.has_limit() && !policy.tolerates(packet.skipped, Some(array_length)) {
+            if policy.has_limit() && !policy.tolerates(packet.skipped, packet.array_length) {
                 return Err(refused(format!(
-                    "{} of {array_length} items were left out, more than stage `{}` tolerates",
-                    packet.skipped, stage.name
+                    "{} of {} items were left out, more than stage `{}` tolerates",
+                    packet.skipped,
+                    packet.array_length.unwrap_or_default(),
+                    stage.name
                 )));
             }
         }
-        Ok(Packet {
-            array_length: Some(array_length),
-            ..packet
-        })
+        Ok(())
     }
 
     /// A partial result on its way into its slot of the tree.

@@ -48,6 +48,7 @@ impl Protocol {
                     let result = self.write_unpacked(message.task.index, done, again).await;
                     written.push((message, result));
                 }
+                Effect::Nothing => written.push((message, Ok(()))),
                 Effect::Complete(packet) => {
                     let result = self.complete(&packet).await;
                     written.push((message, result));
@@ -160,7 +161,7 @@ impl Protocol {
             scratchpad.complete(&packet.run, result.clone())
         });
         if complete.await.map_err(refused)? {
-            tracing::debug!(run = %packet.run, items = packet.contains, "run is done");
+            tracing::debug!(run = %packet.run.id, items = packet.contains, "run is done");
         }
         Ok(())
     }

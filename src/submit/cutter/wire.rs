@@ -229,7 +229,10 @@ mod tests {
 
     fn wire<T: Data>(max_body: Option<usize>, batch: Option<usize>) -> Wire<T> {
         let leaves = Leaves {
-            run: "run".into(),
+            run: crate::core::generation::RunKey::new(
+                "run",
+                crate::core::generation::Generation::random(2),
+            ),
             stage: Arc::from("map"),
             fan_in: 2,
             array_length: None,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::core::error::Result;
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::core::provision::Change;
 use crate::queue::{
@@ -163,13 +164,14 @@ macro_rules! wrap {
 wrap! {
     Runs {
         fn begin(record: &RunRecord) -> Begun;
-        fn checkpoint(run: &RunId, reached: &Checkpoint) -> ();
-        fn measure(run: &RunId, end: &Checkpoint) -> ();
-        fn submitted(run: &RunId) -> ();
-        fn complete(run: &RunId, result: Bytes) -> bool;
+        fn checkpoint(run: &RunKey, reached: &Checkpoint) -> ();
+        fn measure(run: &RunKey, end: &Checkpoint) -> ();
+        fn submitted(run: &RunKey) -> ();
+        fn complete(run: &RunKey, result: Bytes) -> bool;
         fn cancel(run: &RunId) -> bool;
         fn status(run: &RunId) -> Option<RunSnapshot>;
-        fn is_over(run: &RunId) -> bool;
+        fn generation(run: &RunId) -> Option<Generation>;
+        fn is_over(run: &RunKey) -> bool;
         fn wait(run: &RunId, up_to: Duration) -> Option<RunSnapshot>;
         fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>;
         fn forget(run: &RunId) -> ();
@@ -185,7 +187,7 @@ wrap! {
         fn note_beginning(beginning: &Beginning) -> Deliveries;
         fn withdraw_beginning(beginning: &Beginning) -> ();
         fn record(report: &FailureReport) -> FailureLog;
-        fn clear(run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> ();
+        fn clear(run: &RunKey, stage: &str, message: &str, id: DeadLetterId) -> ();
         fn list_failures(run: &RunId, cursor: Option<&Cursor>, limit: usize) -> Page<Failure>;
     }
 }

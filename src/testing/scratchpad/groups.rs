@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::subject::{FAN_IN, Subject, record};
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::scratchpad::{Arrival, Begun, GroupId, GroupState, Members, Scratchpad};
 
 /// Each arrival is answered with its group's state as it was at or after its own write.
@@ -106,7 +106,7 @@ pub(super) async fn a_value_may_be_any_bytes(scratchpad: Arc<dyn Scratchpad>) {
     let found = subject.values(0).await;
     assert!(found.into_iter().map(|(_, value)| value).eq(values));
     let binary = Bytes::from_static(b"\0\xff\xfe");
-    let completed = subject.scratchpad.complete(&subject.id, binary.clone());
+    let completed = subject.scratchpad.complete(&subject.key, binary.clone());
     assert!(completed.await.expect("complete"));
     assert_eq!(subject.status().await.result, Some(binary));
 }
@@ -126,9 +126,10 @@ pub(super) async fn a_group_nobody_has_written_to_is_empty(scratchpad: Arc<dyn S
 /// By run, stage, level and index; by partition in the next scenario.
 pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
-    let group = |stage: &str, level, index| GroupId::new(subject.id.clone(), stage, level, index);
+    let group = |stage: &str, level, index| GroupId::new(&subject.key, stage, level, index);
     let other = format!("{}1", subject.id);
-    let begun = subject.begin(&record(&RunId::from(&other))).await;
+    let other = RunKey::new(other, subject.key.generation);
+    let begun = subject.begin(&record(&other)).await;
     assert_eq!(begun, Begun::New);
     let mut groups = vec![
         group("sum", 1, 11),
@@ -140,7 +141,7 @@ pub(super) async fn groups_are_told_apart(scratchpad: Arc<dyn Scratchpad>) {
         group("max", 1, 11),
     ];
     groups.push(GroupId {
-        run: other.into(),
+        run: other,
         ..groups[0].clone()
     });
     for (slot, group) in (0..).zip(&groups) {
@@ -170,8 +171,8 @@ pub(super) async fn groups_of_different_partitions_do_not_meet(scratchpad: Arc<d
     let subject = Subject::new(scratchpad).await;
     // The last two: a stage whose name looks like part of another group's key.
     let mut groups = [0, 1, 11, u32::MAX].map(|n| subject.group(1, 1).in_partition(n)).to_vec();
-    groups.push(GroupId::new(subject.id.clone(), "sum#1", 1, 11));
-    groups.push(GroupId::new(subject.id.clone(), "sum#1#1", 1, 1));
+    groups.push(GroupId::new(&subject.key, "sum#1", 1, 11));
+    groups.push(GroupId::new(&subject.key, "sum#1#1", 1, 1));
     for (slot, group) in (0..).zip(&groups) {
         let arrival = Arrival {
             group: group.clone(),

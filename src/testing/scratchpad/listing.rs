@@ -48,13 +48,10 @@ impl Window {
 
     /// Begins a run that was created at this millisecond of the window.
     async fn begin(&self, milliseconds: u64) -> Subject {
-        let subject = Subject {
-            scratchpad: Arc::clone(&self.scratchpad),
-            id: RunId::random(),
-        };
+        let subject = Subject::of(Arc::clone(&self.scratchpad));
         let record = RunRecord {
             created_at: self.at(milliseconds),
-            ..record(&subject.id)
+            ..record(&subject.key)
         };
         assert_eq!(subject.begin(&record).await, Begun::New);
         subject
@@ -113,7 +110,7 @@ pub(super) async fn the_newest_run_comes_first(scratchpad: Arc<dyn Scratchpad>) 
     let window = Window::new(scratchpad).await;
     let mut runs = join_all([5, 9, 1, 5, 7, 5].map(|at| window.begin(at))).await;
     let end = Checkpoint::new(10, 95, Fingerprint::default());
-    let measured = window.scratchpad.measure(&runs[0].id, &end).await;
+    let measured = window.scratchpad.measure(&runs[0].key, &end).await;
     measured.expect("measure");
     let mut places = Vec::new();
     for run in runs.drain(..) {
@@ -145,7 +142,7 @@ pub(super) async fn runs_are_listed_by_state(scratchpad: Arc<dyn Scratchpad>) {
     let cancelled = window.begin(cancelled).await;
     let skipping = window.begin(skipping).await;
     for run in [&running, &done, &failed, &skipping] {
-        window.scratchpad.submitted(&run.id).await.expect("submitted");
+        window.scratchpad.submitted(&run.key).await.expect("submitted");
     }
     assert!(done.complete("done").await);
     assert!(cancelled.cancel().await);

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::subject::{Subject, attempt, record};
 use crate::core::error::{Error, Result};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Begun, Checkpoint, DeadLetterId, FailureLog, GroupState, Members, PacketPlan, RunRecord, Scratchpad, Verdict,
@@ -28,7 +29,7 @@ pub(super) async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
     let first = RunRecord {
         array_length: Some(95),
         packets: Some(10),
-        ..record(&subject.id)
+        ..record(&subject.key)
     };
     assert_eq!(subject.begin(&first).await, Begun::New);
     let fresh = subject.status().await;
@@ -40,7 +41,7 @@ pub(super) async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
     let other = RunRecord {
         fan_in: 7,
         plan: PacketPlan::Growing,
-        ..record(&subject.id)
+        ..record(&subject.key)
     };
     let existing = Begun::Existing(Box::new(fresh));
     assert_eq!(subject.begin(&other).await, existing);
@@ -50,7 +51,7 @@ pub(super) async fn a_run_begins_once(scratchpad: Arc<dyn Scratchpad>) {
 /// Of many who begin a run at once, one begins it.
 pub(super) async fn one_of_many_begins_a_run(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
-    let record = record(&subject.id);
+    let record = record(&subject.key);
     let begun = join_all((0..8).map(|_| subject.begin(&record))).await;
     let new = begun.iter().filter(|begun| **begun == Begun::New).count();
     assert_eq!(new, 1, "{new} of 8 began the run");
@@ -68,7 +69,8 @@ pub(super) async fn ids_of_every_allowed_form_are_told_apart(scratchpad: Arc<dyn
     ids.push(format!("{unique:a<127}b"));
     ids.push(unique);
     for id in &ids {
-        let begun = subject.begin(&record(&id.into())).await;
+        let key = RunKey::new(id, subject.key.generation);
+        let begun = subject.begin(&record(&key)).await;
         assert_eq!(begun, Begun::New, "{id:?} is another run");
     }
     for id in &ids {
@@ -91,11 +93,11 @@ pub(super) async fn the_furthest_checkpoint_stands(scratchpad: Arc<dyn Scratchpa
         (checkpoint(1_000, 9_000, 3), checkpoint(1_000, 9_000, 3)),
     ];
     for (reached, stands) in steps {
-        let recorded = subject.scratchpad.checkpoint(&subject.id, &reached).await;
+        let recorded = subject.scratchpad.checkpoint(&subject.key, &reached).await;
         recorded.expect("a checkpoint");
         let status = subject.status().await;
         assert_eq!(status.checkpoint, Some(stands));
-        assert_eq!(status.record, record(&subject.id), "no length is known yet");
+        assert_eq!(status.record, record(&subject.key), "no length is known yet");
         assert!(!status.submitted && !status.has_ended());
     }
 }
@@ -106,16 +108,16 @@ pub(super) async fn another_checkpoint_of_as_many_packets_is_refused(
 ) {
     let subject = Subject::new(scratchpad).await;
     let first = checkpoint(10, 100, 1);
-    let recorded = subject.scratchpad.checkpoint(&subject.id, &first).await;
+    let recorded = subject.scratchpad.checkpoint(&subject.key, &first).await;
     recorded.expect("a checkpoint");
     for other in [checkpoint(10, 100, 2), checkpoint(10, 99, 1)] {
-        let recorded = subject.scratchpad.checkpoint(&subject.id, &other).await;
+        let recorded = subject.scratchpad.checkpoint(&subject.key, &other).await;
         is_refused(&subject, &recorded);
-        let measured = subject.scratchpad.measure(&subject.id, &other).await;
+        let measured = subject.scratchpad.measure(&subject.key, &other).await;
         is_refused(&subject, &measured);
         let status = subject.status().await;
         assert_eq!(status.checkpoint, Some(first));
-        assert_eq!(status.record, record(&subject.id), "nothing was changed");
+        assert_eq!(status.record, record(&subject.key), "nothing was changed");
     }
 }
 
@@ -127,7 +129,7 @@ pub(super) async fn of_many_checkpoints_at_once_the_furthest_stands(
     let reached = (1..=8).map(|n| checkpoint(n, 10 * n, n.into()));
     let recorded = join_all(reached.map(|reached| {
         let subject = subject.clone();
-        tokio::spawn(async move { subject.scratchpad.checkpoint(&subject.id, &reached).await })
+        tokio::spawn(async move { subject.scratchpad.checkpoint(&subject.key, &reached).await })
     }));
     for recorded in recorded.await {
         recorded.expect("no panic").expect("a checkpoint");
@@ -143,9 +145,9 @@ pub(super) async fn measuring_again_changes_nothing_and_another_end_is_refused(
     let subject = Subject::new(scratchpad).await;
     let store = &subject.scratchpad;
     let (early, end) = (checkpoint(9, 90, 1), checkpoint(10, 95, 2));
-    store.checkpoint(&subject.id, &early).await.expect("a checkpoint");
+    store.checkpoint(&subject.key, &early).await.expect("a checkpoint");
     for _ in 0..2 {
-        let measured = store.measure(&subject.id, &end).await;
+        let measured = store.measure(&subject.key, &end).await;
         measured.expect("the same end");
     }
     let others = [
@@ -155,14 +157,14 @@ pub(super) async fn measuring_again_changes_nothing_and_another_end_is_refused(
         checkpoint(10, 95, 3),
     ];
     for other in others {
-        is_refused(&subject, &store.measure(&subject.id, &other).await);
+        is_refused(&subject, &store.measure(&subject.key, &other).await);
     }
-    let late = store.checkpoint(&subject.id, &early).await;
+    let late = store.checkpoint(&subject.key, &early).await;
     late.expect("a late checkpoint is no error");
     let measured = RunRecord {
         array_length: Some(95),
         packets: Some(10),
-        ..record(&subject.id)
+        ..record(&subject.key)
     };
     let status = subject.status().await;
     assert_eq!(status.record, measured);
@@ -174,12 +176,12 @@ pub(super) async fn an_end_before_the_checkpoint_is_refused(scratchpad: Arc<dyn 
     let subject = Subject::new(scratchpad).await;
     let store = &subject.scratchpad;
     let sent = checkpoint(10, 100, 1);
-    store.checkpoint(&subject.id, &sent).await.expect("a checkpoint");
-    is_refused(&subject, &store.measure(&subject.id, &checkpoint(9, 90, 2)).await);
+    store.checkpoint(&subject.key, &sent).await.expect("a checkpoint");
+    is_refused(&subject, &store.measure(&subject.key, &checkpoint(9, 90, 2)).await);
     let status = subject.status().await;
     assert_eq!(status.checkpoint, Some(sent));
-    assert_eq!(status.record, record(&subject.id), "nothing was changed");
-    store.measure(&subject.id, &sent).await.expect("it may end there");
+    assert_eq!(status.record, record(&subject.key), "nothing was changed");
+    store.measure(&subject.key, &sent).await.expect("it may end there");
 }
 
 fn checkpoint(packets: u64, items: u64, fingerprint: u128) -> Checkpoint {
@@ -197,7 +199,7 @@ fn is_refused(subject: &Subject, written: &Result<()>) {
 pub(super) async fn a_submitted_run_says_so(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::new(scratchpad).await;
     for _ in 0..2 {
-        let noted = subject.scratchpad.submitted(&subject.id).await;
+        let noted = subject.scratchpad.submitted(&subject.key).await;
         noted.expect("submitted");
         let status = subject.status().await;
         assert!(status.submitted);
@@ -259,15 +261,15 @@ pub(super) async fn a_finished_run_stays_finished(scratchpad: Arc<dyn Scratchpad
 /// groups expire by themselves, are like those of any run.
 pub(super) async fn an_unknown_run_is_over(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
-    let (store, id) = (&subject.scratchpad, &subject.id);
-    let reached = store.checkpoint(id, &checkpoint(1, 1, 1)).await;
+    let (store, id, key) = (&subject.scratchpad, &subject.id, &subject.key);
+    let reached = store.checkpoint(key, &checkpoint(1, 1, 1)).await;
     reached.expect("nothing to change");
-    let measured = store.measure(id, &checkpoint(1, 1, 1)).await;
+    let measured = store.measure(key, &checkpoint(1, 1, 1)).await;
     assert!(
         matches!(&measured, Err(Error::NoSuchRun { run }) if run == id),
         "{measured:?}"
     );
-    store.submitted(id).await.expect("submitted");
+    store.submitted(key).await.expect("submitted");
 
     let told = subject.expect(0, 1, true).await;
     let kept = GroupState {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Arrival, Attempt, Beginning, Begun, Cursor, DeadLetterId, Deliveries, DeliveryId, Failure,
@@ -19,13 +20,15 @@ pub(super) const FAN_IN: u32 = 4;
 pub(super) struct Subject {
     pub(super) scratchpad: Arc<dyn Scratchpad>,
     pub(super) id: RunId,
+    /// The run and no other of this id.
+    pub(super) key: RunKey,
 }
 
 impl Subject {
     /// A run that has just begun.
     pub(super) async fn new(scratchpad: Arc<dyn Scratchpad>) -> Self {
         let subject = Self::unknown(scratchpad).await;
-        let begun = subject.begin(&record(&subject.id)).await;
+        let begun = subject.begin(&record(&subject.key)).await;
         assert_eq!(begun, Begun::New, "a random id is new");
         subject
     }
@@ -34,14 +37,29 @@ impl Subject {
     pub(super) async fn unknown(scratchpad: Arc<dyn Scratchpad>) -> Self {
         let provisioned = scratchpad.provision().await;
         provisioned.expect("provision");
+        Self::of(scratchpad)
+    }
+
+    /// A run of a new id.
+    pub(super) fn of(scratchpad: Arc<dyn Scratchpad>) -> Self {
+        let id = RunId::random();
         Self {
             scratchpad,
-            id: RunId::random(),
+            key: RunKey::new(&id, Generation::random(FAN_IN)),
+            id,
+        }
+    }
+
+    /// Another run of the same id, which has not begun.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            key: RunKey::new(&self.id, Generation::random(FAN_IN)),
+            ..self.clone()
         }
     }
 
     pub(super) fn group(&self, level: u32, index: u64) -> GroupId {
-        GroupId::new(self.id.clone(), "sum", level, index)
+        GroupId::new(&self.key, "sum", level, index)
     }
 
     /// Something for a slot of group `index` of level 1.
@@ -61,7 +79,7 @@ impl Subject {
         attempts: &[Attempt],
     ) -> FailureReport {
         FailureReport {
-            run: self.id.clone(),
+            run: self.key.clone(),
             stage: "map".into(),
             message: message.into(),
             attempts: attempts.to_vec(),
@@ -71,7 +89,7 @@ impl Subject {
     }
 
     fn beginning(&self, message: &str, delivery: DeliveryId) -> Beginning {
-        Beginning::new(self.id.clone(), "map", message, delivery)
+        Beginning::new(&self.key, "map", message, delivery)
     }
 
     /// Writes down that a delivery of one message of the stage `map` begins.
@@ -149,7 +167,7 @@ impl Subject {
 
     pub(super) async fn complete(&self, result: &str) -> bool {
         let result = Bytes::from(result.to_owned());
-        let completed = self.scratchpad.complete(&self.id, result).await;
+        let completed = self.scratchpad.complete(&self.key, result).await;
         completed.expect("complete")
     }
 
@@ -179,7 +197,7 @@ impl Subject {
     }
 
     pub(super) async fn clear(&self, message: &str, id: DeadLetterId) {
-        let cleared = self.scratchpad.clear(&self.id, "map", message, id);
+        let cleared = self.scratchpad.clear(&self.key, "map", message, id);
         cleared.await.expect("clear");
     }
 
@@ -217,9 +235,10 @@ fn time(milliseconds: u64) -> SystemTime {
 }
 
 /// The record of a run whose length is not known yet.
-pub(super) fn record(id: &RunId) -> RunRecord {
+pub(super) fn record(run: &RunKey) -> RunRecord {
     RunRecord {
-        run: id.clone(),
+        run: run.id.clone(),
+        generation: run.generation,
         created_at: time(0),
         deployment: Some("adder".to_owned()),
         first_stage: "map".into(),

@@ -95,7 +95,7 @@ pub(super) async fn waiting_outlasts_what_does_not_end_the_run(scratchpad: Arc<d
             let failed = [attempt(number, Some(3), "broken")];
             subject.fail("packet 3", verdict, &failed).await;
         }
-        let submitted = subject.scratchpad.submitted(&subject.id).await;
+        let submitted = subject.scratchpad.submitted(&subject.key).await;
         submitted.expect("submitted");
     };
     let ((snapshot, waited), ()) = tokio::join!(wait(&subject, up_to), progress);

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use catchment::backends::dynamodb::DynamoDbScratchpad;
 use catchment::scratchpad::{
-    Arrival, Attempt, Begun, DeadLetterId, DeliveryId, FailureReport, Failures, GroupId,
-    GroupState, Groups, Members, PacketPlan, RunRecord, Runs, Verdict,
+    Arrival, Attempt, Begun, DeadLetterId, DeliveryId, FailureReport, Failures, Generation,
+    GroupId, GroupState, Groups, Members, PacketPlan, RunKey, RunRecord, Runs, Verdict,
 };
 use catchment::{Error, RunId};
 
@@ -42,8 +42,12 @@ fn scratchpad(fake: &Fake) -> DynamoDbScratchpad {
     DynamoDbScratchpad::new(&fake.config()).tables("pad", "results")
 }
 
+fn run_key() -> RunKey {
+    RunKey::new("run", Generation::default())
+}
+
 fn group(index: u64) -> GroupId {
-    GroupId::new("run", "sum", 1, index)
+    GroupId::new(run_key(), "sum", 1, index)
 }
 
 fn arrival(index: u64, slot: u32, value: &str) -> Arrival {
@@ -52,7 +56,7 @@ fn arrival(index: u64, slot: u32, value: &str) -> Arrival {
 
 /// The key of a group's own item.
 fn key(index: u64) -> Value {
-    json!({"groupId": {"S": format!("run#sum#1#{index}")}, "slot": {"S": "group"}})
+    json!({"groupId": {"S": format!("run#0000000000000000#sum#1#{index}")}, "slot": {"S": "group"}})
 }
 
 /// The attributes of a group in which these slots have arrived.
@@ -127,12 +131,13 @@ fn attempt(number: u32, item: u64, error: impl Into<String>) -> Attempt {
 /// A report of `items` failed items of packet 3.
 fn report(items: u64, verdict: Verdict) -> FailureReport {
     let attempts = (0..items).map(|item| attempt(5, item, "bad")).collect();
-    FailureReport::new("run", "parse", "packet 3", attempts, verdict)
+    FailureReport::new(run_key(), "parse", "packet 3", attempts, verdict)
 }
 
 fn record() -> RunRecord {
     let plan = PacketPlan::Fixed(10);
     let mut record = RunRecord::new("run", time(), "parse", "sum", 32, plan);
+    record.generation = Generation::default();
     record.array_length = Some(100);
     record.packets = Some(10);
     record
@@ -141,6 +146,7 @@ fn record() -> RunRecord {
 /// A run's item, with further attributes.
 fn run_item(mut attributes: Value) -> Value {
     attributes["arrayId"] = json!({"S": "run"});
+    attributes["generation"] = json!({"S": Generation::default().to_string()});
     attributes["record"] = json!({"S": serde_json::to_string(&record()).unwrap()});
     attributes
 }

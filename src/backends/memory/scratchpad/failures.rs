@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MemoryScratchpad;
 use crate::core::attempts::{LEFT_OUT, MOST_ITEMS, count, failed_as_a_whole, fit, keep_highest};
 use crate::core::error::Result;
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::core::natural;
 use crate::scratchpad::{
@@ -26,7 +27,7 @@ const ATTEMPTS: usize = 100;
 impl Failures for MemoryScratchpad {
     /// A run that is over counts no more deliveries.
     async fn note_beginning(&self, beginning: &Beginning) -> Result<Deliveries> {
-        let begun = self.write(&beginning.run, |run| {
+        let begun = self.write_key(&beginning.run, |run| {
             let is_over = run.is_over();
             (!is_over).then(|| run.failures.begin(beginning))
         });
@@ -34,13 +35,13 @@ impl Failures for MemoryScratchpad {
     }
 
     async fn withdraw_beginning(&self, beginning: &Beginning) -> Result<()> {
-        self.write(&beginning.run, |run| run.failures.withdraw(beginning));
+        self.write_key(&beginning.run, |run| run.failures.withdraw(beginning));
         Ok(())
     }
 
     /// A run that is over records no more failures: its outcome is final.
     async fn record(&self, report: &FailureReport) -> Result<FailureLog> {
-        let log = self.write(&report.run, |run| {
+        let log = self.write_key(&report.run, |run| {
             if run.is_over() {
                 return run.failures.log(&report.stage, &report.message);
             }
@@ -53,8 +54,14 @@ impl Failures for MemoryScratchpad {
         Ok(log.unwrap_or_default())
     }
 
-    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
-        self.write(run, |run| run.failures.clear(stage, message, id));
+    async fn clear(
+        &self,
+        run: &RunKey,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
+        self.write_key(run, |run| run.failures.clear(stage, message, id));
         Ok(())
     }
 

@@ -24,16 +24,16 @@ impl Groups for MemoryScratchpad {
         let mut arrivals = arrivals.into_iter().peekable();
         // Neighbours of one run share a look-up. A batch rarely has more than one run.
         while let Some(first) = arrivals.next() {
-            let id = first.group.run.clone();
+            let key = first.group.run.clone();
             let mut next = Some(first);
             let mut stretch = |run: &mut Run| {
                 while let Some(arrival) = next.take() {
                     let Arrival { group, slot, value } = arrival;
                     states.push(run.groups.arrive(&group, slot, value));
-                    next = arrivals.next_if(|next| next.group.run == id);
+                    next = arrivals.next_if(|next| next.group.run == key);
                 }
             };
-            let known = self.write(&id, |run| (!run.is_over()).then(|| stretch(run)));
+            let known = self.write_key(&key, |run| (!run.is_over()).then(|| stretch(run)));
             if known.flatten().is_none() {
                 states.push(GroupState::gone());
             }
@@ -42,7 +42,7 @@ impl Groups for MemoryScratchpad {
     }
 
     async fn members(&self, group: &GroupId) -> Result<Members> {
-        let members = self.read(&group.run, |run| {
+        let members = self.read_key(&group.run, |run| {
             (!run.is_over()).then(|| run.groups.members(group))
         });
         Ok(members.flatten().unwrap_or(Members::Retired))
@@ -58,7 +58,7 @@ impl Groups for MemoryScratchpad {
 
     async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
         let arrived = groups.iter().map(|group| {
-            self.read(&group.run, |run| run.groups.arrived(group))
+            self.read_key(&group.run, |run| run.groups.arrived(group))
                 .unwrap_or_default()
         });
         Ok(arrived.collect())
@@ -280,9 +280,10 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::generation::{Generation, RunKey};
 
     fn group(index: u64) -> GroupId {
-        GroupId::new("a", "sum", 1, index)
+        GroupId::new(RunKey::new("a", Generation::default()), "sum", 1, index)
     }
 
     fn full_and_retired(groups: &mut Stages, count: u64) {

@@ -17,6 +17,7 @@ use super::groups::Stages;
 use crate::backends::memory::lock;
 use crate::core::clock::after;
 use crate::core::error::{Error, Result};
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState,
@@ -46,23 +47,27 @@ impl Runs for MemoryScratchpad {
         Ok(Begun::New)
     }
 
-    async fn checkpoint(&self, id: &RunId, reached: &Checkpoint) -> Result<()> {
-        self.write(id, |run| run.checkpoint(*reached))
+    async fn checkpoint(&self, key: &RunKey, reached: &Checkpoint) -> Result<()> {
+        self.write_key(key, |run| run.checkpoint(*reached))
             .unwrap_or(Ok(()))
     }
 
-    async fn measure(&self, id: &RunId, end: &Checkpoint) -> Result<()> {
-        self.write(id, |run| run.measure(*end))
-            .unwrap_or_else(|| Err(Error::NoSuchRun { run: id.clone() }))
+    async fn measure(&self, key: &RunKey, end: &Checkpoint) -> Result<()> {
+        let measured = self.write_key(key, |run| run.measure(*end));
+        measured.unwrap_or_else(|| {
+            Err(Error::NoSuchRun {
+                run: key.id.clone(),
+            })
+        })
     }
 
-    async fn submitted(&self, id: &RunId) -> Result<()> {
-        self.write(id, Run::submitted);
+    async fn submitted(&self, key: &RunKey) -> Result<()> {
+        self.write_key(key, Run::submitted);
         Ok(())
     }
 
-    async fn complete(&self, id: &RunId, result: Bytes) -> Result<bool> {
-        let completed = self.write(id, |run| run.complete(result));
+    async fn complete(&self, key: &RunKey, result: Bytes) -> Result<bool> {
+        let completed = self.write_key(key, |run| run.complete(result));
         Ok(completed.is_some_and(|(is_first, _groups)| is_first))
     }
 
@@ -73,6 +78,15 @@ impl Runs for MemoryScratchpad {
 
     async fn status(&self, id: &RunId) -> Result<Option<RunSnapshot>> {
         Ok(self.read(id, Run::snapshot))
+    }
+
+    async fn generation(&self, id: &RunId) -> Result<Option<Generation>> {
+        Ok(self.read(id, |run| run.record.generation))
+    }
+
+    async fn is_over(&self, key: &RunKey) -> Result<bool> {
+        let is_over = self.read(&key.id, |run| run.is_over() || !run.is(key));
+        Ok(is_over.unwrap_or(false))
     }
 
     async fn wait(&self, id: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>> {
@@ -204,6 +218,11 @@ impl Run {
 
     pub(super) fn place(&self) -> Place {
         Place::of(&self.record)
+    }
+
+    /// Whether it is of this generation.
+    pub(super) fn is(&self, key: &RunKey) -> bool {
+        self.record.generation == key.generation
     }
 
     /// Done or cancelled: writes to its tree change nothing.

@@ -8,6 +8,7 @@ use tokio::time::advance;
 use uuid::Uuid;
 
 use super::*;
+use crate::core::generation::Generation;
 use crate::scratchpad::{
     Arrival, Attempt, Begun, DeadLetterId, FailureLog, FailureReport, Failures, Groups, Members,
     PacketPlan, RunRecord, Runs, Verdict,
@@ -19,6 +20,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 fn record(id: &str) -> RunRecord {
     RunRecord {
         run: id.into(),
+        generation: Generation::default(),
         created_at: UNIX_EPOCH,
         deployment: None,
         first_stage: "map".into(),

@@ -105,7 +105,10 @@ impl Arrived {
             self.later.push(!slots.is_empty());
             return;
         };
-        if slots.len() as u64 == u64::from(expected.unwrap_or(fan_in)) {
+        // A stranger may have written packets that the run does not have.
+        let size = expected.unwrap_or(fan_in);
+        let slots: Vec<u32> = slots.into_iter().filter(|slot| *slot < size).collect();
+        if slots.len() as u64 == u64::from(size) {
             self.complete += 1;
         }
         if level > 1 {
@@ -129,7 +132,7 @@ impl Asked {
                 (Arc::clone(&stage.name), 1, 0)
             }
         };
-        Some(GroupId::new(record.run.clone(), stage, level, index))
+        Some(GroupId::new(record.key(), stage, level, index))
     }
 
     fn is_lowest(&self) -> bool {

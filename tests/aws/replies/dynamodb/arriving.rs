@@ -151,7 +151,7 @@ async fn a_value_beyond_the_size_of_an_item_is_refused_before_anything_is_writte
     let large = "x".repeat(500_000);
     let arrivals = vec![arrival(0, 0, "small"), arrival(0, 1, &large)];
     let arrived = pad.arrive(arrivals).await.unwrap_err();
-    let completed = pad.complete(&"run".into(), Bytes::from(large)).await;
+    let completed = pad.complete(&run_key(), Bytes::from(large)).await;
     for error in [arrived, completed.unwrap_err()] {
         assert!(!error.is_retryable());
         let Error::TooLarge {

@@ -40,7 +40,7 @@ async fn a_refusal_that_passes_is_waited_out_by_the_client_or_told_to_the_caller
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() {
-    let run = RunId::from("run");
+    let (run, key) = (RunId::from("run"), run_key());
     let end = Checkpoint::new(1, 1, Fingerprint::default());
     for (reply, tries) in passing() {
         let (fake, pad) = start().await;
@@ -54,14 +54,14 @@ async fn a_refusal_that_goes_on_is_an_error_that_may_pass_and_never_an_answer() 
             (QUERY, pad.members(&group(0)).await.err()),
             (GET_MANY, pad.arrived(&[group(0)]).await.err()),
             (PUT, pad.begin(&record()).await.err()),
-            (UPDATE, pad.checkpoint(&run, &end).await.err()),
-            (UPDATE, pad.measure(&run, &end).await.err()),
-            (UPDATE, pad.submitted(&run).await.err()),
-            (UPDATE, pad.complete(&run, "1".into()).await.err()),
+            (UPDATE, pad.checkpoint(&key, &end).await.err()),
+            (UPDATE, pad.measure(&key, &end).await.err()),
+            (UPDATE, pad.submitted(&key).await.err()),
+            (UPDATE, pad.complete(&key, "1".into()).await.err()),
             (UPDATE, pad.cancel(&run).await.err()),
             (GET, pad.status(&run).await.err()),
-            (GET, pad.is_over(&run).await.err()),
-            (QUERY, pad.list_failures(&run, None, 10).await.err()),
+            (GET, pad.is_over(&key).await.err()),
+            (GET, pad.list_failures(&run, None, 10).await.err()),
             (UPDATE, pad.record(&report(1, Verdict::Skip)).await.err()),
         ];
         let mut made = Vec::new();
@@ -93,7 +93,7 @@ async fn connections_that_are_closed_again_and_again_are_an_error_that_may_pass(
 
 #[tokio::test(start_paused = true)]
 async fn a_table_that_is_missing_is_named_with_what_to_do() {
-    let run = RunId::from("run");
+    let (run, key) = (RunId::from("run"), run_key());
     let (fake, pad) = start().await;
     for operation in [UPDATE, PUT, GET, QUERY, GET_MANY] {
         fake.always(operation, |_| refused("ResourceNotFoundException"));
@@ -104,7 +104,7 @@ async fn a_table_that_is_missing_is_named_with_what_to_do() {
         ("pad", pad.arrived(&[group(0)]).await.err()),
         ("results", pad.begin(&record()).await.err()),
         ("results", pad.status(&run).await.err()),
-        ("results", pad.complete(&run, "1".into()).await.err()),
+        ("results", pad.complete(&key, "1".into()).await.err()),
     ];
     for (table, error) in outcomes {
         let error = error.unwrap();

@@ -14,7 +14,10 @@ async fn skipped_items_that_a_write_leaves_out_are_written_again() {
         let writes = request.body["RequestItems"]["pad"].as_array().unwrap();
         let number = |write: &Value| {
             let item = &write["PutRequest"]["Item"];
-            assert_eq!(item["groupId"], json!({"S": "run#skipped"}));
+            assert_eq!(
+                item["groupId"],
+                json!({"S": "run#0000000000000000#skipped"})
+            );
             item["item"]["N"].as_str().unwrap().parse().unwrap()
         };
         writes.iter().map(number).collect()

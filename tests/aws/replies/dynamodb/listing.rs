@@ -156,7 +156,8 @@ async fn whether_a_run_has_failed_is_looked_up() {
         "results" => runs(request),
         _ => {
             assert_eq!(request.body["Limit"], 1);
-            let of_b = request.body["ExpressionAttributeValues"][":0"]["S"] == "b#dead";
+            let of_b =
+                request.body["ExpressionAttributeValues"][":0"]["S"] == "b#0000000000000000#dead";
             Reply::ok(json!({"Count": u8::from(of_b)}))
         }
     });
@@ -214,9 +215,9 @@ async fn a_list_without_its_index_says_what_to_do() {
 #[tokio::test(start_paused = true)]
 async fn a_run_moves_in_the_index_when_it_ends() {
     let (fake, pad) = start().await;
-    let run = RunId::from("run");
+    let (run, key) = (RunId::from("run"), run_key());
     pad.begin(&record()).await.unwrap();
-    pad.complete(&run, "1".into()).await.unwrap();
+    pad.complete(&key, "1".into()).await.unwrap();
     pad.cancel(&run).await.unwrap();
     let requests = fake.take();
     let item = &requests[0].body["Item"];
@@ -274,7 +275,11 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
         let group = request.body["ExpressionAttributeValues"][":0"]["S"]
             .as_str()
             .unwrap();
-        let items = if group == "run#dead" { &dead } else { &skipped };
+        let items = if group == "run#0000000000000000#dead" {
+            &dead
+        } else {
+            &skipped
+        };
         let start = &request.body["ExclusiveStartKey"];
         let after = start["slot"]["S"].as_str().unwrap_or_default();
         assert!(start.is_null() || start["groupId"]["S"] == group);
@@ -296,6 +301,7 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
         ("packet 10", Some(100), true),
         ("packet 10", Some(101), true),
     ];
+    fake.always(GET, |_| Reply::ok(json!({"Item": run_item(json!({}))})));
     let run = RunId::from("run");
     for limit in [1, 2, 3, 100] {
         let mut failures = Vec::new();
@@ -307,7 +313,11 @@ async fn failures_of_both_partitions_are_merged_from_where_a_page_ended() {
                 .unwrap();
             assert!(page.len() <= limit);
             failures.extend(page.items);
-            assert_eq!(fake.take().len(), 2, "two requests for each page");
+            let requests = fake.take().len();
+            assert_eq!(
+                requests, 3,
+                "two queries for each page, and a look at the run"
+            );
             cursor = page.next;
             if cursor.is_none() {
                 break;

@@ -5,8 +5,8 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_result_is_taken_once() {
     let (fake, pad) = start().await;
-    let run = RunId::from("run");
-    assert!(pad.complete(&run, "1".into()).await.unwrap());
+    let key = run_key();
+    assert!(pad.complete(&key, "1".into()).await.unwrap());
     let requests = fake.take();
     // Workers see it by a mark in the other table.
     assert_eq!(operations(&requests), [UPDATE, PUT]);
@@ -14,12 +14,12 @@ async fn a_result_is_taken_once() {
     assert_eq!(assigned(&requests[0], "result"), &json!({"S": "1"}));
     assert_eq!(
         requests[0].text("ConditionExpression"),
-        "attribute_exists(#arrayId) AND attribute_not_exists(#result) AND attribute_not_exists(#cancelled)"
+        "attribute_exists(#arrayId) AND #generation = :2 AND attribute_not_exists(#result) AND attribute_not_exists(#cancelled)"
     );
     assert_eq!(requests[1].text("TableName"), "pad");
 
     fake.replies(UPDATE, [failed_condition(json!({}))]);
-    assert!(!pad.complete(&run, "2".into()).await.unwrap());
+    assert!(!pad.complete(&key, "2".into()).await.unwrap());
     assert_eq!(operations(&fake.take()), [UPDATE]);
 }
 
@@ -32,7 +32,7 @@ async fn workers_hear_that_a_run_is_over_though_the_answer_to_its_result_was_los
         UPDATE,
         [Reply::CutOff, failed_condition(json!({"Item": there}))],
     );
-    pad.complete(&"run".into(), "1".into()).await.unwrap();
+    pad.complete(&run_key(), "1".into()).await.unwrap();
     let requests = fake.take();
     assert_eq!(operations(&requests), [UPDATE, UPDATE, PUT]);
     assert_eq!(requests[2].text("TableName"), "pad");
@@ -45,7 +45,7 @@ async fn the_record_of_a_run_outlives_its_tree() {
     const DAYS: u64 = 24 * 60 * 60;
     let (fake, pad) = start().await;
     pad.begin(&record()).await.unwrap();
-    pad.submitted(&"run".into()).await.unwrap();
+    pad.submitted(&run_key()).await.unwrap();
     pad.arrive(vec![arrival(0, 0, "a")]).await.unwrap();
     let requests = fake.take();
     let seconds = |value: &Value| value["N"].as_str().unwrap().parse::<u64>().unwrap();
