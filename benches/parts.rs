@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use catchment::Pipeline;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{Outgoing, Queue, QueueOptions, Queues};
-use catchment::scratchpad::{Arrival, GroupId, Groups, Members, PacketPlan, RunRecord, Runs};
+use catchment::scratchpad::{
+    Arrival, GroupId, Groups, Members, PacketPlan, RunKey, RunRecord, Runs,
+};
 use catchment::testing::{hostile, tree};
-use catchment::{Pipeline, RunId};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 
@@ -202,16 +204,15 @@ mod scratchpad {
 
     const FAN_IN: u32 = 32;
 
-    fn begun() -> (MemoryScratchpad, RunId) {
+    fn begun() -> (MemoryScratchpad, RunKey) {
         let scratchpad = MemoryScratchpad::new();
-        let run: RunId = "c0ffee".into();
         let plan = PacketPlan::Fixed(1);
-        let record = RunRecord::new(&run, UNIX_EPOCH, "map", "sum", FAN_IN, plan);
+        let record = RunRecord::new("c0ffee", UNIX_EPOCH, "map", "sum", FAN_IN, plan);
         block_on(scratchpad.begin(&record)).unwrap();
-        (scratchpad, run)
+        (scratchpad, record.key())
     }
 
-    fn group(run: &RunId, index: u64) -> GroupId {
+    fn group(run: &RunKey, index: u64) -> GroupId {
         GroupId::new(run.clone(), "sum", 1, index)
     }
 

@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use self::document::{Counts, Document};
 use super::scratchpad::PostgresScratchpad;
 use crate::core::error::Result;
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::core::natural;
 use crate::scratchpad::{
@@ -36,7 +37,7 @@ struct Known {
 /// A message of a run.
 #[derive(Clone, Copy)]
 struct Place<'a> {
-    run: &'a RunId,
+    run: &'a RunKey,
     stage: &'a str,
     message: &'a str,
 }
@@ -45,8 +46,9 @@ impl PostgresScratchpad {
     async fn known(&self, place: Place<'_>) -> Result<Option<Known>> {
         const FIND: &str = "SELECT r.skipped, r.result IS NOT NULL OR r.cancelled, f.version, f.document
             FROM @.runs r LEFT JOIN @.failures f ON f.run = r.number AND f.stage = $3 AND f.message = $4
-            WHERE r.deployment = $1 AND r.id = $2";
-        let (run, deployment) = (place.run.as_str(), &*self.deployment);
+            WHERE r.deployment = $1 AND r.key = $2";
+        let key = place.run.to_string();
+        let (run, deployment) = (key.as_str(), &*self.deployment);
         let mut params = self.run_params(&run, &deployment);
         params.push((&place.stage, Type::TEXT));
         params.push((&place.message, Type::TEXT));
@@ -79,7 +81,7 @@ impl PostgresScratchpad {
         const WRITE: &str = "WITH written AS (
                 INSERT INTO @.failures AS f (run, stage, message, ordering, version, listed, died, document)
                 SELECT number, $3, $4, $5, 1, $7, CASE WHEN $8 THEN nextval('@.deaths') END, $9
-                FROM @.runs WHERE deployment = $1 AND id = $2
+                FROM @.runs WHERE deployment = $1 AND key = $2
                 ON CONFLICT (run, stage, message) DO UPDATE SET
                     version = f.version + 1, listed = excluded.listed, document = excluded.document,
                     died = CASE WHEN $8 THEN coalesce(f.died, excluded.died) END
@@ -103,7 +105,8 @@ impl PostgresScratchpad {
         let ordering = natural::sort_key(place.message);
         let (is_listed, is_dead) = (document.is_listed(), document.is_dead());
         let text = document.write()?;
-        let (run, deployment) = (place.run.as_str(), &*self.deployment);
+        let key = place.run.to_string();
+        let (run, deployment) = (key.as_str(), &*self.deployment);
         let mut params = self.run_params(&run, &deployment);
         params.push((&place.stage, Type::TEXT));
         params.push((&place.message, Type::TEXT));
@@ -199,12 +202,18 @@ impl Failures for PostgresScratchpad {
             return Ok(FailureLog::default());
         };
         if document.is_dead() {
-            self.shared.watch.tell(&self.key(&report.run));
+            self.shared.watch.tell(&self.key(&report.run.id));
         }
         Ok(FailureLog::new(document.attempts().to_vec(), skipped))
     }
 
-    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+    async fn clear(
+        &self,
+        run: &RunKey,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
         let place = Place {
             run,
             stage,

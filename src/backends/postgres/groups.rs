@@ -24,7 +24,7 @@ const MOST_ARRIVALS: usize = 1_000;
 /// The columns of groups, as arrays of parameters.
 #[derive(Default)]
 struct Columns<'a> {
-    runs: Vec<&'a str>,
+    runs: Vec<String>,
     stages: Vec<&'a str>,
     trees: Vec<i64>,
     levels: Vec<i64>,
@@ -33,7 +33,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn push(&mut self, group: &'a GroupId) {
-        self.runs.push(group.run.as_str());
+        self.runs.push(group.run.to_string());
         self.stages.push(&group.stage);
         self.trees.push(i64::from(group.partition));
         self.levels.push(i64::from(group.level));
@@ -88,7 +88,7 @@ impl PostgresScratchpad {
                 SELECT r.number AS run, i.stage, i.tree, i.level, i.position, i.slot, i.content, i.place
                 FROM unnest($2, $3, $4, $5, $6, $7, $8) WITH ORDINALITY
                     AS i (run, stage, tree, level, position, slot, content, place)
-                JOIN @.runs r ON r.deployment = $1 AND r.id = i.run AND r.result IS NULL AND NOT r.cancelled
+                JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
             ), gathered AS MATERIALIZED (
                 SELECT run, stage, tree, level, position,
                     array_agg(DISTINCT slot) AS distinct_slots,
@@ -146,7 +146,7 @@ impl Groups for PostgresScratchpad {
         const EXPECT: &str =
             "INSERT INTO @.groups AS g (run, stage, tree, level, position, expected, root)
             SELECT number, $3, $4, $5, $6, $7, $8 FROM @.runs
-            WHERE deployment = $1 AND id = $2 AND result IS NULL AND NOT cancelled
+            WHERE deployment = $1 AND key = $2 AND result IS NULL AND NOT cancelled
             ON CONFLICT (run, stage, tree, level, position) DO UPDATE
                 SET expected = excluded.expected, root = excluded.root, written_at = now()
             RETURNING cardinality(g.arrived)::int8, g.expected, g.root, g.retired";
@@ -202,7 +202,7 @@ impl Groups for PostgresScratchpad {
                 AND g.stage = $3 AND g.tree = $4 AND g.level = $5 AND g.position = $6
             LEFT JOIN @.partials p ON p.run = r.number AND NOT g.retired
                 AND p.stage = $3 AND p.tree = $4 AND p.level = $5 AND p.position = $6
-            WHERE r.deployment = $1 AND r.id = $2 AND r.result IS NULL AND NOT r.cancelled
+            WHERE r.deployment = $1 AND r.key = $2 AND r.result IS NULL AND NOT r.cancelled
             ORDER BY p.id";
         let key = Key::of(group);
         let deployment = &*self.deployment;
@@ -235,7 +235,7 @@ impl Groups for PostgresScratchpad {
         const RETIRE: &str = "WITH retired AS (
                 INSERT INTO @.groups AS g (run, stage, tree, level, position, retired)
                 SELECT number, $3, $4, $5, $6, true FROM @.runs
-                WHERE deployment = $1 AND id = $2 AND result IS NULL AND NOT cancelled
+                WHERE deployment = $1 AND key = $2 AND result IS NULL AND NOT cancelled
                 ON CONFLICT (run, stage, tree, level, position) DO UPDATE SET retired = true, written_at = now()
                 RETURNING g.run
             )
@@ -253,7 +253,7 @@ impl Groups for PostgresScratchpad {
     async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
         const ARRIVED: &str = "SELECT i.place, g.arrived
             FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
-            JOIN @.runs r ON r.deployment = $1 AND r.id = i.run AND r.result IS NULL AND NOT r.cancelled
+            JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
             JOIN @.groups g ON g.run = r.number AND g.stage = i.stage AND g.tree = i.tree AND g.level = i.level
                 AND g.position = i.position";
         let mut slots = vec![Vec::new(); groups.len()];
@@ -280,7 +280,7 @@ impl Groups for PostgresScratchpad {
 
 /// The columns of one group.
 struct Key<'a> {
-    run: &'a str,
+    run: String,
     stage: &'a str,
     tree: i64,
     level: i64,
@@ -290,7 +290,7 @@ struct Key<'a> {
 impl<'a> Key<'a> {
     fn of(group: &'a GroupId) -> Self {
         Self {
-            run: group.run.as_str(),
+            run: group.run.to_string(),
             stage: &group.stage,
             tree: i64::from(group.partition),
             level: i64::from(group.level),

@@ -11,9 +11,10 @@ use tokio_postgres::types::Type;
 
 use super::database::{Database, Param};
 use super::failures::first_failure;
-use super::scratchpad::{PostgresScratchpad, RunKey};
+use super::scratchpad::{PostgresScratchpad, Watched};
 use crate::core::clock::{after, floor};
 use crate::core::error::{Error, Oversized, Result};
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Begun, Checkpoint, Cursor, Fingerprint, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
@@ -50,11 +51,12 @@ impl PostgresScratchpad {
         vec![(deployment as _, Type::TEXT), (run as _, Type::TEXT)]
     }
 
-    async fn extent(&self, run: &RunId) -> Result<Option<Extent>> {
+    async fn extent(&self, run: &RunKey) -> Result<Option<Extent>> {
         const FIND: &str =
             "SELECT array_length, packets, sent_packets, sent_items, sent_fingerprint
-            FROM @.runs WHERE deployment = $1 AND id = $2";
-        let (run, deployment) = (run.as_str(), &*self.deployment);
+            FROM @.runs WHERE deployment = $1 AND key = $2";
+        let key = run.to_string();
+        let (run, deployment) = (key.as_str(), &*self.deployment);
         let params = self.run_params(&run, &deployment);
         let row = self
             .database()
@@ -71,11 +73,11 @@ impl PostgresScratchpad {
     }
 
     /// Writes another extent, unless the run's has changed since it was read as `before`. Returns whether it was written.
-    async fn write_extent(&self, run: &RunId, before: &Extent, extent: &Extent) -> Result<bool> {
+    async fn write_extent(&self, run: &RunKey, before: &Extent, extent: &Extent) -> Result<bool> {
         const WRITE: &str = "UPDATE @.runs SET
                 array_length = $3, packets = $4, sent_packets = $5, sent_items = $6, sent_fingerprint = $7,
                 written_at = now()
-            WHERE deployment = $1 AND id = $2
+            WHERE deployment = $1 AND key = $2
                 AND array_length IS NOT DISTINCT FROM $8 AND packets IS NOT DISTINCT FROM $9
                 AND sent_packets IS NOT DISTINCT FROM $10 AND sent_items IS NOT DISTINCT FROM $11
                 AND sent_fingerprint IS NOT DISTINCT FROM $12
@@ -89,7 +91,8 @@ impl PostgresScratchpad {
                 extent.sent.map(|sent| sent.fingerprint.to_string()),
             )
         };
-        let (run, deployment) = (run.as_str(), &*self.deployment);
+        let key = run.to_string();
+        let (run, deployment) = (key.as_str(), &*self.deployment);
         let (old, new) = (columns(before), columns(extent));
         let mut params = self.run_params(&run, &deployment);
         for columns in [&new, &old] {
@@ -109,11 +112,11 @@ impl PostgresScratchpad {
     async fn end(
         &self,
         operation: &str,
-        run: &RunId,
+        (run, name): (&RunId, &str),
         statement: &str,
         result: Option<&[u8]>,
     ) -> Result<bool> {
-        let (id, deployment) = (run.as_str(), &*self.deployment);
+        let (id, deployment) = (name, &*self.deployment);
         let mut params = self.run_params(&id, &deployment);
         if let Some(result) = &result {
             params.push((result, Type::BYTEA));
@@ -135,11 +138,12 @@ impl PostgresScratchpad {
 impl Runs for PostgresScratchpad {
     async fn begin(&self, record: &RunRecord) -> Result<Begun> {
         const BEGIN: &str =
-            "INSERT INTO @.runs (deployment, id, record, created_ms, array_length, packets)
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (deployment, id) DO NOTHING RETURNING 1";
+            "INSERT INTO @.runs (deployment, id, record, created_ms, array_length, packets, generation)
+            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (deployment, id) DO NOTHING RETURNING 1";
         self.sweep().await;
         let text = record.encode()?;
         let created = signed(floor(record.created_at));
+        let generation = record.generation.to_string();
         let (length, packets) = (record.array_length.map(signed), record.packets.map(signed));
         let (run, deployment) = (record.run.as_str(), &*self.deployment);
         loop {
@@ -148,6 +152,7 @@ impl Runs for PostgresScratchpad {
             params.push((&created, Type::INT8));
             params.push((&length, Type::INT8));
             params.push((&packets, Type::INT8));
+            params.push((&generation, Type::TEXT));
             let begun = self.database().query_opt("beginning a run", BEGIN, &params);
             if begun.await?.is_some() {
                 return Ok(Begun::New);
@@ -159,7 +164,7 @@ impl Runs for PostgresScratchpad {
         }
     }
 
-    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()> {
+    async fn checkpoint(&self, run: &RunKey, reached: &Checkpoint) -> Result<()> {
         loop {
             let Some(before) = self.extent(run).await? else {
                 return Ok(());
@@ -169,7 +174,7 @@ impl Runs for PostgresScratchpad {
                     return Ok(());
                 }
                 Some(recorded) if recorded.packets == reached.packets => {
-                    return Err(reached.differs(run));
+                    return Err(reached.differs(&run.id));
                 }
                 _ => {}
             }
@@ -183,10 +188,10 @@ impl Runs for PostgresScratchpad {
         }
     }
 
-    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()> {
+    async fn measure(&self, run: &RunKey, end: &Checkpoint) -> Result<()> {
         loop {
             let Some(before) = self.extent(run).await? else {
-                return Err(Error::no_such_run(run));
+                return Err(Error::no_such_run(&run.id));
             };
             let sent = before.sent.map_or(0, |recorded| recorded.packets);
             let length = before.array_length.unwrap_or(end.items);
@@ -196,13 +201,13 @@ impl Runs for PostgresScratchpad {
                     "{} items in {} packets, but {length} items in {count} packets are on record",
                     end.items, end.packets
                 );
-                return Err(Error::submission(run, problem));
+                return Err(Error::submission(&run.id, problem));
             }
             if before
                 .sent
                 .is_some_and(|recorded| recorded.packets == end.packets && recorded != *end)
             {
-                return Err(end.differs(run));
+                return Err(end.differs(&run.id));
             }
             let extent = Extent {
                 sent: Some(*end),
@@ -215,10 +220,11 @@ impl Runs for PostgresScratchpad {
         }
     }
 
-    async fn submitted(&self, run: &RunId) -> Result<()> {
+    async fn submitted(&self, run: &RunKey) -> Result<()> {
         const SUBMITTED: &str = "UPDATE @.runs SET submitted = true, written_at = now()
-            WHERE deployment = $1 AND id = $2 AND NOT submitted";
-        let (run, deployment) = (run.as_str(), &*self.deployment);
+            WHERE deployment = $1 AND key = $2 AND NOT submitted";
+        let key = run.to_string();
+        let (run, deployment) = (key.as_str(), &*self.deployment);
         let params = self.run_params(&run, &deployment);
         self.database()
             .query("noting a submission", SUBMITTED, &params)
@@ -226,11 +232,11 @@ impl Runs for PostgresScratchpad {
         Ok(())
     }
 
-    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
+    async fn complete(&self, run: &RunKey, result: Bytes) -> Result<bool> {
         const COMPLETE: &str = "UPDATE @.runs SET result = $3, written_at = now()
-            WHERE deployment = $1 AND id = $2 AND result IS NULL AND NOT cancelled RETURNING 1";
+            WHERE deployment = $1 AND key = $2 AND result IS NULL AND NOT cancelled RETURNING 1";
         if result.len() > LARGEST_VALUE {
-            let what = format!("the result of run {run}");
+            let what = format!("the result of run {}", run.id);
             return Err(Error::too_large(
                 Oversized::Value,
                 what,
@@ -238,14 +244,20 @@ impl Runs for PostgresScratchpad {
                 LARGEST_VALUE,
             ));
         }
-        self.end("completing a run", run, COMPLETE, Some(&result))
-            .await
+        self.end(
+            "completing a run",
+            (&run.id, &run.to_string()),
+            COMPLETE,
+            Some(&result),
+        )
+        .await
     }
 
     async fn cancel(&self, run: &RunId) -> Result<bool> {
         const CANCEL: &str = "UPDATE @.runs SET cancelled = true, written_at = now()
             WHERE deployment = $1 AND id = $2 AND result IS NULL RETURNING 1";
-        self.end("cancelling a run", run, CANCEL, None).await
+        self.end("cancelling a run", (run, run.as_str()), CANCEL, None)
+            .await
     }
 
     async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>> {
@@ -265,11 +277,24 @@ impl Runs for PostgresScratchpad {
         row.map(|row| snapshot(&row)).transpose()
     }
 
-    async fn is_over(&self, run: &RunId) -> Result<bool> {
-        const OVER: &str =
-            "SELECT result IS NOT NULL OR cancelled FROM @.runs WHERE deployment = $1 AND id = $2";
+    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+        const GENERATION: &str = "SELECT generation FROM @.runs WHERE deployment = $1 AND id = $2";
         let (run, deployment) = (run.as_str(), &*self.deployment);
         let params = self.run_params(&run, &deployment);
+        let row = self
+            .database()
+            .query_opt("reading a run", GENERATION, &params)
+            .await?;
+        row.map(|row| row.get::<_, &str>(0).parse()).transpose()
+    }
+
+    async fn is_over(&self, run: &RunKey) -> Result<bool> {
+        const OVER: &str = "SELECT key <> $3 OR result IS NOT NULL OR cancelled FROM @.runs
+            WHERE deployment = $1 AND id = $2";
+        let key = run.to_string();
+        let (id, deployment) = (run.id.as_str(), &*self.deployment);
+        let mut params = self.run_params(&id, &deployment);
+        params.push((&key, Type::TEXT));
         let row = self
             .database()
             .query_opt("reading a run", OVER, &params)
@@ -309,7 +334,7 @@ impl Runs for PostgresScratchpad {
 }
 
 /// Of these runs, those that need not be waited for any longer.
-pub(super) async fn ended(database: &Database, keys: Vec<RunKey>) -> Result<Vec<RunKey>> {
+pub(super) async fn ended(database: &Database, keys: Vec<Watched>) -> Result<Vec<Watched>> {
     const ENDED: &str =
         "SELECT w.place FROM unnest($1, $2) WITH ORDINALITY AS w (deployment, id, place)
         LEFT JOIN LATERAL (

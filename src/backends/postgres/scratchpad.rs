@@ -17,7 +17,7 @@ use crate::core::provision::Change;
 use crate::scratchpad::Scratchpad;
 
 /// A run, as the tables know it: its deployment and its id.
-pub(super) type RunKey = (Arc<str>, RunId);
+pub(super) type Watched = (Arc<str>, RunId);
 
 /// A scratchpad in a PostgreSQL database. Cloning it gives another handle on the same connections.
 ///
@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub(super) database: Arc<Database>,
     schema: Arc<str>,
     pub(super) retention: Duration,
-    pub(super) watch: Watch<RunKey>,
+    pub(super) watch: Watch<Watched>,
     /// When to remove runs whose time is up.
     pub(super) sweep_at: Mutex<Instant>,
 }
@@ -63,7 +63,7 @@ impl PostgresScratchpad {
         }
     }
 
-    pub(super) fn key(&self, run: &RunId) -> RunKey {
+    pub(super) fn key(&self, run: &RunId) -> Watched {
         (Arc::clone(&self.deployment), run.clone())
     }
 

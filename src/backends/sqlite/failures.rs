@@ -10,6 +10,7 @@ use super::run_row::Row;
 use super::scratchpad::SqliteScratchpad;
 use super::trouble::Trouble;
 use crate::core::error::{Error, Result};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::core::natural;
 use crate::scratchpad::{
@@ -75,7 +76,13 @@ impl Failures for SqliteScratchpad {
         Ok(log.await?.unwrap_or_default())
     }
 
-    async fn clear(&self, run: &RunId, stage: &str, message: &str, id: DeadLetterId) -> Result<()> {
+    async fn clear(
+        &self,
+        run: &RunKey,
+        stage: &str,
+        message: &str,
+        id: DeadLetterId,
+    ) -> Result<()> {
         let (stage, message) = (stage.to_owned(), message.to_owned());
         let cleared = self.change_in("clearing a failure", run, move |session, run| {
             if let Some(mut entry) = Entry::find(session.db, run.id, &stage, &message)? {

@@ -26,11 +26,12 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn insert(db: &Connection, scope: &str, record: &RunRecord) -> Result<(), Trouble> {
         db.prepare_cached(
-            "INSERT INTO run (scope, name, created_at, record) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO run (scope, name, generation, created_at, record) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute((
             scope,
             record.run.as_str(),
+            record.generation.to_string(),
             created_at(record),
             record.encode()?,
         ))?;

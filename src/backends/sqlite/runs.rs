@@ -16,6 +16,7 @@ use super::trash;
 use super::trouble::Trouble;
 use crate::core::clock::after;
 use crate::core::error::{Error, Oversized, Result};
+use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::scratchpad::{
     Begun, Checkpoint, Cursor, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
@@ -41,7 +42,7 @@ impl Runs for SqliteScratchpad {
         begun.await
     }
 
-    async fn checkpoint(&self, run: &RunId, reached: &Checkpoint) -> Result<()> {
+    async fn checkpoint(&self, run: &RunKey, reached: &Checkpoint) -> Result<()> {
         let reached = *reached;
         let recorded = self.change("recording a checkpoint", run, move |run| {
             run.checkpoint(reached)
@@ -49,16 +50,16 @@ impl Runs for SqliteScratchpad {
         recorded.await.map(drop)
     }
 
-    async fn measure(&self, run: &RunId, end: &Checkpoint) -> Result<()> {
+    async fn measure(&self, run: &RunKey, end: &Checkpoint) -> Result<()> {
         let end = *end;
         let measured = self.change("measuring a run", run, move |run| run.measure(end));
         match measured.await? {
             Some(()) => Ok(()),
-            None => Err(Error::no_such_run(run)),
+            None => Err(Error::no_such_run(&run.id)),
         }
     }
 
-    async fn submitted(&self, run: &RunId) -> Result<()> {
+    async fn submitted(&self, run: &RunKey) -> Result<()> {
         let noted = self.change("recording a submission", run, |run| {
             run.is_submitted = true;
             Ok(())
@@ -66,9 +67,9 @@ impl Runs for SqliteScratchpad {
         noted.await.map(drop)
     }
 
-    async fn complete(&self, run: &RunId, result: Bytes) -> Result<bool> {
+    async fn complete(&self, run: &RunKey, result: Bytes) -> Result<bool> {
         if result.len() > LARGEST {
-            let what = format!("the result of run {run}");
+            let what = format!("the result of run {}", run.id);
             return Err(Error::too_large(
                 Oversized::Value,
                 what,
@@ -94,13 +95,18 @@ impl Runs for SqliteScratchpad {
 
     async fn cancel(&self, run: &RunId) -> Result<bool> {
         let now = self.store.clock.now();
-        let cancelled = self.change_in("cancelling a run", run, move |session, run| {
-            if !run.is_over() {
-                run.is_cancelled = true;
-                end(session, run, now)?;
-            }
-            Ok(run.is_cancelled)
-        });
+        let cancelled = self.change_any(
+            "cancelling a run",
+            run,
+            |_| true,
+            move |session, run| {
+                if !run.is_over() {
+                    run.is_cancelled = true;
+                    end(session, run, now)?;
+                }
+                Ok(run.is_cancelled)
+            },
+        );
         Ok(cancelled.await?.unwrap_or(false))
     }
 
@@ -113,9 +119,16 @@ impl Runs for SqliteScratchpad {
         status.await
     }
 
-    async fn is_over(&self, run: &RunId) -> Result<bool> {
-        let state = self.state(run).await?;
-        Ok(state.is_some_and(|state| matches!(&*state, "done" | "cancelled")))
+    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+        let found = self.state(run).await?;
+        found.map(|(_, generation)| generation.parse()).transpose()
+    }
+
+    async fn is_over(&self, run: &RunKey) -> Result<bool> {
+        let found = self.state(&run.id).await?;
+        Ok(found.is_some_and(|(state, generation)| {
+            matches!(&*state, "done" | "cancelled") || generation != run.generation.to_string()
+        }))
     }
 
     async fn wait(&self, run: &RunId, up_to: Duration) -> Result<Option<RunSnapshot>> {
@@ -128,7 +141,7 @@ impl Runs for SqliteScratchpad {
             changed.as_mut().enable();
             let is_open = match self.state(run).await? {
                 None => return Ok(None),
-                Some(state) => matches!(&*state, "open" | "running"),
+                Some((state, _)) => matches!(&*state, "open" | "running"),
             };
             if !is_open || until <= Instant::now() {
                 return self.status(run).await;
@@ -163,23 +176,37 @@ impl SqliteScratchpad {
     async fn change<T: Send + 'static>(
         &self,
         operation: &str,
-        run: &RunId,
+        run: &RunKey,
         change: impl Fn(&mut Row) -> Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
         self.change_in(operation, run, move |_, run| Ok(change(run)?))
             .await
     }
 
-    /// Changes a run's record, and more of it in the same transaction.
+    /// Changes a run's record, and more of it in the same transaction. `None` if the run is unknown.
     pub(super) async fn change_in<T: Send + 'static>(
         &self,
         operation: &str,
+        run: &RunKey,
+        change: impl Fn(&Session<'_>, &mut Row) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<Option<T>> {
+        let generation = run.generation;
+        let is_meant = move |row: &Row| row.record.generation == generation;
+        self.change_any(operation, &run.id, is_meant, change).await
+    }
+
+    /// The same for the run of whichever generation, if it is the one that is meant.
+    async fn change_any<T: Send + 'static>(
+        &self,
+        operation: &str,
         run: &RunId,
+        is_meant: impl Fn(&Row) -> bool + Send + 'static,
         change: impl Fn(&Session<'_>, &mut Row) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<Option<T>> {
         let (scope, run) = (Arc::clone(&self.scope), run.clone());
         let changed = self.store.write(operation, move |session| {
-            let Some(mut run) = Row::find(session.db, &scope, &run)? else {
+            let found = Row::find(session.db, &scope, &run)?;
+            let Some(mut run) = found.filter(|row| is_meant(row)) else {
                 return Ok(None);
             };
             let value = change(session, &mut run)?;
@@ -189,12 +216,15 @@ impl SqliteScratchpad {
         changed.await
     }
 
-    async fn state(&self, run: &RunId) -> Result<Option<String>> {
+    /// The state of a run, and its generation.
+    async fn state(&self, run: &RunId) -> Result<Option<(String, String)>> {
         let (scope, run) = (Arc::clone(&self.scope), run.clone());
         let state = self.store.read("reading a run", move |db| {
             let state = db
-                .prepare_cached("SELECT state FROM run WHERE scope = ?1 AND name = ?2")?
-                .query_row((&*scope, run.as_str()), |row| row.get(0))
+                .prepare_cached("SELECT state, generation FROM run WHERE scope = ?1 AND name = ?2")?
+                .query_row((&*scope, run.as_str()), |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()?;
             Ok(state)
         });

@@ -50,6 +50,8 @@ CREATE TABLE run (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   scope TEXT NOT NULL,
   name TEXT NOT NULL,
+  -- What tells the run from others that have had its name.
+  generation TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   -- open, running, failed, done or cancelled
   state TEXT NOT NULL DEFAULT 'open',

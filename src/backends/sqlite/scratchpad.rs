@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::store::Store;
 use super::trash;
 use crate::core::error::Result;
-use crate::core::id::RunId;
+use crate::core::generation::RunKey;
 use crate::core::provision::Change;
 use crate::scratchpad::Scratchpad;
 
@@ -73,10 +73,14 @@ pub(super) fn remove(session: &super::job::Session<'_>, run: i64) -> rusqlite::R
 }
 
 /// The number of a run that is not over; `None` if it is, or is unknown.
-pub(super) fn open_run(db: &Connection, scope: &str, run: &RunId) -> rusqlite::Result<Option<i64>> {
+pub(super) fn open_run(
+    db: &Connection,
+    scope: &str,
+    run: &RunKey,
+) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached(
-        "SELECT id FROM run WHERE scope = ?1 AND name = ?2 AND state NOT IN ('done', 'cancelled')",
+        "SELECT id FROM run WHERE scope = ?1 AND name = ?2 AND generation = ?3 AND state NOT IN ('done', 'cancelled')",
     )?
-    .query_row((scope, run.as_str()), |row| row.get(0))
+    .query_row((scope, run.id.as_str(), run.generation.to_string()), |row| row.get(0))
     .optional()
 }

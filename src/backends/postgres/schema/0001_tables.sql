@@ -54,6 +54,9 @@ CREATE TABLE @.runs (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     deployment text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
+    -- What tells the run from others that have had its id, and both as one text.
+    generation text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL GENERATED ALWAYS AS (id || '#' || generation) STORED,
     -- What was written when the run began, as JSON.
     record text NOT NULL,
     created_ms bigint NOT NULL,
@@ -80,7 +83,8 @@ CREATE TABLE @.runs (
     ) STORED,
     written_at timestamptz NOT NULL DEFAULT now(),
     result bytea,
-    UNIQUE (deployment, id)
+    UNIQUE (deployment, id),
+    UNIQUE (deployment, key)
 ) WITH (fillfactor = 80);
 ALTER TABLE @.runs ALTER COLUMN result SET STORAGE EXTERNAL;
 CREATE INDEX runs_listed ON @.runs (deployment, created_ms, id);
