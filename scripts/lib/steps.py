@@ -15,7 +15,7 @@ STEPS = []
 LIGHT = ["--features", "http,postcard"]
 # These explore millions of states and thousands of schedules: optimisation pays for its compile time.
 PROOFS = [*LIGHT, "--profile", "proofs"]
-PROOF_TESTS = ["exactly_once", "simulation"]
+PROOF_TESTS = ["exactly_once", "meaning", "simulation"]
 
 
 def step(name, title, quick=False):
