@@ -91,7 +91,9 @@ fn hostile(report: &meaning::Report) -> ExitCode {
     for problem in report.problems.iter().take(20) {
         eprintln!("{problem}");
     }
-    println!("| messages of a stranger | sent | dead letters | acknowledged | under way at the end |");
+    println!(
+        "| messages of a stranger | sent | dead letters | acknowledged | under way at the end |"
+    );
     println!("| --- | ---: | ---: | ---: | ---: |");
     for (kind, tally) in &report.sent {
         let left = tally.sent - tally.buried - tally.acknowledged;
@@ -103,7 +105,10 @@ fn hostile(report: &meaning::Report) -> ExitCode {
     println!("| --- | ---: |");
     println!("| runs | {} |", report.runs);
     println!("| right | {} |", report.right);
-    println!("| times that these said before that they had failed | {} |", report.said_so);
+    println!(
+        "| times that these said before that they had failed | {} |",
+        report.said_so
+    );
     println!("| impersonated | {} |", report.impersonated);
     println!("| of those with another result | {} |", report.deceived);
     println!("| of those failed for good | {} |", report.found_out);

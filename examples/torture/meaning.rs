@@ -1,8 +1,11 @@
 //! One seeded run beside a [`Stranger`], on a paused clock: two deployments with a few runs, some of which the stranger writes
 //! messages in the name of. What must hold is said at [`Stranger`]; here it is demanded.
 
+#[path = "meaning/client.rs"]
+mod client;
+
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -10,11 +13,10 @@ use std::time::Duration;
 use catchment::backends::memory::{MemoryQueues, MemoryScratchpad};
 use catchment::queue::{QueueOptions, Queues};
 use catchment::testing::faults::{Chaos, Rates, Stranger, Tally};
-use catchment::{
-    Backend, BoxError, Combine, Context, Deployment, Error, Outcome, Pipeline, Run, Stage,
-};
+use catchment::{Backend, BoxError, Combine, Context, Deployment, Outcome, Pipeline, Stage};
+use client::{End, Plan, client};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// Time on the paused clock after which a run that has neither a result nor an error for good is stuck.
 const STUCK: Duration = Duration::from_secs(40 * 60);
@@ -123,17 +125,6 @@ impl Combine for Concat {
     }
 }
 
-/// One run, or two one after the other with the same id.
-#[derive(Clone, Debug)]
-struct Plan {
-    deployment: usize,
-    id: &'static str,
-    lengths: Vec<u64>,
-    stream: bool,
-    spared: bool,
-    after: Duration,
-}
-
 /// Everything that a seed decides before time begins.
 struct World {
     seed: u64,
@@ -148,17 +139,6 @@ struct World {
     packet_size: u32,
     rate: Option<u32>,
     plans: Vec<Plan>,
-}
-
-/// How a run ended.
-struct End {
-    plan: Plan,
-    length: u64,
-    outcome: Result<Outcome<String>, String>,
-    is_stuck: bool,
-    said_so: u64,
-    took: Duration,
-    problems: Vec<String>,
 }
 
 impl World {
@@ -253,7 +233,10 @@ impl World {
     }
 
     /// What happened, and how long each run took.
-    async fn play(mut self, alone: &BTreeMap<String, Duration>) -> (Report, BTreeMap<String, Duration>) {
+    async fn play(
+        mut self,
+        alone: &BTreeMap<String, Duration>,
+    ) -> (Report, BTreeMap<String, Duration>) {
         let begin = Instant::now();
         let panics = PANICS.get();
         let deployments = DEPLOYMENTS.map(|name| self.deploy(name));
@@ -297,7 +280,9 @@ impl World {
 
     fn problem(&self, report: &mut Report, problem: String) {
         report.wrong += 1;
-        report.problems.push(format!("seed {}: {problem}", self.seed));
+        report
+            .problems
+            .push(format!("seed {}: {problem}", self.seed));
     }
 
     fn judge(&self, end: End, alone: &BTreeMap<String, Duration>, report: &mut Report) {
@@ -336,11 +321,16 @@ impl World {
             self.problem(report, format!("{name} was spared, and read as failed"));
         }
         if let Some(before) = alone.get(&name) {
-            let paced = self.rate.map_or(0, |rate| self.stranger.items() / u64::from(rate));
+            let paced = self
+                .rate
+                .map_or(0, |rate| self.stranger.items() / u64::from(rate));
             let most = *before * 2 + SLACK + Duration::from_secs(paced * 2);
             if end.took > most {
                 let took = end.took;
-                self.problem(report, format!("{name} was spared, and took {took:?}: alone {before:?}"));
+                self.problem(
+                    report,
+                    format!("{name} was spared, and took {took:?}: alone {before:?}"),
+                );
             }
         }
     }
@@ -362,7 +352,11 @@ impl World {
                 }
                 if let Ok(page) = open.dead_letters(None, 10_000).await {
                     letters += page.items.len() as u64;
-                    bytes += page.items.iter().map(|letter| letter.body.len()).sum::<usize>();
+                    bytes += page
+                        .items
+                        .iter()
+                        .map(|letter| letter.body.len())
+                        .sum::<usize>();
                 }
             }
         }
@@ -370,111 +364,16 @@ impl World {
         let copies = u64::from(self.chaos.counts().contains_key("duplicates")) + 1;
         let sent: u64 = sent.values().map(|tally| tally.sent).sum();
         if letters > sent * copies || bytes > self.stranger.bytes() * 2 {
-            self.problem(report, format!("{letters} dead letters of {bytes} bytes, {sent} were sent"));
+            self.problem(
+                report,
+                format!("{letters} dead letters of {bytes} bytes, {sent} were sent"),
+            );
         }
         if self.stranger.impersonated().is_empty() {
             for letter in self.stranger.genuine_dead_letters() {
                 self.problem(report, format!("buried though genuine: {letter}"));
             }
         }
-    }
-}
-
-/// Submits, and waits for each result. A run that says it has failed is redriven, or its letters are discarded, or neither.
-async fn client(
-    deployment: Deployment<u64, String>,
-    plan: Plan,
-    mut random: fastrand::Rng,
-) -> Vec<End> {
-    let mut ends = Vec::new();
-    sleep(plan.after).await;
-    for length in plan.lengths.clone() {
-        let run = deployment.attach(plan.id);
-        // An id can be used again once its record has gone.
-        let begin = Instant::now();
-        while !ends.is_empty() && run.status().await.is_ok() {
-            if begin.elapsed() > STUCK * 3 {
-                return ends;
-            }
-            sleep(Duration::from_secs(10)).await;
-        }
-        let begin = Instant::now();
-        let mut end = End {
-            plan: plan.clone(),
-            length,
-            outcome: Err("it was not submitted".to_owned()),
-            is_stuck: false,
-            said_so: 0,
-            took: Duration::ZERO,
-            problems: Vec::new(),
-        };
-        loop {
-            let submitted = match plan.stream {
-                true => {
-                    let items = futures::stream::iter(0..length);
-                    deployment.submit_stream_as(plan.id, items).await
-                }
-                false => deployment.submit_as(plan.id, 0..length).await,
-            };
-            match submitted {
-                Ok(_) => break,
-                Err(error) if error.is_retryable() => sleep(Duration::from_secs(1)).await,
-                Err(error) => {
-                    end.problems.push(format!("submitting: {error}"));
-                    break;
-                }
-            }
-        }
-        follow(&run, &mut end, &mut random).await;
-        end.took = begin.elapsed();
-        ends.push(end);
-    }
-    ends
-}
-
-/// Waits until a run has its result, or has failed for too long.
-async fn follow(run: &Run<String>, end: &mut End, random: &mut fastrand::Rng) {
-    let begin = Instant::now();
-    loop {
-        let outcome = timeout(STUCK, run.outcome()).await;
-        let is_late = begin.elapsed() > STUCK;
-        match outcome {
-            Err(_) => {
-                end.is_stuck = true;
-                end.outcome = Err(format!("no end: {:?}", run.status().await));
-                return;
-            }
-            Ok(Ok(outcome)) => {
-                end.outcome = Ok(outcome);
-                return;
-            }
-            Ok(Err(Error::Failed { failure, .. })) => {
-                end.said_so += 1;
-                if failure.stage.is_empty() || failure.message.is_empty() {
-                    end.problems.push(format!("a failure without a name: {failure:?}"));
-                }
-                if is_late {
-                    let letters = run.dead_letters().limit(10).await;
-                    end.is_stuck = true;
-                    end.outcome = Err(format!("failed for good: {failure:?}: {letters:?}"));
-                    return;
-                }
-                sleep(Duration::from_millis(random.u64(0..60_000))).await;
-                // If these fail, the next round repeats them.
-                match random.u32(0..3) {
-                    0 => drop(run.redrive().await),
-                    1 => drop(run.discard().await),
-                    _ => {}
-                }
-            }
-            Ok(Err(error)) if error.is_retryable() && !is_late => {}
-            Ok(Err(error)) => {
-                end.is_stuck = is_late;
-                end.outcome = Err(error.to_string());
-                return;
-            }
-        }
-        sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -134,7 +134,9 @@ struct State {
 impl std::fmt::Debug for State {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut state = formatter.debug_struct("State");
-        state.field("most", &self.most).field("sent", &self.fates.len());
+        state
+            .field("most", &self.most)
+            .field("sent", &self.fates.len());
         state.finish_non_exhaustive()
     }
 }
@@ -391,7 +393,10 @@ impl Hooks for Stranger {
         let (own, others) = {
             let mut state = self.lock();
             let name = Arc::clone(&queue.name);
-            state.queues.entry(name).or_insert_with(|| Arc::clone(&queue.inner));
+            state
+                .queues
+                .entry(name)
+                .or_insert_with(|| Arc::clone(&queue.inner));
             state.beside(queue, messages)
         };
         queue.inner.send(own).await?;
@@ -405,7 +410,10 @@ impl Hooks for Stranger {
         let forged = {
             let mut state = self.lock();
             let name = Arc::clone(&queue.name);
-            state.queues.entry(name).or_insert_with(|| Arc::clone(&queue.inner));
+            state
+                .queues
+                .entry(name)
+                .or_insert_with(|| Arc::clone(&queue.inner));
             state.later()
         };
         self.send_other(forged).await?;

@@ -53,7 +53,9 @@ pub(super) const KINDS: [(&str, fn(&mut Draft<'_>)); 19] = [
     }),
     ("counts that overflow together", |draft| draft.overflow()),
     ("ids of other runs", |draft| draft.another_run()),
-    ("ids of no run", |draft| draft.set("arrayId", json!("nobody"))),
+    ("ids of no run", |draft| {
+        draft.set("arrayId", json!("nobody"))
+    }),
     ("other generations", |draft| draft.another_generation()),
     ("other deployments", |draft| draft.another_deployment()),
     ("other stages", |draft| draft.another_stage()),
@@ -152,7 +154,9 @@ impl<'a> Draft<'a> {
 
     /// One of another run, of an earlier run, or made up.
     fn another_generation(&mut self) {
-        let known = self.another().and_then(|other| other.fields.get("generation"));
+        let known = self
+            .another()
+            .and_then(|other| other.fields.get("generation"));
         match known.filter(|_| self.random.bool()) {
             Some(generation) => self.set("generation", generation.clone()),
             None => {
@@ -164,7 +168,9 @@ impl<'a> Draft<'a> {
     }
 
     fn another_deployment(&mut self) {
-        let other = self.another().and_then(|other| other.fields.get("deployment"));
+        let other = self
+            .another()
+            .and_then(|other| other.fields.get("deployment"));
         match other.filter(|_| self.random.bool()) {
             Some(deployment) => self.set("deployment", deployment.clone()),
             None => self.set("deployment", json!("nowhere")),

@@ -72,7 +72,8 @@ impl Known {
         });
         if facts.first_queue == *queue {
             facts.length = number(&fields, "arrayLength").or(facts.length);
-            let end = number(&fields, "packetOffset").unwrap_or(0) + number(&fields, "packetContains").unwrap_or(0);
+            let end = number(&fields, "packetOffset").unwrap_or(0)
+                + number(&fields, "packetContains").unwrap_or(0);
             if facts.length == Some(end) {
                 facts.packets = index_of(&fields).map(|index| index + 1);
             }
@@ -84,7 +85,9 @@ impl Known {
         if self.messages.len() < REMEMBERED {
             if let Some(packet) = fields.get("packetId").and_then(Value::as_str) {
                 let place = (Arc::clone(queue), key, packet.to_owned());
-                self.contents.entry(place).or_insert_with(|| content_of(&fields));
+                self.contents
+                    .entry(place)
+                    .or_insert_with(|| content_of(&fields));
             }
             self.messages.push(Seen {
                 queue: Arc::clone(queue),
@@ -160,7 +163,10 @@ impl Known {
 
     /// Whether it stands for the run's whole input.
     fn is_whole(&self, fields: &Fields) -> bool {
-        let length = self.runs.get(&key_of(fields)).and_then(|facts| facts.length);
+        let length = self
+            .runs
+            .get(&key_of(fields))
+            .and_then(|facts| facts.length);
         let declared = number(fields, "arrayLength");
         let contains = number(fields, "packetContains").unwrap_or(0);
         let items = contains.checked_add(number(fields, "packetSkipped").unwrap_or(0));
@@ -174,7 +180,11 @@ impl Known {
     /// Whether its content is what was read.
     fn is_as_read(&self, queue: &Arc<str>, fields: &Fields) -> bool {
         let packet = fields.get("packetId").and_then(Value::as_str);
-        let place = (Arc::clone(queue), key_of(fields), packet.unwrap_or_default().to_owned());
+        let place = (
+            Arc::clone(queue),
+            key_of(fields),
+            packet.unwrap_or_default().to_owned(),
+        );
         self.contents.get(&place) == Some(&content_of(fields))
     }
 }
@@ -190,7 +200,8 @@ fn adds_up(fields: &Fields) -> bool {
         true => Some(0),
         false => count(name),
     };
-    let (Some(skipped), Some(offset)) = (optional("packetSkipped"), optional("packetOffset")) else {
+    let (Some(skipped), Some(offset)) = (optional("packetSkipped"), optional("packetOffset"))
+    else {
         return false;
     };
     let Some(items) = contains.checked_add(skipped) else {
