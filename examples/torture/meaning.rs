@@ -70,10 +70,31 @@ impl AddAssign for Report {
     }
 }
 
-/// Runs a seed: without the stranger, for the time it takes, and with it.
+/// Runs a seed: without the stranger, for the time it takes, and with it. A problem comes with the message that makes it.
 pub(crate) fn simulate(seed: u64) -> Report {
     let alone = on_a_paused_clock(seed, World::new(seed, 0).play(&BTreeMap::new())).1;
-    on_a_paused_clock(seed, World::new(seed, MOST).play(&alone)).0
+    let run = |most| {
+        let world = World::new(seed, most);
+        let stranger = world.stranger.clone();
+        let report = on_a_paused_clock(seed, world.play(&alone)).0;
+        (report, stranger)
+    };
+    let (mut report, _) = run(MOST);
+    if report.problems.is_empty() {
+        return report;
+    }
+    // The first messages of a seed are the same, however many there are.
+    let least = (0..MOST).map(|most| (most, run(most)));
+    let mut bad = least.filter(|(_, (report, _))| !report.problems.is_empty());
+    if let Some((most, (first, stranger))) = bad.next() {
+        let sent = stranger.sent();
+        let last = sent.last().map_or("none", String::as_str);
+        let problem = first.problems.first().map_or("", String::as_str);
+        let least =
+            format!("seed {seed}: after {most} messages, of which the last is {last}: {problem}");
+        report.problems.insert(0, least);
+    }
+    report
 }
 
 thread_local! {

@@ -7,7 +7,7 @@
 //! | [`Flaky`] | calls fail with a retryable error, before or after they took effect |
 //! | [`Heartbeats`] | heartbeats do nothing, fail, or come too late |
 //! | [`Chaos`] | all of these at once, delays past the visibility timeout and lost acknowledgements too |
-//! | [`Stranger`] | somebody else writes messages to the queues: copies of what is there, and what contradicts it |
+//! | [`Stranger`] | somebody else writes well-formed messages to the queues, made of those that are there |
 //! | [`Crash`] | the process "dies" at its n-th call: that call and all later ones never return |
 //!
 //! All wrap from outside and can be put around one another. Each has a setting that does nothing,

@@ -254,6 +254,11 @@ impl State {
             let (mut kind, mutate) = *KINDS.get(self.random.usize(..KINDS.len()))?;
             let mut draft = Draft::new(base, &mut self.random, &self.known);
             mutate(&mut draft);
+            if draft.again()
+                && let Some((_, and)) = KINDS.get(draft.one_of(KINDS.len()))
+            {
+                and(&mut draft);
+            }
             let (queue, fields) = (Arc::clone(&draft.queue), draft.fields);
             let is_as_it_was = fields == base.fields;
             let body = match is_as_it_was {

@@ -88,6 +88,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether it is forged once more, in another way.
+    pub(super) fn again(&mut self) -> bool {
+        self.random.u32(0..4) == 0
+    }
+
+    pub(super) fn one_of(&mut self, count: usize) -> usize {
+        self.random.usize(..count.max(1))
+    }
+
     fn set(&mut self, name: &str, value: Value) {
         self.fields.insert(name.to_owned(), value);
     }
