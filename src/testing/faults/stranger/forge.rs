@@ -43,7 +43,7 @@ pub(super) const COPY: &str = "copies";
 pub(super) const IMPERSONATION: &str = "impersonations";
 
 /// Every kind of forgery, with how it is made.
-pub(super) const KINDS: [(&str, fn(&mut Draft<'_>)); 19] = [
+pub(super) const KINDS: [(&str, fn(&mut Draft<'_>)); 20] = [
     (COPY, |_| {}),
     ("copies on another queue", |draft| draft.elsewhere()),
     ("numbers at an edge", |draft| draft.edge()),
@@ -61,6 +61,7 @@ pub(super) const KINDS: [(&str, fn(&mut Draft<'_>)); 19] = [
     ("other stages", |draft| draft.another_stage()),
     ("the other kind", |draft| draft.another_kind()),
     ("other values", |draft| draft.other_values()),
+    ("as many other values", |draft| draft.as_many()),
     ("other yields", |draft| draft.other_yields()),
     ("lists of left-out items", |draft| draft.left_out()),
     ("other fan-ins", |draft| draft.another_fan_in()),
@@ -239,6 +240,19 @@ impl<'a> Draft<'a> {
             }
         };
         self.set("packetValue", value);
+    }
+
+    /// Values that could be the stage's, and as many of them: what only a signature could tell.
+    fn as_many(&mut self) {
+        let mut values = values_of(&self.fields).cloned().unwrap_or_default();
+        for value in &mut values {
+            *value = match value {
+                Value::String(text) => json!(format!("{text}!")),
+                Value::Number(_) => json!(self.random.u64(0..100)),
+                _ => json!(null),
+            };
+        }
+        self.set("packetValue", json!(values));
     }
 
     fn other_yields(&mut self) {
