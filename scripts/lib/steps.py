@@ -15,7 +15,7 @@ STEPS = []
 LIGHT = ["--features", "http,postcard,sqlite"]
 # These explore millions of states and thousands of schedules: optimisation pays for its compile time.
 PROOFS = [*LIGHT, "--profile", "proofs"]
-PROOF_TESTS = ["exactly_once", "simulation"]
+PROOF_TESTS = ["exactly_once", "meaning", "simulation"]
 
 
 def step(name, title, quick=False):
@@ -105,6 +105,9 @@ def _(run):
     examples.expect("torture: exit code", 0, torture.code)
     examples.expect("torture --seeds 0: exit code", 2, examples.run([*simulation, "--seeds", "0"]).code)
     print("\n".join(f"      {line}" for line in torture.out.splitlines()[-4:]))
+    hostile = examples.run([*simulation, "--hostile", "--seeds", "200", "--seed", "1000"])
+    examples.expect("torture --hostile: exit code", 0, hostile.code)
+    print("\n".join(f"      {line}" for line in hostile.out.splitlines()[-8:]))
     examples.words([*cargo, "wordcount", "--"])
     examples.close()
 

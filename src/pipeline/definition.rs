@@ -48,6 +48,10 @@ impl StageDefinition {
         if self.execution != Execution::Async || !self.works_on_items {
             return 1;
         }
+        // It is refused, and what it declares was not held against what it carries.
+        if *message.stage != *self.name {
+            return 1;
+        }
         match &message.work {
             Work::Map(map) => usize::try_from(map.packet.contains).unwrap_or(1).max(1),
             Work::Reduce(_) | Work::Bundle(_) => 1,

@@ -7,6 +7,7 @@
 //! | [`Flaky`] | calls fail with a retryable error, before or after they took effect |
 //! | [`Heartbeats`] | heartbeats do nothing, fail, or come too late |
 //! | [`Chaos`] | all of these at once, delays past the visibility timeout and lost acknowledgements too |
+//! | [`Stranger`] | somebody else writes well-formed messages to the queues, made of those that are there |
 //! | [`Crash`] | the process "dies" at its n-th call: that call and all later ones never return |
 //!
 //! All wrap from outside and can be put around one another. Each has a setting that does nothing,
@@ -32,6 +33,7 @@ mod flaky;
 mod heartbeats;
 mod hooks;
 mod shuffle;
+mod stranger;
 
 pub use chaos::{Chaos, Rates};
 pub use crash::{Crash, When};
@@ -39,3 +41,4 @@ pub use duplicate::{Copies, Duplicate};
 pub use flaky::Flaky;
 pub use heartbeats::Heartbeats;
 pub use shuffle::Shuffle;
+pub use stranger::{Stranger, Tally};

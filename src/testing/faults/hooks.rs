@@ -35,6 +35,10 @@ pub(super) trait Hooks: Clone + Send + Sync + 'static {
     ) -> Result<Vec<Receipt>> {
         queue.inner.extend(receipts, by).await
     }
+
+    async fn bury(&self, queue: &Named, delivery: Delivery, reason: &str) -> Result<()> {
+        queue.inner.bury(delivery, reason).await
+    }
 }
 
 /// A queue and its name: receipts are unique within one queue only.
@@ -115,7 +119,7 @@ impl<H: Hooks> Queue for HookedQueue<H> {
     }
 
     async fn bury(&self, delivery: Delivery, reason: &str) -> Result<()> {
-        self.queue.inner.bury(delivery, reason).await
+        self.hooks.bury(&self.queue, delivery, reason).await
     }
 
     async fn dead_letters(
