@@ -23,9 +23,10 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(crate) fn new(site: &Site, delivery: Delivery) -> Self {
+    /// A delivery of the queue of the stage of this name.
+    pub(crate) fn new(site: &Site, stage: &str, delivery: Delivery) -> Self {
         Self {
-            message: site.carrier.read_message(&delivery.body),
+            message: site.carrier.read_message(stage, &delivery.body),
             delivery,
             begun: OnceLock::new(),
             pass: OnceLock::new(),

@@ -199,8 +199,9 @@ impl Lane {
         let definition = site.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         let leases = self.heartbeat.lease(receipts);
+        let name = definition.map_or("", |stage| &stage.name);
         for (delivery, lease) in deliveries.into_iter().zip(leases) {
-            let message = Received::new(site, delivery);
+            let message = Received::new(site, name, delivery);
             let weight = definition.map_or(1, |stage| message.weight(stage));
             self.last_weight = weight;
             self.waiting.push_back(Leased {

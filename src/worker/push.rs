@@ -235,7 +235,7 @@ impl Handler {
         let _watch = inner.site.attempt_log.watch();
         let queue = inner.queue(deadline.cut_off).await?;
         let messages = deliveries.into_iter();
-        let messages = messages.map(|delivery| Received::new(&inner.site, delivery));
+        let messages = messages.map(|delivery| Received::new(&inner.site, &inner.name, delivery));
         let batch = Batch::new(queue, &inner.name, messages.collect(), deadline.cut_off);
         let engine = inner.engine();
         let mut work: BoxFuture<'_, ()> = Box::pin(inner.work(&engine, &batch));
