@@ -8,6 +8,8 @@ mod deploy;
 pub(crate) mod listing;
 pub(crate) mod run;
 mod share;
+#[cfg(feature = "signed")]
+mod signed;
 mod submit;
 mod try_submit;
 

@@ -102,6 +102,7 @@
 //! | `lambda` | stages as Lambda functions ([`Deployment::lambda`][lambda]); with `dynamodb`, SAM and CloudFormation templates ([`Deployment::template`][template]) |
 //! | `http` | a deployment's HTTP API as an `axum` router ([`Deployment::router`][http]) |
 //! | `postcard` | a compact binary format instead of JSON ([`Codec`]) |
+//! | `signed` | tags by a key of the deployment's on messages, partial results and dead letters ([`Deployment::signed`][signed]) |
 //! | `testing` | conformance suites and fault wrappers, for a new backend or an application's tests ([`testing`][testing]) |
 //!
 // Without a feature, its link leads to the type that would have the method.
@@ -123,6 +124,8 @@
 )]
 #![cfg_attr(feature = "http", doc = "[http]: Deployment::router")]
 #![cfg_attr(not(feature = "http"), doc = "[http]: Deployment")]
+#![cfg_attr(feature = "signed", doc = "[signed]: Deployment::signed")]
+#![cfg_attr(not(feature = "signed"), doc = "[signed]: Deployment")]
 #![cfg_attr(feature = "testing", doc = "[testing]: crate::testing")]
 #![cfg_attr(not(feature = "testing"), doc = "[testing]: crate::backends")]
 #![forbid(unsafe_code)]
@@ -181,6 +184,8 @@ pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]
 pub use lambda::LambdaFunction;
 pub use packet::codec::Codec;
+#[cfg(feature = "signed")]
+pub use packet::keys::{Key, Keys};
 #[doc(inline)]
 pub use pipeline::Pipeline;
 pub use progress::{Progress, StageProgress, Unit};

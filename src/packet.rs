@@ -12,10 +12,13 @@ mod escape;
 pub(crate) mod fingerprint;
 pub(crate) mod handle;
 mod json;
+#[cfg(feature = "signed")]
+pub(crate) mod keys;
 mod left_out;
 mod malformed;
 pub(crate) mod measure;
 mod message;
+mod seal;
 pub(crate) mod strict;
 pub(crate) mod tickets;
 mod wire;
@@ -29,6 +32,7 @@ use codec::{Codec, Payload};
 pub(crate) use left_out::{LeftOut, Lost};
 pub(crate) use malformed::{Contradiction, Foreign, Malformed};
 pub(crate) use message::{Bundle, MapWork, Message, ReduceWork, Work, unit_of};
+pub(crate) use seal::Place;
 use wire::Wire;
 
 /// The unit that travels: a slice of consecutive items, or a partial result.

@@ -19,6 +19,10 @@ struct Scaling;
 #[doc = include_str!("../docs/wire-format.md")]
 struct WireFormat;
 
+#[cfg(feature = "signed")]
+#[doc = include_str!("../docs/signed.md")]
+struct Signed;
+
 #[cfg(feature = "http")]
 #[doc = include_str!("../docs/http.md")]
 struct Http;

@@ -27,7 +27,8 @@ pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxErr
         Command::Worker { limit, .. } => limit,
         _ => None,
     };
-    let adder: Adder = pipeline(&options.tuning, limit).deploy(&options.name, backend)?;
+    let adder = pipeline(&options.tuning, limit).deploy(&options.name, backend)?;
+    let adder: Adder = signed(adder)?;
     let answer = match command {
         Command::Provision { .. } => changes(&adder.provision().await?)?,
         Command::Submit { input, id } => submit(&adder, input, id).await?,
@@ -51,6 +52,26 @@ pub(crate) async fn run(command: Command, options: Options) -> Result<(), BoxErr
     std::io::stdout().write_all(answer.as_bytes())?;
     eprintln!("catchment: {}", adder.requests());
     Ok(())
+}
+
+/// The environment variable with the deployment's keys, if it has any.
+const KEY: &str = "CATCHMENT_KEY";
+
+#[cfg(feature = "signed")]
+fn signed(adder: Adder) -> Result<Adder, BoxError> {
+    Ok(match std::env::var_os(KEY) {
+        Some(_) => adder.signed(catchment::Keys::from_env(KEY)?),
+        None => adder,
+    })
+}
+
+/// Without the keys, it would write what the others refuse.
+#[cfg(not(feature = "signed"))]
+fn signed(adder: Adder) -> Result<Adder, BoxError> {
+    match std::env::var_os(KEY) {
+        Some(_) => Err(Usage(format!("{KEY} is set: build with --features signed")).into()),
+        None => Ok(adder),
+    }
 }
 
 /// The backend's URL; a bare word, such as `aws`, is one without its colon.

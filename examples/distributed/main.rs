@@ -18,6 +18,8 @@
 //! worker --limit 100` fails numbers above 100. After `distributed redrive`, a worker without a
 //! limit completes such a run.
 //!
+//! With the feature `signed`, each command takes the deployment's keys from `CATCHMENT_KEY` if it is set.
+//!
 //! The example `adder` is the same pipeline inside one process.
 
 mod arguments;

@@ -12,7 +12,7 @@ from test_run import ROOT, Failure, Step
 
 STEPS = []
 # What the core and the faces without an SDK need. With the AWS SDKs everything takes three times as long to build.
-LIGHT = ["--features", "http,postcard,sqlite"]
+LIGHT = ["--features", "http,postcard,signed,sqlite"]
 # These explore millions of states and thousands of schedules: optimisation pays for its compile time.
 PROOFS = [*LIGHT, "--profile", "proofs"]
 PROOF_TESTS = ["exactly_once", "meaning", "simulation"]

@@ -18,7 +18,7 @@ use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
 use crate::core::printable::into_printable;
 use crate::core::runtime;
-use crate::packet::Message;
+use crate::packet::carrier::Carrier;
 use crate::protocol::reason::Reason;
 use crate::protocol::site::Site;
 use crate::queue::{BuriedMessage, PAGE_BYTES, Queue, Receipt};
@@ -59,9 +59,17 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// Reads a letter of this deployment's stage. Another deployment's message that landed there is none of its runs'.
-    pub(crate) fn read(deployment: &str, stage: &str, buried: BuriedMessage) -> Self {
-        let message = Message::decode(&buried.body, deployment).ok();
-        let reason = Reason::read(&buried.reason);
+    pub(crate) fn read(
+        carrier: &Carrier,
+        deployment: &str,
+        stage: &str,
+        buried: BuriedMessage,
+    ) -> Self {
+        let message = carrier.read_message(stage, &buried.body).ok();
+        let reason = match carrier.check_reason(stage, &buried.body, &buried.reason) {
+            Ok(()) => Reason::read(&buried.reason),
+            Err(_) => Reason::unverified(&buried.reason),
+        };
         // Whoever can write to the dead-letter queue can write its reasons.
         let attempts = reason.attempts.into_iter().map(Attempt::printable);
         let attempts: Vec<Attempt> = attempts.collect();
@@ -241,7 +249,7 @@ impl Site {
                 None => queue.dead_letters(inner.as_ref(), left).await?,
                 Some(run) => {
                     let is_own = |message: &BuriedMessage| {
-                        let message = Message::decode(&message.body, &self.name);
+                        let message = self.carrier.read_message(&stage.name, &message.body);
                         message.is_ok_and(|message| run.has(message.run()))
                     };
                     queue
@@ -254,9 +262,11 @@ impl Site {
             let in_page = page.items.iter().map(BuriedMessage::size).sum();
             bytes += in_page;
             let (deployment, stage) = (self.name.clone(), stage.name.clone());
+            let carrier = self.carrier.clone();
             let read = runtime::aside(in_page, move || {
                 let messages = page.items.into_iter();
-                let letters = messages.map(|one| DeadLetter::read(&deployment, &stage, one));
+                let letters =
+                    messages.map(|one| DeadLetter::read(&carrier, &deployment, &stage, one));
                 letters.collect::<Vec<_>>()
             });
             let queue = Arc::clone(queue);

@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use super::Malformed;
 use super::codec::{Codec, Form};
+#[cfg(feature = "signed")]
+use super::keys::Keys;
+use super::seal::{Place, Seal};
 use super::tickets::{MESSAGE_BYTES, Tickets};
 use crate::core::error::{Error, Result};
 use crate::core::one_of::OneOf;
@@ -15,8 +18,13 @@ use crate::packet::{Message, Packet};
 /// Writes and reads what travels. Clones share their tickets.
 #[derive(Clone)]
 pub(crate) enum Carrier {
-    /// Values are encoded and can leave the process. Messages bear the deployment that they belong to.
-    Wire { codec: Codec, deployment: Arc<str> },
+    /// Values are encoded and can leave the process. Messages bear the deployment that they belong to, and whatever is
+    /// written has a tag if the deployment has keys.
+    Wire {
+        codec: Codec,
+        deployment: Arc<str>,
+        seal: Seal,
+    },
     /// Values stay in memory, and tickets for them travel: nothing leaves the process.
     Local(Arc<Tickets>),
 }
@@ -32,7 +40,17 @@ impl Carrier {
         Self::Wire {
             codec,
             deployment: deployment.into(),
+            seal: Seal::default(),
         }
+    }
+
+    /// The same carrier with keys. What stays in the process is not signed.
+    #[cfg(feature = "signed")]
+    pub(crate) fn signed(mut self, keys: Keys) -> Self {
+        if let Self::Wire { seal, .. } = &mut self {
+            *seal = Seal::new(keys);
+        }
+        self
     }
 
     /// The form that values take in messages and packets.
@@ -64,9 +82,16 @@ impl Carrier {
     /// Returns one body per message.
     pub(crate) fn write_messages(&self, messages: Vec<Message>) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire { codec, deployment } => messages
+            Self::Wire {
+                codec,
+                deployment,
+                seal,
+            } => messages
                 .iter()
-                .map(|message| message.encode(*codec, deployment))
+                .map(|message| {
+                    let body = message.encode(*codec, deployment)?;
+                    Ok(seal.seal(deployment, &Place::Queue(&message.stage), body))
+                })
                 .collect(),
             Self::Local(tickets) => blocks(messages, Message::size)
                 .flat_map(|(block, held)| tickets.messages(block, held))
@@ -87,21 +112,46 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn read_message(&self, body: &Bytes) -> Result<OneOf<Message>, Malformed> {
+    /// Reads a message that was on the queue of `stage`, or among its dead letters.
+    pub(crate) fn read_message(
+        &self,
+        stage: &str,
+        body: &Bytes,
+    ) -> Result<OneOf<Message>, Malformed> {
         match self {
-            Self::Wire { deployment, .. } => Message::decode(body, deployment).map(OneOf::from),
+            Self::Wire {
+                deployment, seal, ..
+            } => {
+                let body = seal.open(deployment, &Place::Queue(stage), body)?;
+                Message::decode(&body, deployment).map(OneOf::from)
+            }
             Self::Local(tickets) => tickets.read_message(body).ok_or(Malformed::UnknownTicket),
         }
     }
 
-    pub(crate) fn write_packet(&self, packet: Packet) -> Result<Bytes> {
-        only(self.write_packets(vec![packet]))
+    pub(crate) fn write_packet(&self, place: Place<'_>, packet: Packet) -> Result<Bytes> {
+        only(self.write_packets([place], vec![packet]))
     }
 
-    /// Returns the bytes to store for each packet.
-    pub(crate) fn write_packets(&self, packets: Vec<Packet>) -> Vec<Result<Bytes>> {
+    /// Returns the bytes to store for each packet, which belongs in the place of the same number.
+    pub(crate) fn write_packets<'a>(
+        &self,
+        places: impl IntoIterator<Item = Place<'a>>,
+        packets: Vec<Packet>,
+    ) -> Vec<Result<Bytes>> {
         match self {
-            Self::Wire { codec, .. } => packets.iter().map(|packet| packet.write(*codec)).collect(),
+            Self::Wire {
+                codec,
+                deployment,
+                seal,
+            } => packets
+                .iter()
+                .zip(places)
+                .map(|(packet, place)| {
+                    let bytes = packet.write(*codec)?;
+                    Ok(seal.seal(deployment, &place, bytes))
+                })
+                .collect(),
             Self::Local(tickets) => blocks(packets, |packet| packet.value.size())
                 .flat_map(|(block, _)| tickets.packets(block))
                 .map(Ok)
@@ -109,13 +159,53 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn read_packet(&self, bytes: &Bytes) -> Result<OneOf<Packet>> {
+    /// Reads a packet that was stored in this place.
+    pub(crate) fn read_packet(&self, place: Place<'_>, bytes: &Bytes) -> Result<OneOf<Packet>> {
         match self {
-            Self::Wire { .. } => Packet::read(bytes).map(OneOf::from),
+            Self::Wire {
+                deployment, seal, ..
+            } => {
+                let opened = seal.open(deployment, &place, bytes);
+                let bytes =
+                    opened.map_err(|malformed| Error::decode("a stored packet", malformed))?;
+                Packet::read(&bytes).map(OneOf::from)
+            }
             Self::Local(tickets) => tickets
                 .read_packet(bytes)
                 .ok_or_else(|| Error::decode("a stored packet", Malformed::UnknownTicket)),
         }
+    }
+
+    /// The reason of a dead letter of `stage` as its queue keeps it beside the `body`.
+    pub(crate) fn write_reason(&self, stage: &str, body: &[u8], reason: String) -> String {
+        let Self::Wire {
+            deployment, seal, ..
+        } = self
+        else {
+            return reason;
+        };
+        let place = Place::Reason(stage, body);
+        let sealed = seal.seal(deployment, &place, Bytes::from(reason.into_bytes()));
+        // Text and digits.
+        String::from_utf8_lossy(&sealed).into_owned()
+    }
+
+    /// Whether the reason that was beside the `body` of a dead letter of `stage` may be believed.
+    pub(crate) fn check_reason(
+        &self,
+        stage: &str,
+        body: &[u8],
+        reason: &str,
+    ) -> Result<(), Malformed> {
+        let Self::Wire {
+            deployment, seal, ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let place = Place::Reason(stage, body);
+        let reason = Bytes::copy_from_slice(reason.as_bytes());
+        seal.open(deployment, &place, &reason).map(drop)
     }
 }
 

@@ -29,6 +29,14 @@ pub(crate) enum Malformed {
     Version(u32),
     #[error("the field `{0}` is no name: {1}")]
     Name(&'static str, name::Problem),
+    #[cfg(feature = "signed")]
+    #[error("it has no tag at its beginning, and everything of this deployment is signed")]
+    Unsigned,
+    #[cfg(feature = "signed")]
+    #[error(
+        "its tag does not verify: it was altered, belongs elsewhere, or was signed with none of this deployment's keys"
+    )]
+    Forged,
     /// It can be read, and is not this deployment's.
     #[error("it belongs to stage `{}` of deployment `{}`", .0.message.stage, .0.deployment)]
     Foreign(Box<Foreign>),

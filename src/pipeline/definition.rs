@@ -28,6 +28,7 @@ pub(crate) enum StageKind {
 }
 
 /// A stage that can run.
+#[derive(Clone)]
 pub(crate) struct StageDefinition {
     pub(crate) name: Arc<str>,
     pub(crate) options: StageOptions,
@@ -60,6 +61,7 @@ impl StageDefinition {
 }
 
 /// A pipeline that can run. It has at least one map stage, first, and one reduction.
+#[derive(Clone)]
 pub(crate) struct Definition {
     stages: Vec<StageDefinition>,
     /// Told how far a run inside the process is.

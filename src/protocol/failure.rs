@@ -50,7 +50,18 @@ impl Protocol {
         let problem = describe(malformed);
         tracing::error!(stage = %stage.name, bytes = delivery.body.len(), problem, "a message cannot be read, and becomes a dead letter");
         let error = shorten(&format!("the message cannot be read: {problem}"));
-        Answer::Bury(Reason::new(error).write())
+        self.bury(stage, delivery, &Reason::new(error))
+    }
+
+    /// The answer that makes the delivery a dead letter of this stage.
+    pub(super) fn bury(
+        &self,
+        stage: &StageDefinition,
+        delivery: &Delivery,
+        reason: &Reason,
+    ) -> Answer {
+        let carrier = &self.seam.site.carrier;
+        Answer::Bury(carrier.write_reason(&stage.name, &delivery.body, reason.write()))
     }
 
     /// Writes the failure down, then says what becomes of the message.
@@ -100,7 +111,7 @@ impl Protocol {
                 error,
                 attempts: recorded.attempts,
             };
-            Answer::Bury(reason.write())
+            self.bury(task.stage, &task.received.delivery, &reason)
         } else {
             let wait = self.backoff(task.stage).draw(task.attempt);
             let items = failed_items(task, &failures, Some(wait));

@@ -32,7 +32,7 @@ impl Protocol {
         tracing::error!(run = %run.id, owner = foreign.deployment, queue, error, "a message of another deployment becomes a dead letter");
         let attempt = Attempt::new(delivery.receive_count.max(1), now(), error.as_str());
         self.tell_owner(foreign, &queue, attempt.clone()).await;
-        Answer::Bury(Reason::of(error, attempt).write())
+        self.bury(stage, delivery, &Reason::of(error, attempt))
     }
 
     /// Records the failure with the owner's run, if its scratchpad can be reached from here. It is no reason not to bury the

@@ -36,6 +36,16 @@ impl Reason {
         }
     }
 
+    /// What is shown of a reason that the deployment has not signed: nothing of it is believed.
+    pub(crate) fn unverified(text: &str) -> Self {
+        let Self { error, .. } = Self::read(text);
+        Self::new(match text {
+            // The queue itself has moved it, and knows no reason.
+            "" => error,
+            _ => format!("unverified, since it is not signed by this deployment: {error}"),
+        })
+    }
+
     pub(crate) fn write(&self) -> String {
         // Strings, numbers and a UUID: this cannot fail, and the error alone is better than nothing.
         serde_json::to_string(self).unwrap_or_else(|_| self.error.clone())

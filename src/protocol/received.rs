@@ -45,8 +45,10 @@ impl Received {
 }
 
 fn read(site: &Site, stage: usize, delivery: &Delivery) -> Result<OneOf<Message>, Malformed> {
-    let message = site.carrier.read_message(&delivery.body)?;
-    let (Form::Wire(_), Some(stage)) = (site.carrier.form(), site.definition.stage(stage)) else {
+    let stage = site.definition.stage(stage);
+    let name = stage.map_or("", |stage| &stage.name);
+    let message = site.carrier.read_message(name, &delivery.body)?;
+    let (Form::Wire(_), Some(stage)) = (site.carrier.form(), stage) else {
         return Ok(message);
     };
     match contradiction::find(stage, &message) {

@@ -8,7 +8,7 @@ mod write;
 
 use super::{Outcome, Owner, Protocol, Task, Then};
 use crate::compute::step::Failures;
-use crate::packet::{Message, Packet};
+use crate::packet::{Message, Packet, Place};
 use crate::scratchpad::GroupId;
 
 /// A message on its way from its outcome to its answer.
@@ -50,6 +50,12 @@ struct Slot {
     fan_in: u32,
     group: GroupId,
     slot: u32,
+}
+
+impl Slot {
+    fn place(&self) -> Place<'_> {
+        Place::Slot(&self.group, self.slot)
+    }
 }
 
 impl Protocol {

@@ -10,7 +10,7 @@ use crate::core::id::PacketId;
 use crate::core::name;
 use crate::core::tree;
 use crate::packet::codec::Payload;
-use crate::packet::{LeftOut, Message, Packet, ReduceWork, Work};
+use crate::packet::{LeftOut, Message, Packet, Place, ReduceWork, Work};
 use crate::pipeline::definition::StageKind;
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, OnFailure};
@@ -219,10 +219,10 @@ impl Protocol {
         };
         let mut members = Vec::with_capacity(values.len());
         for (slot, bytes) in &values {
-            let packet =
-                self.seam.site.carrier.read_packet(bytes).map_err(|error| {
-                    refused(Error::decode(format!("slot {slot} of {name}"), error))
-                })?;
+            let place = Place::Slot(&group, *slot);
+            let packet = self.seam.site.carrier.read_packet(place, bytes);
+            let packet = packet
+                .map_err(|error| refused(Error::decode(format!("slot {slot} of {name}"), error)))?;
             if packet.run != group.run {
                 return Err(refused(format!(
                     "slot {slot} of {name} has a value of another run, {}",

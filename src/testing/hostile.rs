@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::core::error::describe;
 use crate::deployment::dead_letter::DeadLetter;
+use crate::packet::carrier::Carrier;
 use crate::packet::codec::Codec;
 use crate::packet::{Malformed, Message, Packet};
 use crate::queue::{BuriedMessage, Receipt};
@@ -68,5 +69,6 @@ pub fn run_record(bytes: &[u8]) -> Result<(), String> {
 pub fn dead_letter(body: &[u8], reason: &str) -> DeadLetter {
     let body = Bytes::copy_from_slice(body);
     let buried = BuriedMessage::new(body, reason, Receipt::from(0));
-    DeadLetter::read("hostile", "stage", buried)
+    let carrier = Carrier::wire(Codec::default(), "hostile");
+    DeadLetter::read(&carrier, "hostile", "stage", buried)
 }

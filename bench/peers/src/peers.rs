@@ -15,6 +15,8 @@ use anyhow::Result;
 
 use crate::input::Input;
 use crate::job::{Job, Kind};
+#[cfg(feature = "signed")]
+use jobs::SIGNED;
 use jobs::{
     ALL, ALL_AND_STREAM, APART, BUT_SLEEP, CHUNKS, CORES, EACH, EACH_AND_FETCH, ONE_THREAD,
     TWO_HOPS,
@@ -156,6 +158,20 @@ pub(crate) const PEERS: &[Peer] = &[
         "catchment, postcard, deployed",
         ALL,
         |job| catchment::deployed(job, catchment::Travel::Postcard, None),
+    ),
+    #[cfg(feature = "signed")]
+    peer(
+        "catchment-signed-deployed",
+        "catchment, deployed, signed",
+        SIGNED,
+        |job| catchment::signed(job, catchment::Travel::Json),
+    ),
+    #[cfg(all(feature = "signed", feature = "compact"))]
+    peer(
+        "catchment-postcard-signed-deployed",
+        "catchment, postcard, deployed, signed",
+        SIGNED,
+        |job| catchment::signed(job, catchment::Travel::Postcard),
     ),
     peer("rayon-1", "rayon, 1 thread", CORES, |job| {
         rayon::prepare(job, Some(1))

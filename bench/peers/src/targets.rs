@@ -31,7 +31,7 @@ const fn apart(of: &'static str, over: &'static str) -> [Target; 2] {
     ]
 }
 
-const OVER_OTHERS: [Target; 4] = [
+const OVER_OTHERS: [Target; 6] = [
     target(
         (Kind::Records, "catchment"),
         (Kind::Records, "rayon"),
@@ -55,6 +55,19 @@ const OVER_OTHERS: [Target; 4] = [
         (Kind::Double, "rayon"),
         MILLION,
         8.0,
+    ),
+    // What tags cost in packets of the default size.
+    target(
+        (Kind::Double, "catchment-signed-deployed"),
+        (Kind::Double, "catchment-deployed"),
+        MILLION,
+        1.03,
+    ),
+    target(
+        (Kind::Double, "catchment-postcard-signed-deployed"),
+        (Kind::Double, "catchment-postcard-deployed"),
+        MILLION,
+        1.03,
     ),
 ];
 

@@ -6,7 +6,7 @@ use super::decide::Caused;
 use super::{Effect, Failed, InFlight, Slot};
 use crate::compute::step::Failures;
 use crate::core::error::Result as OurResult;
-use crate::packet::{Message, Packet};
+use crate::packet::{Message, Packet, Place};
 use crate::protocol::seam::Partial;
 use crate::protocol::{Protocol, refused};
 use crate::queue::Outgoing;
@@ -71,7 +71,8 @@ impl Protocol {
     async fn arrive<'a>(&self, arriving: Vec<(InFlight<'a>, Slot, Packet)>) -> Vec<Written<'a>> {
         let split = |(message, slot, packet)| ((message, slot), packet);
         let (arriving, packets): (Vec<_>, Vec<_>) = arriving.into_iter().map(split).unzip();
-        let values = self.seam.site.carrier.write_packets(packets);
+        let places = arriving.iter().map(|(_, slot)| slot.place());
+        let values = self.seam.site.carrier.write_packets(places, packets);
         let mut written = Vec::with_capacity(arriving.len());
         let mut living = Vec::with_capacity(arriving.len());
         let mut partials = Vec::with_capacity(arriving.len());
@@ -140,8 +141,9 @@ impl Protocol {
         again: Vec<Message>,
     ) -> Result<(), Failures> {
         let carrier = &self.seam.site.carrier;
-        let (slots, packets): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-        let values: OurResult<Vec<Bytes>> = carrier.write_packets(packets).into_iter().collect();
+        let (slots, packets): (Vec<Slot>, Vec<_>) = done.into_iter().unzip();
+        let values = carrier.write_packets(slots.iter().map(Slot::place), packets);
+        let values: OurResult<Vec<Bytes>> = values.into_iter().collect();
         let partials = slots.into_iter().zip(values.map_err(refused)?);
         let partials = partials.map(|(slot, value)| slot.filled(value)).collect();
         let bodies: OurResult<Vec<Bytes>> = carrier.write_block(again, 0).into_iter().collect();
@@ -154,7 +156,8 @@ impl Protocol {
     }
 
     async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
-        let result = self.seam.site.carrier.write_packet(packet.clone());
+        let (carrier, place) = (&self.seam.site.carrier, Place::Result(&packet.run.id));
+        let result = carrier.write_packet(place, packet.clone());
         let result = result.map_err(refused)?;
         let scratchpad = self.seam.site.scratchpad();
         let complete = self.seam.scratchpad("complete", || {

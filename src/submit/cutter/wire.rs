@@ -282,7 +282,9 @@ mod tests {
         let messages = wire.take().unwrap();
         assert_eq!(wire.packets(), 0);
         let packets = messages.into_iter().map(|message| {
-            let message: OneOf<Message> = carrier(Codec::Json).read_message(&message.body).unwrap();
+            let message: OneOf<Message> = carrier(Codec::Json)
+                .read_message("map", &message.body)
+                .unwrap();
             let Work::Map(work) = &message.work else {
                 panic!("not a message for a map stage");
             };

@@ -47,6 +47,17 @@ pub(super) fn deployed(job: &Job, travel: Travel, concurrency: Option<usize>) ->
     })
 }
 
+/// As `deployed`, with a key.
+#[cfg(feature = "signed")]
+pub(super) fn signed(job: &Job, travel: Travel) -> Result<Run> {
+    with_task!(job, |task| {
+        let pipeline = encoded(task.pipeline(options(job, None)), travel);
+        let deployment = pipeline.deploy("bench", Backend::memory())?;
+        let key = catchment::Key::new([7; 32]);
+        serving(task, deployment.signed(key), None)
+    })
+}
+
 /// The job `apart` in two stages; in one it is as every other job.
 pub(super) fn embedded_apart(travel: Travel) -> Result<Run> {
     running(Double, encoded(apart(), travel))
@@ -64,12 +75,19 @@ fn running<T: Task>(_: T, pipeline: Pipeline<T::Item, i64, One>) -> Result<Run> 
 }
 
 fn submitting<T: Task>(
-    _: T,
+    task: T,
     pipeline: &Pipeline<T::Item, i64, One>,
     concurrency: Option<usize>,
 ) -> Result<Run> {
+    serving(task, pipeline.deploy("bench", Backend::memory())?, concurrency)
+}
+
+fn serving<T: Task>(
+    _: T,
+    deployment: Deployment<T::Item, i64>,
+    concurrency: Option<usize>,
+) -> Result<Run> {
     let runtime = runtime()?;
-    let deployment = pipeline.deploy("bench", Backend::memory())?;
     let worker = runtime.block_on(async { start(&deployment, concurrency) });
     Ok(Box::new(move |input| {
         // It works as long as it is not dropped.

@@ -24,5 +24,8 @@ pub(super) const ALL: &[Kind] = &[
 pub(super) const ALL_AND_STREAM: &[Kind] = &[
     Double, Work, Sleep, Single, Words, Records, Chain, Fetch, Latency, Stream,
 ];
+/// Where messages of the default size and of one item each are told apart.
+#[cfg(feature = "signed")]
+pub(super) const SIGNED: &[Kind] = &[Double, Single];
 pub(super) const CORES: &[Kind] = &[Cores];
 pub(super) const APART: &[Kind] = &[Apart];
