@@ -133,7 +133,7 @@ async fn nothing_is_looked_up_while_nobody_waits_or_for_a_short_run() {
         let run = RunKey::from(&*number.to_string());
         let short = timeout(INTERVAL / 4, cancelled.when(&run)).await;
         assert!(short.is_err());
-        assert_eq!(store.looks(run.as_str()), 0);
+        assert_eq!(store.looks(run.id.as_str()), 0);
     }
     advance(INTERVAL * 1_000).await;
     assert!(store.state().looks.is_empty());

@@ -110,11 +110,11 @@ async fn a_batch_may_be_of_several_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_finished_run_is_kept_for_its_time() {
     let scratchpad = MemoryScratchpad::new();
-    let id = "a".into();
+    let key = record("a").key();
     scratchpad.begin(&record("a")).await.unwrap();
-    scratchpad.complete(&id, "1".into()).await.unwrap();
+    scratchpad.complete(&key, "1".into()).await.unwrap();
     advance(59 * MINUTE).await;
-    scratchpad.submitted(&id).await.unwrap();
+    scratchpad.submitted(&key).await.unwrap();
     assert!(is_kept(&scratchpad, "a").await);
     advance(MINUTE).await;
     assert!(!is_kept(&scratchpad, "a").await);
@@ -152,7 +152,7 @@ async fn a_failed_run_is_kept_longer_once_its_failure_is_taken_back() {
         unreachable!()
     };
     scratchpad
-        .clear(&id, "map", "packet 1", dead_id)
+        .clear(&record(id.as_str()).key(), "map", "packet 1", dead_id)
         .await
         .unwrap();
     advance(DAY / 2).await;
@@ -187,7 +187,8 @@ async fn looking_at_ages_takes_no_more_room_than_runs_do() {
             let report = dead(&id, &format!("packet {message}"));
             scratchpad.record(&report).await.unwrap();
         }
-        scratchpad.complete(&id.into(), "1".into()).await.unwrap();
+        let key = record(&id).key();
+        scratchpad.complete(&key, "1".into()).await.unwrap();
         advance(2 * MINUTE).await;
     }
     assert!(lock(&scratchpad.store.due).len() <= 2 * 24 * 30);
@@ -215,7 +216,8 @@ async fn a_run_that_is_over_takes_no_failure() {
     scratchpad.begin(&record("a")).await.unwrap();
     let first = dead("a", "packet 1");
     scratchpad.record(&first).await.unwrap();
-    scratchpad.complete(&id, "1".into()).await.unwrap();
+    let key = record(id.as_str()).key();
+    scratchpad.complete(&key, "1".into()).await.unwrap();
     let log = scratchpad.record(&dead("a", "packet 2")).await.unwrap();
     assert_eq!(log, FailureLog::default());
     let log = scratchpad.record(&first).await.unwrap();
