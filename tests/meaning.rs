@@ -37,11 +37,11 @@ fn play(seeds: impl IntoIterator<Item = u64>) -> Report {
 
 #[test]
 fn a_fixed_set_of_seeds_changes_no_result_of_a_run_that_was_not_impersonated() {
-    let report = play(0..250);
-    assert!(report.runs > 1_000, "{} runs", report.runs);
+    let report = play(0..120);
+    assert!(report.runs > 500, "{} runs", report.runs);
     assert!(report.sent.len() >= 20, "every kind: {:?}", report.sent);
     for (kind, tally) in &report.sent {
-        assert!(tally.sent > 50, "{kind}: {tally:?}");
+        assert!(tally.sent > 20, "{kind}: {tally:?}");
     }
     // What only a signature could tell does deceive, and is counted as that.
     assert!(
@@ -59,22 +59,34 @@ fn a_fixed_set_of_seeds_changes_no_result_of_a_run_that_was_not_impersonated() {
 fn random_seeds_change_no_result_of_a_run_that_was_not_impersonated() {
     let first = fastrand::u64(..u64::MAX / 2);
     println!("seeds from {first}");
-    play(first..first + 100);
+    play(first..first + 60);
 }
 
 #[test]
 fn a_seed_is_one_run_exactly() {
-    for seed in [1, 2, 3, 5, 8, 13, 21, 34] {
+    for seed in [1, 2, 3, 5, 8, 13] {
         let first = simulate(seed);
         assert!(!first.sent.is_empty(), "{first:?}");
         assert_eq!(simulate(seed), first);
     }
 }
 
-/// Found by the seeds above. The worker adds up what the messages at work weigh, and a message of another stage weighed what it
-/// declared, before it was refused for its stage: the sum overflowed, and the worker ended.
+/// Found by the seeds above. The worker adds up what the messages at work weigh. A message of another stage weighed what it
+/// declared, before it was refused for its stage, and so did one whose values could not be counted, since they were no list: the
+/// sum overflowed, and the worker ended.
 #[tokio::test(start_paused = true)]
-async fn what_a_message_of_another_stage_declares_is_not_weighed() {
+async fn a_message_does_not_weigh_what_it_declares() {
+    for fields in [
+        json!({ "stage": "again", "packetContains": u64::MAX }),
+        json!({ "packetValue": {}, "packetContains": u64::MAX }),
+        json!({ "packetValue": null, "packetContains": u64::MAX }),
+        json!({ "packetValue": "text", "packetContains": u64::MAX }),
+    ] {
+        is_not_weighed(&fields).await;
+    }
+}
+
+async fn is_not_weighed(fields: &Value) {
     let queues = Arc::new(MemoryQueues::new());
     let backend = Backend::new(queues.clone(), Arc::new(MemoryScratchpad::new()));
     let add = Pipeline::new()
@@ -90,8 +102,9 @@ async fn what_a_message_of_another_stage_declares_is_not_weighed() {
     let queue = queues.open("adder--double", &options).await.unwrap();
     let received = queue.receive(1, Duration::ZERO).await.unwrap();
     let mut forged: Value = serde_json::from_slice(&received[0].body).unwrap();
-    forged["stage"] = json!("again");
-    forged["packetContains"] = json!(u64::MAX);
+    for (name, value) in fields.as_object().unwrap() {
+        forged[name] = value.clone();
+    }
     let forged = Outgoing::new(forged.to_string());
     queue.send(vec![forged.clone(), forged]).await.unwrap();
     let receipts = vec![received[0].receipt.clone()];

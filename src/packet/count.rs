@@ -2,16 +2,22 @@
 
 use super::codec::{Codec, Payload};
 
+/// The most values of a compact list that may take no bytes, as those of type `()` do.
+#[cfg(feature = "postcard")]
+const WITHOUT_BYTES: u64 = 1 << 16;
+
 /// The number of values of an encoded list; `None` if it is no list, and for values that never left the process. A list whose
-/// values cannot be read may have any number: reading them says so.
+/// values cannot be read may have another number: reading them says so.
 pub(crate) fn count_values(payload: &Payload) -> Option<u64> {
     match payload {
         Payload::Encoded(Codec::Json, bytes) => count_json(bytes),
         // A list begins with its length.
         #[cfg(feature = "postcard")]
         Payload::Encoded(Codec::Postcard, bytes) => {
-            let (count, _) = postcard::take_from_bytes::<u64>(bytes).ok()?;
-            Some(count)
+            let (count, rest) = postcard::take_from_bytes::<u64>(bytes).ok()?;
+            // That is its own word, and each value takes a byte at least.
+            let most = WITHOUT_BYTES.max(rest.len() as u64);
+            (count <= most).then_some(count)
         }
         Payload::Local(_) => None,
     }
@@ -78,5 +84,17 @@ mod tests {
         let form = Form::Wire(Codec::Postcard);
         let list = encode(vec![7u64; 300], form, "it").unwrap();
         assert_eq!(count_values(&list), Some(300));
+        let list = encode(vec![(); 300], form, "it").unwrap();
+        assert_eq!(count_values(&list), Some(300));
+    }
+
+    #[cfg(feature = "postcard")]
+    #[test]
+    fn a_compact_list_without_bytes_for_its_values_is_none() {
+        for count in [1 << 17, u64::from(u32::MAX), u64::MAX] {
+            let bytes = postcard::to_allocvec(&count).unwrap();
+            let list = Payload::Encoded(Codec::Postcard, bytes.into());
+            assert_eq!(count_values(&list), None, "{count}");
+        }
     }
 }

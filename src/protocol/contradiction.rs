@@ -15,6 +15,8 @@ use crate::queue::Delivery;
 use crate::scratchpad::{Attempt, DeadLetterId, FailureReport, Verdict};
 use crate::stage::Execution;
 
+const NO_LIST: &str = "packetValue is not a list of values";
+
 /// What is wrong with the numbers of a message for this stage. The values themselves are counted where the number decides
 /// when and beside what the message runs; everywhere else they are when they are read.
 pub(super) fn find(stage: &StageDefinition, message: &Message) -> Result<(), String> {
@@ -83,7 +85,9 @@ fn of_items(work: &MapWork, counts: bool) -> Result<(), String> {
             }
             None => format!("packetContains is {contains}, but packetValue has {carried} values"),
         }),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        // It could declare any number of values.
+        None => Err(NO_LIST.to_owned()),
     }
 }
 
@@ -119,6 +123,7 @@ fn of_a_result(work: &MapWork) -> Result<(), String> {
             "packetValue has {carried} values of a reduction that has {values}"
         )),
         (None, _) => Err("packetYields is not of one value, which a reduction has".to_owned()),
+        (Some(_), None) => Err(NO_LIST.to_owned()),
         _ => Ok(()),
     }
 }
