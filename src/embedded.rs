@@ -73,7 +73,7 @@ where
     S: Source<Item = I>,
 {
     let mut submitted = pin!(submission.send());
-    let mut done = pin!(run.done());
+    let done = pin!(run.done());
     if let Poll::Ready(sent) = futures::poll!(submitted.as_mut()) {
         // A small input is on the queue by now, and most of a small run's time would go into waking
         // up.
