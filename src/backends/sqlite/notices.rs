@@ -18,6 +18,14 @@ pub(super) struct Effects {
 }
 
 impl Effects {
+    /// Of a transaction that has changed nothing yet.
+    pub(super) fn new(trash: bool) -> Self {
+        Self {
+            trash,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn queue(&mut self, name: &Arc<str>) {
         if !self.queues.contains(name) {
             self.queues.insert(Arc::clone(name));

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::job::Session;
 
-/// Enters this handle, and hands back what dead ones have left.
+/// Enters this handle. Returns its number.
 pub(super) fn enter(db: &Connection) -> rusqlite::Result<i64> {
     let process = Process::own().map_or_else(String::new, |process| process.to_string());
     let insert = "INSERT INTO owner (process) VALUES (?1) RETURNING id";

@@ -45,7 +45,8 @@ pub(super) struct Watch {
     foreign: Option<Instant>,
     /// When an operation or another process's change came last.
     busy: Instant,
-    roll_call: Instant,
+    /// `None` before the first one.
+    roll_call: Option<Instant>,
     has_trash: bool,
 }
 
@@ -55,7 +56,7 @@ impl Watch {
             version: -1,
             foreign: None,
             busy: Instant::now(),
-            roll_call: Instant::now(),
+            roll_call: None,
             has_trash: true,
         }
     }
@@ -154,9 +155,7 @@ impl Writer {
         &self,
         run: impl FnOnce(&Session<'_>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<Effects> {
-        let mut effects = Effects::default();
-        effects.trash = self.watch.has_trash;
-        let effects = RefCell::new(effects);
+        let effects = RefCell::new(Effects::new(self.watch.has_trash));
         let session = Session {
             db: &self.db,
             effects: &effects,
@@ -184,10 +183,11 @@ impl Writer {
 
     /// Hands back, from time to time, what handles have left whose process was killed.
     fn call_roll(&mut self) {
-        if self.watch.roll_call.elapsed() < ROLL_CALL {
+        let last = self.watch.roll_call;
+        if last.is_some_and(|last| last.elapsed() < ROLL_CALL) {
             return;
         }
-        self.watch.roll_call = Instant::now();
+        self.watch.roll_call = Some(Instant::now());
         match owner::dead(&self.db) {
             Ok(dead) if dead.is_empty() => {}
             Ok(dead) => {
