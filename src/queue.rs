@@ -159,6 +159,10 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
     /// any of them may be: sending again is safe, since consumers are idempotent.
     ///
     /// Attributes are delivered with their body, unchanged, at every delivery.
+    ///
+    /// [`Outgoing::run`] tells runs apart: a queue that can delivers their messages in turn, so that a run of ten items does
+    /// not wait for all that one of ten million has sent before it. One that cannot ignores it. A queue that keeps the run
+    /// returns it with deliveries and dead letters, so that a message that is redriven has it too.
     async fn send(&self, messages: Vec<Outgoing>) -> Result<()>;
 
     /// Takes up to `max` messages, waiting up to `wait` for the first. Returns what is there as

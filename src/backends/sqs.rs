@@ -54,6 +54,9 @@ const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// - Attributes are message attributes of type String if SQS takes every name and value and there are at most ten;
 ///   otherwise all of them are one attribute, `catchment.attributes`, as a JSON object. They count towards the limit of a
 ///   message with their names and types.
+/// - A message's [run](Outgoing::run) is its `MessageGroupId`. If one run has a backlog, the service delivers the messages of others
+///   first ([fair queues](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html)), once at
+///   least 30 of that run's messages are in flight. [`fair`](Self::fair) leaves it out.
 /// - Times are whole seconds, rounded up; a message cannot be kept hidden beyond 12 hours after it was received, so a longer
 ///   visibility timeout is refused.
 /// - The queue's redrive policy is a safety net for messages that the library cannot bury itself: it counts 1,000 receives, the
@@ -71,12 +74,14 @@ pub struct SqsQueues {
 }
 
 /// What all queues of one client share.
+#[derive(Clone)]
 struct Service {
     client: Client,
     requests: Requests,
     /// Where requests go, for error messages.
     place: String,
     max_payload: usize,
+    is_fair: bool,
     longest_poll: Duration,
 }
 
@@ -86,6 +91,7 @@ impl std::fmt::Debug for SqsQueues {
             .debug_struct("SqsQueues")
             .field("place", &self.service.place)
             .field("max_payload", &self.service.max_payload)
+            .field("is_fair", &self.service.is_fair)
             .finish_non_exhaustive()
     }
 }
@@ -115,6 +121,7 @@ impl SqsQueues {
                 requests,
                 place: aws::place(config, "SQS"),
                 max_payload: MAX_PAYLOAD,
+                is_fair: true,
                 longest_poll: limit.map_or(LONGEST_POLL, |limit| LONGEST_POLL.min(limit * 2 / 3)),
             }),
         }
@@ -125,21 +132,21 @@ impl SqsQueues {
     /// over queues with another number is refused.
     #[must_use]
     pub fn max_payload(self, bytes: usize) -> Self {
-        let Service {
-            client,
-            requests,
-            place,
-            longest_poll,
-            ..
-        } = self.service.as_ref();
+        self.with(|service| service.max_payload = bytes)
+    }
+
+    /// The same, with or without the message groups by which the service delivers the messages of runs in turn (default: with
+    /// them). It may charge more for such requests, and endpoints that speak SQS may refuse them.
+    #[must_use]
+    pub fn fair(self, fair: bool) -> Self {
+        self.with(|service| service.is_fair = fair)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Service)) -> Self {
+        let mut service = Service::clone(&self.service);
+        change(&mut service);
         Self {
-            service: Arc::new(Service {
-                client: client.clone(),
-                requests: requests.clone(),
-                place: place.clone(),
-                max_payload: bytes,
-                longest_poll: *longest_poll,
-            }),
+            service: Arc::new(service),
         }
     }
 
@@ -155,6 +162,13 @@ impl SqsQueues {
 }
 
 impl Service {
+    /// A message's group: its run's id. Every id that a run can have is one that the service takes.
+    fn group(&self, message: &Outgoing) -> Option<String> {
+        let run = message.run.as_ref().filter(|_| self.is_fair);
+        run.filter(|run| run.validate().is_ok())
+            .map(|run| run.as_str().to_owned())
+    }
+
     fn is_missing(code: Option<&str>) -> bool {
         matches!(
             code.map(aws::bare),

@@ -7,12 +7,14 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use super::LambdaFunction;
 use crate::backends::sqs;
 use crate::core::error::{Error, Result};
+use crate::core::id::RunId;
 use crate::queue::Delivery;
 use crate::worker::Fate;
 
 /// What Lambda passes on with each record.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
 const SENT_TIMESTAMP: &str = "SentTimestamp";
+const MESSAGE_GROUP_ID: &str = "MessageGroupId";
 
 /// An event's records.
 pub(super) struct Records {
@@ -67,6 +69,7 @@ fn delivery(record: SqsMessage) -> Result<Delivery, &'static str> {
     let attributes = record.message_attributes.into_iter();
     let attributes = attributes.map(|(name, value)| (name, value.string_value));
     delivery.attributes = sqs::attributes::decode(attributes);
+    delivery.run = told(MESSAGE_GROUP_ID).map(RunId::from);
     delivery.message_id = record.message_id;
     Ok(delivery)
 }

@@ -197,7 +197,8 @@ async fn ask_for_reduction(
     let Some(batcher) = sends.get(partial.stage) else {
         return Err(site.no_stage(partial.stage));
     };
-    let sent = batcher.submit(vec![body.into()]).await;
+    let message = Outgoing::new(body).run(&partial.arrival.group.run.id);
+    let sent = batcher.submit(vec![message]).await;
     site.counters.completed(partial.stage);
     sent.into_iter().collect()
 }

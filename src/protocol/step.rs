@@ -12,6 +12,7 @@ use crate::core::tree;
 use crate::packet::codec::Payload;
 use crate::packet::{LeftOut, Message, Packet, Place, ReduceWork, Work};
 use crate::pipeline::definition::StageKind;
+use crate::queue::Outgoing;
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, OnFailure};
 
@@ -164,7 +165,7 @@ impl Protocol {
         let body = body.map_err(refused)?;
         let sent: OurResult<()> = self
             .seam
-            .send(stage, vec![body.into()])
+            .send(stage, vec![Outgoing::new(body).run(&group.run.id)])
             .await
             .into_iter()
             .collect();

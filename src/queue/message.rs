@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::attributes::Attributes;
 use super::receipt::Receipt;
+use crate::core::id::RunId;
 
 /// A message to send: a body and its attributes. Anything that converts to [`Bytes`] converts to a
 /// message without attributes.
@@ -25,15 +26,33 @@ pub struct Outgoing {
     pub body: Bytes,
     /// Delivered with the body.
     pub attributes: Attributes,
+    /// The run it belongs to, if it belongs to one. A hint for the queue, which
+    /// [should not](super::Queue::send) let one run's messages wait for all of another's.
+    pub run: Option<RunId>,
 }
 
 impl Outgoing {
-    /// A message without attributes.
+    /// A message without attributes, of no run.
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self {
             body: body.into(),
             attributes: Attributes::new(),
+            run: None,
         }
+    }
+
+    /// Sets the run it belongs to.
+    ///
+    /// ```
+    /// use catchment::queue::Outgoing;
+    ///
+    /// let message = Outgoing::new("hello").run("invoices/2026-11-21");
+    /// assert_eq!(message.run.unwrap().as_str(), "invoices/2026-11-21");
+    /// ```
+    #[must_use]
+    pub fn run(mut self, run: impl Into<RunId>) -> Self {
+        self.run = Some(run.into());
+        self
     }
 
     /// Sets one attribute, replacing any earlier value of that name.
@@ -62,17 +81,25 @@ impl<B: Into<Bytes>> From<B> for Outgoing {
     }
 }
 
-/// A fresh copy of a received message: its body and its attributes.
+/// A fresh copy of a received message: its body, its attributes and its run.
 impl From<&Delivery> for Outgoing {
     fn from(delivery: &Delivery) -> Self {
-        Self::new(delivery.body.clone()).attributes(delivery.attributes.clone())
+        Self {
+            body: delivery.body.clone(),
+            attributes: delivery.attributes.clone(),
+            run: delivery.run.clone(),
+        }
     }
 }
 
-/// A dead letter as it was sent: its body and its attributes.
+/// A dead letter as it was sent: its body, its attributes and its run.
 impl From<&BuriedMessage> for Outgoing {
     fn from(buried: &BuriedMessage) -> Self {
-        Self::new(buried.body.clone()).attributes(buried.attributes.clone())
+        Self {
+            body: buried.body.clone(),
+            attributes: buried.attributes.clone(),
+            run: buried.run.clone(),
+        }
     }
 }
 
@@ -96,6 +123,8 @@ pub struct Delivery {
     pub receive_count: u32,
     /// The attributes it was sent with.
     pub attributes: Attributes,
+    /// The run it was sent for; `None` if the queue does not keep it. Nothing depends on it but the order of deliveries.
+    pub run: Option<RunId>,
     /// The service's own id of the message, the same at each delivery; `None` if the service has
     /// none.
     pub message_id: Option<String>,
@@ -107,12 +136,17 @@ impl Delivery {
     /// A delivery of `message`, which is an [`Outgoing`] or a body without attributes; it has no id
     /// or time yet. `receive_count` includes this delivery: 1 the first time.
     pub fn new(message: impl Into<Outgoing>, receipt: Receipt, receive_count: u32) -> Self {
-        let Outgoing { body, attributes } = message.into();
+        let Outgoing {
+            body,
+            attributes,
+            run,
+        } = message.into();
         Self {
             body,
             receipt,
             receive_count,
             attributes,
+            run,
             message_id: None,
             sent_at: None,
         }
@@ -122,6 +156,13 @@ impl Delivery {
     #[must_use]
     pub fn attributes(mut self, attributes: Attributes) -> Self {
         self.attributes = attributes;
+        self
+    }
+
+    /// Sets the run the message was sent for, if the queue keeps it.
+    #[must_use]
+    pub fn run(mut self, run: Option<RunId>) -> Self {
+        self.run = run;
         self
     }
 
@@ -156,6 +197,8 @@ pub struct BuriedMessage {
     pub body: Bytes,
     /// The attributes it was sent with.
     pub attributes: Attributes,
+    /// The run it was sent for; `None` if the queue does not keep it.
+    pub run: Option<RunId>,
     /// Why it was buried, as given to [`Queue::bury`](super::Queue::bury); empty if a service's own
     /// redrive policy moved it.
     pub reason: String,
@@ -167,10 +210,15 @@ pub struct BuriedMessage {
 impl BuriedMessage {
     /// `message`, which is an [`Outgoing`] or a body without attributes, buried for `reason`.
     pub fn new(message: impl Into<Outgoing>, reason: impl Into<String>, receipt: Receipt) -> Self {
-        let Outgoing { body, attributes } = message.into();
+        let Outgoing {
+            body,
+            attributes,
+            run,
+        } = message.into();
         Self {
             body,
             attributes,
+            run,
             reason: reason.into(),
             receipt,
         }

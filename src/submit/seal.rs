@@ -8,6 +8,7 @@ use crate::core::retry::retry;
 use crate::core::tree::Tree;
 use crate::packet::Message;
 use crate::protocol::site::Site;
+use crate::queue::Outgoing;
 use crate::scratchpad::{GroupId, RunRecord};
 
 /// Records the sizes of the groups at the right-hand edge of each tree: the first reduction's if the number of packets
@@ -48,5 +49,6 @@ async fn send_reduction(site: &Site, record: &RunRecord, group: &GroupId) -> Res
     };
     site.counters.completed(stage);
     let queue = open(site, stage).await?;
-    retry("send", RETRY, || queue.send(vec![body.clone().into()])).await
+    let message = Outgoing::new(body).run(&record.run);
+    retry("send", RETRY, || queue.send(vec![message.clone()])).await
 }

@@ -1,5 +1,6 @@
 //! * Queues in this process.
 
+mod ready;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -37,8 +38,8 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(100);
 ///
 /// They keep the contract of [`Queue`] as a service does, on tokio's clock. In addition:
 ///
-/// - **Order.** None is promised. In practice messages arrive in the order in which they were sent,
-///   and redelivered ones arrive first.
+/// - **Order.** None is promised. In practice those of a [run](Outgoing::run) arrive in the order in which they were sent, about
+///   4 KiB of each run in turn, and redelivered ones arrive first.
 /// - **Receipts.** Each delivery has its own, and only the last one of a message counts. Once its
 ///   visibility timeout is over, a message is ready for delivery; until that delivery happens, the
 ///   old receipt still [acknowledges](Queue::acknowledge) and [buries](Queue::bury) it, since the

@@ -49,11 +49,12 @@ impl Operation {
     }
 }
 
-/// What a request says of one message: its body with its attributes, or its receipt.
+/// What a request says of one message: its body with its attributes and its message group, or its receipt.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) text: String,
     pub(super) attributes: Encoded,
+    pub(super) group: Option<String>,
 }
 
 impl Entry {
@@ -68,6 +69,7 @@ impl From<String> for Entry {
         Self {
             text,
             attributes: Encoded::new(),
+            group: None,
         }
     }
 }
@@ -150,11 +152,12 @@ impl Named {
         let malformed = |error| self.malformed(operation, error);
         match operation {
             Operation::Send => {
-                let entries = entries.map(|(id, Entry { text, attributes })| {
-                    let entry = SendMessageBatchRequestEntry::builder();
-                    let entry = entry.id(id).message_body(text);
-                    entry
-                        .set_message_attributes(attributes::values(attributes)?)
+                let entries = entries.map(|(id, entry)| {
+                    let built = SendMessageBatchRequestEntry::builder();
+                    let built = built.id(id).message_body(entry.text);
+                    built
+                        .set_message_group_id(entry.group)
+                        .set_message_attributes(attributes::values(entry.attributes)?)
                         .build()
                 });
                 let entries = entries.collect::<Result<_, _>>().map_err(malformed)?;

@@ -8,11 +8,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_sqs::types::Message;
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use tokio::time::Instant;
 
 use super::{Named, attributes, body};
 use crate::core::error::{Error, Result};
+use crate::core::id::RunId;
 use crate::queue::find::Room;
 use crate::queue::{BuriedMessage, Cursor, Outgoing, Page, Receipt, Wanted};
 
@@ -154,9 +155,7 @@ pub(super) async fn take(
                 if wanted.contains(id.as_str()) {
                     ids.push(id);
                     receipts.push(receipt);
-                    let body = body::from_text(message.body.unwrap_or_default());
-                    let attributes = attributes::received(message.message_attributes);
-                    copies.push(Outgoing::new(body).attributes(attributes));
+                    copies.push(outgoing(message));
                 } else {
                     others.push(receipt);
                 }
@@ -194,15 +193,22 @@ fn receipt(message: &Message) -> Option<Receipt> {
     Some(Receipt::new(handle))
 }
 
-fn buried(message: Message) -> Option<BuriedMessage> {
-    let mut received = message.message_attributes;
-    let reason = received
-        .as_mut()
-        .and_then(|attributes| attributes.remove(body::REASON)?.string_value);
-    let buried = BuriedMessage::new(
-        body::from_text(message.body.unwrap_or_default()),
-        reason.unwrap_or_default(),
-        Receipt::new(message.message_id?),
-    );
-    Some(buried.attributes(attributes::received(received)))
+/// What was sent, of a message that has been received.
+fn outgoing(message: Message) -> Outgoing {
+    let group = message.attributes.as_ref();
+    let group = group.and_then(|told| told.get(&MessageSystemAttributeName::MessageGroupId));
+    let run = group.map(|group| RunId::from(group.as_str()));
+    let body = body::from_text(message.body.unwrap_or_default());
+    let attributes = attributes::received(message.message_attributes);
+    let mut outgoing = Outgoing::new(body).attributes(attributes);
+    outgoing.run = run;
+    outgoing
+}
+
+fn buried(mut message: Message) -> Option<BuriedMessage> {
+    let received = message.message_attributes.as_mut();
+    let reason = received.and_then(|attributes| attributes.remove(body::REASON)?.string_value);
+    let receipt = Receipt::new(message.message_id.take()?);
+    let reason = reason.unwrap_or_default();
+    Some(BuriedMessage::new(outgoing(message), reason, receipt))
 }

@@ -37,6 +37,7 @@ impl Named {
             let entry = Entry {
                 text: body::to_text(&message.body),
                 attributes: attributes::encode(&message.attributes, MAX_ATTRIBUTES),
+                group: self.service.group(message),
             };
             if entry.size() > limit {
                 return Err(too_large(&self.name, entry.size(), limit));
@@ -57,6 +58,7 @@ impl Named {
         let mut entry = Entry {
             text: body::to_text(&message.body),
             attributes: attributes::encode(&message.attributes, MAX_ATTRIBUTES - 1),
+            group: self.service.group(message),
         };
         if entry.size() > limit {
             entry.attributes = attributes::encode(&message.attributes, MAX_ATTRIBUTES);
@@ -75,6 +77,7 @@ impl Named {
             .send_message()
             .queue_url(&self.url)
             .message_body(entry.text)
+            .set_message_group_id(entry.group)
             .set_message_attributes(values);
         if let Some(reason) = reason {
             request = request.message_attributes(body::REASON, reason);

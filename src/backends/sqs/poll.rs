@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Named, SERVICE, SqsQueue, attributes};
 use crate::backends::aws;
 use crate::core::error::Result;
+use crate::core::id::RunId;
 use crate::queue::hand_back::hand_back;
 use crate::queue::{Delivery, Receipt};
 
@@ -165,6 +166,7 @@ impl Named {
             .visibility_timeout(visibility)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .message_attribute_names("All");
         let received = request.send().await;
         let received = received.map_err(|error| self.failed("ReceiveMessage", error))?;
@@ -186,6 +188,7 @@ fn delivery(message: Message) -> Option<Delivery> {
     let sent = told(MessageSystemAttributeName::SentTimestamp);
     let mut delivery = super::delivery(body.unwrap_or_default(), receipt_handle?, count, sent);
     delivery.attributes = attributes::received(message_attributes);
+    delivery.run = told(MessageSystemAttributeName::MessageGroupId).map(RunId::from);
     delivery.message_id = message_id;
     Some(delivery)
 }

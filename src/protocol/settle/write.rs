@@ -6,6 +6,7 @@ use super::decide::Caused;
 use super::{Effect, Failed, InFlight, Slot};
 use crate::compute::step::Failures;
 use crate::core::error::Result as OurResult;
+use crate::core::id::RunId;
 use crate::packet::{Message, Packet, Place};
 use crate::protocol::seam::Partial;
 use crate::protocol::{Protocol, refused};
@@ -98,16 +99,17 @@ impl Protocol {
         let Some(next) = sending.first().map(|(message, _)| message.task.index + 1) else {
             return Vec::new();
         };
-        let (sending, messages): (Vec<_>, Vec<_>) = sending.into_iter().unzip();
+        let (sending, messages): (Vec<_>, Vec<Message>) = sending.into_iter().unzip();
+        let runs: Vec<RunId> = messages.iter().map(|one| one.run().id.clone()).collect();
         let bodies = self.seam.site.carrier.write_messages(messages);
         let mut written = Vec::with_capacity(sending.len());
         let mut living = Vec::with_capacity(sending.len());
         let mut outgoing = Vec::with_capacity(sending.len());
-        for (message, body) in sending.into_iter().zip(bodies) {
+        for ((message, body), run) in sending.into_iter().zip(bodies).zip(runs) {
             match body {
                 Ok(body) => {
                     living.push(message);
-                    outgoing.push(Outgoing::new(body));
+                    outgoing.push(Outgoing::new(body).run(run));
                 }
                 Err(error) => written.push((message, Err(refused(error)))),
             }

@@ -144,7 +144,8 @@ impl<T: Data> Cutter<T> for Wire<T> {
                 added.map_err(|source| Error::encode(name_packet(at, count), source))?;
                 self.items.drain(..count);
                 self.bytes += body.len();
-                self.messages.push(body.into());
+                let message = Outgoing::new(body).run(&self.leaves.run.id);
+                self.messages.push(message);
                 return Ok(count);
             };
             if count <= 1 {

@@ -4,6 +4,7 @@ mod burying;
 mod codes;
 mod dead_letters;
 mod errors;
+mod fairness;
 mod policy;
 mod provisioning;
 mod receipts;

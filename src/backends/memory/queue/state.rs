@@ -1,12 +1,13 @@
 //! The state of one queue, and every change to it: plain data, no locks and no waiting.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ready::Ready;
 use crate::core::clock::after;
 use crate::queue::find::Room;
 use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
@@ -14,9 +15,16 @@ use crate::queue::{BuriedMessage, Delivery, Depth, Outgoing, Receipt};
 /// Outdated deadlines are tolerated up to the number of live ones plus this.
 const STALE_DEADLINES: usize = 64;
 
-struct Message {
-    sent: Outgoing,
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) sent: Outgoing,
     receives: u32,
+}
+
+impl Message {
+    pub(super) fn new(sent: Outgoing) -> Self {
+        Self { sent, receives: 0 }
+    }
 }
 
 struct InFlight {
@@ -53,7 +61,7 @@ struct Buried {
 
 /// The messages of a queue. A message is in exactly one of the five collections.
 pub(super) struct State {
-    ready: VecDeque<Message>,
+    ready: Ready,
     delayed: BTreeMap<(Instant, u64), Message>,
     in_flight: HashMap<u64, InFlight, BuildHasherDefault<NumberHasher>>,
     /// Visible again, but not delivered again: the last receipt still removes these.
@@ -82,7 +90,7 @@ impl State {
     /// An empty queue that keeps its dead letters for this long.
     pub(super) fn new(retention: Duration, most_receives: Option<u32>) -> Self {
         Self {
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             delayed: BTreeMap::new(),
             in_flight: HashMap::default(),
             lapsed: BTreeMap::new(),
@@ -107,7 +115,7 @@ impl State {
 
     fn push_one(&mut self, sent: Outgoing) {
         self.bytes += sent.size();
-        self.ready.push_back(Message { sent, receives: 0 });
+        self.ready.push(Message::new(sent));
     }
 
     /// Makes the messages visible whose time has come, and drops the dead letters whose time is up.
@@ -120,7 +128,7 @@ impl State {
         while let Some(first) = self.delayed.first_entry()
             && first.key().0 <= now
         {
-            self.ready.push_back(first.remove());
+            self.ready.push(first.remove());
         }
         while let Some(Reverse((at, number))) = self.deadlines.peek().copied()
             && at <= now
@@ -138,13 +146,13 @@ impl State {
         }
     }
 
-    /// Takes up to `max` messages, redelivered ones first.
+    /// Takes up to `max` messages: redelivered ones first, then those of each run in turn.
     pub(super) fn take(&mut self, max: usize, now: Instant, visible_at: Instant) -> Vec<Delivery> {
         let count = max.min(self.lapsed.len() + self.ready.len());
         let mut deliveries = Vec::with_capacity(count);
         while deliveries.len() < count {
             let lapsed = self.lapsed.pop_first().map(|(_, message)| message);
-            let Some(mut message) = lapsed.or_else(|| self.ready.pop_front()) else {
+            let Some(mut message) = lapsed.or_else(|| self.ready.pop()) else {
                 break;
             };
             if self
@@ -156,10 +164,9 @@ impl State {
             }
             message.receives = message.receives.saturating_add(1);
             let number = self.number();
-            let Outgoing { body, attributes } = message.sent.clone();
             let receipt = Receipt::from(number);
-            let delivery = Delivery::new(body, receipt, message.receives);
-            deliveries.push(delivery.attributes(attributes));
+            let sent = message.sent.clone();
+            deliveries.push(Delivery::new(sent, receipt, message.receives));
             self.deadlines.push(Reverse((visible_at, number)));
             self.in_flight.insert(
                 number,
@@ -188,7 +195,7 @@ impl State {
                 continue;
             };
             if after_delay.is_zero() {
-                self.ready.push_back(held.message);
+                self.ready.push(held.message);
             } else {
                 let number = self.number();
                 self.delayed

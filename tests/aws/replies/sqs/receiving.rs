@@ -20,7 +20,7 @@ async fn a_message_delivered_twice_comes_with_each_delivery_s_receipt_and_count(
     assert_eq!(asked["VisibilityTimeout"], 30);
     assert_eq!(
         asked["MessageSystemAttributeNames"],
-        json!(["ApproximateReceiveCount", "SentTimestamp"])
+        json!(["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"])
     );
 }
 
