@@ -31,7 +31,8 @@
 //!
 //! What old transactions leave is not scanned: a claim begins where the last one of this process ended, less a quarter of a
 //! second for messages whose sender commits late, and from the very beginning about once a second, for those that come later
-//! still. So a claim costs what it takes, however many dead versions there are. `docs/postgres.md` has the measurements.
+//! still. So a claim costs what it takes and what the last quarter of a second has left, however many dead versions there are.
+//! `docs/postgres.md` has the measurements.
 
 mod connect;
 mod database;
