@@ -25,7 +25,7 @@ async fn queues_in_a_file() {
     let folder = Folder::new();
     let file = SqliteFile::open(folder.path()).unwrap();
     let queues: Arc<dyn Queues> = Arc::new(file.queues());
-    let capabilities = Capabilities::new().visibility_timeout(Duration::from_secs(2));
+    let capabilities = Capabilities::new().visibility_timeout(Duration::from_secs(3));
     at_once(queue::scenarios(&queues, &capabilities)).await;
 }
 
