@@ -24,7 +24,7 @@ use crate::core::id::RunId;
 use crate::core::one_of::OneOf;
 use crate::core::retry::{Policy, retry};
 use crate::core::runtime;
-use crate::packet::{Packet, Place};
+use crate::packet::Packet;
 use crate::pipeline::Extract;
 use crate::protocol::site::Site;
 use crate::scratchpad::{Failure, RunSnapshot};
@@ -194,9 +194,9 @@ impl<R> Run<R> {
         let outcome = match snapshot.result.clone() {
             Some(result) => {
                 let (site, extract) = (Arc::clone(&self.site), self.extract);
-                let run = self.run.clone();
+                let run = snapshot.record.key();
                 let read = runtime::aside(result.len(), move || {
-                    let packet = site.carrier.read_packet(Place::Result(&run), &result)?;
+                    let packet = site.carrier.read_result(&run, &result)?;
                     outcome_of(extract, &packet)
                 });
                 Some(read.await?)
@@ -214,8 +214,8 @@ impl<R> Run<R> {
                     // Retried, so that one lost response does not end an hours-long wait.
                     let snapshot = retry("wait", Policy::FOREVER, || self.snapshot(WAIT)).await?;
                     if let Some(result) = &snapshot.result {
-                        let place = Place::Result(&self.run);
-                        let packet = self.site.carrier.read_packet(place, result)?;
+                        let run = snapshot.record.key();
+                        let packet = self.site.carrier.read_result(&run, result)?;
                         if let Err(error) = self.site.scratchpad().forget(&self.run).await {
                             tracing::warn!(run = %self.run, %error, "a taken result could not be let go");
                         }

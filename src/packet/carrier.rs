@@ -12,6 +12,7 @@ use super::keys::Keys;
 use super::seal::{Place, Seal};
 use super::tickets::{MESSAGE_BYTES, Tickets};
 use crate::core::error::{Error, Result};
+use crate::core::generation::RunKey;
 use crate::core::one_of::OneOf;
 use crate::packet::{Message, Packet};
 
@@ -110,6 +111,20 @@ impl Carrier {
                 tickets.messages(messages, held).map(Ok).collect()
             }
         }
+    }
+
+    /// Reads the result of a run, which bears the run's generation.
+    pub(crate) fn read_result(&self, run: &RunKey, bytes: &Bytes) -> Result<OneOf<Packet>> {
+        let packet = self.read_packet(Place::Result(run), bytes)?;
+        if packet.run != *run {
+            let problem =
+                "it is that of another run; whoever writes to the scratchpad has put it there";
+            return Err(Error::decode(
+                format!("the result of run {}", run.id),
+                problem,
+            ));
+        }
+        Ok(packet)
     }
 
     /// Reads a message that was on the queue of `stage`, or among its dead letters.

@@ -15,8 +15,8 @@ use super::compact;
 #[cfg(feature = "signed")]
 use super::keys::{self, Keys};
 use super::malformed::Malformed;
+use crate::core::generation::RunKey;
 use crate::core::group::GroupId;
-use crate::core::id::RunId;
 
 /// The first byte of a signed body in the compact codec. JSON text never begins with it.
 #[cfg(feature = "postcard")]
@@ -39,7 +39,7 @@ pub(crate) enum Place<'a> {
     /// A slot of a group.
     Slot(&'a GroupId, u32),
     /// The result of a run.
-    Result(&'a RunId),
+    Result(&'a RunKey),
     /// The reason of a dead letter of this stage, beside this body.
     Reason(&'a str, &'a [u8]),
 }
@@ -67,7 +67,7 @@ impl Place<'_> {
                 add(group.to_string().as_bytes());
                 add(slot.to_string().as_bytes());
             }
-            Self::Result(run) => add(run.as_str().as_bytes()),
+            Self::Result(run) => add(run.to_string().as_bytes()),
             Self::Reason(stage, body) => {
                 add(stage.as_bytes());
                 add(body);

@@ -75,8 +75,9 @@ async fn everything_that_is_stored_is_signed_as_the_page_says() {
     let worker = adder.worker().start();
     assert_eq!(soon(run.result()).await.unwrap(), 11);
     worker.shutdown().await;
-    let result = store.recorded(&adder, "done").await.result.unwrap();
-    verifies(&["result", "adder", "done"], &result);
+    let recorded = store.recorded(&adder, "done").await;
+    let key = recorded.record.key().to_string();
+    verifies(&["result", "adder", &key], &recorded.result.unwrap());
 }
 
 /// A stage in another language: it reads the message, and writes what follows from it.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Run;
 use crate::core::error::Result;
 use crate::core::tree::Tree;
-use crate::packet::Place;
 use crate::scratchpad::{Failure, GroupId, RunRecord, RunSnapshot, RunState};
 
 /// Groups asked for in one call when a run's progress is looked up.
@@ -90,8 +89,8 @@ impl<R> Run<R> {
         let items_skipped = match &snapshot.result {
             // Copies of a message may have left out different items. The result knows which copy counts.
             Some(result) => {
-                let place = Place::Result(&self.run);
-                self.site.carrier.read_packet(place, result)?.skipped
+                let run = snapshot.record.key();
+                self.site.carrier.read_result(&run, result)?.skipped
             }
             None => snapshot.skipped,
         };

@@ -97,7 +97,6 @@ const CODECS: [Codec; 1] = [Codec::Json];
 /// What has passed is read as what was written, with keys and without.
 #[test]
 fn messages_and_packets_come_back() {
-    let run = crate::core::id::RunId::from("a");
     for codec in CODECS {
         let plain = Carrier::wire(codec, "d");
         let signed = plain.clone().signed(Keys::new(Key::new([7; 32])));
@@ -117,6 +116,7 @@ fn messages_and_packets_come_back() {
                 yields: Some(vec![0, 2]),
             }),
         };
+        let run = packet.run.clone();
         let place = Place::Result(&run);
         let body = signed.write_message(message.clone()).unwrap();
         let stored = signed.write_packet(place, packet.clone()).unwrap();

@@ -158,7 +158,7 @@ impl Protocol {
     }
 
     async fn complete(&self, packet: &Packet) -> Result<(), Failures> {
-        let (carrier, place) = (&self.seam.site.carrier, Place::Result(&packet.run.id));
+        let (carrier, place) = (&self.seam.site.carrier, Place::Result(&packet.run));
         let result = carrier.write_packet(place, packet.clone());
         let result = result.map_err(refused)?;
         let scratchpad = self.seam.site.scratchpad();

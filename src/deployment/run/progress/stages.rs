@@ -6,7 +6,6 @@ use super::Arrived;
 use crate::core::error::Result;
 use crate::core::tree::Tree;
 use crate::deployment::run::status::items_of;
-use crate::packet::Place;
 use crate::pipeline::definition::StageDefinition;
 use crate::progress::{Progress, StageProgress, Unit};
 use crate::protocol::site::Site;
@@ -58,8 +57,7 @@ impl Whole {
         let (mut mapped, mut reduction, mut later) = (None, None, Vec::new());
         if let Some(result) = &snapshot.result {
             // What was left out of the result, and not only on the way to it.
-            let place = Place::Result(&record.run);
-            let packet = site.carrier.read_packet(place, result)?;
+            let packet = site.carrier.read_result(&record.key(), result)?;
             left_out = packet.skipped;
             items = items.or(Some(packet.contains + packet.skipped));
             mapped = Some(packet.contains);
