@@ -74,7 +74,7 @@ mod tests {
         let read = |text: String| Packet::read(&Bytes::from(text));
         let whole = |value: &str| {
             format!(
-                r#"{{"arrayId":"a,","packetId":"0/3","packetContains":9,"packetSkipped":1,"packetValue":{value}}}"#
+                r#"{{"arrayId":"a,","generation":"6b1f00c2a47e9020","packetId":"0/3","packetContains":9,"packetSkipped":1,"packetValue":{value}}}"#
             )
         };
         let packet = read(whole(&numbers)).unwrap();
@@ -83,10 +83,10 @@ mod tests {
         // Fields after the value, before it, and spaces.
         let others = [
             format!(
-                r#"{{"arrayId":"a,","packetId":"0/3","packetContains":9,"packetValue":{numbers},"packetSkipped":1}}"#
+                r#"{{"arrayId":"a,","generation":"6b1f00c2a47e9020","packetId":"0/3","packetContains":9,"packetValue":{numbers},"packetSkipped":1}}"#
             ),
             format!(
-                r#"{{"packetValue":{numbers},"arrayId":"a,","packetId":"0/3","packetContains":9,"packetSkipped":1}}"#
+                r#"{{"packetValue":{numbers},"arrayId":"a,","generation":"6b1f00c2a47e9020","packetId":"0/3","packetContains":9,"packetSkipped":1}}"#
             ),
             whole(&numbers)
                 .replace(",\"p", " , \"p")
