@@ -42,8 +42,10 @@ const NUMBERS: [&str; 11] = [
 pub(super) const COPY: &str = "copies";
 pub(super) const IMPERSONATION: &str = "impersonations";
 
-/// Every kind of forgery, with how it is made.
-pub(super) const KINDS: [(&str, fn(&mut Draft<'_>)); 20] = [
+/// A kind of forgery, and how it is made.
+type Kind = (&'static str, fn(&mut Draft<'_>));
+
+pub(super) const KINDS: [Kind; 20] = [
     (COPY, |_| {}),
     ("copies on another queue", |draft| draft.elsewhere()),
     ("numbers at an edge", |draft| draft.edge()),
