@@ -92,7 +92,7 @@ fn hostile(report: &meaning::Report) -> ExitCode {
         eprintln!("{problem}");
     }
     println!(
-        "| messages of a stranger | sent | dead letters | acknowledged | under way at the end |"
+        "| messages of a stranger | sent | dead letters | acknowledged | held back or under way |"
     );
     println!("| --- | ---: | ---: | ---: | ---: |");
     for (kind, tally) in &report.sent {

@@ -86,7 +86,8 @@ pub struct Stranger {
     state: Arc<Mutex<State>>,
 }
 
-/// What became of a stranger's messages of one kind. Those that are neither buried nor acknowledged are under way.
+/// What became of a stranger's messages of one kind. Those that are neither buried nor acknowledged are under way, or were held back
+/// for a later moment that did not come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tally {

@@ -42,11 +42,10 @@ const NUMBERS: [&str; 11] = [
 pub(super) const COPY: &str = "copies";
 pub(super) const IMPERSONATION: &str = "impersonations";
 
-/// Makes something of a message that is in no order of the engine's.
-type Forge = fn(&mut Draft<'_>);
+/// A kind of forgery, and how it is made.
+type Kind = (&'static str, fn(&mut Draft<'_>));
 
-/// Every kind of forgery, with how it is made.
-pub(super) const KINDS: [(&str, Forge); 20] = [
+pub(super) const KINDS: [Kind; 20] = [
     (COPY, |_| {}),
     ("copies on another queue", |draft| draft.elsewhere()),
     ("numbers at an edge", |draft| draft.edge()),

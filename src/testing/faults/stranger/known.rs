@@ -119,12 +119,11 @@ impl Known {
     pub(super) fn is_impersonation(&self, queue: &Arc<str>, fields: &Fields) -> bool {
         self.is_for(queue, fields)
             && self.is_of_the_run(fields)
-            && adds_up(fields)
-            && self.has_the_types(queue, fields)
             && match self.finishes.contains(&**queue) {
-                true => self.is_whole(fields),
-                false => true,
+                true => adds_up(fields, Some(1)) && self.is_whole(fields),
+                false => adds_up(fields, None),
             }
+            && self.has_the_types(queue, fields)
             && !self.is_as_read(queue, fields)
     }
 
@@ -135,7 +134,7 @@ impl Known {
         number(fields, "version") == Some(1)
             && text("kind") == Some("map")
             && name.is_some_and(|(deployment, stage)| **queue == *format!("{deployment}--{stage}"))
-            && self.types.contains_key(queue)
+            && (self.types.contains_key(queue) || self.finishes.contains(&**queue))
     }
 
     /// Whether its run, its fan-in and its packet are those of a run.
@@ -154,11 +153,13 @@ impl Known {
             && facts.packets.is_none_or(|packets| index < packets)
     }
 
+    /// Whether its values are of the types that were read on this queue, if any were.
     fn has_the_types(&self, queue: &Arc<str>, fields: &Fields) -> bool {
-        let (Some(values), Some(types)) = (values_of(fields), self.types.get(queue)) else {
-            return false;
+        let Some(types) = self.types.get(queue).filter(|types| !types.is_empty()) else {
+            return true;
         };
-        types.is_empty() || values.iter().all(|value| types.contains(type_of(value)))
+        let mut values = values_of(fields).into_iter().flatten();
+        values.all(|value| types.contains(type_of(value)))
     }
 
     /// Whether it stands for the run's whole input.
@@ -189,16 +190,16 @@ impl Known {
     }
 }
 
-/// Whether the numbers of a packet of items agree with each other and with its values.
-fn adds_up(fields: &Fields) -> bool {
+/// Whether the numbers of a packet agree with each other and with its values: one for each item, or for each of `sources`.
+fn adds_up(fields: &Fields, sources: Option<u64>) -> bool {
     let absent = |name| !fields.contains_key(name);
-    let count = |name| number(fields, name);
-    let (Some(contains), Some(values)) = (count("packetContains"), values_of(fields)) else {
+    let named = |name| number(fields, name);
+    let (Some(contains), Some(values)) = (named("packetContains"), values_of(fields)) else {
         return false;
     };
     let optional = |name| match absent(name) {
         true => Some(0),
-        false => count(name),
+        false => named(name),
     };
     let (Some(skipped), Some(offset)) = (optional("packetSkipped"), optional("packetOffset"))
     else {
@@ -210,16 +211,18 @@ fn adds_up(fields: &Fields) -> bool {
     let Some(end) = offset.checked_add(items) else {
         return false;
     };
-    if !absent("arrayLength") && count("arrayLength").is_none_or(|length| end > length) {
+    if !absent("arrayLength") && named("arrayLength").is_none_or(|length| end > length) {
         return false;
     }
-    match fields.get("packetYields") {
-        None => skipped == 0 && contains == values.len() as u64,
-        Some(Value::Array(yields)) => {
+    let count = values.len() as u64;
+    match (fields.get("packetYields"), sources) {
+        (None, Some(sources)) => count == sources,
+        (None, None) => skipped == 0 && count == contains,
+        (Some(Value::Array(yields)), _) => {
             let sum: Option<u64> = yields.iter().map(Value::as_u64).sum();
-            yields.len() as u64 == items && sum == Some(values.len() as u64)
+            yields.len() as u64 == sources.unwrap_or(items) && sum == Some(count)
         }
-        Some(_) => false,
+        (Some(_), _) => false,
     }
 }
 
