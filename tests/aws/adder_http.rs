@@ -45,7 +45,7 @@ impl Server {
         stream.set_read_timeout(Some(LONG)).unwrap();
         let length = body.len();
         let request = format!(
-            "{method} /adder/runs{path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} /adder/runs{path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

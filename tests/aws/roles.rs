@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
 use catchment::backends::aws::AwsBackend;
+use catchment::backends::dynamodb::DynamoDbScratchpad;
+use catchment::scratchpad::{RunKey, Scratchpad};
 use catchment::template::{ApiOptions, Template, TemplateOptions};
 use catchment::{
     Backoff, BoxError, Deployment, Error, OnFailure, Pipeline, Run, RunFilter, Stage, permanent,
@@ -206,13 +208,13 @@ fn spare(stage: &str, it: &Use) -> Option<&'static str> {
 }
 
 /// A message on the wrong queue becomes a dead letter of the stage that receives it.
-async fn misdirect(client: &Client, name: &str, stage: &str, run: &str) {
+async fn misdirect(client: &Client, name: &str, stage: &str, run: &RunKey) {
     let url = client
         .get_queue_url()
         .queue_name(format!("{name}--{stage}"));
     let url = url.send().await.unwrap().queue_url.unwrap();
     let body = json!({
-        "version": 1, "kind": "map", "deployment": name, "stage": "elsewhere", "arrayId": run, "generation": "6b1f00c2a47e9002", "fanIn": 2, "packetId": "0/0",
+        "version": 1, "kind": "map", "deployment": name, "stage": "elsewhere", "arrayId": run.id, "generation": run.generation, "fanIn": 2, "packetId": "0/0",
         "packetOffset": 0, "arrayLength": 1, "packetContains": 1, "packetValue": ["a"],
     });
     let send = client.send_message().queue_url(url);
@@ -266,8 +268,11 @@ async fn scenarios(api: &Words, admin: &Words, client: &Client) {
     let failed = failed.unwrap();
     failed.status().await.unwrap();
     assert!(!api.runs(RunFilter::new()).await.unwrap().is_empty());
+    let scratchpad = DynamoDbScratchpad::new(&config(&ministack()));
+    let record = scratchpad.bind(admin.name()).unwrap();
+    let record = record.status(failed.id()).await.unwrap().unwrap().record;
     for stage in STAGES {
-        misdirect(client, admin.name(), stage, failed.id().as_str()).await;
+        misdirect(client, admin.name(), stage, &record.key()).await;
         until_failed(&admin.attach(failed.id().clone()), stage).await;
     }
 

@@ -36,7 +36,7 @@ fn verifies(place: &[&str], sealed: &Bytes) {
 #[test]
 fn the_page_has_the_tag_of_its_example() {
     let page = include_str!("../../docs/wire-format.md");
-    let body = r#"{"version":1,"kind":"reduce","deployment":"adder","stage":"sum","arrayId":"example","fanIn":32,"level":1,"group":0}"#;
+    let body = r#"{"version":1,"kind":"reduce","deployment":"adder","stage":"sum","arrayId":"example","generation":"6b1f00c2a47e9020","fanIn":32,"level":1,"group":0}"#;
     let key: Vec<u8> = (0..32).collect();
     let tag = tag(
         key.try_into().unwrap(),
