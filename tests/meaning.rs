@@ -37,7 +37,7 @@ fn play(seeds: impl IntoIterator<Item = u64>) -> Report {
 
 #[test]
 fn a_fixed_set_of_seeds_changes_no_result_of_a_run_that_was_not_impersonated() {
-    let report = play(0..80);
+    let report = play(0..120);
     assert!(report.runs > 500, "{} runs", report.runs);
     assert!(report.sent.len() >= 20, "every kind: {:?}", report.sent);
     for (kind, tally) in &report.sent {
@@ -59,7 +59,7 @@ fn a_fixed_set_of_seeds_changes_no_result_of_a_run_that_was_not_impersonated() {
 fn random_seeds_change_no_result_of_a_run_that_was_not_impersonated() {
     let first = fastrand::u64(..u64::MAX / 2);
     println!("seeds from {first}");
-    play(first..first + 40);
+    play(first..first + 60);
 }
 
 #[test]

@@ -92,7 +92,10 @@ impl Plan {
         // visibility timeout.
         tokio::time::sleep(Duration::from_secs(100)).await;
         while store.depth(deployment).await.dead > 0 {
-            soon(run.redrive()).await.unwrap();
+            if soon(run.redrive()).await.unwrap().redriven == 0 {
+                // Its record had gone when a process submitted it once more: they are of the run before.
+                soon(deployment.redrive()).await.unwrap();
+            }
         }
     }
 }

@@ -134,7 +134,10 @@ impl Plan {
     ) {
         while store.depth(deployment).await.dead > 0 {
             seen.redrives.fetch_add(1, SeqCst);
-            soon(run.redrive()).await.unwrap();
+            if soon(run.redrive()).await.unwrap().redriven == 0 {
+                // Its record had gone when a process submitted it once more: they are of the run before.
+                soon(deployment.redrive()).await.unwrap();
+            }
         }
     }
 
