@@ -155,6 +155,7 @@ async fn a_backend_is_named_by_a_url() {
             "postgress://user:geheim@host/db",
             "\"postgress:\" names no backend",
         ),
+        #[cfg(not(feature = "sqlite"))]
         ("sqlite:run.db", "built without the feature `sqlite`"),
     ] {
         let error = catchment::Backend::from_url(url)
