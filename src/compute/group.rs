@@ -104,7 +104,7 @@ fn fold_each<C: CombineKernel>(
         // The start of a fold does not belong to any item.
         progress.pause();
         let partial = ready(sink.fold(&mut values, end - begin, context, progress));
-        partials.push(partial?);
+        partials.push(partial.map_err(|error| sink.failed(error))?);
         begin = *end;
         // A fold need not have taken all of its items.
         let left = values.len().saturating_sub(count - end);

@@ -206,26 +206,30 @@ impl<C: CombineKernel> Fold<C> {
         }
     }
 
-    pub(super) async fn fold(
-        &self,
-        values: &mut std::vec::IntoIter<C::Input>,
+    /// Folds the next `count` of these values.
+    pub(super) fn fold<'a>(
+        &'a self,
+        values: &'a mut std::vec::IntoIter<C::Input>,
         count: usize,
-        context: &Context,
-        progress: &Progress,
-    ) -> Result<C::Output, SinkError> {
+        context: &'a Context,
+        progress: &'a Progress,
+    ) -> impl Future<Output = Result<C::Output, BoxError>> + Send {
         let items = Items {
             values,
             left: count,
             progress,
         };
-        let partial = self.combine.fold(items, context).await;
-        partial.map_err(|error| SinkError {
-            error,
-            at: match self.combine.folds_stepwise() {
-                true => At::Last,
-                false => At::Whole,
-            },
-        })
+        self.combine.fold(items, context)
+    }
+
+    /// What `fold` has failed with.
+    #[cold]
+    pub(super) fn failed(&self, error: BoxError) -> SinkError {
+        let at = match self.combine.folds_stepwise() {
+            true => At::Last,
+            false => At::Whole,
+        };
+        SinkError { error, at }
     }
 }
 
@@ -240,7 +244,8 @@ impl<C: CombineKernel> Sink for Fold<C> {
     ) -> Result<Payload, SinkError> {
         let mut values = values(outputs)?.into_iter();
         let count = values.len();
-        let partial = self.fold(&mut values, count, context, progress).await?;
+        let partial = self.fold(&mut values, count, context, progress).await;
+        let partial = partial.map_err(|error| self.failed(error))?;
         let (of, name) = (Short::<C::Output>::new(), self.name.as_deref());
         let what = format_args!(
             "a partial result of `{}` (`{of}`)",

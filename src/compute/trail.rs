@@ -127,6 +127,13 @@ impl Trail {
         };
         let before = parts.len().checked_sub(2).and_then(|at| parts.get(at));
         let mut end = before.map_or(0, |before| before.end);
+        if last.trace.is_plain() {
+            ends.extend(sizes.iter().map(|size| {
+                end += *size as usize;
+                end
+            }));
+            return;
+        }
         let counts = last.trace.counts.iter();
         let mut counts: Vec<&[u32]> = counts.map(|counts| counts.as_slice()).collect();
         for size in sizes {

@@ -118,7 +118,7 @@ impl<S: Source> Submission<S> {
         seal(site, record, record.packets).await?;
         self.beat();
         loop {
-            match self.next_packet().await? {
+            match self.next_packets().await? {
                 Pulled::Items => {}
                 Pulled::End => break,
                 Pulled::Cancelled => {
@@ -145,7 +145,7 @@ impl<S: Source> Submission<S> {
         // If so, the number of items is on record too, and is compared while they are pulled.
         let is_whole = self.record.packets == Some(recorded);
         while is_whole || self.repeats.is_some() {
-            if !matches!(self.next_packet().await?, Pulled::Items) {
+            if !matches!(self.next_packets().await?, Pulled::Items) {
                 break;
             }
         }
@@ -153,26 +153,32 @@ impl<S: Source> Submission<S> {
         self.has_repeated_all()
     }
 
-    /// Pulls the items of the next packet and cuts it. Packets that need not wait for more are sent.
-    async fn next_packet(&mut self) -> Result<Pulled> {
-        let pulled = self.pull().await?;
-        if !matches!(pulled, Pulled::Items) {
-            return Ok(pulled);
+    /// Pulls items and cuts packets until those that wait need not wait for more, and sends these.
+    async fn next_packets(&mut self) -> Result<Pulled> {
+        loop {
+            let pulled = self.pull().await?;
+            if !matches!(pulled, Pulled::Items) {
+                return Ok(pulled);
+            }
+            let items = self.cutter.cut(self.next)?;
+            self.next.advance(items);
+            if self.need_not_wait() {
+                self.flush().await?;
+                // Input that is always ready must not keep a waiter for the run from seeing it fail.
+                tokio::task::yield_now().await;
+                // Time that other tasks took does not count as slow input.
+                self.linger.restart();
+                return Ok(pulled);
+            }
         }
-        let items = self.cutter.cut(self.next)?;
-        self.next.advance(items);
+    }
+
+    /// Whether the packets that wait should not wait for more.
+    fn need_not_wait(&self) -> bool {
         let recorded = self.repeats.map(|recorded| recorded.packets);
-        if recorded == Some(self.next.packet)
+        recorded == Some(self.next.packet)
             || self.cutter.is_full(self.queue_was_full)
             || self.linger.is_over(self.cutter.packets())
-        {
-            self.flush().await?;
-            // Input that is always ready must not keep a waiter for the run from seeing it fail.
-            tokio::task::yield_now().await;
-            // Time that other tasks took does not count as slow input.
-            self.linger.restart();
-        }
-        Ok(Pulled::Items)
     }
 
     /// Records the run's length and that everything is on the queue.
@@ -209,6 +215,7 @@ impl<S: Source> Submission<S> {
     }
 
     /// Pulls the next packet's items. Packets that are ready do not wait for a slow stream.
+    #[inline]
     async fn pull(&mut self) -> Result<Pulled> {
         let wanted = self.wanted();
         let up_to = self.cutter.items_in_packets().saturating_add(wanted);
@@ -231,7 +238,8 @@ impl<S: Source> Submission<S> {
             let item = self.next.offset + self.cutter.pulled() as u64;
             return Err(Error::Input { item, source });
         }
-        if self.is_cancelled().await? {
+        // Inside the process, nothing is awaited for a small packet whose items are there: it costs a noticeable share.
+        if self.cancel_check.is_some() && self.is_cancelled().await? {
             return Ok(Pulled::Cancelled);
         }
         let pulled = self.cutter.pulled();
@@ -284,18 +292,22 @@ impl<S: Source> Submission<S> {
             return Ok(());
         };
         let came = pulled as u64;
-        let came = if came > left {
-            "more".to_owned()
-        } else if came < left && pulled < wanted {
-            // The input ended early. If the last packet were sent, a worker could complete the tree with it.
-            (self.next.offset + came).to_string()
-        } else {
+        // If the input ended early and the last packet were sent, a worker could complete the tree with it.
+        let ended_early = came < left && pulled < wanted;
+        if came <= left && !ended_early {
             return Ok(());
-        };
-        Err(Error::Submission {
+        }
+        Err(self.other_length(length, (came <= left).then_some(self.next.offset + came)))
+    }
+
+    /// The array was to have `length` items: `came` did, or more.
+    #[cold]
+    fn other_length(&self, length: u64, came: Option<u64>) -> Error {
+        let came = came.map_or("more".to_owned(), |came| came.to_string());
+        Error::Submission {
             run: self.record.run.clone(),
             problem: format!("the array was to have {length} items, and {came} came"),
-        })
+        }
     }
 
     async fn is_cancelled(&mut self) -> Result<bool> {

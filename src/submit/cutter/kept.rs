@@ -98,12 +98,14 @@ impl<T: Data> Cutter<T> for Kept<T> {
         }
         let rest = self.items.split_off(self.items_in_packets());
         let items = std::mem::replace(&mut self.items, rest);
-        // The next block is likely to have as many.
+        // And as many items, if packets are bundled.
         if self.packer.is_some() {
             self.items.reserve(self.usual.min(items.len()));
             self.usual = items.len();
         }
-        let cuts = std::mem::take(&mut self.cuts);
+        // The next block is likely to have as many packets.
+        let next = Vec::with_capacity(self.cuts.len());
+        let cuts = std::mem::replace(&mut self.cuts, next);
         let held = std::mem::take(&mut self.bytes);
         let messages = self.messages(&Handle::of_list(items, held), &cuts);
         let bodies = self.carrier.write_block(messages, held);
