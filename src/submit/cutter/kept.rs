@@ -98,16 +98,17 @@ impl<T: Data> Cutter<T> for Kept<T> {
         }
         let rest = self.items.split_off(self.items_in_packets());
         let items = std::mem::replace(&mut self.items, rest);
-        // And as many items, if packets are bundled.
+        // The next block is likely to have as many.
         if self.packer.is_some() {
             self.items.reserve(self.usual.min(items.len()));
             self.usual = items.len();
         }
-        // The next block is likely to have as many packets.
-        let next = Vec::with_capacity(self.cuts.len());
-        let cuts = std::mem::replace(&mut self.cuts, next);
+        let cuts = std::mem::take(&mut self.cuts);
         let held = std::mem::take(&mut self.bytes);
         let messages = self.messages(&Handle::of_list(items, held), &cuts);
+        // Their memory is the next block's.
+        self.cuts = cuts;
+        self.cuts.clear();
         let bodies = self.carrier.write_block(messages, held);
         bodies.into_iter().map(|body| Ok(body?.into())).collect()
     }
