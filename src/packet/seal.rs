@@ -24,6 +24,9 @@ const MARK: u8 = 2;
 /// Bytes of a tag.
 #[cfg(any(feature = "signed", feature = "postcard"))]
 const TAG: usize = 32;
+/// Bytes that most places take, of what is hashed.
+#[cfg(feature = "signed")]
+const PLACE: usize = 256;
 /// What stands around the tag of a JSON object, whose other fields follow.
 #[cfg(feature = "signed")]
 const BEFORE: &[u8] = b"{\"tag\":\"";
@@ -46,11 +49,11 @@ pub(crate) enum Place<'a> {
 
 #[cfg(feature = "signed")]
 impl Place<'_> {
-    /// Adds the place to what is hashed: texts, each with its length before it. The first one fixes the number of them.
-    fn hash(&self, deployment: &str, hasher: &mut blake3::Hasher) {
+    /// Appends the place to what is hashed: texts, each with its length before it. The first one fixes the number of them.
+    fn append(&self, deployment: &str, hashed: &mut Vec<u8>) {
         let mut add = |text: &[u8]| {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text);
+            hashed.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            hashed.extend_from_slice(text);
         };
         let kind = match self {
             Self::Queue(_) => "message",
@@ -163,12 +166,14 @@ fn without_tag(body: &Bytes) -> Bytes {
 /// The tag of a body in this place. Two tags are compared in constant time.
 #[cfg(feature = "signed")]
 fn tag(key: &keys::Key, deployment: &str, place: &Place<'_>, signed: &[&[u8]]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new_keyed(&key.0);
-    place.hash(deployment, &mut hasher);
+    // Hashed as one text: several chunks of it are hashed at a time, which they are not where it comes in parts.
+    let length = signed.iter().map(|part| part.len()).sum::<usize>();
+    let mut hashed = Vec::with_capacity(length + PLACE);
+    place.append(deployment, &mut hashed);
     for part in signed {
-        hasher.update(part);
+        hashed.extend_from_slice(part);
     }
-    hasher.finalize()
+    blake3::keyed_hash(&key.0, &hashed)
 }
 
 /// A body that has a tag, genuine or not.

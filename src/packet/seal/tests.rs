@@ -5,7 +5,7 @@ use crate::packet::keys::Key;
 use crate::packet::{LeftOut, Message, Packet, Work};
 use crate::packet::{MapWork, tests::packet};
 
-const PLACE: Place<'static> = Place::Queue("sum");
+const HERE: Place<'static> = Place::Queue("sum");
 
 fn seal() -> Seal {
     Seal::new(Keys::new(Key::new([7; 32])))
@@ -18,25 +18,25 @@ fn only_what_is_written_is_opened() {
     let compact = [compact_mark(), b'x'];
     for body in [&text[..], &compact[..]] {
         let body = Bytes::copy_from_slice(body);
-        let sealed = seal.seal("d", &PLACE, body.clone());
+        let sealed = seal.seal("d", &HERE, body.clone());
         if sealed == body {
             continue; // no codec is its
         }
-        let opened = seal.open("d", &PLACE, &sealed).unwrap();
+        let opened = seal.open("d", &HERE, &sealed).unwrap();
         assert!(opened == body || opened == sealed);
         for place in 0..sealed.len() {
             for bit in 0..8 {
                 let mut altered = sealed.to_vec();
                 altered[place] ^= 1 << bit;
-                assert!(seal.open("d", &PLACE, &altered.into()).is_err(), "{place}");
+                assert!(seal.open("d", &HERE, &altered.into()).is_err(), "{place}");
             }
-            assert!(seal.open("d", &PLACE, &sealed.slice(..place)).is_err());
+            assert!(seal.open("d", &HERE, &sealed.slice(..place)).is_err());
         }
         let longer = [&sealed[..], b" "].concat();
-        assert!(seal.open("d", &PLACE, &longer.into()).is_err());
+        assert!(seal.open("d", &HERE, &longer.into()).is_err());
         // Once more around it is another body.
-        let twice = seal.seal("d", &PLACE, sealed.clone());
-        assert!(twice == sealed || seal.open("d", &PLACE, &twice).unwrap() != body);
+        let twice = seal.seal("d", &HERE, sealed.clone());
+        assert!(twice == sealed || seal.open("d", &HERE, &twice).unwrap() != body);
     }
 }
 
@@ -50,10 +50,10 @@ fn compact_mark() -> u8 {
 fn a_tag_is_read_in_its_own_codec_alone() {
     let seal = seal();
     let body = Bytes::from_static(br#"{"a":1}"#);
-    let tag = tag(&Key::new([7; 32]), "d", &PLACE, &[&body]);
+    let tag = tag(&Key::new([7; 32]), "d", &HERE, &[&body]);
     let sealed = [&[MARK], &tag.as_bytes()[..], &body].concat().into();
     assert!(matches!(
-        seal.open("d", &PLACE, &sealed),
+        seal.open("d", &HERE, &sealed),
         Err(Malformed::Unsigned)
     ));
     assert_eq!(without_tag(&sealed), sealed);
