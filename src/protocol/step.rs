@@ -1,7 +1,11 @@
 //! What there is to compute for a message, and what that needs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::future::join_all;
+
+use super::cancelled::Standing;
 use super::{Protocol, Reduction, Step, Task, refused};
 use crate::compute::step::{Before, Failures, Input, ItemFailure, Terms};
 use crate::core::error::{Error, Result as OurResult};
@@ -19,6 +23,7 @@ use crate::stage::{Context, OnFailure};
 impl Protocol {
     /// As [`step`](Self::step) for each, with one look at each run.
     pub(super) async fn packets(&self, tasks: &[Task<'_>]) -> Vec<Result<Option<Step>, Failures>> {
+        self.look_up_runs(tasks).await;
         let mut steps = Vec::with_capacity(tasks.len());
         let mut last: Option<&RunKey> = None;
         for task in tasks {
@@ -35,11 +40,28 @@ impl Protocol {
         steps
     }
 
+    /// Looks up all runs of which nothing is known yet, at the same time.
+    async fn look_up_runs(&self, tasks: &[Task<'_>]) {
+        let mut last: Option<&RunKey> = None;
+        let mut unknown = BTreeSet::new();
+        for task in tasks {
+            let run = task.message.run();
+            if last != Some(run) {
+                last = Some(run);
+                if self.cancelled.known(run).is_none() {
+                    unknown.insert(run);
+                }
+            }
+        }
+        join_all(unknown.iter().map(|run| self.cancelled.check(run))).await;
+    }
+
     /// What there is to compute for a message. `None`: it has nothing left to do.
     pub(super) async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
-        if self.cancelled.check(message.run()).await {
-            tracing::debug!(run = %message.run().id, work = message.name(), "run is over");
+        let standing = self.cancelled.check(message.run()).await;
+        if standing != Standing::UnderWay {
+            tracing::debug!(run = %message.run().id, work = message.name(), ?standing, "there is nothing to do for a message's run");
             return Ok(None);
         }
         self.check_stage(task)?;
