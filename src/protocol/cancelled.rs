@@ -21,7 +21,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// What a worker knows of the run that a message names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    UnderWay,
+    /// With the length of its array, if that was on record when its first message came.
+    UnderWay(Option<u64>),
     /// It was cancelled, or has its result.
     Over,
     /// There is no run of this id and generation: what bears them is a leftover, or made up.
@@ -31,10 +32,22 @@ pub(super) enum Standing {
 /// Whether the record of a run has the generation that messages bear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Record {
-    Has,
+    /// The run, of this length.
+    Has(Option<u64>),
     Lacks,
     /// It could not be read.
     Unread,
+}
+
+impl Record {
+    fn standing(self, is_over: bool) -> Standing {
+        match self {
+            Self::Lacks => Standing::Unknown,
+            _ if is_over => Standing::Over,
+            Self::Has(length) => Standing::UnderWay(length),
+            Self::Unread => Standing::UnderWay(None),
+        }
+    }
 }
 
 pub(super) struct Cancelled {
@@ -106,17 +119,19 @@ impl Cancelled {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the run is over, as of the last look; `None` if it has to be looked up, or is unknown.
-    pub(super) fn known(&self, run: &RunKey) -> Option<bool> {
+    /// What [`check`](Self::check) would answer; `None` if it would look something up first.
+    pub(super) fn known(&self, run: &RunKey) -> Option<Standing> {
         let now = Instant::now();
         let runs = self.runs();
         let known = runs.known.get(run)?;
-        let is_on_record = match known.record.get() {
-            Some(record) => *record != Record::Lacks,
-            None => !self.reads_records,
-        };
         let is_recent = now.duration_since(known.checked) < self.interval;
-        (is_on_record && is_recent).then_some(known.over)
+        let record = match self.reads_records {
+            true => known.record.get().copied(),
+            false => Some(Record::Unread),
+        };
+        record
+            .filter(|_| is_recent)
+            .map(|record| record.standing(known.over))
     }
 
     /// Whether the run is on record, and goes on, as of the last look.
@@ -140,24 +155,22 @@ impl Cancelled {
             }
             (Arc::clone(&known.record), is_due)
         };
-        let is_unknown = self.reads_records
-            && *record.get_or_init(|| self.read_record(run)).await == Record::Lacks;
-        if is_unknown {
-            return Standing::Unknown;
-        }
-        let is_over = match is_due {
+        let record = match self.reads_records {
+            true => *record.get_or_init(|| self.read_record(run)).await,
+            false => Record::Unread,
+        };
+        let is_over = match is_due && record != Record::Lacks {
             true => self.look(run).await.unwrap_or(false),
             false => self.is_over(run),
         };
-        match is_over {
-            true => Standing::Over,
-            false => Standing::UnderWay,
-        }
+        record.standing(is_over)
     }
 
     async fn read_record(&self, run: &RunKey) -> Record {
-        match self.scratchpad.generation(&run.id).await {
-            Ok(Some(generation)) if generation == run.generation => Record::Has,
+        match self.scratchpad.outline(&run.id).await {
+            Ok(Some(found)) if found.generation == run.generation => {
+                Record::Has(found.array_length)
+            }
             Ok(_) => {
                 tracing::warn!(run = %run.id, "messages of a run that is not on record are dropped: its time is up, or they are made up");
                 Record::Lacks

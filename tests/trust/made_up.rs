@@ -57,14 +57,14 @@ async fn no_function_runs_on_a_message_of_a_made_up_generation() {
     }
 }
 
-/// Counts how often a run's generation was read.
+/// Counts how often the outline of a run was read.
 #[derive(Default)]
 struct Looks(AtomicUsize);
 
 #[async_trait]
 impl Hook for Looks {
     async fn before(&self, call: &Call<'_>) -> Act {
-        if matches!(call, Call::Generation) {
+        if matches!(call, Call::Outline) {
             self.0.fetch_add(1, SeqCst);
         }
         Act::Go

@@ -197,9 +197,7 @@ impl Queue for SqliteQueue {
             .store
             .write(self.operation("sending to"), move |session| {
                 let queue = messages::make_queue(session.db, &name)?;
-                for message in &messages {
-                    messages::send(session.db, queue, message, now)?;
-                }
+                messages::send(session.db, queue, &messages, now)?;
                 session.effects.borrow_mut().queue(&name);
                 Ok(())
             });
@@ -291,9 +289,7 @@ impl Queue for SqliteQueue {
             .write(self.operation("redriving on"), move |session| {
                 let queue = messages::make_queue(session.db, &name)?;
                 session.effects.borrow_mut().queue(&name);
-                each_letter(&messages, |receipt| {
-                    messages::redrive(session.db, queue, receipt, now)
-                })
+                Ok(messages::redrive(session.db, queue, &messages, now)?)
             });
         redriven.await
     }

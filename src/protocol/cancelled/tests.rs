@@ -15,6 +15,7 @@ use crate::core::generation::Generation;
 use crate::core::group::{GroupId, GroupState};
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
+use crate::scratchpad::RunOutline;
 use crate::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, DeadLetterId, Deliveries, Failure, FailureLog,
     FailureReport, Failures, Groups, Members, RunRecord, RunSnapshot, Runs as StoredRuns,
@@ -69,14 +70,14 @@ impl StoredRuns for Store {
             false => Ok(state.over.contains(run)),
         }
     }
-    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+    async fn outline(&self, run: &RunId) -> Result<Option<RunOutline>> {
         self.state().reads += 1;
         tokio::time::sleep(Duration::from_millis(10)).await;
         let state = self.state();
         let begun = state.begun.iter().find(|begun| begun.id == *run);
         match state.is_away {
             true => Err(Error::NoSuchRun { run: run.clone() }),
-            false => Ok(begun.map(|begun| begun.generation)),
+            false => Ok(begun.map(|begun| RunOutline::new(begun.generation, Some(5)))),
         }
     }
     async fn begin(&self, _: &RunRecord) -> Result<Begun> { unreachable!() }
@@ -142,7 +143,7 @@ async fn a_waiter_learns_of_the_end_within_two_intervals_and_looks_once_per_inte
     store.cancel("run");
     assert!(ends(cancelled.when(&run), 2).await);
     // What one has seen, all know.
-    assert_eq!(cancelled.known(&run), Some(true));
+    assert_eq!(cancelled.known(&run), Some(Standing::Over));
     let looks = store.looks("run");
     assert!(ends(cancelled.when(&run), 0).await);
     assert_eq!(store.looks("run"), looks);
@@ -263,7 +264,7 @@ async fn an_outage_means_not_yet_known() {
         (8..=10).contains(&store.looks("run")),
         "no more often than else"
     );
-    assert_eq!(cancelled.check(&run).await, Standing::UnderWay);
+    assert_eq!(cancelled.check(&run).await, Standing::UnderWay(None));
     store.state().is_away = false;
     assert!(ends(cancelled.when(&run), 3).await);
 }
@@ -278,7 +279,7 @@ async fn a_check_of_a_message_is_a_look_for_the_waiters_too() {
     advance(INTERVAL - Duration::from_millis(20)).await;
     assert_eq!(
         cancelled.check(&run).await,
-        Standing::UnderWay,
+        Standing::UnderWay(None),
         "known since less than an interval"
     );
     assert_eq!(store.looks("run"), 0);
@@ -324,10 +325,10 @@ async fn a_record_is_read_once_by_all_that_come_together_and_later() {
     store.state().begun.insert(run.clone());
     assert_eq!(cancelled.known(&run), None);
     let checks = join_all((0..100).map(|_| cancelled.check(&run))).await;
-    assert_eq!(checks, [Standing::UnderWay; 100]);
-    assert_eq!(cancelled.known(&run), Some(false));
+    assert_eq!(checks, [Standing::UnderWay(Some(5)); 100]);
+    assert_eq!(cancelled.known(&run), Some(Standing::UnderWay(Some(5))));
     advance(INTERVAL * 10).await;
-    assert_eq!(cancelled.check(&run).await, Standing::UnderWay);
+    assert_eq!(cancelled.check(&run).await, Standing::UnderWay(Some(5)));
     store.cancel("run");
     advance(INTERVAL * 10).await;
     assert_eq!(cancelled.check(&run).await, Standing::Over);
@@ -345,12 +346,12 @@ async fn a_generation_that_is_not_on_record_is_read_once_per_interval() {
     for reads in 1..=3 {
         for _ in 0..100 {
             assert_eq!(cancelled.check(&run).await, Standing::Unknown);
-            assert_eq!(cancelled.known(&run), None);
+            assert_eq!(cancelled.known(&run), Some(Standing::Unknown));
         }
         assert_eq!(store.state().reads, reads);
         advance(INTERVAL).await;
     }
-    assert_eq!(cancelled.check(&other).await, Standing::UnderWay);
+    assert_eq!(cancelled.check(&other).await, Standing::UnderWay(Some(5)));
     let unknown = RunKey::from("unknown");
     assert_eq!(cancelled.check(&unknown).await, Standing::Unknown);
     assert_eq!(store.looks("run") + store.looks("unknown"), 0);
@@ -369,7 +370,7 @@ async fn another_message_goes_on_when_the_one_that_reads_is_dropped() {
         assert!(poll!(second.as_mut()).is_pending());
         drop(timeout(Duration::from_millis(5), first).await);
     }
-    assert_eq!(second.await, Standing::UnderWay);
+    assert_eq!(second.await, Standing::UnderWay(Some(5)));
     assert_eq!(store.state().reads, 2);
 }
 
@@ -380,7 +381,7 @@ async fn a_run_counts_as_known_while_its_record_cannot_be_read() {
     store.state().is_away = true;
     for reads in 1..=3 {
         for _ in 0..100 {
-            assert_eq!(cancelled.check(&run).await, Standing::UnderWay);
+            assert_eq!(cancelled.check(&run).await, Standing::UnderWay(None));
         }
         assert_eq!(store.state().reads, reads, "no more often than else");
         advance(INTERVAL).await;
