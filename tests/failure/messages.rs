@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
 use catchment::queue::Depth;
-use catchment::scratchpad::{Members, PacketPlan, RunRecord, Runs, Scratchpad};
+use catchment::scratchpad::{Members, PacketPlan, RunRecord, Scratchpad};
 use catchment::{Deployment, Pipeline, Stage};
 use serde_json::json;
 use tokio::time::sleep;

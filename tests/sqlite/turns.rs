@@ -141,7 +141,7 @@ async fn a_file_from_before_turns_is_brought_up_to_date() {
          PRAGMA user_version = 1;
          INSERT INTO queue (id, name) VALUES (1, 'work');
          INSERT INTO message (id, queue, sent_at) VALUES (7, 1, 0);
-         INSERT INTO body (message, body) VALUES (7, 'old');",
+         INSERT INTO body (message, body) VALUES (7, X'6f6c64');",
     )
     .unwrap();
     drop(db);
