@@ -60,8 +60,8 @@ impl Begun {
     }
 }
 
-/// What counts is what begins between the time when the small run's packets are on the queue, behind hundreds of the large
-/// one's, and the last of them. Nothing begins while they are sent: the gate is closed.
+/// What counts is what begins between the time when the small run's packets are on the queue, which hundreds of the large one's
+/// fill, and the last of them. Nothing begins while they are sent: the gate is closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_packets_of_a_large_run_begin_before_a_small_run_is_done() {
     let (begun, gate) = (Arc::new(Begun::default()), Arc::new(RwLock::new(())));

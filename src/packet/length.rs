@@ -1,5 +1,5 @@
 //! The length of a run under its deployment's tag. Of what a store keeps about a run it is the one number that decides when
-//! the result stands for all items, so that whoever writes there cannot end a run early. It is kept in the first slot of a
+//! the result stands for all items, so that a writer to the store cannot end a run early. It is kept in the first slot of a
 //! group that no tree has, and written before any tree is told its size.
 
 use std::sync::Arc;

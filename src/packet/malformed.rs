@@ -37,8 +37,8 @@ pub(crate) enum Malformed {
         "its tag does not verify: it was altered, belongs elsewhere, or was signed with none of this deployment's keys"
     )]
     Forged,
-    /// It is genuine, and was written for another queue. Its run is not told: otherwise whoever repeats a message elsewhere
-    /// could make the run fail.
+    /// It is genuine, and was written for another queue. Its run is not told: otherwise a program that repeats a message
+    /// elsewhere could make the run fail.
     #[cfg(feature = "signed")]
     #[error(
         "it belongs to stage `{stage}` of deployment `{deployment}`, by its tag, and came to another queue"
