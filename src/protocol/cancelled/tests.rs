@@ -332,7 +332,8 @@ async fn a_record_is_read_once_by_all_that_come_together_and_later() {
     store.cancel("run");
     advance(INTERVAL * 10).await;
     assert_eq!(cancelled.check(&run).await, Standing::Over);
-    assert_eq!((store.state().reads, store.looks("run")), (1, 2));
+    assert_eq!(store.looks("run"), 2);
+    assert_eq!(store.state().reads, 1);
 }
 
 #[tokio::test(start_paused = true)]
