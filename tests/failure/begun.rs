@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use catchment::backends::memory::MemoryQueues;
-use catchment::scratchpad::{Beginning, DeliveryId, Failures, Scratchpad};
+use catchment::scratchpad::{Beginning, DeliveryId, Scratchpad};
 use catchment::{Backoff, Deployment, OnFailure, permanent};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -49,13 +49,13 @@ async fn messages_that_somebody_looks_at_keep_their_attempts() {
 async fn an_item_without_a_value_ends_no_process() {
     for policy in [OnFailure::Fail, OnFailure::Skip] {
         let store = Store::new();
-        let stage = |name| Stage::named(name).attempts(2).packet_size(1);
+        let stage = |name| Stage::named(name).attempts(2);
         let items = Pipeline::new()
             .try_map(|n: u64| match n {
                 3 => Err(permanent("not this one")),
                 n => Ok(n),
             })
-            .with(stage("first").on_failure(OnFailure::Skip))
+            .with(stage("first").packet_size(1).on_failure(OnFailure::Skip))
             .map(|n: u64| n)
             .with(stage("second").on_failure(policy));
         let deployment = sum(items).deploy("empty", store.backend()).unwrap();
@@ -68,7 +68,7 @@ async fn an_item_without_a_value_ends_no_process() {
         for _ in 0..4 {
             look(&store, &deployment, "second").await;
             let id = DeliveryId::random();
-            let mut beginning = Beginning::new(&key, "second".into(), "packet 3".to_owned(), id);
+            let mut beginning = Beginning::new(&key, "second", "packet 3", id);
             beginning.item = Some(3);
             bound.note_beginning(&beginning).await.unwrap();
         }
