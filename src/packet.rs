@@ -15,6 +15,7 @@ mod json;
 #[cfg(feature = "signed")]
 pub(crate) mod keys;
 mod left_out;
+pub(crate) mod length;
 mod malformed;
 pub(crate) mod measure;
 mod message;

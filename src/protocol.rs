@@ -33,6 +33,7 @@ use crate::compute::pass::{CutOff, Pass};
 use crate::compute::step::{Before, Computed, Failures, Input, ItemFailure, Limits};
 use crate::core::error::{BoxError, text_for_strangers};
 use crate::core::one_of::OneOf;
+use crate::packet::carrier::Carrier;
 use crate::packet::codec::Payload;
 use crate::packet::{Malformed, Message, Packet};
 use crate::pipeline::definition::{StageDefinition, StageKind};
@@ -128,7 +129,10 @@ enum Then {
 
 impl Protocol {
     pub(crate) fn new(seam: Seam, cancel_check: Duration) -> Self {
-        let cancelled = Cancelled::new(cancel_check, Arc::clone(&seam.site.scratchpad));
+        let site = &seam.site;
+        let leaves_the_process = matches!(site.carrier, Carrier::Wire { .. });
+        let scratchpad = Arc::clone(&site.scratchpad);
+        let cancelled = Cancelled::new(cancel_check, leaves_the_process, scratchpad);
         Self {
             seam,
             cancelled: Arc::new(cancelled),

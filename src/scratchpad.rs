@@ -23,7 +23,7 @@ pub use self::failures::{
 pub use self::groups::{Arrival, Groups, Members};
 pub(crate) use self::listing::Place;
 pub use self::listing::{RunFilter, RunSummary};
-pub use self::runs::{Begun, RunRecord, RunSnapshot, RunState, Runs};
+pub use self::runs::{Begun, RunOutline, RunRecord, RunSnapshot, RunState, Runs};
 pub use crate::core::cut::PacketPlan;
 use crate::core::error::Result;
 pub use crate::core::failure::{Attempt, DeadLetterId, DeliveryId, Failure, Verdict};

@@ -52,6 +52,7 @@ mod scratchpad;
 mod store;
 mod trash;
 mod trouble;
+mod turns;
 mod writer;
 
 use std::path::Path;

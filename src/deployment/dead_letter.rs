@@ -218,7 +218,8 @@ pub(crate) type Queued = (Arc<dyn Queue>, DeadLetter);
 impl Site {
     /// Looks up whose the dead letters of this id are.
     pub(crate) async fn whose(&self, id: &RunId) -> Result<Whose> {
-        let generation = self.scratchpad().generation(id).await?;
+        let outline = self.scratchpad().outline(id).await?;
+        let generation = outline.map(|outline| outline.generation);
         let id = id.clone();
         Ok(Whose { id, generation })
     }

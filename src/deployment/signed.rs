@@ -17,8 +17,8 @@ impl<I, R> Deployment<I, R> {
     /// letter that does not verify is shown as such, and the letter belongs to no failure on record.
     ///
     /// A tag says for which deployment, queue, slot or run something was written, so that what is genuine is refused
-    /// elsewhere. Nothing is encrypted, and what a store counts or keeps about a run (its length, which slots are taken, its
-    /// failures) is not signed: `SECURITY.md` says what that leaves to those who can write there.
+    /// elsewhere. Nothing is encrypted, and what a store counts or keeps about a run is not signed, but for its values and its
+    /// length (group sizes, which slots are taken and failures are not): `SECURITY.md` says what that leaves to those who can write there.
     ///
     /// In [`Pipeline::run`](crate::Pipeline::run) nothing leaves the process, and nothing is signed.
     ///

@@ -9,6 +9,8 @@ use super::Malformed;
 use super::codec::{Codec, Form};
 #[cfg(feature = "signed")]
 use super::keys::Keys;
+#[cfg(feature = "signed")]
+use super::seal;
 use super::seal::{Place, Seal};
 use super::tickets::{MESSAGE_BYTES, Tickets};
 use crate::core::error::{Error, Result};
@@ -59,6 +61,24 @@ impl Carrier {
         match self {
             Self::Wire { codec, .. } => Form::Wire(*codec),
             Self::Local(_) => Form::Local,
+        }
+    }
+
+    /// Whether what is written has a tag.
+    pub(crate) fn signs(&self) -> bool {
+        match self {
+            #[cfg(feature = "signed")]
+            Self::Wire { seal, .. } => seal.keys().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether what has no tag is believed.
+    pub(super) fn accepts_unsigned(&self) -> bool {
+        match self {
+            #[cfg(feature = "signed")]
+            Self::Wire { seal, .. } => seal.keys().is_none_or(Keys::accepts_unsigned),
+            _ => true,
         }
     }
 
@@ -137,8 +157,13 @@ impl Carrier {
             Self::Wire {
                 deployment, seal, ..
             } => {
-                let body = seal.open(deployment, &Place::Queue(stage), body)?;
-                Message::decode(&body, deployment).map(OneOf::from)
+                let opened = seal.open(deployment, &Place::Queue(stage), body);
+                let opened = opened.map_err(|malformed| match malformed {
+                    #[cfg(feature = "signed")]
+                    Malformed::Forged => misplaced(seal, deployment, stage, body),
+                    malformed => malformed,
+                })?;
+                Message::decode(&opened, deployment).map(OneOf::from)
             }
             Self::Local(tickets) => tickets.read_message(body).ok_or(Malformed::UnknownTicket),
         }
@@ -221,6 +246,25 @@ impl Carrier {
         let place = Place::Reason(stage, body);
         let reason = Bytes::copy_from_slice(reason.as_bytes());
         seal.open(deployment, &place, &reason).map(drop)
+    }
+}
+
+/// What is wrong with a message whose tag does not verify on the queue of `stage`: for a person, it matters whether the tag
+/// is that of the queue that the message itself names.
+#[cfg(feature = "signed")]
+fn misplaced(seal: &Seal, deployment: &str, stage: &str, body: &Bytes) -> Malformed {
+    let named = match Message::decode(&seal::without_tag(body), deployment) {
+        Ok(message) => (deployment.to_owned(), message.stage.to_string()),
+        Err(Malformed::Foreign(foreign)) => (foreign.deployment, foreign.message.stage.to_string()),
+        Err(_) => return Malformed::Forged,
+    };
+    let is_here = (named.0.as_str(), named.1.as_str()) == (deployment, stage);
+    match seal.open(&named.0, &Place::Queue(&named.1), body) {
+        Ok(_) if !is_here => Malformed::Misplaced {
+            deployment: named.0,
+            stage: named.1,
+        },
+        _ => Malformed::Forged,
     }
 }
 

@@ -37,6 +37,13 @@ pub(crate) enum Malformed {
         "its tag does not verify: it was altered, belongs elsewhere, or was signed with none of this deployment's keys"
     )]
     Forged,
+    /// It is genuine, and was written for another queue. Its run is not told: otherwise a program that repeats a message
+    /// elsewhere could make the run fail.
+    #[cfg(feature = "signed")]
+    #[error(
+        "it belongs to stage `{stage}` of deployment `{deployment}`, by its tag, and came to another queue"
+    )]
+    Misplaced { deployment: String, stage: String },
     /// It can be read, and is not this deployment's.
     #[error("it belongs to stage `{}` of deployment `{}`", .0.message.stage, .0.deployment)]
     Foreign(Box<Foreign>),

@@ -43,6 +43,8 @@ pub(crate) enum Place<'a> {
     Slot(&'a GroupId, u32),
     /// The result of a run.
     Result(&'a RunKey),
+    /// What says how long a run is.
+    Length(&'a RunKey),
     /// The reason of a dead letter of this stage, beside this body.
     Reason(&'a str, &'a [u8]),
 }
@@ -59,6 +61,7 @@ impl Place<'_> {
             Self::Queue(_) => "message",
             Self::Slot(..) => "slot",
             Self::Result(_) => "result",
+            Self::Length(_) => "length",
             Self::Reason(..) => "reason",
         };
         add(kind.as_bytes());
@@ -70,7 +73,7 @@ impl Place<'_> {
                 add(group.to_string().as_bytes());
                 add(slot.to_string().as_bytes());
             }
-            Self::Result(run) => add(run.to_string().as_bytes()),
+            Self::Result(run) | Self::Length(run) => add(run.to_string().as_bytes()),
             Self::Reason(stage, body) => {
                 add(stage.as_bytes());
                 add(body);
@@ -92,6 +95,10 @@ impl Seal {
         Self {
             keys: Some(std::sync::Arc::new(keys)),
         }
+    }
+
+    pub(super) fn keys(&self) -> Option<&Keys> {
+        self.keys.as_deref()
     }
 
     /// The body with its tag.
@@ -153,7 +160,7 @@ impl Seal {
 }
 
 /// The body as it is read, of whatever tag it has. JSON is read with its tag.
-fn without_tag(body: &Bytes) -> Bytes {
+pub(super) fn without_tag(body: &Bytes) -> Bytes {
     #[cfg(feature = "postcard")]
     if let Some((&MARK, _)) = body.split_first()
         && body.get(1 + TAG) == Some(&compact::MARK)

@@ -226,7 +226,8 @@ impl Standing {
             let Some(unit) = task.unit(item.item) else {
                 continue;
             };
-            let is_over = ended >= most_ended;
+            // Without a value no function ran on it, and it is left out already if it counts for none.
+            let is_over = ended >= most_ended && task.has_values(unit);
             is_last_chance |= ended + 1 == most_ended;
             before.push(Before {
                 unit,
@@ -250,6 +251,17 @@ impl Task<'_> {
             return None;
         };
         usize::try_from(item.checked_sub(work.offset)?).ok()
+    }
+
+    /// Whether the item at a place in its packet has values for the stage's function.
+    fn has_values(&self, unit: usize) -> bool {
+        let Work::Map(work) = &self.message.work else {
+            return true;
+        };
+        let yields = work.yields.as_deref();
+        yields
+            .and_then(|yields| yields.get(unit))
+            .is_none_or(|values| *values > 0)
     }
 
     /// The item of the array at a place in its packet.

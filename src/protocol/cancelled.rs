@@ -1,13 +1,15 @@
-//! Which runs are over, looked up seldom: a mark that workers see within a few seconds.
+//! What is known of runs: that they are on record, read once, and which are over, looked up seldom: a mark that workers see
+//! within a few seconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use crate::core::error::describe;
 use crate::core::generation::RunKey;
 use crate::scratchpad::Scratchpad;
 
@@ -16,8 +18,42 @@ const REMEMBERED: usize = 1_024;
 /// The shortest time between two looks for waiters.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// What a worker knows of the run that a message names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// With the length of its array, if that was on record when its first message came.
+    UnderWay(Option<u64>),
+    /// It was cancelled, or has its result.
+    Over,
+    /// There is no run of this id and generation: what bears them is a leftover, or made up.
+    Unknown,
+}
+
+/// Whether the record of a run has the generation that messages bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Record {
+    /// The run, of this length.
+    Has(Option<u64>),
+    Lacks,
+    /// It could not be read.
+    Unread,
+}
+
+impl Record {
+    fn standing(self, is_over: bool) -> Standing {
+        match self {
+            Self::Lacks => Standing::Unknown,
+            _ if is_over => Standing::Over,
+            Self::Has(length) => Standing::UnderWay(length),
+            Self::Unread => Standing::UnderWay(None),
+        }
+    }
+}
+
 pub(super) struct Cancelled {
     interval: Duration,
+    /// Whether generations are held against the record. What never left the process bears that of its own run.
+    reads_records: bool,
     scratchpad: Arc<dyn Scratchpad>,
     runs: Mutex<Runs>,
     /// Of the waiters, one at a time looks for all of them.
@@ -36,8 +72,9 @@ struct Runs {
     due: Option<Instant>,
 }
 
-#[derive(Clone, Copy)]
 struct Known {
+    /// Read by whichever message comes first, while the others wait for it.
+    record: Arc<OnceCell<Record>>,
     over: bool,
     checked: Instant,
     /// Waiters for this run.
@@ -53,7 +90,8 @@ impl Runs {
                 .retain(|_, known| known.waiting > 0 || is_recent(known));
             self.most = self.known.len().saturating_mul(2);
         }
-        self.known.entry(run.clone()).or_insert(Known {
+        self.known.entry(run.clone()).or_insert_with(|| Known {
+            record: Arc::default(),
             over: false,
             checked: now,
             waiting: 0,
@@ -62,9 +100,14 @@ impl Runs {
 }
 
 impl Cancelled {
-    pub(super) fn new(interval: Duration, scratchpad: Arc<dyn Scratchpad>) -> Self {
+    pub(super) fn new(
+        interval: Duration,
+        reads_records: bool,
+        scratchpad: Arc<dyn Scratchpad>,
+    ) -> Self {
         Self {
             interval,
+            reads_records,
             scratchpad,
             runs: Mutex::default(),
             watch: Semaphore::new(1),
@@ -76,30 +119,67 @@ impl Cancelled {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same where it need not be looked up.
-    pub(super) fn known(&self, run: &RunKey) -> Option<bool> {
+    /// What [`check`](Self::check) would answer; `None` if it would look something up first.
+    pub(super) fn known(&self, run: &RunKey) -> Option<Standing> {
         let now = Instant::now();
         let runs = self.runs();
         let known = runs.known.get(run)?;
-        (now.duration_since(known.checked) < self.interval).then_some(known.over)
+        let is_recent = now.duration_since(known.checked) < self.interval;
+        let record = match self.reads_records {
+            true => known.record.get().copied(),
+            false => Some(Record::Unread),
+        };
+        record
+            .filter(|_| is_recent)
+            .map(|record| record.standing(known.over))
     }
 
-    /// Whether the run was cancelled, or has its result already, as of the last look. A run is not looked up when
-    /// its first message comes, so that a short run costs no request.
-    pub(super) async fn check(&self, run: &RunKey) -> bool {
+    /// Whether the run is on record, and goes on, as of the last look.
+    ///
+    /// The record is read when a run's first message comes, once however many come together, and not again while it is
+    /// remembered. If that is not possible, the run counts as known until the check interval is over: nothing that
+    /// functions compute for a made-up generation counts, so that an outage of the record is no reason to hold up all runs.
+    /// Whether the run was cancelled is not looked up for its first message, so that a short run costs no request for it.
+    pub(super) async fn check(&self, run: &RunKey) -> Standing {
         let now = Instant::now();
-        {
+        let (record, is_due) = {
             let mut runs = self.runs();
-            match runs.known.get_mut(run) {
-                Some(known) if now.duration_since(known.checked) < self.interval => {
-                    return known.over;
-                }
+            let known = runs.entry(run, now, self.interval);
+            let is_due = now.duration_since(known.checked) >= self.interval;
+            if is_due {
                 // Others that come meanwhile need not ask as well.
-                Some(known) => known.checked = now,
-                None => return runs.entry(run, now, self.interval).over,
+                known.checked = now;
+                if let Some(Record::Lacks | Record::Unread) = known.record.get() {
+                    known.record = Arc::default();
+                }
+            }
+            (Arc::clone(&known.record), is_due)
+        };
+        let record = match self.reads_records {
+            true => *record.get_or_init(|| self.read_record(run)).await,
+            false => Record::Unread,
+        };
+        let is_over = match is_due && record != Record::Lacks {
+            true => self.look(run).await.unwrap_or(false),
+            false => self.is_over(run),
+        };
+        record.standing(is_over)
+    }
+
+    async fn read_record(&self, run: &RunKey) -> Record {
+        match self.scratchpad.outline(&run.id).await {
+            Ok(Some(found)) if found.generation == run.generation => {
+                Record::Has(found.array_length)
+            }
+            Ok(_) => {
+                tracing::warn!(run = %run.id, "messages of a run that is not on record are dropped: its time is up, or they are made up");
+                Record::Lacks
+            }
+            Err(error) => {
+                tracing::warn!(run = %run.id, error = %describe(&error), "could not look up whether messages are of a run that is on record");
+                Record::Unread
             }
         }
-        self.look(run).await.unwrap_or(false)
     }
 
     /// Completes once the run is known to be cancelled, or to have its result: what is still computed for it is in vain.

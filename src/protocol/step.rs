@@ -1,7 +1,11 @@
 //! What there is to compute for a message, and what that needs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::future::join_all;
+
+use super::cancelled::Standing;
 use super::{Protocol, Reduction, Step, Task, refused};
 use crate::compute::step::{Before, Failures, Input, ItemFailure, Terms};
 use crate::core::error::{Error, Result as OurResult};
@@ -16,32 +20,62 @@ use crate::queue::Outgoing;
 use crate::scratchpad::{GroupId, Members};
 use crate::stage::{Context, OnFailure};
 
+const GROUP_FOR_ITEMS: &str = "a group came to a stage that works on items";
+const ITEMS_FOR_GROUPS: &str = "a packet of items came to a reduction";
+
 impl Protocol {
     /// As [`step`](Self::step) for each, with one look at each run.
     pub(super) async fn packets(&self, tasks: &[Task<'_>]) -> Vec<Result<Option<Step>, Failures>> {
+        self.look_up_runs(tasks).await;
         let mut steps = Vec::with_capacity(tasks.len());
-        let mut last: Option<&RunKey> = None;
+        let mut last: Option<(&RunKey, Option<u64>)> = None;
         for task in tasks {
             let run = task.message.run();
-            if last != Some(run) {
-                last = (self.cancelled.known(run) == Some(false)).then_some(run);
+            if last.is_none_or(|(last, _)| last != run) {
+                last = match self.cancelled.known(run) {
+                    Some(Standing::UnderWay(length)) => Some((run, length)),
+                    _ => None,
+                };
             }
-            let is_plain = last.is_some() && task.attempt <= task.stage.options.queue.attempts;
-            steps.push(match is_plain {
-                true => self.map_step(task),
-                false => self.step(task).await,
+            let is_retried = task.attempt > task.stage.options.queue.attempts;
+            steps.push(match last {
+                Some((_, length)) if !is_retried => self.map_step(task, length),
+                _ => self.step(task).await,
             });
         }
         steps
     }
 
+    /// Looks up all runs of which nothing is known yet, at the same time.
+    async fn look_up_runs(&self, tasks: &[Task<'_>]) {
+        let mut last: Option<&RunKey> = None;
+        let mut unknown = BTreeSet::new();
+        for task in tasks {
+            let run = task.message.run();
+            if last != Some(run) {
+                last = Some(run);
+                if self.cancelled.known(run).is_none() {
+                    unknown.insert(run);
+                }
+            }
+        }
+        join_all(unknown.iter().map(|run| self.cancelled.check(run))).await;
+    }
+
     /// What there is to compute for a message. `None`: it has nothing left to do.
     pub(super) async fn step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
-        if self.cancelled.check(message.run()).await {
-            tracing::debug!(run = %message.run().id, work = message.name(), "run is over");
-            return Ok(None);
-        }
+        let length = match self.cancelled.check(message.run()).await {
+            Standing::UnderWay(length) => length,
+            standing => {
+                // Whatever run it is of, it came to the wrong queue, and its sender had better know.
+                if standing == Standing::Unknown {
+                    self.check_stage(task)?;
+                }
+                tracing::debug!(run = %message.run().id, work = message.name(), ?standing, "there is nothing to do for a message's run");
+                return Ok(None);
+            }
+        };
         self.check_stage(task)?;
         if task.attempt > stage.options.queue.attempts {
             if self.is_done(task, message).await? {
@@ -54,17 +88,16 @@ impl Protocol {
         }
         match &message.work {
             Work::Reduce(work) if stage.is_reduction() => self.group(task, work).await,
-            Work::Reduce(_) => Err(refused("a group came to a stage that works on items")),
-            Work::Map(_) | Work::Bundle(_) => self.map_step(task),
+            Work::Reduce(_) => Err(refused(GROUP_FOR_ITEMS)),
+            Work::Map(_) | Work::Bundle(_) => self.map_step(task, length),
         }
     }
 
-    fn map_step(&self, task: &Task<'_>) -> Result<Option<Step>, Failures> {
+    /// `length` is that of the run's array, as far as it is known.
+    fn map_step(&self, task: &Task<'_>, length: Option<u64>) -> Result<Option<Step>, Failures> {
         let (stage, message) = (task.stage, &task.message);
         self.check_stage(task)?;
-        if stage.is_reduction() {
-            return Err(refused("a packet of items came to a reduction"));
-        }
+        check_length(message, length)?;
         let run = message.run().id.clone();
         let input = Input {
             message: message.clone(),
@@ -146,7 +179,7 @@ impl Protocol {
         }
     }
 
-    async fn members(&self, group: &GroupId) -> Result<Members, Failures> {
+    pub(super) async fn members(&self, group: &GroupId) -> Result<Members, Failures> {
         let scratchpad = self.seam.site.scratchpad();
         self.seam
             .scratchpad("members", || scratchpad.members(group))
@@ -246,11 +279,15 @@ impl Protocol {
         Ok(Some(Step::Reduce(Box::new(reduction), members)))
     }
 
-    /// Refuses a message of another stage of this deployment, before anything is spent on it.
+    /// Refuses a message of another stage of this deployment, or of the other kind, before anything is spent on it.
     fn check_stage(&self, task: &Task<'_>) -> Result<(), Failures> {
         let (stage, message) = (task.stage, &task.message);
         if *message.stage == *stage.name {
-            return Ok(());
+            return match (&message.work, stage.is_reduction()) {
+                (Work::Reduce(_), false) => Err(refused(GROUP_FOR_ITEMS)),
+                (Work::Map(_) | Work::Bundle(_), true) => Err(refused(ITEMS_FOR_GROUPS)),
+                _ => Ok(()),
+            };
         }
         let site = &self.seam.site;
         let queue = |stage| name::queue(&site.name, stage);
@@ -263,6 +300,20 @@ impl Protocol {
             message.stage,
             queue(&stage.name),
         )))
+    }
+}
+
+/// Refuses a message that declares another length of its run's array than is on record, as far as both are known.
+fn check_length(message: &Message, length: Option<u64>) -> Result<(), Failures> {
+    let Work::Map(work) = &message.work else {
+        return Ok(());
+    };
+    match (work.packet.array_length, length) {
+        (Some(declared), Some(length)) if declared != length => Err(refused(format!(
+            "arrayLength is {declared}, but run {} has {length} items",
+            work.packet.run.id
+        ))),
+        _ => Ok(()),
     }
 }
 

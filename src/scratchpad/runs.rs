@@ -65,10 +65,12 @@ pub trait Runs: Send + Sync {
     /// All that is known of a run except its tree; `None` for an unknown run.
     async fn status(&self, run: &RunId) -> Result<Option<RunSnapshot>>;
 
-    /// The generation that has this id now; `None` for an unknown run. The default reads [`status`](Self::status).
-    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+    /// What messages are held against: of the run that has this id now; `None` for an unknown run. A worker reads it when a
+    /// run's first message comes. It must not be stale: messages of a run that is unknown are dropped. The default reads
+    /// [`status`](Self::status).
+    async fn outline(&self, run: &RunId) -> Result<Option<RunOutline>> {
         let found = self.status(run).await?;
-        Ok(found.map(|found| found.record.generation))
+        Ok(found.map(|found| RunOutline::of(&found.record)))
     }
 
     /// Whether the run is done or cancelled, so that workers can skip its messages. Polled every few seconds; a stale
@@ -213,6 +215,40 @@ impl RunRecord {
             return Err(Error::decode(WHAT, "its packets have no items"));
         }
         Ok(record)
+    }
+}
+
+/// Which run has an id now, and how long it is: what [`Runs::outline`] reads of a run's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunOutline {
+    /// Which of the runs that have had this id.
+    pub generation: Generation,
+    /// Items in the array; `None` while a stream is still open.
+    pub array_length: Option<u64>,
+}
+
+impl RunOutline {
+    /// The outline of a run of this generation and length.
+    pub fn new(generation: Generation, array_length: Option<u64>) -> Self {
+        Self {
+            generation,
+            array_length,
+        }
+    }
+
+    /// The outline of the run that has this record.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use catchment::scratchpad::{PacketPlan, RunOutline, RunRecord};
+    ///
+    /// let record = RunRecord::new("daily", SystemTime::now(), "double", "sum", 32, PacketPlan::Fixed(1));
+    /// let outline = RunOutline::of(&record);
+    /// assert_eq!((outline.generation, outline.array_length), (record.generation, None));
+    /// ```
+    pub fn of(record: &RunRecord) -> Self {
+        Self::new(record.generation, record.array_length)
     }
 }
 

@@ -41,6 +41,16 @@ pub(super) async fn seal(site: &Site, record: &RunRecord, packets: Option<u64>) 
     Ok(())
 }
 
+/// Writes down the length of the run under the deployment's tag, if it has keys. Idempotent.
+pub(super) async fn sign_length(site: &Site, record: &RunRecord, length: u64) -> Result<()> {
+    let Some(arrival) = site.carrier.write_length(record, length) else {
+        return Ok(());
+    };
+    let (arrival, scratchpad) = (arrival?, site.scratchpad());
+    let arrive = || scratchpad.arrive(vec![arrival.clone()]);
+    retry("arrive", RETRY, arrive).await.map(drop)
+}
+
 async fn send_reduction(site: &Site, record: &RunRecord, group: &GroupId) -> Result<()> {
     let message = Message::reduce(group, record.fan_in);
     let body = site.carrier.write_message(message)?;

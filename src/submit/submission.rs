@@ -11,7 +11,7 @@ use super::cutter::{Cutter, Position};
 use super::linger::Linger;
 use super::progress::Progress;
 use super::pulse::Pulse;
-use super::seal::seal;
+use super::seal::{seal, sign_length};
 use super::{RETRY, Source};
 use crate::core::error::{BoxError, Error, Result};
 use crate::core::retry::retry;
@@ -115,6 +115,9 @@ impl<S: Source> Submission<S> {
         tracing::debug!(run = %self.record.run, items = self.record.array_length, packets = self.record.packets, "submitting");
         let Self { site, record, .. } = &*self;
         site.counters.measured(record.array_length, record.packets);
+        if let Some(length) = record.array_length {
+            sign_length(site, record, length).await?;
+        }
         seal(site, record, record.packets).await?;
         self.beat();
         loop {
@@ -192,6 +195,9 @@ impl<S: Source> Submission<S> {
         site.counters.has_submitted(end.items, end.packets);
         self.beat();
         let Self { site, record, .. } = &*self;
+        if record.array_length.is_none() {
+            sign_length(site, record, end.items).await?;
+        }
         if record.packets.is_none() {
             seal(site, record, Some(end.packets)).await?;
             self.beat();

@@ -4,13 +4,16 @@
 use super::node::{Node, arn, index_arns, list, map, substitute};
 use super::resources::Ids;
 use crate::backends::dynamodb::groups::EXPIRES;
-use crate::backends::dynamodb::runs::{ARRAY, FAILURES, GENERATION};
+use crate::backends::dynamodb::runs::{ARRAY, FAILURES, GENERATION, LENGTH};
 use crate::pipeline::definition::{Definition, StageDefinition};
 use crate::stage::OnFailure;
 
 /// The attributes of the write that notes that a run has failures on record, its condition's included. Most stages write
 /// nothing else to the table of results.
 const FAILURE_MARK: [&str; 4] = [ARRAY, EXPIRES, FAILURES, GENERATION];
+
+/// The attributes against which messages are held, with the table's key.
+const OUTLINE: [&str; 3] = [ARRAY, GENERATION, LENGTH];
 
 /// The queue's functions, which Lambda's event source mapping does in the name of the function's role.
 const RECEIVE: [&str; 3] = [
@@ -67,10 +70,17 @@ pub(super) fn of_stage(definition: &Definition, index: usize, ids: &Ids) -> Vec<
         scratchpad.push("dynamodb:BatchWriteItem");
     }
     grants.push(Grant::new(scratchpad, &ids.scratchpad));
-    if stage.is_reduction() || is_last {
-        // What the root and the result stand for is held against the array's length.
-        grants.push(Grant::new(["dynamodb:GetItem"], &ids.results));
+    // What the root and the result stand for is held against the array's length; messages, against these attributes.
+    let mut read = Grant::new(["dynamodb:GetItem"], &ids.results);
+    if !stage.is_reduction() && !is_last {
+        read.conditions = Some(map! {
+            "ForAllValues:StringEquals" => map! {
+                "dynamodb:Attributes" => OUTLINE.map(Node::from).to_vec(),
+            },
+            "StringEqualsIfExists" => map! { "dynamodb:Select" => "SPECIFIC_ATTRIBUTES" },
+        });
     }
+    grants.push(read);
     let mut write = Grant::new(["dynamodb:UpdateItem"], &ids.results);
     // An update could read what it replaces.
     let nothing_read = ("dynamodb:ReturnValues".to_owned(), Node::from("NONE"));

@@ -80,6 +80,12 @@ pub(super) struct Leased {
     pub(super) weight: usize,
 }
 
+/// What a receive has brought, and how long it took.
+pub(super) struct Arrived {
+    pub(super) deliveries: Vec<Delivery>,
+    took: Duration,
+}
+
 impl Lane {
     pub(super) fn new(
         stage: usize,
@@ -194,8 +200,11 @@ impl Lane {
     }
 
     /// Leases and decodes messages that were received; they wait until there is room for them.
-    pub(super) fn accept(&mut self, site: &Site, deliveries: Vec<Delivery>) {
+    pub(super) fn accept(&mut self, site: &Site, Arrived { deliveries, took }: Arrived) {
         self.receiving = false;
+        if !deliveries.is_empty() {
+            self.prefetch.received(took);
+        }
         let definition = site.definition.stage(self.stage);
         let receipts = deliveries.iter().map(|delivery| &delivery.receipt);
         let leases = self.heartbeat.lease(receipts);
@@ -241,7 +250,7 @@ impl Lane {
     }
 
     /// A receive to wait for, where one is due: one at a time, and only for what there is room for.
-    pub(super) fn receive(&mut self) -> Option<BoxFuture<'static, Vec<Delivery>>> {
+    pub(super) fn receive(&mut self) -> Option<BoxFuture<'static, Arrived>> {
         // Of a CPU-bound stage's messages only so many run; the others wait their turn.
         let unbegun = match self.cpu_bound {
             true => self.running.saturating_sub(self.runners),
@@ -258,12 +267,13 @@ impl Lane {
             let begin = Instant::now();
             let received = retry("receive", RETRY, || queue.receive(room, LONG_POLL)).await;
             // Never an error, under that policy.
-            let received = received.unwrap_or_default();
-            if received.is_empty() {
+            let deliveries = received.unwrap_or_default();
+            let took = begin.elapsed();
+            if deliveries.is_empty() {
                 // A queue that does not wait, although it should, would be asked without end.
                 sleep_until(begin + SHORTEST_POLL).await;
             }
-            received
+            Arrived { deliveries, took }
         };
         Some(receive.boxed())
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Options;
 use super::crew::{Crew, Drive};
-use super::lane::Lane;
+use super::lane::{Arrived, Lane};
 use super::lease::{Freed, LeasedBatch};
 use super::lost::too_many_lost;
 use crate::compute::pool::Cpu;
@@ -24,7 +24,7 @@ use crate::protocol::Protocol;
 use crate::protocol::seam::Seam;
 use crate::protocol::site::Site;
 use crate::queue::hand_back::{hand_back, release_all};
-use crate::queue::{Delivery, Queue, Receipt};
+use crate::queue::{Queue, Receipt};
 
 /// The most time for handing back what has not begun, and for releasing what has not ended, at the end: whatever takes
 /// longer comes back after its visibility timeout.
@@ -102,7 +102,7 @@ async fn work(
         freed,
         closing: Arc::default(),
     };
-    let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Vec<Delivery>)>>::new();
+    let mut receives = FuturesUnordered::<BoxFuture<'static, (usize, Arrived)>>::new();
     let mut rooms = FuturesUnordered::<BoxFuture<'static, (usize, bool)>>::new();
     let ended = loop {
         shift.begin_work();
@@ -129,10 +129,10 @@ async fn work(
                     lane.has_room(at_once);
                 }
             }
-            Some((index, deliveries)) = receives.next() => {
+            Some((index, arrived)) = receives.next() => {
                 if let Some(lane) = shift.lanes.get_mut(index) {
-                    shift.protocol.expect(lane.stage, deliveries.len());
-                    lane.accept(&site, deliveries);
+                    shift.protocol.expect(lane.stage, arrived.deliveries.len());
+                    lane.accept(&site, arrived);
                 }
             }
             error = &mut too_many_lost => break Err(error),

@@ -162,9 +162,15 @@ impl Roles {
 }
 
 fn meets(condition: &Value, body: &Value) {
+    if let Some(read) = body["ProjectionExpression"].as_str() {
+        let specific = json!({"dynamodb:Select": "SPECIFIC_ATTRIBUTES"});
+        assert_eq!(condition["StringEqualsIfExists"], specific);
+        return uses_only(&condition["ForAllValues:StringEquals"], body, read);
+    }
     assert_eq!(
         condition["StringEqualsIfExists"],
-        json!({"dynamodb:ReturnValues": "NONE"})
+        json!({"dynamodb:ReturnValues": "NONE"}),
+        "{body}"
     );
     let returned = body["ReturnValues"].as_str().unwrap_or("NONE");
     assert_eq!(returned, "NONE", "{body}");
@@ -174,6 +180,12 @@ fn meets(condition: &Value, body: &Value) {
     // Nor does it read the existing item when its own condition fails.
     let refused = body["ReturnValuesOnConditionCheckFailure"].as_str();
     assert_eq!(refused.unwrap_or("NONE"), "NONE", "{body}");
+    let expression = body["UpdateExpression"].as_str().unwrap();
+    uses_only(attributes, body, expression.trim_start_matches("SET "));
+}
+
+/// Checks that a request names no other attributes than these; `expression` has all of them.
+fn uses_only(attributes: &Value, body: &Value, expression: &str) {
     let allowed = attributes["dynamodb:Attributes"].as_array().unwrap();
     let keys = body["Key"].as_object().unwrap().keys();
     let names = body["ExpressionAttributeNames"].as_object().unwrap();
@@ -182,8 +194,7 @@ fn meets(condition: &Value, body: &Value) {
         assert!(allowed.contains(&json!(name)), "{name} of {body}");
     }
     // Without placeholders, a name would not be seen above.
-    let expression = body["UpdateExpression"].as_str().unwrap();
-    let terms = expression.trim_start_matches("SET ").split(", ");
+    let terms = expression.split(", ");
     assert!(
         terms.into_iter().all(|term| term.starts_with('#')),
         "{expression}"

@@ -256,9 +256,19 @@ fn the_map_function_may_not_read_results() {
         .iter()
         .filter(|it| it["Resource"]["Fn::GetAtt"][0] == "ResultsTable")
         .collect();
-    let [write] = on_results[..] else {
+    let [read, write] = on_results[..] else {
         panic!("{on_results:?}")
     };
+    assert_eq!(read["Action"], json!(["dynamodb:GetItem"]));
+    let condition = &read["Condition"];
+    assert_eq!(
+        condition["ForAllValues:StringEquals"]["dynamodb:Attributes"],
+        json!(["arrayId", "generation", "arrayLength"])
+    );
+    assert_eq!(
+        condition["StringEqualsIfExists"]["dynamodb:Select"],
+        "SPECIFIC_ATTRIBUTES"
+    );
     assert_eq!(write["Action"], json!(["dynamodb:UpdateItem"]));
     let condition = &write["Condition"];
     assert_eq!(

@@ -11,8 +11,8 @@ use catchment::queue::{
 };
 use catchment::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog,
-    FailureReport, Failures, Generation, GroupId, GroupState, Groups, Members, Page, RunFilter,
-    RunKey, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
+    FailureReport, Failures, GroupId, GroupState, Groups, Members, Page, RunFilter, RunKey,
+    RunOutline, RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 use catchment::{Error, Result, RunId};
 
@@ -47,7 +47,7 @@ pub(crate) enum Call<'a> {
     NoteBeginning(&'a Beginning),
     WithdrawBeginning(&'a Beginning),
     Status(&'a RunId),
-    Generation,
+    Outline,
     Arrived,
     Wait,
     ListRuns,
@@ -285,7 +285,7 @@ hook! {
         fn complete(id: &RunKey, result: Bytes) -> bool => Call::Complete(id), true;
         fn cancel(id: &RunId) -> bool => Call::Cancel, false;
         fn status(id: &RunId) -> Option<RunSnapshot> => Call::Status(id), None;
-        fn generation(id: &RunId) -> Option<Generation> => Call::Generation, None;
+        fn outline(id: &RunId) -> Option<RunOutline> => Call::Outline, None;
         fn wait(id: &RunId, up_to: Duration) -> Option<RunSnapshot> => Call::Wait, None;
         fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>
             => Call::ListRuns, Page::default();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use catchment::backends::memory::MemoryQueues;
-use catchment::scratchpad::{Beginning, DeliveryId};
+use catchment::scratchpad::{Beginning, DeliveryId, Scratchpad};
 use catchment::{Backoff, Deployment, OnFailure, permanent};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -41,6 +41,41 @@ async fn messages_that_somebody_looks_at_keep_their_attempts() {
             assert_eq!((outcome.value, outcome.skipped), (45, 0));
             drop(worker);
         }
+    }
+}
+
+/// No function of the second stage runs on an item that the first one has left out, whatever its message outlives.
+#[tokio::test(start_paused = true)]
+async fn an_item_without_a_value_ends_no_process() {
+    for policy in [OnFailure::Fail, OnFailure::Skip] {
+        let store = Store::new();
+        let stage = |name| Stage::named(name).attempts(2);
+        let items = Pipeline::new()
+            .try_map(|n: u64| match n {
+                3 => Err(permanent("not this one")),
+                n => Ok(n),
+            })
+            .with(stage("first").packet_size(1).on_failure(OnFailure::Skip))
+            .map(|n: u64| n)
+            .with(stage("second").on_failure(policy));
+        let deployment = sum(items).deploy("empty", store.backend()).unwrap();
+        let run = deployment.submit_as("run", 0..5).await.unwrap();
+        let worker = deployment.worker().stages(["first"]).start();
+        sleep(MINUTE).await;
+        worker.shutdown().await;
+        let key = store.recorded(&deployment, "run").await.record.key();
+        let bound = store.scratchpad.bind("empty").unwrap();
+        for _ in 0..4 {
+            look(&store, &deployment, "second").await;
+            let id = DeliveryId::random();
+            let mut beginning = Beginning::new(&key, "second", "packet 3", id);
+            beginning.item = Some(3);
+            bound.note_beginning(&beginning).await.unwrap();
+        }
+        let worker = deployment.worker().start();
+        let outcome = soon(run.outcome()).await.unwrap();
+        assert_eq!((outcome.value, outcome.skipped), (7, 1));
+        worker.shutdown().await;
     }
 }
 

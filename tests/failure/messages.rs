@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use catchment::queue::Depth;
-use catchment::scratchpad::Members;
+use catchment::scratchpad::{Members, PacketPlan, RunRecord, Scratchpad};
 use catchment::{Deployment, Pipeline, Stage};
 use serde_json::json;
 use tokio::time::sleep;
@@ -168,6 +168,17 @@ async fn bad_bytes_become_dead_letters_with_the_reason_and_the_worker_goes_on() 
         let what = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
         let store = Store::new();
         let deployment: Deployment<u64, u64> = deployment_of(store.backend());
+        let mut record = RunRecord::new(
+            "nobody",
+            UNIX_EPOCH,
+            "first",
+            "sum",
+            2,
+            PacketPlan::Fixed(1),
+        );
+        record.generation = "6b1f00c2a47e9002".parse().unwrap();
+        let bound = store.scratchpad.bind("bad").unwrap();
+        bound.begin(&record).await.unwrap();
         let worker = deployment.worker().start();
         store
             .queue(queue)

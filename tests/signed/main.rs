@@ -10,6 +10,7 @@
 mod common;
 
 mod format;
+mod length;
 mod letters;
 mod messages;
 mod rotation;

@@ -125,14 +125,15 @@ async fn a_genuine_message_is_refused_where_it_does_not_belong() {
             put(&store, queue, bodies.clone()).await;
             let workers = [one.worker().start(), two.worker().start()];
             sleep(MINUTE).await;
+            let misplaced = "the message cannot be read: it belongs to stage `double` of deployment `one`, by its tag, and came to another queue";
             let there = if queue.starts_with("one") { &one } else { &two };
-            all_buried(there, 1, &[FORGED]).await;
+            all_buried(there, 1, &[misplaced]).await;
             assert_eq!(run.status().await.unwrap().failure, None);
             assert_eq!(calls.each_ref().map(|calls| calls.load(SeqCst)), [0, 0]);
             // A redrive puts it back where it was, and it is buried once more.
             assert_eq!(there.redrive().await.unwrap(), 1);
             sleep(MINUTE).await;
-            all_buried(there, 1, &[FORGED]).await;
+            all_buried(there, 1, &[misplaced]).await;
             put(&store, "one--double", bodies).await;
             assert_eq!(soon(run.result()).await.unwrap(), 15);
             for worker in workers {

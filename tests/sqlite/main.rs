@@ -16,3 +16,4 @@ mod opening;
 mod processes;
 mod promises;
 mod run_in;
+mod turns;

@@ -74,7 +74,7 @@ fn a_file_of_a_newer_version_is_refused() {
     db.pragma_update(None, "user_version", 7).unwrap();
     drop(db);
     assert!(refused(&folder).starts_with(
-        "the file was made by a newer version of this library (format 7, and this one knows 1)"
+        "the file was made by a newer version of this library (format 7, and this one knows 2)"
     ));
 }
 

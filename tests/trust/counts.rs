@@ -58,3 +58,17 @@ async fn counts_that_do_not_agree_are_refused() {
         assert_eq!(reasons.len(), 1, "{fields}: {reasons:?}");
     }
 }
+
+/// The record has the run's length, and the function does not run on what says another.
+#[tokio::test(start_paused = true)]
+async fn another_length_than_the_runs_is_refused() {
+    for length in [4, 6, u64::MAX] {
+        let fields = json!({ "arrayLength": length, "packetOffset": 0, "packetValue": [1_000] });
+        let (reasons, sum) = before_the_others(fields).await;
+        assert_eq!(sum, 30, "{length}: {reasons:?}");
+        let said = format!("arrayLength is {length}, but run victim has 5 items");
+        assert!(reasons[0].contains(&said), "{reasons:?}");
+    }
+    let (reasons, sum) = before_the_others(json!({ "arrayLength": null })).await;
+    assert_eq!((sum, reasons.len()), (30, 0), "it may not be known yet");
+}

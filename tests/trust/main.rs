@@ -14,6 +14,7 @@ mod counts;
 mod fan_in;
 mod finish;
 mod generations;
+mod made_up;
 mod paced;
 mod places;
 mod stranger;

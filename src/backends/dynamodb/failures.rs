@@ -166,9 +166,9 @@ impl Failures for DynamoDbScratchpad {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<Page<Failure>> {
-        match self.generation(run).await? {
-            Some(generation) => {
-                let run = RunKey::new(run, generation);
+        match self.outline(run).await? {
+            Some(outline) => {
+                let run = RunKey::new(run, outline.generation);
                 self.list_page(&run, cursor, limit).await
             }
             None => Ok(Page::new(Vec::new(), None)),

@@ -26,13 +26,14 @@ use crate::core::error::{Error, Result, describe};
 use crate::core::generation::{Generation, RunKey};
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunOutline, RunRecord, RunSnapshot,
+    RunSummary, Runs,
 };
 
 /// The table's key.
 pub(crate) const ARRAY: &str = "arrayId";
 pub(super) const RECORD: &str = "record";
-pub(super) const LENGTH: &str = "arrayLength";
+pub(crate) const LENGTH: &str = "arrayLength";
 pub(super) const PACKETS: &str = "packets";
 /// The checkpoint: its packets, the items in these, and their fingerprint.
 const SENT_PACKETS: &str = "sentPackets";
@@ -302,10 +303,11 @@ impl Runs for DynamoDbScratchpad {
         }
     }
 
-    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
+    /// Most roles of a template may read these attributes only (`OUTLINE` in `template/roles.rs`).
+    async fn outline(&self, run: &RunId) -> Result<Option<RunOutline>> {
         let table = &self.tables.results;
         let mut terms = Terms::default();
-        let projection = terms.name(GENERATION);
+        let projection = [GENERATION, LENGTH].map(|name| terms.name(name)).join(", ");
         let (names, _) = terms.into_parts();
         let asked = self.client.get_item().table_name(table);
         let asked = asked.set_key(Some(key(run))).consistent_read(true);
@@ -313,7 +315,10 @@ impl Runs for DynamoDbScratchpad {
         let found = asked.set_expression_attribute_names(names).send().await;
         let found = found.map_err(|error| self.failed("GetItem", table, error))?;
         let item = found.item;
-        Ok(item.map(|item| read_generation(&item).unwrap_or_default()))
+        Ok(item.map(|item| {
+            let generation = read_generation(&item).unwrap_or_default();
+            RunOutline::new(generation, item::get_number(&item, LENGTH))
+        }))
     }
 
     async fn is_over(&self, run: &RunKey) -> Result<bool> {

@@ -102,7 +102,8 @@ impl MemoryQueues {
     /// attributes. Ready, delayed and in-flight messages count. A full queue still accepts what is
     /// [sent](Queue::send); only [`room`](Queue::room) waits.
     ///
-    /// It waits while the queue is being consumed: a [`receive`](Queue::receive) call is waiting,
+    /// It returns once there has been room, also if another call was faster, so that the queue may exceed its capacity by a
+    /// message for each call that waited. It waits while the queue is being consumed: a [`receive`](Queue::receive) call is waiting,
     /// messages are in flight, or either was true in the last 100 milliseconds. Otherwise it lets
     /// other tasks run once, and returns if that changed nothing.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
@@ -256,7 +257,11 @@ impl Shared {
         if deserted {
             state.consumers_left = Some(now);
         }
-        let room = deserted || (before.full && !outline.full);
+        let is_freed = before.full && !outline.full;
+        if is_freed {
+            state.times_freed += 1;
+        }
+        let room = deserted || is_freed;
         let is_earlier = match (before.next_change, outline.next_change) {
             (Some(before), Some(next)) => next < before,
             (None, next) => next.is_some(),
@@ -441,11 +446,16 @@ impl Queue for MemoryQueue {
 
     async fn room(&self) -> Result<()> {
         let mut has_yielded = false;
+        let mut times_freed = None;
         loop {
             let changed = self.shared.room.notified();
-            let outlook = self
+            let (outlook, times) = self
                 .shared
-                .change(|state, now| self.shared.outlook(state, now));
+                .change(|state, now| (self.shared.outlook(state, now), state.times_freed));
+            if times != *times_freed.get_or_insert(times) {
+                // Others were faster. They would be each time, if the one that fills the queue is never far from its next call.
+                return Ok(());
+            }
             match outlook {
                 Outlook::Room => return Ok(()),
                 Outlook::Deserted if has_yielded => return Ok(()),

@@ -14,11 +14,11 @@ use super::failures::first_failure;
 use super::scratchpad::{PostgresScratchpad, Watched};
 use crate::core::clock::{after, floor};
 use crate::core::error::{Error, Oversized, Result};
-use crate::core::generation::{Generation, RunKey};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Checkpoint, Cursor, Fingerprint, Page, RunFilter, RunRecord, RunSnapshot, RunSummary,
-    Runs,
+    Begun, Checkpoint, Cursor, Fingerprint, Page, RunFilter, RunOutline, RunRecord, RunSnapshot,
+    RunSummary, Runs,
 };
 
 /// The largest value, a partial result or a run's result.
@@ -277,15 +277,20 @@ impl Runs for PostgresScratchpad {
         row.map(|row| snapshot(&row)).transpose()
     }
 
-    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
-        const GENERATION: &str = "SELECT generation FROM @.runs WHERE deployment = $1 AND id = $2";
+    async fn outline(&self, run: &RunId) -> Result<Option<RunOutline>> {
+        const OUTLINE: &str =
+            "SELECT generation, array_length FROM @.runs WHERE deployment = $1 AND id = $2";
         let (run, deployment) = (run.as_str(), &*self.deployment);
         let params = self.run_params(&run, &deployment);
         let row = self
             .database()
-            .query_opt("reading a run", GENERATION, &params)
+            .query_opt("reading a run", OUTLINE, &params)
             .await?;
-        row.map(|row| row.get::<_, &str>(0).parse()).transpose()
+        let outline = |row: tokio_postgres::Row| {
+            let generation = row.get::<_, &str>(0).parse()?;
+            Ok(RunOutline::new(generation, unsigned(row.get(1))))
+        };
+        row.map(outline).transpose()
     }
 
     async fn is_over(&self, run: &RunKey) -> Result<bool> {

@@ -13,7 +13,7 @@ use crate::core::error::Result;
 /// Marks the file as one of this library, in the place that SQLite has for it: "ctch".
 const APPLICATION: i32 = 0x6374_6368;
 /// The format of the tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// The first SQLite in which concurrent writers cannot damage a file in WAL mode when the log begins anew.
 const OLDEST: i32 = 3_051_003;
 /// How long an operation waits for other processes' transactions.
@@ -23,6 +23,8 @@ const SHORT: Duration = Duration::from_micros(250);
 const STATEMENTS: usize = 128;
 const OPENING: &str = "opening the database";
 const SCHEMA: &str = include_str!("schema.sql");
+/// What brings a file of version 1 to version 2.
+const UPGRADE_2: &str = include_str!("upgrade_2.sql");
 
 /// Opens the file for the thread that writes, and makes its tables if it is new.
 pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection> {
@@ -31,16 +33,16 @@ pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let opened = || {
         let mut db = connection(path, flags)?;
-        let is_new = match Kind::of(&db)? {
+        let is_current = match Kind::of(&db)? {
             Kind::Foreign => return Ok(Err("the file belongs to another program: give the path of a file that this library has made, or of none".to_owned())),
             Kind::Version(version) if version > VERSION => return Ok(Err(format!(
                 "the file was made by a newer version of this library (format {version}, and this one knows {VERSION}): use that version, or another file"
             ))),
-            Kind::Version(_) => false,
-            Kind::New => true,
+            Kind::Version(version) => version == VERSION,
+            Kind::New => false,
         };
         use_wal(&db)?;
-        if is_new {
+        if !is_current {
             make_tables(&mut db)?;
         }
         let level = match synchronous {
@@ -143,10 +145,15 @@ fn use_wal(db: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Makes the tables, unless another process has made them meanwhile.
+/// Makes the tables, or brings those of an earlier version up to date, unless another process has done so meanwhile.
 fn make_tables(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if matches!(Kind::of(&transaction)?, Kind::New) {
+    let kind = Kind::of(&transaction)?;
+    if matches!(kind, Kind::Version(1)) {
+        transaction.execute_batch(UPGRADE_2)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    if matches!(kind, Kind::New) {
         transaction.execute_batch(SCHEMA)?;
         // Numbers of another file mean nothing in this one.
         let base = i64::from(fastrand::u32(..)) << 20;

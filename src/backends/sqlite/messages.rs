@@ -4,8 +4,9 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::trouble::Trouble;
+use super::turns::Turns;
 use crate::core::error::{Error, Result};
-use crate::queue::{Attributes, Outgoing, Receipt};
+use crate::queue::{Attributes, BuriedMessage, Outgoing, Receipt};
 
 /// A message that was claimed.
 pub(super) struct Claimed {
@@ -53,6 +54,7 @@ pub(super) fn remove_queue(db: &Connection, name: &str) -> rusqlite::Result<bool
         "DELETE FROM body WHERE message IN (SELECT id FROM message WHERE queue = ?1)",
         "DELETE FROM message WHERE queue = ?1",
         "DELETE FROM dead_letter WHERE queue = ?1",
+        "DELETE FROM turn WHERE queue = ?1",
         "DELETE FROM queue WHERE id = ?1",
     ] {
         db.prepare_cached(statement)?.execute([id])?;
@@ -63,22 +65,29 @@ pub(super) fn remove_queue(db: &Connection, name: &str) -> rusqlite::Result<bool
 pub(super) fn send(
     db: &Connection,
     queue: i64,
-    message: &Outgoing,
+    messages: &[Outgoing],
     now: i64,
 ) -> rusqlite::Result<()> {
-    let attributes = write_attributes(&message.attributes);
-    insert(db, queue, &message.body, attributes.as_deref(), now)
+    let mut turns = Turns::begin(db, queue)?;
+    for message in messages {
+        let run = message.run.as_ref().map_or("", |run| run.as_str());
+        let turn = turns.place(run, message.size())?;
+        let attributes = write_attributes(&message.attributes);
+        insert(db, queue, turn, &message.body, attributes.as_deref(), now)?;
+    }
+    turns.end()
 }
 
 fn insert(
     db: &Connection,
     queue: i64,
+    turn: i64,
     body: &[u8],
     attributes: Option<&str>,
     now: i64,
 ) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT INTO message (queue, sent_at) VALUES (?1, ?2)")?
-        .execute((queue, now))?;
+    db.prepare_cached("INSERT INTO message (queue, sent_at, turn) VALUES (?1, ?2, ?3)")?
+        .execute((queue, now, turn))?;
     let id = db.last_insert_rowid();
     db.prepare_cached("INSERT INTO body (message, body, attributes) VALUES (?1, ?2, ?3)")?
         .execute((id, body, attributes))
@@ -86,7 +95,7 @@ fn insert(
 }
 
 /// Takes up to `max` messages that are visible now, and hides them until `visible_at`: those that become visible again
-/// first.
+/// first, then those of each run in turn.
 pub(super) fn claim(
     db: &Connection,
     queue: i64,
@@ -100,7 +109,7 @@ pub(super) fn claim(
     for statement in [
         "SELECT id, receives, sent_at FROM message WHERE queue = ?1 AND visible_at BETWEEN 1 AND ?2
          ORDER BY visible_at, id LIMIT ?3",
-        "SELECT id, receives, sent_at FROM message WHERE queue = ?1 AND visible_at = 0 ORDER BY id LIMIT ?3",
+        "SELECT id, receives, sent_at FROM message WHERE queue = ?1 AND visible_at = 0 ORDER BY turn, id LIMIT ?3",
     ] {
         let room = max.saturating_sub(found.len() as i64);
         if room > 0 {
@@ -211,19 +220,26 @@ pub(super) fn exhume(
     .optional()
 }
 
-/// Puts a dead letter back on its queue. Returns whether it was there.
+/// Puts dead letters back on their queue. Returns the receipts of those that were not there.
 pub(super) fn redrive(
     db: &Connection,
     queue: i64,
-    receipt: &Receipt,
+    letters: &[BuriedMessage],
     now: i64,
-) -> rusqlite::Result<bool> {
-    match exhume(db, queue, receipt)? {
-        Some((body, attributes)) => {
-            insert(db, queue, &body, attributes.as_deref(), now).map(|()| true)
-        }
-        None => Ok(false),
+) -> rusqlite::Result<Vec<Receipt>> {
+    let mut turns = Turns::begin(db, queue)?;
+    let mut missing = Vec::new();
+    for letter in letters {
+        let Some((body, attributes)) = exhume(db, queue, &letter.receipt)? else {
+            missing.push(letter.receipt.clone());
+            continue;
+        };
+        // What is kept of a letter does not say of which run it is.
+        let turn = turns.place("", body.len())?;
+        insert(db, queue, turn, &body, attributes.as_deref(), now)?;
     }
+    turns.end()?;
+    Ok(missing)
 }
 
 /// Reads a body and attributes from the first two columns.

@@ -29,8 +29,8 @@ pub(super) const LARGEST: usize = 900_000_000;
 ///
 /// In addition to the contract of [`Queue`]:
 ///
-/// - **Order.** None is promised. In practice messages arrive in the order in which they were sent, and redelivered ones
-///   arrive first.
+/// - **Order.** None is promised. In practice those of a [run](Outgoing::run) arrive in the order in which they were sent,
+///   the runs in turn by the bytes of their messages, and redelivered ones arrive first.
 /// - **Receipts.** Only that of a message's last delivery counts. Once its visibility timeout is over, it still
 ///   acknowledges, extends, releases and buries the message until the next delivery.
 /// - **Dead letters** are kept until they are redriven or discarded.
@@ -197,9 +197,7 @@ impl Queue for SqliteQueue {
             .store
             .write(self.operation("sending to"), move |session| {
                 let queue = messages::make_queue(session.db, &name)?;
-                for message in &messages {
-                    messages::send(session.db, queue, message, now)?;
-                }
+                messages::send(session.db, queue, &messages, now)?;
                 session.effects.borrow_mut().queue(&name);
                 Ok(())
             });
@@ -291,9 +289,7 @@ impl Queue for SqliteQueue {
             .write(self.operation("redriving on"), move |session| {
                 let queue = messages::make_queue(session.db, &name)?;
                 session.effects.borrow_mut().queue(&name);
-                each_letter(&messages, |receipt| {
-                    messages::redrive(session.db, queue, receipt, now)
-                })
+                Ok(messages::redrive(session.db, queue, &messages, now)?)
             });
         redriven.await
     }

@@ -16,10 +16,11 @@ use super::trash;
 use super::trouble::Trouble;
 use crate::core::clock::after;
 use crate::core::error::{Error, Oversized, Result};
-use crate::core::generation::{Generation, RunKey};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Checkpoint, Cursor, Page, RunFilter, RunRecord, RunSnapshot, RunSummary, Runs,
+    Begun, Checkpoint, Cursor, Page, RunFilter, RunOutline, RunRecord, RunSnapshot, RunSummary,
+    Runs,
 };
 
 /// Runs whose time is up that are removed when one begins.
@@ -119,9 +120,17 @@ impl Runs for SqliteScratchpad {
         status.await
     }
 
-    async fn generation(&self, run: &RunId) -> Result<Option<Generation>> {
-        let found = self.state(run).await?;
-        found.map(|(_, generation)| generation.parse()).transpose()
+    async fn outline(&self, run: &RunId) -> Result<Option<RunOutline>> {
+        let (scope, run) = (Arc::clone(&self.scope), run.clone());
+        let record = self.store.read("reading a run", move |db| {
+            let record: Option<String> = db
+                .prepare_cached("SELECT record FROM run WHERE scope = ?1 AND name = ?2")?
+                .query_row((&*scope, run.as_str()), |row| row.get(0))
+                .optional()?;
+            Ok(record)
+        });
+        let record = record.await?.map(|text| RunRecord::decode(text.as_bytes()));
+        Ok(record.transpose()?.map(|record| RunOutline::of(&record)))
     }
 
     async fn is_over(&self, run: &RunKey) -> Result<bool> {

@@ -1,10 +1,20 @@
--- The format of the file, version 1. Times are milliseconds since 1970-01-01 UTC.
+-- The format of the file, version 2. Times are milliseconds since 1970-01-01 UTC.
 
 -- Queues by name.
 CREATE TABLE queue (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
-  name TEXT NOT NULL UNIQUE
+  name TEXT NOT NULL UNIQUE,
+  -- Where the last of its turns ends.
+  turn INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Where the next message of a run comes on a queue. Runs that the queue has passed are not kept.
+CREATE TABLE turn (
+  queue INTEGER NOT NULL,
+  run TEXT NOT NULL,
+  next INTEGER NOT NULL,
+  PRIMARY KEY (queue, run)
+) STRICT, WITHOUT ROWID;
 
 -- Messages that are not acknowledged. A claim and a heartbeat change this row only, and not the body.
 CREATE TABLE message (
@@ -16,9 +26,11 @@ CREATE TABLE message (
   receives INTEGER NOT NULL DEFAULT 0,
   -- Who holds it: a row of `owner`.
   owner INTEGER,
-  sent_at INTEGER NOT NULL
+  sent_at INTEGER NOT NULL,
+  -- Those that wait are delivered in this order.
+  turn INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX message_due ON message (queue, visible_at);
+CREATE INDEX message_due ON message (queue, visible_at, turn);
 
 CREATE TABLE body (
   message INTEGER PRIMARY KEY,

@@ -11,9 +11,11 @@ use tokio::time::{advance, timeout};
 
 use super::*;
 use crate::core::error::{Error, Result};
+use crate::core::generation::Generation;
 use crate::core::group::{GroupId, GroupState};
 use crate::core::id::RunId;
 use crate::core::page::{Cursor, Page};
+use crate::scratchpad::RunOutline;
 use crate::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, DeadLetterId, Deliveries, Failure, FailureLog,
     FailureReport, Failures, Groups, Members, RunRecord, RunSnapshot, Runs as StoredRuns,
@@ -28,6 +30,10 @@ struct Store(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     over: BTreeSet<RunKey>,
+    /// The runs that are on record.
+    begun: BTreeSet<RunKey>,
+    /// How often it was asked which generation an id has.
+    reads: usize,
     is_away: bool,
     looks: BTreeMap<RunKey, usize>,
     /// Each question, in their order.
@@ -64,6 +70,16 @@ impl StoredRuns for Store {
             false => Ok(state.over.contains(run)),
         }
     }
+    async fn outline(&self, run: &RunId) -> Result<Option<RunOutline>> {
+        self.state().reads += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let state = self.state();
+        let begun = state.begun.iter().find(|begun| begun.id == *run);
+        match state.is_away {
+            true => Err(Error::NoSuchRun { run: run.clone() }),
+            false => Ok(begun.map(|begun| RunOutline::new(begun.generation, Some(5)))),
+        }
+    }
     async fn begin(&self, _: &RunRecord) -> Result<Begun> { unreachable!() }
     async fn checkpoint(&self, _: &RunKey, _: &Checkpoint) -> Result<()> { unreachable!() }
     async fn measure(&self, _: &RunKey, _: &Checkpoint) -> Result<()> { unreachable!() }
@@ -96,7 +112,14 @@ impl Failures for Store {
 
 fn cancelled() -> (Arc<Store>, Cancelled) {
     let store = Arc::new(Store::default());
-    let cancelled = Cancelled::new(INTERVAL, store.clone());
+    let cancelled = Cancelled::new(INTERVAL, false, store.clone());
+    (store, cancelled)
+}
+
+/// The same for runs whose messages leave the process.
+fn reading() -> (Arc<Store>, Cancelled) {
+    let store = Arc::new(Store::default());
+    let cancelled = Cancelled::new(INTERVAL, true, store.clone());
     (store, cancelled)
 }
 
@@ -120,7 +143,7 @@ async fn a_waiter_learns_of_the_end_within_two_intervals_and_looks_once_per_inte
     store.cancel("run");
     assert!(ends(cancelled.when(&run), 2).await);
     // What one has seen, all know.
-    assert_eq!(cancelled.known(&run), Some(true));
+    assert_eq!(cancelled.known(&run), Some(Standing::Over));
     let looks = store.looks("run");
     assert!(ends(cancelled.when(&run), 0).await);
     assert_eq!(store.looks("run"), looks);
@@ -241,7 +264,7 @@ async fn an_outage_means_not_yet_known() {
         (8..=10).contains(&store.looks("run")),
         "no more often than else"
     );
-    assert!(!cancelled.check(&run).await);
+    assert_eq!(cancelled.check(&run).await, Standing::UnderWay(None));
     store.state().is_away = false;
     assert!(ends(cancelled.when(&run), 3).await);
 }
@@ -254,8 +277,9 @@ async fn a_check_of_a_message_is_a_look_for_the_waiters_too() {
     let mut wait = Box::pin(cancelled.when(&run));
     assert!(poll!(wait.as_mut()).is_pending());
     advance(INTERVAL - Duration::from_millis(20)).await;
-    assert!(
-        !cancelled.check(&run).await,
+    assert_eq!(
+        cancelled.check(&run).await,
+        Standing::UnderWay(None),
         "known since less than an interval"
     );
     assert_eq!(store.looks("run"), 0);
@@ -266,7 +290,7 @@ async fn a_check_of_a_message_is_a_look_for_the_waiters_too() {
     };
     let _ = tokio::join!(ends(wait, 1), check);
     assert_eq!(store.looks("run"), 1);
-    assert!(cancelled.check(&run).await);
+    assert_eq!(cancelled.check(&run).await, Standing::Over);
 }
 
 #[tokio::test(start_paused = true)]
@@ -292,4 +316,77 @@ async fn many_runs_at_once_are_not_gone_through_for_each_new_one() {
     let runs = cancelled.runs();
     assert!(runs.known.len() <= 2 * REMEMBERED, "{}", runs.known.len());
     assert!(runs.known.contains_key(&waiter));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_read_once_by_all_that_come_together_and_later() {
+    let (store, cancelled) = reading();
+    let run = RunKey::from("run");
+    store.state().begun.insert(run.clone());
+    assert_eq!(cancelled.known(&run), None);
+    let checks = join_all((0..100).map(|_| cancelled.check(&run))).await;
+    assert_eq!(checks, [Standing::UnderWay(Some(5)); 100]);
+    assert_eq!(cancelled.known(&run), Some(Standing::UnderWay(Some(5))));
+    advance(INTERVAL * 10).await;
+    assert_eq!(cancelled.check(&run).await, Standing::UnderWay(Some(5)));
+    store.cancel("run");
+    advance(INTERVAL * 10).await;
+    assert_eq!(cancelled.check(&run).await, Standing::Over);
+    assert_eq!(store.looks("run"), 2);
+    assert_eq!(store.state().reads, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_that_is_not_on_record_is_read_once_per_interval() {
+    let (store, cancelled) = reading();
+    let (run, other) = (
+        RunKey::from("run"),
+        RunKey::new("run", Generation::random(2)),
+    );
+    store.state().begun.insert(other.clone());
+    for reads in 1..=3 {
+        for _ in 0..100 {
+            assert_eq!(cancelled.check(&run).await, Standing::Unknown);
+            assert_eq!(cancelled.known(&run), Some(Standing::Unknown));
+        }
+        assert_eq!(store.state().reads, reads);
+        advance(INTERVAL).await;
+    }
+    assert_eq!(cancelled.check(&other).await, Standing::UnderWay(Some(5)));
+    let unknown = RunKey::from("unknown");
+    assert_eq!(cancelled.check(&unknown).await, Standing::Unknown);
+    assert_eq!(store.looks("run") + store.looks("unknown"), 0);
+}
+
+/// The one that reads may be dropped at any time.
+#[tokio::test(start_paused = true)]
+async fn another_message_goes_on_when_the_one_that_reads_is_dropped() {
+    let (store, cancelled) = reading();
+    let run = RunKey::from("run");
+    store.state().begun.insert(run.clone());
+    let mut second = Box::pin(cancelled.check(&run));
+    {
+        let mut first = Box::pin(cancelled.check(&run));
+        assert!(poll!(first.as_mut()).is_pending());
+        assert!(poll!(second.as_mut()).is_pending());
+        drop(timeout(Duration::from_millis(5), first).await);
+    }
+    assert_eq!(second.await, Standing::UnderWay(Some(5)));
+    assert_eq!(store.state().reads, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_counts_as_known_while_its_record_cannot_be_read() {
+    let (store, cancelled) = reading();
+    let run = RunKey::from("run");
+    store.state().is_away = true;
+    for reads in 1..=3 {
+        for _ in 0..100 {
+            assert_eq!(cancelled.check(&run).await, Standing::UnderWay(None));
+        }
+        assert_eq!(store.state().reads, reads, "no more often than else");
+        advance(INTERVAL).await;
+    }
+    store.state().is_away = false;
+    assert_eq!(cancelled.check(&run).await, Standing::Unknown);
 }

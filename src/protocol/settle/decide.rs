@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{Effect, Failed, InFlight, Slot};
 use crate::compute::step::{Computed, Failures, Output, Stopped};
+use crate::core::generation::RunKey;
 use crate::core::id::PacketId;
 use crate::core::tree;
 use crate::packet::codec::{self, Payload};
-use crate::packet::{Bundle, LeftOut, MapWork, Message, Packet, Work};
+use crate::packet::{Bundle, LeftOut, MapWork, Message, Packet, Work, length};
 use crate::pipeline::definition::StageKind;
 use crate::protocol::bundle::Unpack;
 use crate::protocol::{Answer, Outcome, Owner, Protocol, Reduction, Task, Then, refused};
-use crate::scratchpad::GroupId;
+use crate::scratchpad::{GroupId, Members};
 
 /// Messages, by what is to become of them.
 pub(super) struct Decided<'a> {
@@ -245,6 +246,8 @@ impl Protocol {
     /// The last line of defence: the root, and whatever completes the run, must stand for the whole array. `None` if the run's
     /// id has become another one's.
     async fn check_whole(&self, packet: Packet) -> Result<Option<Packet>, Failures> {
+        // Before the status, which then says whether the run was over.
+        let signed_length = self.signed_length(&packet.run).await?;
         let scratchpad = self.seam.site.scratchpad();
         let status = self
             .seam
@@ -266,10 +269,39 @@ impl Protocol {
                 array_length,
             }));
         }
+        if let Some(declared) = packet.array_length
+            && declared != array_length
+        {
+            return Err(refused(format!(
+                "arrayLength is {declared} in the partial results of run {}, and {array_length} on record",
+                packet.run.id
+            )));
+        }
+        // Of a run that is over nothing is kept, and nothing is written.
+        if let Some(kept) = signed_length
+            && snapshot.result.is_none()
+            && !snapshot.cancelled
+        {
+            let carrier = &self.seam.site.carrier;
+            let checked = carrier.check_length(&packet.run, array_length, &kept);
+            checked.map_err(refused)?;
+        }
         Ok(Some(Packet {
             array_length: Some(array_length),
             ..packet
         }))
+    }
+
+    /// What the run's submitter has signed of its length. `None` if nothing is signed.
+    async fn signed_length(&self, run: &RunKey) -> Result<Option<Members>, Failures> {
+        let site = &self.seam.site;
+        match site.definition.reductions().next() {
+            Some(first) if site.carrier.signs() => self
+                .members(&length::group(run, &first.name))
+                .await
+                .map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Holds the items that were left out against the policies once more: the length of a stream was unknown before, and a

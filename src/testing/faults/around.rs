@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::core::error::Result;
-use crate::core::generation::{Generation, RunKey};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::core::provision::Change;
 use crate::queue::{
@@ -16,8 +16,8 @@ use crate::queue::{
 };
 use crate::scratchpad::{
     Arrival, Beginning, Begun, Checkpoint, Cursor, DeadLetterId, Deliveries, Failure, FailureLog,
-    FailureReport, Failures, GroupId, GroupState, Groups, Members, Page, RunFilter, RunRecord,
-    RunSnapshot, RunSummary, Runs, Scratchpad,
+    FailureReport, Failures, GroupId, GroupState, Groups, Members, Page, RunFilter, RunOutline,
+    RunRecord, RunSnapshot, RunSummary, Runs, Scratchpad,
 };
 
 /// What happens around a call.
@@ -170,7 +170,7 @@ wrap! {
         fn complete(run: &RunKey, result: Bytes) -> bool;
         fn cancel(run: &RunId) -> bool;
         fn status(run: &RunId) -> Option<RunSnapshot>;
-        fn generation(run: &RunId) -> Option<Generation>;
+        fn outline(run: &RunId) -> Option<RunOutline>;
         fn is_over(run: &RunKey) -> bool;
         fn wait(run: &RunId, up_to: Duration) -> Option<RunSnapshot>;
         fn list_runs(filter: &RunFilter, cursor: Option<&Cursor>, limit: usize) -> Page<RunSummary>;

@@ -8,23 +8,27 @@ use super::subject::{FAN_IN, Subject, attempt, record};
 use crate::core::error::Error;
 use crate::core::fingerprint::Fingerprint;
 use crate::scratchpad::{
-    Begun, Checkpoint, DeadLetterId, Deliveries, DeliveryId, GroupState, RunState, Scratchpad,
+    Begun, Checkpoint, DeadLetterId, Deliveries, DeliveryId, GroupState, RunOutline, RunState, Scratchpad,
     Verdict,
 };
 
 /// The record says which generation has the id, and a submission that is repeated finds it: it is the same run.
 pub(super) async fn a_run_has_the_generation_of_its_record(scratchpad: Arc<dyn Scratchpad>) {
     let subject = Subject::unknown(scratchpad).await;
-    let generation = || subject.scratchpad.generation(&subject.id);
-    assert_eq!(generation().await.expect("generation"), None, "an unknown run has none");
+    let outline = || subject.scratchpad.outline(&subject.id);
+    assert_eq!(outline().await.expect("outline"), None, "an unknown run has none");
     assert_eq!(subject.begin(&record(&subject.key)).await, Begun::New);
     let second = record(&subject.again().key);
     let Begun::Existing(existing) = subject.begin(&second).await else {
         panic!("the id is taken");
     };
     assert_eq!(existing.record.key(), subject.key);
-    let found = generation().await.expect("generation");
-    assert_eq!(found, Some(subject.key.generation));
+    let found = outline().await.expect("outline").expect("an outline");
+    assert_eq!((found.generation, found.array_length), (subject.key.generation, None));
+    let end = Checkpoint::new(7, 70, Fingerprint::from(7));
+    subject.scratchpad.measure(&subject.key, &end).await.expect("measure");
+    let found = outline().await.expect("outline").expect("an outline");
+    assert_eq!(found, RunOutline::new(subject.key.generation, Some(70)));
 }
 
 /// A result is the run's only if it bears its generation.

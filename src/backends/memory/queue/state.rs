@@ -82,6 +82,8 @@ pub(super) struct State {
     bytes: usize,
     /// The number of `receive` calls that are waiting.
     pub(super) waiting: usize,
+    /// How often the queue was full and then had room.
+    pub(super) times_freed: u64,
     /// When the last consumer left; `None` if there has been none.
     pub(super) consumers_left: Option<Instant>,
 }
@@ -102,6 +104,7 @@ impl State {
             numbers: u64::from(fastrand::u32(..)) << 20,
             bytes: 0,
             waiting: 0,
+            times_freed: 0,
             consumers_left: None,
         }
     }

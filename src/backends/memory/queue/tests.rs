@@ -177,6 +177,28 @@ async fn room_waits_for_consumers_and_for_nobody_else() {
     assert_eq!(Instant::now(), full_at, "there is room again");
 }
 
+/// A submitter of a small run is not kept out by one that fills the queue again each time.
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_for_room_get_it_though_one_was_faster() {
+    let queue = queue_of(MemoryQueues::with_capacity(4, 1_000));
+    queue.send(bodies(4)).await.unwrap();
+    let taken = receive_one(&queue).await;
+    let (mut fast, mut slow) = (Box::pin(queue.room()), Box::pin(queue.room()));
+    assert!(poll!(&mut fast).is_pending() && poll!(&mut slow).is_pending());
+    queue.acknowledge(vec![taken.receipt]).await.unwrap();
+    fast.await.unwrap();
+    queue.send(bodies(1)).await.unwrap();
+    let _in_flight = receive_one(&queue).await;
+    let mut next = Box::pin(queue.room());
+    assert!(poll!(&mut next).is_pending(), "it is full again");
+    assert!(poll!(&mut slow).is_ready());
+    queue.send(bodies(1)).await.unwrap();
+    assert!(
+        poll!(&mut next).is_pending(),
+        "nothing has become free since"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn room_counts_bytes() {
     let queue = queue_of(MemoryQueues::with_capacity(100, 10));

@@ -17,11 +17,11 @@ use super::groups::Stages;
 use crate::backends::memory::lock;
 use crate::core::clock::after;
 use crate::core::error::{Error, Result};
-use crate::core::generation::{Generation, RunKey};
+use crate::core::generation::RunKey;
 use crate::core::id::RunId;
 use crate::scratchpad::{
-    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunRecord, RunSnapshot, RunState,
-    RunSummary, Runs,
+    Begun, Checkpoint, Cursor, Page, Place, RunFilter, RunOutline, RunRecord, RunSnapshot,
+    RunState, RunSummary, Runs,
 };
 
 /// How long a run that has not ended is kept after its last write.
@@ -80,8 +80,8 @@ impl Runs for MemoryScratchpad {
         Ok(self.read(id, Run::snapshot))
     }
 
-    async fn generation(&self, id: &RunId) -> Result<Option<Generation>> {
-        Ok(self.read(id, |run| run.record.generation))
+    async fn outline(&self, id: &RunId) -> Result<Option<RunOutline>> {
+        Ok(self.read(id, |run| RunOutline::of(&run.record)))
     }
 
     async fn is_over(&self, key: &RunKey) -> Result<bool> {
