@@ -10,6 +10,7 @@
 mod churn;
 mod common;
 mod conformance;
+mod growth;
 mod lives;
 mod pooled;
 mod promises;

@@ -4,6 +4,7 @@ mod dead_letters;
 mod front;
 mod named;
 mod receipts;
+mod vacuum;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use tokio_postgres::types::Type;
 
 use self::front::Front;
 use self::named::PostgresQueue;
+use self::vacuum::Vacuum;
 use super::database::Database;
 use super::schema;
 use super::watch::Watch;
@@ -44,6 +46,7 @@ struct Shared {
     watch: Watch<i32>,
     /// By the queue's id.
     fronts: Arc<Fronts>,
+    vacuum: Arc<Vacuum>,
 }
 
 #[derive(Default)]
@@ -59,11 +62,21 @@ impl Fronts {
 impl PostgresQueues {
     pub(super) fn new(database: Arc<Database>, schema: Arc<str>) -> Self {
         let fronts = Arc::new(Fronts::default());
+        let vacuum = Arc::new(Vacuum::new(Arc::clone(&schema)));
         let watch = {
             let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
+            let vacuum = Arc::clone(&vacuum);
             Watch::new(move |queues| {
                 let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
-                async move { due(&database, &fronts, queues).await }.boxed()
+                let vacuum = Arc::clone(&vacuum);
+                async move {
+                    let found = due(&database, &fronts, queues).await?;
+                    if found.is_empty() {
+                        vacuum.is_idle(&database);
+                    }
+                    Ok(found)
+                }
+                .boxed()
             })
         };
         Self {
@@ -73,6 +86,7 @@ impl PostgresQueues {
                 is_checked: AtomicBool::new(false),
                 watch,
                 fronts,
+                vacuum,
             }),
         }
     }

@@ -121,8 +121,11 @@ impl PostgresQueue {
             self.shared.watch.is_active();
         }
         let deliveries: Vec<Delivery> = rows.iter().map(delivery).collect::<Result<_>>()?;
-        if let Some(largest) = deliveries.iter().map(|delivery| delivery.body.len()).max() {
+        let sizes = || deliveries.iter().map(|delivery| delivery.body.len());
+        if let Some(largest) = sizes().max() {
             self.front.received(largest);
+            let (vacuum, database) = (&self.shared.vacuum, &self.shared.database);
+            vacuum.received(deliveries.len(), sizes().sum(), database);
         }
         Ok(deliveries)
     }
