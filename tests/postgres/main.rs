@@ -11,6 +11,7 @@ mod churn;
 mod common;
 mod conformance;
 mod growth;
+mod late;
 mod lives;
 mod pooled;
 mod promises;

@@ -104,7 +104,7 @@ async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<V
         .map(|queue| {
             let front = fronts.of(*queue);
             let bound = front.bound();
-            sweeps.extend(bound.is_sweep.then_some(front));
+            sweeps.extend(bound.is_sweep.then_some((*queue, front)));
             bound.low
         })
         .collect();
@@ -119,10 +119,14 @@ async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<V
             ],
         )
         .await?;
-    for front in sweeps {
+    let found: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    for (queue, front) in sweeps {
         front.swept(begin.elapsed());
+        if found.contains(&queue) {
+            front.found();
+        }
     }
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(found)
 }
 
 impl std::fmt::Debug for PostgresQueues {
