@@ -64,12 +64,13 @@ impl PostgresQueues {
         let fronts = Arc::new(Fronts::default());
         let vacuum = Arc::new(Vacuum::new(Arc::clone(&schema)));
         let watch = {
-            let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
+            let (of, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
             let vacuum = Arc::clone(&vacuum);
-            Watch::new(move |queues| {
-                let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
+            Watch::new(database.notices.word(), move |queues| {
+                let (database, fronts) = (Arc::clone(&of), Arc::clone(&fronts));
                 let vacuum = Arc::clone(&vacuum);
                 async move {
+                    database.notices.listen(&database);
                     let found = due(&database, &fronts, queues).await?;
                     if found.is_empty() {
                         vacuum.is_idle(&database);
@@ -199,6 +200,12 @@ impl Queues for PostgresQueues {
 }
 
 impl Shared {
+    /// There are messages to receive: this process knows it at once, and others if they are sent word.
+    fn tell(&self, queue: i32) {
+        self.watch.tell(&queue);
+        self.database.notices.send(&self.database);
+    }
+
     fn missing(&self, name: &str) -> Error {
         Error::not_provisioned(
             format!("queue `{name}`"),

@@ -107,7 +107,7 @@ pub(super) async fn redrive(
         )
         SELECT id FROM gone";
     let passed_over = remove(queue, "redriving", REDRIVE, messages).await?;
-    queue.shared.watch.tell(&queue.id);
+    queue.shared.tell(queue.id);
     Ok(passed_over)
 }
 

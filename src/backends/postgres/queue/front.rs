@@ -15,6 +15,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// A sweep takes at most this part of the time.
 const PART: u32 = 20;
 
+/// The least time from a claim that did not find as many messages as it could have taken to the next one that may wait.
+/// Messages that come in a trickle are claimed together.
+const PACE: Duration = Duration::from_millis(5);
+
 /// Bytes of messages that are received at once at most, if they are like those before them.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// The bytes of a message, as long as nothing is known of them.
@@ -31,6 +35,8 @@ struct State {
     sweep: Instant,
     /// The bytes of the largest message of late.
     largest: usize,
+    /// When the next claim should begin.
+    next: Instant,
 }
 
 /// Where a claim begins.
@@ -50,6 +56,7 @@ impl Default for Front {
             late: LEAST_LATE,
             sweep: Instant::now(),
             largest: UNKNOWN,
+            next: Instant::now(),
         }))
     }
 }
@@ -94,6 +101,9 @@ impl Front {
         is_full: bool,
     ) {
         let mut state = self.lock();
+        if !is_full {
+            state.next = Instant::now() + PACE;
+        }
         if bound.is_sweep {
             state.late = match first < bound.known {
                 true => state.late * 2,
@@ -107,6 +117,11 @@ impl Front {
             true => last.min(settled),
             false => settled,
         };
+    }
+
+    /// When a claim that may wait should begin.
+    pub(super) fn next(&self) -> Instant {
+        self.lock().next
     }
 
     /// How many messages may be received at once.

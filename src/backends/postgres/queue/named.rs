@@ -13,6 +13,7 @@ use tokio_postgres::types::Type;
 use super::front::Front;
 use super::receipts::{self, Held};
 use super::{Shared, dead_letters, seconds};
+use super::super::watch::LONGEST;
 use crate::core::clock::after;
 use crate::core::error::{Error, Oversized, Result};
 use crate::queue::{
@@ -78,7 +79,7 @@ impl PostgresQueue {
         if sent == 0 {
             return Err(self.shared.missing(&self.name));
         }
-        self.shared.watch.tell(&self.id);
+        self.shared.tell(self.id);
         Ok(())
     }
 
@@ -183,8 +184,11 @@ impl Queue for PostgresQueue {
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
         let until = after(Instant::now(), wait);
+        // Polls look often enough that the end of a long wait needs no look of its own.
+        let is_long = wait >= LONGEST * 2;
         let interest = self.shared.watch.interest(self.id);
         loop {
+            sleep_until(self.front.next().min(until)).await;
             let news = interest.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();
@@ -195,7 +199,8 @@ impl Queue for PostgresQueue {
             let _sleeping = interest.poll();
             tokio::select! {
                 () = &mut news => {}
-                () = sleep_until(until) => {}
+                () = sleep_until(until), if is_long => return Ok(Vec::new()),
+                () = sleep_until(until), if !is_long => {}
             }
         }
     }
@@ -226,7 +231,7 @@ impl Queue for PostgresQueue {
         }
         self.on_held("releasing", RELEASE, &held, Some(seconds(after)))
             .await?;
-        self.shared.watch.tell(&self.id);
+        self.shared.tell(self.id);
         Ok(())
     }
 
