@@ -91,7 +91,8 @@ impl PostgresScratchpad {
         // that were taken when the statement began bring no value.
         const ARRIVE: &str = "WITH input AS (
                 SELECT r.number AS run, i.stage, i.tree, i.level, i.position, i.slot, i.content, i.place
-                FROM unnest($2, $3, $4, $5, $6, $7, $8) WITH ORDINALITY
+                FROM unnest((SELECT $2), (SELECT $3), (SELECT $4), (SELECT $5), (SELECT $6), (SELECT $7), (SELECT $8))
+                    WITH ORDINALITY
                     AS i (run, stage, tree, level, position, slot, content, place)
                 JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
             ), gathered AS MATERIALIZED (
@@ -212,7 +213,7 @@ impl Groups for PostgresScratchpad {
 
     async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
         const ARRIVED: &str = "SELECT i.place, g.arrived
-            FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
+            FROM unnest((SELECT $2), (SELECT $3), (SELECT $4), (SELECT $5), (SELECT $6)) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
             JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
             JOIN @.groups g ON g.run = r.number AND g.stage = i.stage AND g.tree = i.tree AND g.level = i.level
                 AND g.position = i.position";

@@ -13,7 +13,8 @@ use crate::core::batcher::Batcher;
 use crate::core::error::Result;
 use crate::scratchpad::{GroupId, Members};
 
-/// The calls of one deployment's scratchpad.
+/// The calls of one deployment's scratchpad. In their statements the arrays are subqueries, of which the planner expects few
+/// elements, so that it looks groups up by their keys and never reads the table as a whole.
 pub(super) struct SharedCalls {
     pub(super) members: Batcher<GroupId, Members>,
     pub(super) retire: Batcher<GroupId, ()>,
@@ -42,7 +43,7 @@ async fn members(
 ) -> Result<Vec<Members>> {
     const MEMBERS: &str = "SELECT i.place, coalesce(cardinality(g.arrived), 0)::int8, g.expected,
             coalesce(g.root, false), coalesce(g.retired, false), p.slots, p.contents
-        FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
+        FROM unnest((SELECT $2), (SELECT $3), (SELECT $4), (SELECT $5), (SELECT $6)) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
         JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
         LEFT JOIN @.groups g ON g.run = r.number
             AND g.stage = i.stage AND g.tree = i.tree AND g.level = i.level AND g.position = i.position
@@ -94,7 +95,7 @@ async fn retire(database: &Database, deployment: &str, groups: &[GroupId]) -> Re
     // In the order of their keys, as arrivals lock them.
     const RETIRE: &str = "WITH input AS (
             SELECT DISTINCT r.number AS run, i.stage, i.tree, i.level, i.position
-            FROM unnest($2, $3, $4, $5, $6) AS i (run, stage, tree, level, position)
+            FROM unnest((SELECT $2), (SELECT $3), (SELECT $4), (SELECT $5), (SELECT $6)) AS i (run, stage, tree, level, position)
             JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
         ), retired AS (
             INSERT INTO @.groups AS g (run, stage, tree, level, position, retired)

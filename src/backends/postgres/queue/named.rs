@@ -85,6 +85,7 @@ impl PostgresQueue {
 
     /// Takes what is visible now.
     async fn claim(&self, max: usize) -> Result<Vec<Delivery>> {
+        // What is due is looked up by ids that the planner knows nothing of: see `receipts`.
         const CLAIM: &str = "WITH due AS MATERIALIZED (
                 SELECT id, visible_at FROM @.messages
                 WHERE queue = $1 AND visible_at <= now() AND visible_at >= $4
@@ -92,8 +93,9 @@ impl PostgresQueue {
             ), claimed AS (
                 UPDATE @.messages m
                 SET visible_at = now() + make_interval(secs => $3), delivery = m.delivery + 1, held = true
-                FROM due WHERE m.id = due.id
-                RETURNING m.id, m.delivery, due.visible_at AS since
+                FROM unnest((SELECT array_agg(id) FROM due), (SELECT array_agg(visible_at) FROM due)) AS d (id, since)
+                WHERE m.id = d.id
+                RETURNING m.id, m.delivery, d.since
             )
             SELECT c.id, c.delivery, c.since, now(), b.sent_at, b.attributes, b.body
             FROM claimed c JOIN @.bodies b ON b.id = c.id ORDER BY c.since, c.id";
@@ -207,8 +209,8 @@ impl Queue for PostgresQueue {
 
     async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()> {
         const ACKNOWLEDGE: &str = "WITH gone AS (
-                DELETE FROM @.messages m USING unnest($2, $3) AS r (id, delivery)
-                WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1 RETURNING m.id
+                DELETE FROM @.messages m USING unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+                WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1 RETURNING m.id
             )
             DELETE FROM @.bodies b USING gone WHERE b.id = gone.id";
         let held = Held::of(&receipts);
@@ -223,8 +225,8 @@ impl Queue for PostgresQueue {
     async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
         const RELEASE: &str = "UPDATE @.messages m
             SET visible_at = now() + make_interval(secs => $4), held = false
-            FROM unnest($2, $3) AS r (id, delivery)
-            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1";
+            FROM unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1";
         let held = Held::of(&receipts);
         if held.ids.is_empty() {
             return Ok(());
@@ -238,8 +240,8 @@ impl Queue for PostgresQueue {
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
         const EXTEND: &str = "UPDATE @.messages m
             SET visible_at = now() + make_interval(secs => $4)
-            FROM unnest($2, $3) AS r (id, delivery)
-            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1
+            FROM unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1
             RETURNING m.id, m.delivery";
         let held = Held::of(&receipts);
         if held.ids.is_empty() {
