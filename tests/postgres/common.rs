@@ -112,7 +112,11 @@ impl Store {
             "failures",
         ];
         let schema = &self.schema;
-        let all = tables.map(|table| format!("DELETE FROM \"{schema}\".{table};"));
+        // The rows of no queue, which are for the planner, stay.
+        let all = tables.map(|table| match table {
+            "messages" | "bodies" => format!("DELETE FROM \"{schema}\".{table} WHERE id > 0;"),
+            _ => format!("DELETE FROM \"{schema}\".{table};"),
+        });
         self.client.batch_execute(&all.concat()).await.unwrap();
     }
 
@@ -123,7 +127,7 @@ impl Store {
         bound.status(&"nothing".into()).await.unwrap();
         let schema = &self.schema;
         let text = format!(
-            "UPDATE \"{schema}\".messages SET visible_at = now() WHERE visible_at > now()"
+            "UPDATE \"{schema}\".messages SET visible_at = now() WHERE visible_at > now() AND queue > 0"
         );
         self.client.batch_execute(&text).await.unwrap();
     }
