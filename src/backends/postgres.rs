@@ -27,12 +27,11 @@
 //!   entry for each index. pgmq asks for what is due by `clock_timestamp()`, which no index can answer.
 //! - **Small rows that are updated, bodies that are not** is what is done here. `messages` has what a claim and a heartbeat
 //!   write: about sixty bytes. `bodies` has the rest, is written once, and is deleted on acknowledgement. There are two
-//!   indexes, and autovacuum is set to come early and not to rest.
+//!   indexes.
 //!
-//! What old transactions leave is not scanned: a claim begins where the last one of this process ended, less a quarter of a
-//! second for messages whose sender commits late, and from the very beginning about once a second, for those that come later
-//! still. So a claim costs what it takes and what the last quarter of a second has left, however many dead versions there are.
-//! `docs/postgres.md` has the measurements.
+//! Processes vacuum what they have left (`queue/vacuum.rs`), and no statement reads dead versions: a claim begins where the
+//! last one of this process ended (`queue/front.rs`), and messages that are held are found by their primary key, whatever the
+//! planner believes of their table (`queue/receipts.rs`). `docs/postgres.md` has the reasons and the measurements.
 
 mod connect;
 mod database;

@@ -68,7 +68,11 @@ impl Plan {
 
     /// A process that submits, works, and redrives failed messages once the function is fixed. It
     /// ends when the run does, or with the failure if the function is not fixed yet.
-    pub(super) async fn live(self, deployment: Deployment<u64, String>, mended: bool) -> Result<(), Error> {
+    pub(super) async fn live(
+        self,
+        deployment: Deployment<u64, String>,
+        mended: bool,
+    ) -> Result<(), Error> {
         let _worker = deployment.worker().start();
         let run = submit(&deployment, self.length, self.input()).await?;
         loop {

@@ -51,10 +51,7 @@ async fn a_small_run_takes_few_statements() {
     }
     let statements = (adder.requests().total() - before) / RUNS;
     worker.shutdown().await;
-    println!(
-        "{statements} for a run of five items: {}",
-        adder.requests()
-    );
+    println!("{statements} for a run of five items: {}", adder.requests());
     assert!(statements <= 40, "{statements}");
 }
 
@@ -80,10 +77,9 @@ async fn an_idle_worker_runs_less_than_one_statement_per_second() {
 async fn notifications_are_few_and_only_sent_if_they_are_wanted() {
     for is_wanted in [false, true] {
         let schema = unique("notices");
-        let (listener, mut connection) =
-            tokio_postgres::connect(&url(), tokio_postgres::NoTls)
-                .await
-                .unwrap();
+        let (listener, mut connection) = tokio_postgres::connect(&url(), tokio_postgres::NoTls)
+            .await
+            .unwrap();
         let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
         let text = format!("LISTEN \"{schema}\"");
         let (listening, _) = tokio::join!(listener.batch_execute(&text), async {

@@ -25,8 +25,7 @@ impl Churned {
         queues.provision("churn", &options).await.unwrap();
         let client = client().await;
         for table in ["messages", "bodies"] {
-            let text =
-                format!("ALTER TABLE \"{schema}\".{table} SET (autovacuum_enabled = false)");
+            let text = format!("ALTER TABLE \"{schema}\".{table} SET (autovacuum_enabled = false)");
             client.batch_execute(&text).await.unwrap();
         }
         Self {

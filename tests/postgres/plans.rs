@@ -60,7 +60,10 @@ async fn dead_rows_are_not_looked_through() {
     pass(1).await;
     let rows = read().await - before;
     // For the most part those of the looks from the beginning, once a second; 56,000 if the planner has its way.
-    println!("{} index entries and rows for each message", rows / MESSAGES);
+    println!(
+        "{} index entries and rows for each message",
+        rows / MESSAGES
+    );
     assert!(rows < 1_000 * MESSAGES, "{rows}");
     old.batch_execute("COMMIT").await.unwrap();
 }

@@ -71,7 +71,11 @@ fn unsigned(number: i64) -> u32 {
 fn only<T>(answers: Vec<Result<T>>) -> Result<T> {
     answers.into_iter().next().unwrap_or_else(|| {
         let problem = "a call about one group has no answer: please report this";
-        Err(Error::refused(super::errors::SERVICE, "a call about a group", problem))
+        Err(Error::refused(
+            super::errors::SERVICE,
+            "a call about a group",
+            problem,
+        ))
     })
 }
 

@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::super::watch::LONGEST;
 use super::front::Front;
 use super::receipts::{self, Held};
 use super::{Shared, dead_letters, seconds};
-use super::super::watch::LONGEST;
 use crate::core::clock::after;
 use crate::core::error::{Error, Oversized, Result};
 use crate::queue::{

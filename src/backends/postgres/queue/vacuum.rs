@@ -106,8 +106,7 @@ impl Vacuum {
     pub(super) fn is_idle(self: &Arc<Self>, database: &Arc<Database>) {
         let is_due = {
             let mut state = self.lock();
-            let is_due =
-                state.messages >= MESSAGES_OF_BURST || state.bytes >= BYTES_OF_BURST;
+            let is_due = state.messages >= MESSAGES_OF_BURST || state.bytes >= BYTES_OF_BURST;
             is_due && state.received.elapsed() >= QUIET && state.begins()
         };
         if is_due {
