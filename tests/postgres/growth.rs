@@ -66,7 +66,7 @@ impl Churned {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the PostgreSQL that scripts/test starts"]
-async fn churn_leaves_tables_that_are_small_and_go_back_to_nothing() {
+async fn a_busy_queue_leaves_tables_that_are_small_and_go_back_to_nothing() {
     let churned = Churned::new().await;
     let mut largest = 0;
     for _ in 0..8 {
