@@ -3,6 +3,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod backoff;
+pub(crate) mod batcher;
 pub(crate) mod clock;
 pub(crate) mod cores;
 pub(crate) mod cut;

@@ -5,7 +5,6 @@ mod again;
 mod answer;
 mod at_work;
 pub(crate) mod attempt_log;
-mod batcher;
 mod beginning;
 pub(crate) mod bundle;
 mod cancelled;

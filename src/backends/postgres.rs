@@ -6,8 +6,8 @@
 //! # How it works
 //!
 //! Each operation is one statement, which takes everything of its batch as arrays. It is sent as an unnamed statement with
-//! the types of its parameters, and uses nothing of a session: no prepared statement, no `SET`, no session lock, no
-//! `LISTEN`. So it works through PgBouncer in transaction mode, and a few connections that are shared by all callers and
+//! the types of its parameters, and uses nothing of a session: no prepared statement, no `SET`, no session lock, and `LISTEN`
+//! only if it is asked to. So it works through PgBouncer in transaction mode, and a few connections that are shared by all callers and
 //! pipelined are enough. One that breaks is made again; an error that is transient by the server's own code is repeated for
 //! a second or two, and then returned as retryable, so that a worker waits out a restart or a failover. Only the server's
 //! clock counts.
@@ -27,23 +27,24 @@
 //!   entry for each index. pgmq asks for what is due by `clock_timestamp()`, which no index can answer.
 //! - **Small rows that are updated, bodies that are not** is what is done here. `messages` has what a claim and a heartbeat
 //!   write: about sixty bytes. `bodies` has the rest, is written once, and is deleted on acknowledgement. There are two
-//!   indexes, and autovacuum is set to come early and not to rest.
+//!   indexes.
 //!
-//! What old transactions leave is not scanned: a claim begins where the last one of this process ended, less a quarter of a
-//! second for messages whose sender commits late, and from the very beginning about once a second, for those that come later
-//! still. So a claim costs what it takes and what the last quarter of a second has left, however many dead versions there are.
-//! `docs/postgres.md` has the measurements.
+//! Processes vacuum what they have left (`queue/vacuum.rs`), and no statement reads dead versions: a claim begins where the
+//! last one of this process ended (`queue/front.rs`), and messages that are held are found by their primary key, whatever the
+//! planner believes of their table (`queue/receipts.rs`). `docs/postgres.md` has the reasons and the measurements.
 
 mod connect;
 mod database;
 mod errors;
 mod failures;
 mod groups;
+mod notices;
 mod queue;
 mod run_list;
 mod runs;
 mod schema;
 mod scratchpad;
+mod shared_calls;
 mod sweep;
 mod watch;
 
@@ -55,6 +56,7 @@ use tokio_postgres::{Config, NoTls, Socket};
 
 use self::connect::Connect;
 use self::database::{DEFAULT_CONNECTIONS, Database};
+use self::notices::Notices;
 pub use self::queue::PostgresQueues;
 pub use self::scratchpad::PostgresScratchpad;
 use crate::core::error::{Error, Result};
@@ -87,12 +89,13 @@ pub struct PostgresBackend {
     schema: String,
     connections: usize,
     retention: Duration,
+    notifies: bool,
 }
 
 impl PostgresBackend {
     /// A database by its URL, `postgres://user:password@host:port/database`, without TLS. The URL's parameters are those of
-    /// `tokio_postgres::Config`, and two of this backend: `schema` and `connections`, as the methods of these names set
-    /// them.
+    /// `tokio_postgres::Config`, and three of this backend: `schema`, `connections` and `notifications` (`true` or `false`),
+    /// as the methods of these names set them.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] (`url`) if it is not such a URL, or demands TLS (`sslmode=require`), for which
@@ -115,6 +118,10 @@ impl PostgresBackend {
         for (name, value) in own {
             backend = match name.as_str() {
                 "schema" => backend.schema(value),
+                "notifications" => backend.notifications(value.parse().map_err(|_| {
+                    let problem = format!("notifications={value} is neither true nor false");
+                    Error::invalid_argument("url", problem)
+                })?),
                 _ => backend.connections(value.parse().map_err(|_| {
                     Error::invalid_argument("url", format!("connections={value} is not a number"))
                 })?),
@@ -143,6 +150,7 @@ impl PostgresBackend {
             schema: DEFAULT_SCHEMA.to_owned(),
             connections: DEFAULT_CONNECTIONS,
             retention: DEFAULT_RETENTION,
+            notifies: false,
         }
     }
 
@@ -163,6 +171,18 @@ impl PostgresBackend {
     /// redriven or discarded.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
+        self
+    }
+
+    /// Sets whether processes send each other word of messages and of the ends of runs by `NOTIFY` (default false). Without
+    /// it, a process that has been idle for ten seconds or more finds a message within a second and a half; with it, at
+    /// once.
+    ///
+    /// A notification takes a lock on the whole database while its transaction commits, so a process sends at most ten per
+    /// second, on the channel of the schema's name. A process that waits for something keeps one more connection, which
+    /// listens: a pooler has to leave it its session. Processes of a deployment may differ in this setting.
+    pub fn notifications(mut self, on: bool) -> Self {
+        self.notifies = on;
         self
     }
 
@@ -188,6 +208,7 @@ impl PostgresBackend {
             self.connect.clone(),
             &self.schema,
             self.connections,
+            Notices::new(&self.schema, self.notifies),
         )
     }
 
@@ -229,7 +250,7 @@ fn own_parameters(url: &str) -> Result<(String, Vec<(String, String)>)> {
     let mut own = Vec::new();
     for pair in query.split('&') {
         match pair.split_once('=') {
-            Some((name @ ("schema" | "connections"), value)) => {
+            Some((name @ ("schema" | "connections" | "notifications"), value)) => {
                 if value.is_empty() || value.contains('%') {
                     let problem = format!("{name}={value}: a plain name or number is needed");
                     return Err(Error::invalid_argument("url", problem));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::batcher::{Batcher, Linger};
 use super::site::Site;
+use crate::core::batcher::{Batcher, Linger};
 use crate::core::error::{Error, Result};
 use crate::core::retry::{Policy, retry};
 use crate::packet::Message;

@@ -17,6 +17,7 @@ mod duplicates;
 mod exhaustive;
 mod heartbeats;
 mod plan;
+mod process;
 mod same_items;
 mod submitting;
 

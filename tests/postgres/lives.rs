@@ -40,7 +40,9 @@ async fn result(adder: &Deployment<i64, i64>, id: &str) -> i64 {
 /// Nothing is left of a run that has ended: no messages, and no tree.
 async fn assert_tidy(schema: &str) {
     let client = client().await;
-    for table in ["messages", "bodies", "groups", "partials", "dead_letters"] {
+    // The tables of messages have some of no queue, for the planner.
+    let rows = ["messages WHERE id > 0", "bodies WHERE id > 0"];
+    for table in [&rows[..], &["groups", "partials", "dead_letters"]].concat() {
         let count = format!("SELECT count(*) FROM \"{schema}\".{table}");
         let begin = Instant::now();
         loop {

@@ -10,7 +10,12 @@
 mod churn;
 mod common;
 mod conformance;
+mod cost;
+mod growth;
+mod late;
 mod lives;
+mod once;
+mod plans;
 mod pooled;
 mod promises;
 mod provisioning;

@@ -2,13 +2,14 @@
 
 use catchment::backends::postgres::PostgresBackend;
 use catchment::{Deployment, Error, Pipeline, RunFilter, Stage};
+use tokio_postgres::Client;
 
 use crate::common::{client, unique, url};
 
-/// The statements of the page's section, for these roles, database and schema.
-fn grants(suffix: &str, schema: &str) -> String {
+/// The statements of a section of the page, for these roles, database and schema.
+fn grants(section: &str, suffix: &str, schema: &str) -> String {
     let page = include_str!("../../docs/postgres.md");
-    let section = page.split("## Permissions").nth(1).unwrap();
+    let section = page.split(&format!("## {section}\n")).nth(1).unwrap();
     let block = section
         .split("```sql")
         .nth(1)
@@ -55,6 +56,35 @@ fn is_refused<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
     assert!(!error.is_retryable());
 }
 
+/// A worker may vacuum once it has been granted that, where there is such a privilege.
+async fn vacuums(client: &Client, suffix: &str, schema: &str, grants: &str) {
+    let version = "SELECT current_setting('server_version_num')::int4";
+    let version: i32 = client.query_one(version, &[]).await.unwrap().get(0);
+    if version < 170_000 {
+        return;
+    }
+    let url = url().replace(
+        "postgres://postgres@",
+        &format!("postgres://worker_{suffix}@"),
+    );
+    let (worker, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let count = "SELECT coalesce(sum(vacuum_count), 0)::int8 FROM pg_stat_user_tables WHERE schemaname = $1";
+    for is_granted in [false, true] {
+        if is_granted {
+            client.batch_execute(grants).await.unwrap();
+        }
+        for table in ["messages", "bodies", "partials", "groups"] {
+            let text = format!("VACUUM (SKIP_LOCKED, TRUNCATE true) {schema}.{table}");
+            worker.batch_execute(&text).await.unwrap();
+        }
+        let count: i64 = client.query_one(count, &[&schema]).await.unwrap().get(0);
+        assert_eq!(count, if is_granted { 4 } else { 0 });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the PostgreSQL that scripts/test starts"]
 async fn each_role_does_its_own_work_and_no_more() {
@@ -67,7 +97,8 @@ async fn each_role_does_its_own_work_and_no_more() {
             .await
             .unwrap();
     }
-    let grants = grants(&suffix, &schema);
+    let vacuum = grants("Why the tables stay small", &suffix, &schema);
+    let grants = grants("Permissions", &suffix, &schema);
     let (first, others) = grants.split_once("-- everybody else").unwrap();
     client.batch_execute(first).await.unwrap();
     adder("provisioner", &suffix, &schema)
@@ -75,6 +106,7 @@ async fn each_role_does_its_own_work_and_no_more() {
         .await
         .unwrap();
     client.batch_execute(others).await.unwrap();
+    vacuums(&client, &suffix, &schema, &vacuum).await;
 
     let [submitter, worker, looker] =
         ["submitter", "worker", "looker"].map(|role| adder(role, &suffix, &schema));

@@ -5,6 +5,8 @@
 mod deaths;
 #[path = "../exactly_once/plan.rs"]
 mod plan;
+#[path = "../exactly_once/process.rs"]
+mod process;
 
 use std::time::Duration;
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Socket};
 
-/// What drives a connection until it is closed.
-pub(super) type Driver = BoxFuture<'static, Result<(), tokio_postgres::Error>>;
+/// What drives a connection until it is closed: what the server sends of its own accord.
+pub(super) type Driver = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 type Connecting = BoxFuture<'static, Result<(Client, Driver), tokio_postgres::Error>>;
 
 /// Makes connections. The type of the TLS connector is erased, so that it shows in no public type.
@@ -26,8 +27,9 @@ impl Connect {
         Self(Arc::new(move |config| {
             let tls = tls.clone();
             async move {
-                let (client, connection) = config.connect(tls).await?;
-                Ok((client, connection.boxed()))
+                let (client, mut connection) = config.connect(tls).await?;
+                let messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
+                Ok((client, messages.boxed()))
             }
             .boxed()
         }))

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::sync::Mutex;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Row};
 
-use super::connect::Connect;
+use super::connect::{Connect, Driver};
 use super::errors::{ends_connection, failed};
+use super::notices::Notices;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result, describe};
 use crate::core::requests::Requests;
@@ -42,6 +44,7 @@ pub(super) struct Database {
     pub(super) place: String,
     slots: Vec<Slot>,
     pub(super) requests: Requests,
+    pub(super) notices: Notices,
 }
 
 /// A connection, or the place of one that is made when it is needed.
@@ -62,7 +65,13 @@ impl Drop for Waiting<'_> {
 }
 
 impl Database {
-    pub(super) fn new(config: Config, connect: Connect, schema: &str, connections: usize) -> Self {
+    pub(super) fn new(
+        config: Config,
+        connect: Connect,
+        schema: &str,
+        connections: usize,
+        notices: Notices,
+    ) -> Self {
         Self {
             place: place(&config),
             config,
@@ -70,6 +79,7 @@ impl Database {
             schema: format!("{}.", quoted(schema)),
             slots: (0..connections.max(1)).map(|_| Slot::default()).collect(),
             requests: Requests::new(),
+            notices,
         }
     }
 
@@ -159,29 +169,37 @@ impl Database {
 
     /// A connection of the caller's own, for a transaction. It is closed when it is dropped.
     pub(super) async fn dial(&self, operation: &str) -> Result<Client> {
-        let connecting = self.connect.connect(&self.config);
-        let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
-        let (client, driver) = match connected {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err(failed(operation, &self.place, error)),
-            Err(_) => {
-                let operation = format!("{operation} at {}", self.place);
-                let problem = format!("no connection within {} s", CONNECT_WITHIN.as_secs());
-                return Err(Error::unavailable(
-                    super::errors::SERVICE,
-                    operation,
-                    problem,
-                ));
-            }
-        };
+        let (client, mut driver) = self.connect(operation).await?;
         let place = self.place.clone();
         tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                let error = failed("a connection", &place, error);
-                tracing::info!(error = %describe(&error), "a connection has ended");
+            while let Some(message) = driver.next().await {
+                if let Err(error) = message {
+                    let error = failed("a connection", &place, error);
+                    tracing::info!(error = %describe(&error), "a connection has ended");
+                    return;
+                }
             }
         });
         Ok(client)
+    }
+
+    /// A connection of the caller's own, which the caller drives.
+    pub(super) async fn connect(&self, operation: &str) -> Result<(Client, Driver)> {
+        let connecting = self.connect.connect(&self.config);
+        let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+        match connected {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(error)) => Err(failed(operation, &self.place, error)),
+            Err(_) => {
+                let operation = format!("{operation} at {}", self.place);
+                let problem = format!("no connection within {} s", CONNECT_WITHIN.as_secs());
+                Err(Error::unavailable(
+                    super::errors::SERVICE,
+                    operation,
+                    problem,
+                ))
+            }
+        }
     }
 }
 

@@ -5,10 +5,7 @@
 //! for all that a statement brings to a group, and are written after the lock was taken: their ids have the order of the
 //! arrivals, and a slot's value is the first.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -23,7 +20,7 @@ const MOST_ARRIVALS: usize = 1_000;
 
 /// The columns of groups, as arrays of parameters.
 #[derive(Default)]
-struct Columns<'a> {
+pub(super) struct Columns<'a> {
     runs: Vec<String>,
     stages: Vec<&'a str>,
     trees: Vec<i64>,
@@ -40,7 +37,7 @@ impl<'a> Columns<'a> {
         self.positions.push(position(group));
     }
 
-    fn of(groups: impl IntoIterator<Item = &'a GroupId>) -> Self {
+    pub(super) fn of(groups: impl IntoIterator<Item = &'a GroupId>) -> Self {
         let mut columns = Self::default();
         for group in groups {
             columns.push(group);
@@ -49,7 +46,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The deployment, and these.
-    fn params<'b>(&'b self, deployment: &'b &'b str) -> Vec<super::database::Param<'b>> {
+    pub(super) fn params<'b>(&'b self, deployment: &'b &'b str) -> Vec<super::database::Param<'b>> {
         vec![
             (deployment as _, Type::TEXT),
             (&self.runs as _, Type::TEXT_ARRAY),
@@ -70,8 +67,20 @@ fn unsigned(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// The answer to a call about one group.
+fn only<T>(answers: Vec<Result<T>>) -> Result<T> {
+    answers.into_iter().next().unwrap_or_else(|| {
+        let problem = "a call about one group has no answer: please report this";
+        Err(Error::refused(
+            super::errors::SERVICE,
+            "a call about a group",
+            problem,
+        ))
+    })
+}
+
 /// The state in four columns.
-fn state(row: &Row, from: usize) -> GroupState {
+pub(super) fn state(row: &Row, from: usize) -> GroupState {
     let mut state = GroupState::new(unsigned(row.get(from)));
     state.expected = row.get::<_, Option<i64>>(from + 1).map(unsigned);
     state.root = row.get(from + 2);
@@ -86,7 +95,8 @@ impl PostgresScratchpad {
         // that were taken when the statement began bring no value.
         const ARRIVE: &str = "WITH input AS (
                 SELECT r.number AS run, i.stage, i.tree, i.level, i.position, i.slot, i.content, i.place
-                FROM unnest($2, $3, $4, $5, $6, $7, $8) WITH ORDINALITY
+                FROM unnest((SELECT $2), (SELECT $3), (SELECT $4), (SELECT $5), (SELECT $6), (SELECT $7), (SELECT $8))
+                    WITH ORDINALITY
                     AS i (run, stage, tree, level, position, slot, content, place)
                 JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
             ), gathered AS MATERIALIZED (
@@ -193,66 +203,21 @@ impl Groups for PostgresScratchpad {
         Ok(states)
     }
 
+    /// Concurrent calls share a statement.
     async fn members(&self, group: &GroupId) -> Result<Members> {
-        const MEMBERS: &str =
-            "SELECT coalesce(cardinality(g.arrived), 0)::int8, g.expected, coalesce(g.root, false),
-                coalesce(g.retired, false), p.slots, p.contents
-            FROM @.runs r
-            LEFT JOIN @.groups g ON g.run = r.number
-                AND g.stage = $3 AND g.tree = $4 AND g.level = $5 AND g.position = $6
-            LEFT JOIN @.partials p ON p.run = r.number AND NOT g.retired
-                AND p.stage = $3 AND p.tree = $4 AND p.level = $5 AND p.position = $6
-            WHERE r.deployment = $1 AND r.key = $2 AND r.result IS NULL AND NOT r.cancelled
-            ORDER BY p.id";
-        let key = Key::of(group);
-        let deployment = &*self.deployment;
-        let params = key.params(&deployment);
-        let rows = self
-            .database()
-            .query("reading a group", MEMBERS, &params)
-            .await?;
-        let Some(state) = rows
-            .first()
-            .map(|row| state(row, 0))
-            .filter(|state| !state.retired)
-        else {
-            return Ok(Members::Retired);
-        };
-        let mut values = BTreeMap::new();
-        for row in &rows {
-            let slots: Option<Vec<i32>> = row.get(4);
-            let contents: Option<Vec<&[u8]>> = row.get(5);
-            let contents = contents.unwrap_or_default();
-            for (slot, content) in slots.unwrap_or_default().into_iter().zip(contents) {
-                let value = values.entry(slot.cast_unsigned());
-                value.or_insert_with(|| Bytes::copy_from_slice(content));
-            }
-        }
-        Ok(Members::present(state, values.into_iter().collect()))
+        let read = self.shared_calls.members.submit(vec![group.clone()]);
+        only(read.await)
     }
 
+    /// Concurrent calls share a statement.
     async fn retire(&self, group: &GroupId) -> Result<()> {
-        const RETIRE: &str = "WITH retired AS (
-                INSERT INTO @.groups AS g (run, stage, tree, level, position, retired)
-                SELECT number, $3, $4, $5, $6, true FROM @.runs
-                WHERE deployment = $1 AND key = $2 AND result IS NULL AND NOT cancelled
-                ON CONFLICT (run, stage, tree, level, position) DO UPDATE SET retired = true, written_at = now()
-                RETURNING g.run
-            )
-            DELETE FROM @.partials p USING retired
-            WHERE p.run = retired.run AND p.stage = $3 AND p.tree = $4 AND p.level = $5 AND p.position = $6";
-        let key = Key::of(group);
-        let deployment = &*self.deployment;
-        let params = key.params(&deployment);
-        self.database()
-            .query("retiring a group", RETIRE, &params)
-            .await?;
-        Ok(())
+        let retired = self.shared_calls.retire.submit(vec![group.clone()]);
+        only(retired.await)
     }
 
     async fn arrived(&self, groups: &[GroupId]) -> Result<Vec<Vec<u32>>> {
         const ARRIVED: &str = "SELECT i.place, g.arrived
-            FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
+            FROM unnest((SELECT $2), (SELECT $3), (SELECT $4), (SELECT $5), (SELECT $6)) WITH ORDINALITY AS i (run, stage, tree, level, position, place)
             JOIN @.runs r ON r.deployment = $1 AND r.key = i.run AND r.result IS NULL AND NOT r.cancelled
             JOIN @.groups g ON g.run = r.number AND g.stage = i.stage AND g.tree = i.tree AND g.level = i.level
                 AND g.position = i.position";

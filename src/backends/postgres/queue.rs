@@ -4,6 +4,7 @@ mod dead_letters;
 mod front;
 mod named;
 mod receipts;
+mod vacuum;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use tokio_postgres::types::Type;
 
 use self::front::Front;
 use self::named::PostgresQueue;
+use self::vacuum::Vacuum;
 use super::database::Database;
 use super::schema;
 use super::watch::Watch;
@@ -44,6 +46,7 @@ struct Shared {
     watch: Watch<i32>,
     /// By the queue's id.
     fronts: Arc<Fronts>,
+    vacuum: Arc<Vacuum>,
 }
 
 #[derive(Default)]
@@ -59,11 +62,22 @@ impl Fronts {
 impl PostgresQueues {
     pub(super) fn new(database: Arc<Database>, schema: Arc<str>) -> Self {
         let fronts = Arc::new(Fronts::default());
+        let vacuum = Arc::new(Vacuum::new(Arc::clone(&schema)));
         let watch = {
-            let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
-            Watch::new(move |queues| {
-                let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
-                async move { due(&database, &fronts, queues).await }.boxed()
+            let (of, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
+            let vacuum = Arc::clone(&vacuum);
+            Watch::new(database.notices.word(), move |queues| {
+                let (database, fronts) = (Arc::clone(&of), Arc::clone(&fronts));
+                let vacuum = Arc::clone(&vacuum);
+                async move {
+                    database.notices.listen(&database);
+                    let found = due(&database, &fronts, queues).await?;
+                    if found.is_empty() {
+                        vacuum.is_idle(&database);
+                    }
+                    Ok(found)
+                }
+                .boxed()
             })
         };
         Self {
@@ -73,6 +87,7 @@ impl PostgresQueues {
                 is_checked: AtomicBool::new(false),
                 watch,
                 fronts,
+                vacuum,
             }),
         }
     }
@@ -90,7 +105,7 @@ async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<V
         .map(|queue| {
             let front = fronts.of(*queue);
             let bound = front.bound();
-            sweeps.extend(bound.is_sweep.then_some(front));
+            sweeps.extend(bound.is_sweep.then_some((*queue, front)));
             bound.low
         })
         .collect();
@@ -105,10 +120,14 @@ async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<V
             ],
         )
         .await?;
-    for front in sweeps {
+    let found: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    for (queue, front) in sweeps {
         front.swept(begin.elapsed());
+        if found.contains(&queue) {
+            front.found();
+        }
     }
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(found)
 }
 
 impl std::fmt::Debug for PostgresQueues {
@@ -181,6 +200,12 @@ impl Queues for PostgresQueues {
 }
 
 impl Shared {
+    /// There are messages to receive: this process knows it at once, and others if they are sent word.
+    fn tell(&self, queue: i32) {
+        self.watch.tell(&queue);
+        self.database.notices.send(&self.database);
+    }
+
     fn missing(&self, name: &str) -> Error {
         Error::not_provisioned(
             format!("queue `{name}`"),

@@ -128,6 +128,7 @@ impl PostgresScratchpad {
             .is_some();
         if ended {
             self.shared.watch.tell(&self.key(run));
+            self.shared.database.notices.send(&self.shared.database);
             self.drop_tree(run).await;
         }
         Ok(ended)

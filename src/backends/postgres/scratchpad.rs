@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::database::Database;
+use super::shared_calls::SharedCalls;
 use super::watch::Watch;
 use super::{runs, schema};
 use crate::core::error::{Error, Result};
@@ -31,6 +32,7 @@ pub struct PostgresScratchpad {
     pub(super) shared: Arc<Shared>,
     /// Whose runs they are.
     pub(super) deployment: Arc<str>,
+    pub(super) shared_calls: Arc<SharedCalls>,
 }
 
 pub(super) struct Shared {
@@ -45,13 +47,20 @@ pub(super) struct Shared {
 impl PostgresScratchpad {
     pub(super) fn new(database: Arc<Database>, schema: Arc<str>, retention: Duration) -> Self {
         let watch = {
-            let database = Arc::clone(&database);
-            Watch::new(move |keys| {
-                let database = Arc::clone(&database);
-                async move { runs::ended(&database, keys).await }.boxed()
+            let of = Arc::clone(&database);
+            Watch::new(database.notices.word(), move |keys| {
+                let database = Arc::clone(&of);
+                async move {
+                    database.notices.listen(&database);
+                    runs::ended(&database, keys).await
+                }
+                .boxed()
             })
         };
+        let deployment: Arc<str> = "".into();
         Self {
+            shared_calls: Arc::new(SharedCalls::new(&database, &deployment)),
+            deployment,
             shared: Arc::new(Shared {
                 database,
                 schema,
@@ -59,7 +68,6 @@ impl PostgresScratchpad {
                 watch,
                 sweep_at: Mutex::new(Instant::now()),
             }),
-            deployment: "".into(),
         }
     }
 
@@ -85,9 +93,12 @@ impl std::fmt::Debug for PostgresScratchpad {
 #[async_trait]
 impl Scratchpad for PostgresScratchpad {
     fn bind(&self, deployment: &str) -> Option<Arc<dyn Scratchpad>> {
+        let deployment: Arc<str> = deployment.into();
+        let shared = Arc::clone(&self.shared);
         Some(Arc::new(Self {
-            shared: Arc::clone(&self.shared),
-            deployment: deployment.into(),
+            shared_calls: Arc::new(SharedCalls::new(&shared.database, &deployment)),
+            shared,
+            deployment,
         }))
     }
 

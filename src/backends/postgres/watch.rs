@@ -1,7 +1,7 @@
 //! Waiting for something in the database: one statement asks for all waiting callers of this process.
 //!
 //! Each poll is later than the one before: an eighth of the time since something last happened, at least five milliseconds
-//! and at most a second. So a program that is busy, or has just been, learns of news at once, and an idle one costs a
+//! and at most a good second. So a program that is busy, or has just been, learns of news at once, and an idle one costs a
 //! statement a second, however many of its queues and runs are waited for. What happens in this process is told directly.
 
 use std::collections::HashMap;
@@ -16,11 +16,14 @@ use tokio::time::Instant;
 use crate::core::error::{Result, describe};
 
 const SHORTEST: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_secs(1);
+/// A second and a fifth, so that a program whose receives begin anew now and then is below one statement per second.
+pub(super) const LONGEST: Duration = Duration::from_millis(1_200);
 /// A poll is at most this part of the time since something last happened.
 const PART: u32 = 8;
 
 /// Asks which of these have news.
+pub(super) type Word = tokio::sync::watch::Receiver<()>;
+/// See [`Watch::new`].
 type Ask<K> = Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<K>>> + Send + Sync>;
 
 /// Whatever is waited for has a key.
@@ -31,6 +34,8 @@ struct Inner<K> {
     state: Mutex<State<K>>,
     /// Wakes the poller, since there is another time to poll at.
     hurry: Notify,
+    /// Another process has sent word that there may be news.
+    word: Word,
 }
 
 struct State<K> {
@@ -49,7 +54,9 @@ struct Waiting {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Watch<K> {
+    /// `word` changes when another process has sent word.
     pub(super) fn new(
+        word: Word,
         ask: impl Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<K>>> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -60,6 +67,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Watch<K> {
                 active: Instant::now(),
             }),
             hurry: Notify::new(),
+            word,
         }))
     }
 
@@ -170,6 +178,7 @@ impl<K> Drop for Polling<K> {
 impl<K: Clone + Eq + Hash + Send + 'static> Polling<K> {
     async fn run(mut self) {
         let mut polled = Instant::now();
+        let mut word = self.inner.word.clone();
         while let Some((keys, wait)) = self.next() {
             // Neither all at once nor all programs at the same moment.
             let wait = wait.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -178,6 +187,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Polling<K> {
                 tokio::select! {
                     () = tokio::time::sleep_until(at) => {}
                     () = self.inner.hurry.notified() => continue,
+                    // Without a sender there is never any.
+                    Ok(()) = word.changed() => self.inner.lock().active = Instant::now(),
                 }
             }
             polled = Instant::now();
@@ -233,9 +244,13 @@ mod tests {
 
     /// A watch whose keys have news if they are even, and how often it asked.
     fn watch() -> (Watch<u32>, Arc<AtomicUsize>) {
+        watch_of(tokio::sync::watch::channel(()).1)
+    }
+
+    fn watch_of(word: Word) -> (Watch<u32>, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
-        let watch = Watch::new(move |keys: Vec<u32>| {
+        let watch = Watch::new(word, move |keys: Vec<u32>| {
             counted.fetch_add(1, Ordering::Relaxed);
             let found = keys.into_iter().filter(|key| key % 2 == 0).collect();
             async move { Ok(found) }.boxed()
@@ -262,6 +277,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn word_of_another_process_is_followed_by_a_poll_at_once() {
+        let (sender, word) = tokio::sync::watch::channel(());
+        let (watch, asked) = watch_of(word);
+        let interest = watch.interest(3);
+        let _sleeping = interest.poll();
+        tokio::time::sleep(LONGEST * 20).await;
+        for _ in 0..5 {
+            let before = asked.load(Ordering::Relaxed);
+            sender.send_replace(());
+            // Less than the shortest time between two polls.
+            tokio::time::sleep(SHORTEST / 5).await;
+            assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+            tokio::time::sleep(LONGEST * 20).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_idle_program_asks_once_a_second_for_all() {
         let (watch, asked) = watch();
         let interests = [1, 3, 5, 7].map(|key| watch.interest(key));
@@ -270,7 +302,7 @@ mod tests {
         let before = asked.load(Ordering::Relaxed);
         tokio::time::sleep(LONGEST * 100).await;
         let idle = asked.load(Ordering::Relaxed) - before;
-        assert!((80..=134).contains(&idle), "{idle} in 100 s");
+        assert!((80..=134).contains(&idle), "{idle} in 120 s");
         drop(sleeping);
         tokio::time::sleep(LONGEST * 2).await;
         let before = asked.load(Ordering::Relaxed);

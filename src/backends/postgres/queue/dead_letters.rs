@@ -17,8 +17,8 @@ const LIST: &str = "postgres-dead-letters";
 /// sent.
 pub(super) async fn bury(queue: &PostgresQueue, delivery: &Delivery, reason: &str) -> Result<()> {
     const BURY: &str = "WITH gone AS (
-            DELETE FROM @.messages m USING unnest($2, $3) AS r (id, delivery)
-            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1 RETURNING m.id
+            DELETE FROM @.messages m USING unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1 RETURNING m.id
         ), body AS (
             DELETE FROM @.bodies b USING gone WHERE b.id = gone.id RETURNING b.sent_at, b.attributes, b.body
         )
@@ -107,7 +107,7 @@ pub(super) async fn redrive(
         )
         SELECT id FROM gone";
     let passed_over = remove(queue, "redriving", REDRIVE, messages).await?;
-    queue.shared.watch.tell(&queue.id);
+    queue.shared.tell(queue.id);
     Ok(passed_over)
 }
 

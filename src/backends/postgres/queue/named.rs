@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::super::watch::LONGEST;
 use super::front::Front;
 use super::receipts::{self, Held};
 use super::{Shared, dead_letters, seconds};
@@ -78,12 +79,13 @@ impl PostgresQueue {
         if sent == 0 {
             return Err(self.shared.missing(&self.name));
         }
-        self.shared.watch.tell(&self.id);
+        self.shared.tell(self.id);
         Ok(())
     }
 
     /// Takes what is visible now.
     async fn claim(&self, max: usize) -> Result<Vec<Delivery>> {
+        // What is due is looked up by ids that the planner knows nothing of: see `receipts`.
         const CLAIM: &str = "WITH due AS MATERIALIZED (
                 SELECT id, visible_at FROM @.messages
                 WHERE queue = $1 AND visible_at <= now() AND visible_at >= $4
@@ -91,8 +93,9 @@ impl PostgresQueue {
             ), claimed AS (
                 UPDATE @.messages m
                 SET visible_at = now() + make_interval(secs => $3), delivery = m.delivery + 1, held = true
-                FROM due WHERE m.id = due.id
-                RETURNING m.id, m.delivery, due.visible_at AS since
+                FROM unnest((SELECT array_agg(id) FROM due), (SELECT array_agg(visible_at) FROM due)) AS d (id, since)
+                WHERE m.id = d.id
+                RETURNING m.id, m.delivery, d.since
             )
             SELECT c.id, c.delivery, c.since, now(), b.sent_at, b.attributes, b.body
             FROM claimed c JOIN @.bodies b ON b.id = c.id ORDER BY c.since, c.id";
@@ -115,14 +118,18 @@ impl PostgresQueue {
         if bound.is_sweep {
             self.front.swept(begin.elapsed());
         }
-        if let Some(last) = rows.last() {
-            let (since, now): (SystemTime, SystemTime) = (last.get(2), last.get(3));
-            self.front.claimed(since, now, rows.len() >= max);
+        if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+            let since: (SystemTime, SystemTime) = (first.get(2), last.get(2));
+            let is_full = rows.len() >= max;
+            self.front.claimed(&bound, since, last.get(3), is_full);
             self.shared.watch.is_active();
         }
         let deliveries: Vec<Delivery> = rows.iter().map(delivery).collect::<Result<_>>()?;
-        if let Some(largest) = deliveries.iter().map(|delivery| delivery.body.len()).max() {
+        let sizes = || deliveries.iter().map(|delivery| delivery.body.len());
+        if let Some(largest) = sizes().max() {
             self.front.received(largest);
+            let (vacuum, database) = (&self.shared.vacuum, &self.shared.database);
+            vacuum.received(deliveries.len(), sizes().sum(), database);
         }
         Ok(deliveries)
     }
@@ -179,8 +186,11 @@ impl Queue for PostgresQueue {
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
         let until = after(Instant::now(), wait);
+        // Polls look often enough that the end of a long wait needs no look of its own.
+        let is_long = wait >= LONGEST * 2;
         let interest = self.shared.watch.interest(self.id);
         loop {
+            sleep_until(self.front.next().min(until)).await;
             let news = interest.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();
@@ -191,15 +201,16 @@ impl Queue for PostgresQueue {
             let _sleeping = interest.poll();
             tokio::select! {
                 () = &mut news => {}
-                () = sleep_until(until) => {}
+                () = sleep_until(until), if is_long => return Ok(Vec::new()),
+                () = sleep_until(until), if !is_long => {}
             }
         }
     }
 
     async fn acknowledge(&self, receipts: Vec<Receipt>) -> Result<()> {
         const ACKNOWLEDGE: &str = "WITH gone AS (
-                DELETE FROM @.messages m USING unnest($2, $3) AS r (id, delivery)
-                WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1 RETURNING m.id
+                DELETE FROM @.messages m USING unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+                WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1 RETURNING m.id
             )
             DELETE FROM @.bodies b USING gone WHERE b.id = gone.id";
         let held = Held::of(&receipts);
@@ -214,23 +225,23 @@ impl Queue for PostgresQueue {
     async fn release(&self, receipts: Vec<Receipt>, after: Duration) -> Result<()> {
         const RELEASE: &str = "UPDATE @.messages m
             SET visible_at = now() + make_interval(secs => $4), held = false
-            FROM unnest($2, $3) AS r (id, delivery)
-            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1";
+            FROM unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1";
         let held = Held::of(&receipts);
         if held.ids.is_empty() {
             return Ok(());
         }
         self.on_held("releasing", RELEASE, &held, Some(seconds(after)))
             .await?;
-        self.shared.watch.tell(&self.id);
+        self.shared.tell(self.id);
         Ok(())
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Result<Vec<Receipt>> {
         const EXTEND: &str = "UPDATE @.messages m
             SET visible_at = now() + make_interval(secs => $4)
-            FROM unnest($2, $3) AS r (id, delivery)
-            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue = $1
+            FROM unnest((SELECT $2), (SELECT $3)) AS r (id, delivery)
+            WHERE m.id = r.id AND m.delivery = r.delivery AND m.held AND m.queue + 0 = $1
             RETURNING m.id, m.delivery";
         let held = Held::of(&receipts);
         if held.ids.is_empty() {

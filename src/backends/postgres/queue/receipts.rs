@@ -1,4 +1,10 @@
 //! Receipts: which message, and which delivery of it.
+//!
+//! Statements find the messages of receipts by the primary key, one by one, and are written so that the planner has no other
+//! choice. By its statistics a queue has few messages, now and then none, and it would look through all that the index on
+//! the queue has for it, or through the whole table, both of which may consist of dead versions for the most part: beside an
+//! old transaction that takes most of the time. So the arrays are subqueries, of which it expects few elements, and the
+//! queue is an expression that no index has.
 
 use std::sync::Arc;
 
