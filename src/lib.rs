@@ -133,6 +133,7 @@
 // What everything is made of, the contracts and their implementations.
 pub mod backends;
 mod core;
+mod outbox;
 mod progress;
 pub mod queue;
 pub mod scratchpad;
@@ -179,6 +180,8 @@ pub use crate::core::page::{Cursor, Page};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::{DeadLetter, Discarded, LetterId};
 pub use deployment::listing::Listing;
+#[cfg(feature = "postgres")]
+pub use deployment::outbox::OutboxParts;
 pub use deployment::run::{Outcome, ProgressStream, Redriven, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]

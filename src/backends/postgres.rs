@@ -39,6 +39,7 @@ mod database;
 mod errors;
 mod failures;
 mod groups;
+mod outbox;
 mod queue;
 mod run_list;
 mod runs;
@@ -55,6 +56,8 @@ use tokio_postgres::{Config, NoTls, Socket};
 
 use self::connect::Connect;
 use self::database::{DEFAULT_CONNECTIONS, Database};
+pub use self::outbox::OutboxInsert;
+pub(crate) use self::outbox::{NewPart, PostgresOutbox};
 pub use self::queue::PostgresQueues;
 pub use self::scratchpad::PostgresScratchpad;
 use crate::core::error::{Error, Result};
@@ -193,18 +196,21 @@ impl PostgresBackend {
 
     /// The two parts, over the same connections: for a backend with other queues or another scratchpad.
     pub fn parts(self) -> (PostgresQueues, PostgresScratchpad) {
-        let (queues, scratchpad, _) = self.counted_parts();
+        let (queues, scratchpad, ..) = self.all_parts();
         (queues, scratchpad)
     }
 
-    /// The same, and the count of their statements.
-    pub(crate) fn counted_parts(self) -> (PostgresQueues, PostgresScratchpad, Requests) {
+    /// The same, with the outbox and the count of their statements.
+    pub(crate) fn all_parts(
+        self,
+    ) -> (PostgresQueues, PostgresScratchpad, PostgresOutbox, Requests) {
         let database = Arc::new(self.database());
         let requests = database.requests.clone();
         let schema: Arc<str> = self.schema.into();
         let queues = PostgresQueues::new(Arc::clone(&database), Arc::clone(&schema));
+        let outbox = PostgresOutbox::new(Arc::clone(&database));
         let scratchpad = PostgresScratchpad::new(database, schema, self.retention);
-        (queues, scratchpad, requests)
+        (queues, scratchpad, outbox, requests)
     }
 }
 
