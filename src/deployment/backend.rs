@@ -87,7 +87,7 @@ impl Backend {
     }
 
     /// A PostgreSQL database by its URL, in the schema `catchment`. Create one per process and clone it: clones share its
-    /// connections, which are made when they are needed. For settings of your own, and for TLS, see [`PostgresBackend`].
+    /// connections, which are made when they are needed. For settings of your own, and for TLS, see [`PostgresBackend::from_url`].
     ///
     /// ```no_run
     /// use catchment::{Backend, Pipeline};

@@ -10,7 +10,10 @@
 mod churn;
 mod common;
 mod conformance;
+#[cfg(feature = "postgres-tls")]
+mod encrypted;
 mod lives;
+mod outbox;
 mod pooled;
 mod promises;
 mod provisioning;

@@ -5,12 +5,11 @@
 
 mod insert;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
@@ -19,7 +18,7 @@ pub(crate) use self::insert::NewPart;
 pub use self::insert::OutboxInsert;
 use super::database::Database;
 use super::errors::failed;
-use super::watch::Watch;
+use super::queue::PostgresQueues;
 use crate::core::error::{Error, Result};
 use crate::core::id::RunId;
 use crate::core::provision::Change;
@@ -30,28 +29,48 @@ const LEASE: Duration = Duration::from_secs(15);
 /// Several of these are in a lease, so that one late answer does not end it.
 const KEEP_EVERY: Duration = Duration::from_secs(4);
 
+/// The deployments whose outboxes are watched, by keys that no queue has.
+#[derive(Default)]
+pub(super) struct Outboxes(Mutex<Vec<Arc<str>>>);
+
+impl Outboxes {
+    pub(super) fn key(&self, deployment: &str) -> i32 {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = known.iter().position(|name| &**name == deployment);
+        let place = place.unwrap_or_else(|| {
+            known.push(deployment.into());
+            known.len() - 1
+        });
+        i32::try_from(place).map_or(i32::MIN, |place| -1 - place)
+    }
+
+    /// Keys of queues, and those of outboxes with their deployments.
+    pub(super) fn split(&self, keys: Vec<i32>) -> (Vec<i32>, Vec<(i32, Arc<str>)>) {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (queues, outboxes): (Vec<i32>, Vec<i32>) = keys.into_iter().partition(|key| *key >= 0);
+        let name = |key: i32| known.get(usize::try_from(-1 - key).ok()?).cloned();
+        let outboxes = outboxes.into_iter();
+        let named = outboxes.filter_map(|key| Some((key, name(key)?)));
+        (queues, named.collect())
+    }
+}
+
 /// The outbox of one deployment.
 #[derive(Clone)]
 pub(crate) struct PostgresOutbox {
     database: Arc<Database>,
-    watch: Arc<Watch<Arc<str>>>,
+    /// Whose poll asks for submissions too, so that an idle process does with one statement.
+    queues: PostgresQueues,
     deployment: Arc<str>,
     /// Whose leases they are: another value for each deployment of each process.
     holder: Arc<str>,
 }
 
 impl PostgresOutbox {
-    pub(super) fn new(database: Arc<Database>) -> Self {
-        let watch = {
-            let database = Arc::clone(&database);
-            Watch::new(move |deployments| {
-                let database = Arc::clone(&database);
-                async move { due(&database, deployments).await }.boxed()
-            })
-        };
+    pub(super) fn new(database: Arc<Database>, queues: PostgresQueues) -> Self {
         Self {
             database,
-            watch: Arc::new(watch),
+            queues,
             deployment: "".into(),
             holder: "".into(),
         }
@@ -89,7 +108,7 @@ impl PostgresOutbox {
 
     /// A submission was written, or will be in a moment.
     pub(crate) fn expect(&self) {
-        self.watch.is_active();
+        self.queues.watch().is_active();
     }
 
     async fn query(
@@ -105,27 +124,6 @@ impl PostgresOutbox {
     }
 }
 
-/// The deployments to which there are submissions that nobody has taken up.
-async fn due(database: &Database, deployments: Vec<Arc<str>>) -> Result<Vec<Arc<str>>> {
-    const DUE: &str = "SELECT w.place FROM unnest($1) WITH ORDINALITY AS w (deployment, place)
-        WHERE EXISTS (
-            SELECT FROM @.outbox o
-            WHERE o.deployment = w.deployment AND o.last AND o.error IS NULL AND NOT EXISTS (
-                SELECT FROM @.outbox_leases l
-                WHERE l.deployment = o.deployment AND l.id = o.id AND l.until > now()
-            )
-        )";
-    let names: Vec<&str> = deployments.iter().map(|name| &**name).collect();
-    let params = [(&names as _, Type::TEXT_ARRAY)];
-    let rows = database.query("polling the outbox", DUE, &params).await?;
-    let places = rows
-        .iter()
-        .filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok());
-    Ok(places
-        .filter_map(|place| deployments.get(place).cloned())
-        .collect())
-}
-
 #[async_trait]
 impl Outbox for PostgresOutbox {
     fn handle(&self) -> Arc<dyn Outbox> {
@@ -133,7 +131,8 @@ impl Outbox for PostgresOutbox {
     }
 
     async fn news(&self, up_to: Duration) {
-        let interest = self.watch.interest(Arc::clone(&self.deployment));
+        let key = self.queues.outbox_key(&self.deployment);
+        let interest = self.queues.watch().interest(key);
         let news = interest.news.notified();
         tokio::pin!(news);
         news.as_mut().enable();
@@ -176,7 +175,7 @@ impl Outbox for PostgresOutbox {
         let rows = self.query("claiming from the outbox", CLAIM, &params);
         let rows = rows.await?;
         if !rows.is_empty() {
-            self.watch.is_active();
+            self.queues.watch().is_active();
         }
         let count = |number: i64| u32::try_from(number).unwrap_or(0);
         let entries = rows.iter().map(|row| Entry {

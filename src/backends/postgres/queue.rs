@@ -17,6 +17,7 @@ use tokio_postgres::types::Type;
 use self::front::Front;
 use self::named::PostgresQueue;
 use super::database::Database;
+use super::outbox::Outboxes;
 use super::schema;
 use super::watch::Watch;
 use crate::core::error::{Error, Result};
@@ -41,9 +42,11 @@ struct Shared {
     schema: Arc<str>,
     /// The schema has been found to be one that this library knows.
     is_checked: AtomicBool,
+    /// By the queue's id, or the key of an outbox.
     watch: Watch<i32>,
     /// By the queue's id.
     fronts: Arc<Fronts>,
+    outboxes: Arc<Outboxes>,
 }
 
 #[derive(Default)]
@@ -59,11 +62,14 @@ impl Fronts {
 impl PostgresQueues {
     pub(super) fn new(database: Arc<Database>, schema: Arc<str>) -> Self {
         let fronts = Arc::new(Fronts::default());
+        let outboxes = Arc::new(Outboxes::default());
         let watch = {
             let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
-            Watch::new(move |queues| {
+            let outboxes = Arc::clone(&outboxes);
+            Watch::new(move |keys| {
                 let (database, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
-                async move { due(&database, &fronts, queues).await }.boxed()
+                let outboxes = Arc::clone(&outboxes);
+                async move { due(&database, &fronts, &outboxes, keys).await }.boxed()
             })
         };
         Self {
@@ -73,17 +79,42 @@ impl PostgresQueues {
                 is_checked: AtomicBool::new(false),
                 watch,
                 fronts,
+                outboxes,
             }),
         }
     }
+
+    /// The key by which the outbox of a deployment is watched, in the same poll as all queues.
+    pub(super) fn outbox_key(&self, deployment: &str) -> i32 {
+        self.shared.outboxes.key(deployment)
+    }
+
+    pub(super) fn watch(&self) -> &Watch<i32> {
+        &self.shared.watch
+    }
 }
 
-/// The queues that have a message to receive.
-async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<Vec<i32>> {
+/// The queues that have a message to receive, and the outboxes with a submission to claim.
+async fn due(
+    database: &Database,
+    fronts: &Fronts,
+    outboxes: &Outboxes,
+    keys: Vec<i32>,
+) -> Result<Vec<i32>> {
     const DUE: &str = "SELECT w.queue FROM unnest($1, $2) AS w (queue, low), LATERAL (
         SELECT FROM @.messages m
         WHERE m.queue = w.queue AND m.visible_at <= now() AND m.visible_at >= w.low LIMIT 1
-    ) AS found";
+    ) AS found
+    UNION ALL SELECT w.outbox FROM unnest($3, $4) AS w (outbox, deployment) WHERE EXISTS (
+        SELECT FROM @.outbox o
+        WHERE o.deployment = w.deployment AND o.last AND o.error IS NULL AND NOT EXISTS (
+            SELECT FROM @.outbox_leases l
+            WHERE l.deployment = o.deployment AND l.id = o.id AND l.until > now()
+        )
+    )";
+    let (queues, watched) = outboxes.split(keys);
+    let (outboxes, deployments): (Vec<i32>, Vec<&str>) =
+        watched.iter().map(|(key, name)| (*key, &**name)).unzip();
     let mut sweeps = Vec::new();
     let lows: Vec<SystemTime> = queues
         .iter()
@@ -102,6 +133,8 @@ async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<V
             &[
                 (&queues, Type::INT4_ARRAY),
                 (&lows, Type::TIMESTAMPTZ_ARRAY),
+                (&outboxes, Type::INT4_ARRAY),
+                (&deployments, Type::TEXT_ARRAY),
             ],
         )
         .await?;
