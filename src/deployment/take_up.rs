@@ -47,6 +47,7 @@ pub(super) fn chore<I: Data>(site: &Arc<Site>) -> Option<Chore> {
             outbox: outbox.handle(),
             take: |site, outbox, entry| take::<I>(site, outbox, entry).boxed(),
             tasks: JoinSet::new(),
+            is_claiming: false,
         };
         taker.work_until(stop).boxed()
     }))
@@ -58,6 +59,8 @@ struct Taker {
     take: fn(Arc<Site>, Arc<dyn Outbox>, Entry) -> BoxFuture<'static, ()>,
     /// A task for each submission.
     tasks: JoinSet<()>,
+    /// A claim is under way: there may be leases of which this process has not been told.
+    is_claiming: bool,
 }
 
 impl Taker {
@@ -69,7 +72,7 @@ impl Taker {
             () = stop => {}
             () = self.work() => {}
         }
-        let has_leases = !self.tasks.is_empty();
+        let has_leases = self.is_claiming || !self.tasks.is_empty();
         self.tasks.shutdown().await;
         if has_leases
             && timeout(RELEASE_WITHIN, self.outbox.release())
@@ -91,7 +94,10 @@ impl Taker {
                 log_panic(ended);
             }
             if self.tasks.len() < AT_ONCE && claim_at <= Instant::now() {
-                match self.outbox.claim(AT_ONCE - self.tasks.len()).await {
+                self.is_claiming = true;
+                let claimed = self.outbox.claim(AT_ONCE - self.tasks.len()).await;
+                self.is_claiming = false;
+                match claimed {
                     Ok(entries) => {
                         failed = 0;
                         self.begin(entries);

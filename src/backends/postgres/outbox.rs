@@ -29,6 +29,16 @@ const LEASE: Duration = Duration::from_secs(15);
 /// Several of these are in a lease, so that one late answer does not end it.
 const KEEP_EVERY: Duration = Duration::from_secs(4);
 
+/// The rest of a poll, which asks for the outboxes `$3` of the deployments `$4`: those with a submission to claim.
+pub(super) const DUE: &str = "
+    UNION ALL SELECT w.outbox FROM unnest($3, $4) AS w (outbox, deployment) WHERE EXISTS (
+        SELECT FROM @.outbox o
+        WHERE o.deployment = w.deployment AND o.last AND o.error IS NULL AND NOT EXISTS (
+            SELECT FROM @.outbox_leases l
+            WHERE l.deployment = o.deployment AND l.id = o.id AND l.until > now()
+        )
+    )";
+
 /// The deployments whose outboxes are watched, by keys that no queue has.
 #[derive(Default)]
 pub(super) struct Outboxes(Mutex<Vec<Arc<str>>>);

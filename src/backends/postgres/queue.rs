@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 
 use self::front::Front;
 use self::named::PostgresQueue;
-use super::database::Database;
+use super::database::{Database, Param};
 use super::outbox::Outboxes;
 use super::schema;
 use super::watch::Watch;
@@ -104,14 +104,7 @@ async fn due(
     const DUE: &str = "SELECT w.queue FROM unnest($1, $2) AS w (queue, low), LATERAL (
         SELECT FROM @.messages m
         WHERE m.queue = w.queue AND m.visible_at <= now() AND m.visible_at >= w.low LIMIT 1
-    ) AS found
-    UNION ALL SELECT w.outbox FROM unnest($3, $4) AS w (outbox, deployment) WHERE EXISTS (
-        SELECT FROM @.outbox o
-        WHERE o.deployment = w.deployment AND o.last AND o.error IS NULL AND NOT EXISTS (
-            SELECT FROM @.outbox_leases l
-            WHERE l.deployment = o.deployment AND l.id = o.id AND l.until > now()
-        )
-    )";
+    ) AS found";
     let (queues, watched) = outboxes.split(keys);
     let (outboxes, deployments): (Vec<i32>, Vec<&str>) =
         watched.iter().map(|(key, name)| (*key, &**name)).unzip();
@@ -125,19 +118,18 @@ async fn due(
             bound.low
         })
         .collect();
+    let mut statement = DUE.to_owned();
+    let mut params: Vec<Param<'_>> = vec![
+        (&queues, Type::INT4_ARRAY),
+        (&lows, Type::TIMESTAMPTZ_ARRAY),
+    ];
+    if !outboxes.is_empty() {
+        statement.push_str(super::outbox::DUE);
+        params.push((&outboxes, Type::INT4_ARRAY));
+        params.push((&deployments, Type::TEXT_ARRAY));
+    }
     let begin = tokio::time::Instant::now();
-    let rows = database
-        .query(
-            "polling",
-            DUE,
-            &[
-                (&queues, Type::INT4_ARRAY),
-                (&lows, Type::TIMESTAMPTZ_ARRAY),
-                (&outboxes, Type::INT4_ARRAY),
-                (&deployments, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
+    let rows = database.query("polling", &statement, &params).await?;
     for front in sweeps {
         front.swept(begin.elapsed());
     }

@@ -29,8 +29,10 @@ impl<R> Run<R> {
             let items = match outbox.find(&self.run).await {
                 Ok(Pending::Waiting { items }) => Ok(items),
                 Ok(Pending::Refused(problem)) => Err(Error::submission(&self.run, problem)),
-                Ok(Pending::Unknown) | Err(Error::NotProvisioned { .. }) => Err(no_such_run()),
-                Err(error) => return Err(error),
+                Ok(Pending::Unknown) => Err(no_such_run()),
+                Err(error) if error.is_retryable() => return Err(error),
+                // A program that may read runs need not be allowed to read the outbox.
+                Err(_) => Err(no_such_run()),
             };
             let left = up_to.saturating_sub(begin.elapsed());
             // Asked after the outbox: it may have become a run since the last time.
