@@ -14,10 +14,13 @@ const SCHEMA: &str = "CATCHMENT_TEST_OUTBOX";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn adder(schema: &str) -> Deployment<i64, i64> {
+    // What a process held when it was killed comes back soon.
+    let soon = Duration::from_secs(2);
     let adder = Pipeline::new()
         .map(|n: i64| n * 2)
-        .with(Stage::named("times_two"))
-        .reduce(|| 0, |a, b| a + b);
+        .with(Stage::named("times_two").visibility_timeout(soon))
+        .reduce(|| 0, |a, b| a + b)
+        .with(Stage::named("sum").visibility_timeout(soon));
     adder.deploy("adder", database_in(schema)).unwrap()
 }
 
