@@ -6,11 +6,14 @@ pub(crate) mod dead_letter;
 mod dead_letters;
 mod deploy;
 pub(crate) mod listing;
+#[cfg(feature = "postgres")]
+pub(crate) mod outbox;
 pub(crate) mod run;
 mod share;
 #[cfg(feature = "signed")]
 mod signed;
 mod submit;
+mod take_up;
 mod try_submit;
 
 use std::marker::PhantomData;
@@ -32,6 +35,7 @@ use crate::stage::Data;
 use crate::worker::{Handler, Worker};
 use listing::Listing;
 use run::Run;
+use take_up::TakeUp;
 
 pub use backend::Backend;
 
@@ -55,6 +59,7 @@ pub struct Deployment<I, R> {
     pub(crate) site: Arc<Site>,
     pub(crate) backend: Backend,
     extract: Extract<R>,
+    take_up: TakeUp,
     types: PhantomData<fn(I)>,
 }
 
@@ -64,6 +69,7 @@ impl<I, R> Clone for Deployment<I, R> {
             site: Arc::clone(&self.site),
             backend: self.backend.clone(),
             extract: self.extract,
+            take_up: self.take_up,
             types: PhantomData,
         }
     }
@@ -88,6 +94,7 @@ impl<I, R> Deployment<I, R> {
         carrier: Carrier,
         bundling: Option<Arc<dyn Bundling>>,
         extract: Extract<R>,
+        take_up: TakeUp,
     ) -> Self {
         let site = Site::new(
             name,
@@ -96,11 +103,13 @@ impl<I, R> Deployment<I, R> {
             Arc::clone(&backend.scratchpad),
             carrier,
             bundling,
-        );
+        )
+        .with_outbox(backend.outbox());
         Self {
             site: Arc::new(site),
             backend,
             extract,
+            take_up,
             types: PhantomData,
         }
     }
@@ -166,9 +175,14 @@ impl<I, R> Deployment<I, R> {
             definition,
             queues,
             scratchpad,
+            outbox,
             ..
         } = self.site.as_ref();
         let mut changes = Vec::new();
+        // First, so that nothing of it becomes a run any more.
+        if let Some(outbox) = outbox {
+            changes.extend(outbox.deprovision().await?);
+        }
         for stage in definition.stages() {
             let queue = name::queue(name, &stage.name);
             changes.extend(queues.deprovision(&queue).await?);
@@ -177,9 +191,10 @@ impl<I, R> Deployment<I, R> {
         Ok(changes)
     }
 
-    /// A worker for this deployment's stages, with its options to set.
+    /// A worker for this deployment's stages, with its options to set. Over PostgreSQL it also makes runs of what
+    /// applications have written into the outbox, whichever stages it serves.
     pub fn worker(&self) -> Worker {
-        Worker::new(Arc::clone(&self.site))
+        Worker::new(Arc::clone(&self.site), (self.take_up)(&self.site))
     }
 
     /// One stage as a handler for messages that a service pushes: the counterpart of a [worker](Self::worker), which pulls.

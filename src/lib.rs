@@ -98,6 +98,8 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `sqlite` | a SQLite file for the processes of one machine ([`Backend::file`][file]), and [`Pipeline::run_in`][run_in], whose progress survives the process |
+//! | `postgres` | the PostgreSQL database that you have ([`Backend::postgres`][postgres]), and submitting inside your own transactions ([`Deployment::submit_in`][submit_in]) |
+//! | `postgres-tls` | connections to it with TLS, as its URL says |
 //! | `sqs`, `dynamodb`, `aws` | Amazon SQS, Amazon DynamoDB, and both with [`Backend::aws`][aws] |
 //! | `lambda` | stages as Lambda functions ([`Deployment::lambda`][lambda]); with `dynamodb`, SAM and CloudFormation templates ([`Deployment::template`][template]) |
 //! | `http` | a deployment's HTTP API as an `axum` router ([`Deployment::router`][http]) |
@@ -110,6 +112,10 @@
 #![cfg_attr(not(feature = "sqlite"), doc = "[file]: Backend")]
 #![cfg_attr(feature = "sqlite", doc = "[run_in]: Pipeline::run_in")]
 #![cfg_attr(not(feature = "sqlite"), doc = "[run_in]: Pipeline")]
+#![cfg_attr(feature = "postgres", doc = "[postgres]: Backend::postgres")]
+#![cfg_attr(not(feature = "postgres"), doc = "[postgres]: Backend")]
+#![cfg_attr(feature = "postgres", doc = "[submit_in]: Deployment::submit_in")]
+#![cfg_attr(not(feature = "postgres"), doc = "[submit_in]: Deployment")]
 #![cfg_attr(feature = "aws", doc = "[aws]: Backend::aws")]
 #![cfg_attr(not(feature = "aws"), doc = "[aws]: Backend")]
 #![cfg_attr(feature = "lambda", doc = "[lambda]: Deployment::lambda")]
@@ -133,6 +139,7 @@
 // What everything is made of, the contracts and their implementations.
 pub mod backends;
 mod core;
+mod outbox;
 mod progress;
 pub mod queue;
 pub mod scratchpad;
@@ -179,6 +186,8 @@ pub use crate::core::page::{Cursor, Page};
 pub use crate::core::requests::Requests;
 pub use deployment::dead_letter::{DeadLetter, Discarded, LetterId};
 pub use deployment::listing::Listing;
+#[cfg(feature = "postgres")]
+pub use deployment::outbox::OutboxParts;
 pub use deployment::run::{Outcome, ProgressStream, Redriven, Run, Status};
 pub use deployment::{Backend, Deployment};
 #[cfg(feature = "lambda")]

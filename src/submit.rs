@@ -21,7 +21,7 @@ mod submission;
 use std::sync::Arc;
 
 pub(crate) use failure::SUBMISSION;
-pub(crate) use opening::Opening;
+pub(crate) use opening::{Opening, record_to_be};
 #[cfg(feature = "http")]
 pub(crate) use pulse::{GivenUp, Limits, Pulse};
 pub(crate) use source::{IterSource, Source, StreamSource, TryIterSource, TryStreamSource};

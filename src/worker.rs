@@ -13,11 +13,14 @@ mod shift;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::core::cores::cores;
 use crate::core::error::{Error, Result};
+use crate::core::flag::Flag;
 use crate::core::runtime;
 use crate::protocol::site::Site;
 use crew::Drive;
@@ -52,7 +55,11 @@ const DEFAULT_CANCEL_CHECK: Duration = Duration::from_secs(2);
 pub struct Worker {
     site: Arc<Site>,
     options: Options,
+    chore: Option<Chore>,
 }
+
+/// What a worker does beside its messages. It ends soon after the future that it is given.
+pub(crate) type Chore = Arc<dyn Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 #[derive(Clone, Debug)]
 struct Options {
@@ -77,9 +84,10 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(site: Arc<Site>) -> Self {
+    pub(crate) fn new(site: Arc<Site>, chore: Option<Chore>) -> Self {
         Self {
             site,
+            chore,
             options: Options {
                 stages: None,
                 concurrency: cores(),
@@ -150,7 +158,13 @@ impl Worker {
     pub fn start(self) -> RunningWorker {
         let (shutdown, signal) = watch::channel(false);
         let state = match runtime::check() {
-            Ok(()) => State::Started(tokio::spawn(shift::run(self.site, self.options, signal))),
+            Ok(()) => {
+                let shift = shift::run(self.site, self.options, signal.clone());
+                State::Started(match self.chore {
+                    Some(chore) => tokio::spawn(beside(chore, shift, signal)),
+                    None => tokio::spawn(shift),
+                })
+            }
             Err(error) => State::NotStarted(error),
         };
         RunningWorker { shutdown, state }
@@ -183,6 +197,28 @@ impl Worker {
         worker.shutdown().await;
         Ok(())
     }
+}
+
+/// Works through a shift, with a chore beside it that ends when the shift does or the signal comes.
+async fn beside(
+    chore: Chore,
+    shift: impl Future<Output = Result<()>>,
+    mut signal: watch::Receiver<bool>,
+) -> Result<()> {
+    let is_over = Arc::new(Flag::default());
+    let shift = async {
+        let ended = shift.await;
+        is_over.raise();
+        ended
+    };
+    let is_over = Arc::clone(&is_over);
+    let stop = async move {
+        tokio::select! {
+            _ = signal.wait_for(|stop| *stop) => {}
+            () = is_over.raised() => {}
+        }
+    };
+    tokio::join!(shift, chore(stop.boxed())).0
 }
 
 /// A worker at work. Dropping it stops it on the spot, like a crash: what it held is delivered

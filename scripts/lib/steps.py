@@ -197,6 +197,9 @@ def _(run):
     environment = run.on_postgres()
     # The test of PgBouncer needs one on this machine.
     skipped = [] if shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin") else ["--skip", "pgbouncer"]
+    # The server of PyPI has no TLS; that of a system's package has.
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and "CATCHMENT_TEST_POSTGRES_TLS" not in os.environ:
+        skipped += ["--skip", "encrypted"]
     apart = ["outage", "churn", "a_process"]
     run.run_tests(programs, arguments=["--ignored", *skipped, *named_skips(apart)], env=environment)
     run.run_tests(programs, arguments=["--ignored", "outage"], env=environment)

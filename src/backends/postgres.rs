@@ -39,6 +39,7 @@ mod errors;
 mod failures;
 mod groups;
 mod notices;
+mod outbox;
 mod queue;
 mod run_list;
 mod runs;
@@ -46,6 +47,7 @@ mod schema;
 mod scratchpad;
 mod shared_calls;
 mod sweep;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -57,6 +59,8 @@ use tokio_postgres::{Config, NoTls, Socket};
 use self::connect::Connect;
 use self::database::{DEFAULT_CONNECTIONS, Database};
 use self::notices::Notices;
+pub use self::outbox::OutboxInsert;
+pub(crate) use self::outbox::{NewPart, PostgresOutbox};
 pub use self::queue::PostgresQueues;
 pub use self::scratchpad::PostgresScratchpad;
 use crate::core::error::{Error, Result};
@@ -93,16 +97,27 @@ pub struct PostgresBackend {
 }
 
 impl PostgresBackend {
-    /// A database by its URL, `postgres://user:password@host:port/database`, without TLS. The URL's parameters are those of
-    /// `tokio_postgres::Config`, and three of this backend: `schema`, `connections` and `notifications` (`true` or `false`),
-    /// as the methods of these names set them.
+    /// A database by its URL, `postgres://user:password@host:port/database`. The URL's parameters are those of
+    /// `tokio_postgres::Config`, three of this backend, `schema`, `connections` and `notifications` (`true` or `false`), as the
+    /// methods of these names set them, and two that say how connections are encrypted, as they do for `psql`. They need the
+    /// feature `postgres-tls`; without it, connections are made without TLS.
+    ///
+    /// | `sslmode` | encrypted | the server's certificate |
+    /// | --- | --- | --- |
+    /// | `disable` | no | |
+    /// | `prefer`, the default | if the server can | not checked |
+    /// | `require` | yes | not checked, unless there is a `sslrootcert`; then as `verify-ca` |
+    /// | `verify-ca` | yes | made by an authority that is trusted |
+    /// | `verify-full` | yes | the same, and for the host's name |
+    ///
+    /// `sslrootcert` is the path of a file in PEM with the authorities to trust. Without it, they are the system's.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] (`url`) if it is not such a URL, or demands TLS (`sslmode=require`), for which
-    /// [`with_tls`](Self::with_tls) takes a connector.
+    /// [`Error::InvalidArgument`] (`url`) if it is not such a URL, names a file that cannot be read, or demands TLS in a program
+    /// without the feature `postgres-tls`. [`with_tls`](Self::with_tls) takes a connector of the application's choice.
     pub fn from_url(url: &str) -> Result<Self> {
         let (url, own) = own_parameters(url)?;
-        let config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let reason = std::error::Error::source(&error).map(ToString::to_string);
             let reason = reason.unwrap_or_else(|| error.to_string());
             Error::invalid_argument(
@@ -110,13 +125,15 @@ impl PostgresBackend {
                 format!("it is not the URL of a PostgreSQL database: {reason}"),
             )
         })?;
-        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            let problem = "sslmode=require needs a TLS connector: use `PostgresBackend::with_tls`";
-            return Err(Error::invalid_argument("url", problem));
-        }
-        let mut backend = Self::new(config);
+        let value = |wanted: &str| {
+            let last = own.iter().rfind(|(name, _)| name == wanted);
+            last.map(|(_, value)| value.as_str())
+        };
+        let connect = tls::connect(&mut config, value("sslmode"), value("sslrootcert"))?;
+        let mut backend = Self::over(config, connect);
         for (name, value) in own {
             backend = match name.as_str() {
+                "sslmode" | "sslrootcert" => backend,
                 "schema" => backend.schema(value),
                 "notifications" => backend.notifications(value.parse().map_err(|_| {
                     let problem = format!("notifications={value} is neither true nor false");
@@ -144,9 +161,13 @@ impl PostgresBackend {
         T::TlsConnect: Send,
         <T::TlsConnect as tokio_postgres::tls::TlsConnect<Socket>>::Future: Send,
     {
+        Self::over(config, Connect::with(tls))
+    }
+
+    fn over(config: Config, connect: Connect) -> Self {
         Self {
             config,
-            connect: Connect::with(tls),
+            connect,
             schema: DEFAULT_SCHEMA.to_owned(),
             connections: DEFAULT_CONNECTIONS,
             retention: DEFAULT_RETENTION,
@@ -214,18 +235,21 @@ impl PostgresBackend {
 
     /// The two parts, over the same connections: for a backend with other queues or another scratchpad.
     pub fn parts(self) -> (PostgresQueues, PostgresScratchpad) {
-        let (queues, scratchpad, _) = self.counted_parts();
+        let (queues, scratchpad, ..) = self.all_parts();
         (queues, scratchpad)
     }
 
-    /// The same, and the count of their statements.
-    pub(crate) fn counted_parts(self) -> (PostgresQueues, PostgresScratchpad, Requests) {
+    /// The same, with the outbox and the count of their statements.
+    pub(crate) fn all_parts(
+        self,
+    ) -> (PostgresQueues, PostgresScratchpad, PostgresOutbox, Requests) {
         let database = Arc::new(self.database());
         let requests = database.requests.clone();
         let schema: Arc<str> = self.schema.into();
         let queues = PostgresQueues::new(Arc::clone(&database), Arc::clone(&schema));
+        let outbox = PostgresOutbox::new(Arc::clone(&database), queues.clone());
         let scratchpad = PostgresScratchpad::new(database, schema, self.retention);
-        (queues, scratchpad, requests)
+        (queues, scratchpad, outbox, requests)
     }
 }
 
@@ -250,9 +274,12 @@ fn own_parameters(url: &str) -> Result<(String, Vec<(String, String)>)> {
     let mut own = Vec::new();
     for pair in query.split('&') {
         match pair.split_once('=') {
-            Some((name @ ("schema" | "connections" | "notifications"), value)) => {
+            Some((
+                name @ ("schema" | "connections" | "notifications" | "sslmode" | "sslrootcert"),
+                value,
+            )) => {
                 if value.is_empty() || value.contains('%') {
-                    let problem = format!("{name}={value}: a plain name or number is needed");
+                    let problem = format!("{name}={value}: a plain name, number or path is needed");
                     return Err(Error::invalid_argument("url", problem));
                 }
                 own.push((name.to_owned(), value.to_owned()));

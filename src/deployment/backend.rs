@@ -7,10 +7,11 @@ use super::share::Share;
 use crate::backends::aws::AwsBackend;
 use crate::backends::memory::{MemoryQueues, MemoryScratchpad};
 #[cfg(feature = "postgres")]
-use crate::backends::postgres::PostgresBackend;
+use crate::backends::postgres::{PostgresBackend, PostgresOutbox};
 #[cfg(feature = "sqlite")]
 use crate::backends::sqlite::SqliteFile;
 use crate::core::requests::Requests;
+use crate::outbox::Outbox;
 use crate::queue::Queues;
 use crate::scratchpad::Scratchpad;
 
@@ -23,6 +24,9 @@ pub struct Backend {
     /// The settings it was made of, for templates.
     #[cfg(all(feature = "sqs", feature = "dynamodb"))]
     aws: Option<AwsBackend>,
+    /// Where an application submits inside its own transactions.
+    #[cfg(feature = "postgres")]
+    pub(crate) outbox: Option<PostgresOutbox>,
 }
 
 impl Backend {
@@ -52,6 +56,8 @@ impl Backend {
             requests: Requests::new(),
             #[cfg(all(feature = "sqs", feature = "dynamodb"))]
             aws: None,
+            #[cfg(feature = "postgres")]
+            outbox: None,
         }
     }
 
@@ -81,7 +87,7 @@ impl Backend {
     }
 
     /// A PostgreSQL database by its URL, in the schema `catchment`. Create one per process and clone it: clones share its
-    /// connections, which are made when they are needed. For settings of your own, and for TLS, see [`PostgresBackend`].
+    /// connections, which are made when they are needed. For settings of your own, and for TLS, see [`PostgresBackend::from_url`].
     ///
     /// ```no_run
     /// use catchment::{Backend, Pipeline};
@@ -137,7 +143,20 @@ impl Backend {
         if let Some(scratchpad) = self.scratchpad.bind(deployment) {
             self.scratchpad = scratchpad;
         }
+        #[cfg(feature = "postgres")]
+        {
+            self.outbox = self.outbox.map(|outbox| outbox.bind(deployment));
+        }
         self
+    }
+
+    /// The outbox of the deployment that this backend is bound to.
+    pub(crate) fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        #[cfg(feature = "postgres")]
+        if let Some(outbox) = &self.outbox {
+            return Some(Arc::new(outbox.clone()));
+        }
+        None
     }
 
     /// The requests this backend has made of a service, in this process: what is billed. None for one in memory, nor
@@ -155,6 +174,8 @@ impl From<AwsBackend> for Backend {
             scratchpad: Arc::new(aws.scratchpad.clone()),
             requests: aws.requests(),
             aws: Some(aws),
+            #[cfg(feature = "postgres")]
+            outbox: None,
         }
     }
 }
@@ -169,9 +190,10 @@ impl From<SqliteFile> for Backend {
 #[cfg(feature = "postgres")]
 impl From<PostgresBackend> for Backend {
     fn from(database: PostgresBackend) -> Self {
-        let (queues, scratchpad, requests) = database.counted_parts();
+        let (queues, scratchpad, outbox, requests) = database.all_parts();
         Self {
             requests,
+            outbox: Some(outbox),
             ..Self::new(queues, scratchpad)
         }
     }

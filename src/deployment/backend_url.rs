@@ -12,7 +12,7 @@ impl Backend {
     /// | URL | backend | feature |
     /// | --- | --- | --- |
     /// | `memory:` | [`Backend::memory`] | |
-    /// | `postgres://user:password@host:port/database` | a PostgreSQL database, without TLS; `?schema=NAME` and `&connections=NUMBER` are its settings | `postgres` |
+    /// | `postgres://user:password@host:port/database` | a PostgreSQL database; `?schema=NAME` and `&connections=NUMBER` are its settings, and `&sslmode=verify-full` asks for TLS | `postgres`, and `postgres-tls` for TLS |
     /// | `sqlite:path` | a [file](Backend::file): `sqlite:run.db`, `sqlite:///var/lib/app/run.db` | `sqlite` |
     /// | `aws:` | Amazon SQS and DynamoDB, configured as every AWS tool is | `aws` |
     ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Backend, Deployment};
+use super::{Backend, Deployment, take_up};
 use crate::core::error::{Error, Result};
 use crate::core::name;
 use crate::packet::carrier::Carrier;
@@ -56,7 +56,13 @@ impl<I: Data, O: Data, S: Answer<O>> Pipeline<I, O, S> {
         let backend = backend.bound_to(name);
         check(name, &definition, &backend)?;
         Ok(Deployment::new(
-            name, definition, backend, carrier, bundling, extract,
+            name,
+            definition,
+            backend,
+            carrier,
+            bundling,
+            extract,
+            take_up::chore::<I>,
         ))
     }
 }

@@ -1,6 +1,7 @@
 //! The handle on a run: its result, its end, and what went wrong in it.
 
 mod discard;
+mod pending;
 mod progress;
 mod redrive;
 mod settled;
@@ -242,10 +243,10 @@ impl<R> Run<R> {
     async fn snapshot(&self, up_to: Duration) -> Result<RunSnapshot> {
         self.run.validate()?;
         runtime::check()?;
-        let snapshot = self.site.scratchpad().wait(&self.run, up_to).await?;
-        let mut snapshot = snapshot.ok_or_else(|| Error::NoSuchRun {
-            run: self.run.clone(),
-        })?;
+        let mut snapshot = match self.site.scratchpad().wait(&self.run, up_to).await? {
+            Some(snapshot) => snapshot,
+            None => self.pending(up_to).await?,
+        };
         snapshot.failure = snapshot.failure.map(Failure::printable);
         Ok(snapshot)
     }

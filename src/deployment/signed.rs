@@ -42,6 +42,7 @@ impl<I, R> Deployment<I, R> {
             scratchpad,
             carrier,
             bundling,
+            outbox,
             ..
         } = self.site.as_ref();
         let site = Site::new(
@@ -51,7 +52,8 @@ impl<I, R> Deployment<I, R> {
             Arc::clone(scratchpad),
             carrier.clone().signed(keys.into()),
             bundling.clone(),
-        );
+        )
+        .with_outbox(outbox.clone());
         Self {
             site: Arc::new(site),
             ..self

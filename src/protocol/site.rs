@@ -9,6 +9,7 @@ use super::bundle::Bundling;
 use crate::core::error::{Error, Result};
 use crate::core::name;
 use crate::core::tree::MIN_FAN_IN;
+use crate::outbox::Outbox;
 use crate::packet::carrier::Carrier;
 use crate::packet::codec::Form;
 use crate::pipeline::definition::Definition;
@@ -22,6 +23,8 @@ pub(crate) struct Site {
     pub(crate) definition: Definition,
     pub(crate) queues: Arc<dyn Queues>,
     pub(crate) scratchpad: Arc<dyn Scratchpad>,
+    /// Where applications submit inside their own transactions, if the backend has such a place.
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
     pub(crate) carrier: Carrier,
     /// How bundles are made and worked on, in a run that has any.
     pub(crate) bundling: Option<Arc<dyn Bundling>>,
@@ -56,12 +59,18 @@ impl Site {
             definition,
             queues,
             scratchpad,
+            outbox: None,
             carrier,
             bundling,
             counters,
             attempt_log,
             opened,
         }
+    }
+
+    /// The same site with an outbox.
+    pub(crate) fn with_outbox(self, outbox: Option<Arc<dyn Outbox>>) -> Self {
+        Self { outbox, ..self }
     }
 
     /// The queue of the stage at this place.

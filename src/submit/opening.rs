@@ -173,6 +173,17 @@ fn new_record(
     record
 }
 
+/// A record like the one that the run of a submission will have, which nobody has begun yet.
+pub(crate) fn record_to_be(site: &Site, run: RunId, length: u64) -> Result<RunRecord> {
+    let (first, reduction) = ends(site)?;
+    let plan = PacketPlan::new(first.options.packet_size, Some(length));
+    let fan_in = reduction.options.fan_in;
+    let mut record = RunRecord::new(run, now(), &*first.name, &*reduction.name, fan_in, plan);
+    record.deployment = Some(site.name.clone());
+    record.array_length = Some(length);
+    Ok(record)
+}
+
 /// Inside the process, messages that an asynchronous stage works on at once have room however large they are.
 fn make_room(site: &Site, first: &StageDefinition, plan: PacketPlan) {
     if first.execution == Execution::Async && site.carrier.form() == Form::Local {

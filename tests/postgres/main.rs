@@ -11,10 +11,13 @@ mod churn;
 mod common;
 mod conformance;
 mod cost;
+#[cfg(feature = "postgres-tls")]
+mod encrypted;
 mod growth;
 mod late;
 mod lives;
 mod once;
+mod outbox;
 mod plans;
 mod pooled;
 mod promises;

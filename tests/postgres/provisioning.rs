@@ -120,7 +120,24 @@ fn a_url_has_settings_and_shows_no_password() {
             "connections=many is not a number",
         ),
         ("postgres://h/d?schema=", "schema="),
+        #[cfg(not(feature = "postgres-tls"))]
         ("postgres://h/d?sslmode=require", "with_tls"),
+        #[cfg(not(feature = "postgres-tls"))]
+        (
+            "postgres://h/d?sslmode=verify-full",
+            "the feature `postgres-tls`",
+        ),
+        #[cfg(not(feature = "postgres-tls"))]
+        (
+            "postgres://h/d?sslrootcert=/nowhere",
+            "the feature `postgres-tls`",
+        ),
+        #[cfg(feature = "postgres-tls")]
+        (
+            "postgres://h/d?sslmode=require&sslrootcert=/nowhere.pem",
+            "/nowhere.pem",
+        ),
+        ("postgres://h/d?sslmode=always", "sslmode=always"),
         ("postgres://h/d?colour=blue", "colour"),
         ("mysql://h/d", "not the URL of a PostgreSQL database"),
     ] {

@@ -6,6 +6,8 @@ use tokio_postgres::Client;
 
 use crate::common::{client, unique, url};
 
+const ROLES: [&str; 5] = ["provisioner", "applicant", "submitter", "worker", "looker"];
+
 /// The statements of a section of the page, for these roles, database and schema.
 fn grants(section: &str, suffix: &str, schema: &str) -> String {
     let page = include_str!("../../docs/postgres.md");
@@ -18,7 +20,7 @@ fn grants(section: &str, suffix: &str, schema: &str) -> String {
         .next()
         .unwrap();
     let mut text = block.replace("DATABASE app", "DATABASE postgres");
-    for role in ["provisioner", "submitter", "worker", "looker"] {
+    for role in ROLES {
         text = text.replace(role, &format!("{role}_{suffix}"));
     }
     text = text.replace("catchment.", &format!("{schema}."));
@@ -91,7 +93,7 @@ async fn each_role_does_its_own_work_and_no_more() {
     let suffix = unique("r").replace('-', "_");
     let schema = format!("schema_{suffix}");
     let client = client().await;
-    for role in ["provisioner", "submitter", "worker", "looker"] {
+    for role in ROLES {
         client
             .batch_execute(&format!("CREATE ROLE {role}_{suffix} LOGIN"))
             .await
@@ -142,6 +144,7 @@ async fn each_role_does_its_own_work_and_no_more() {
     is_refused("a looker cancels", looker.attach("bad").cancel().await);
     assert_eq!(worker.attach("bad").discard().await.unwrap().discarded, 1);
     assert!(worker.attach("bad").cancel().await.unwrap());
+    applies(&suffix, &schema, &worker).await;
     is_refused(
         "a worker provisions",
         adder("worker", &suffix, &format!("other_{suffix}"))
@@ -153,7 +156,7 @@ async fn each_role_does_its_own_work_and_no_more() {
         .batch_execute(&format!("DROP SCHEMA {schema} CASCADE"))
         .await
         .unwrap();
-    for role in ["provisioner", "submitter", "worker", "looker"] {
+    for role in ROLES {
         client
             .batch_execute(&format!(
                 "DROP OWNED BY {role}_{suffix}; DROP ROLE {role}_{suffix}"
@@ -161,4 +164,48 @@ async fn each_role_does_its_own_work_and_no_more() {
             .await
             .unwrap();
     }
+}
+
+/// An applicant submits by the outbox, and can neither read nor change what is there.
+async fn applies(suffix: &str, schema: &str, worker: &Deployment<i64, i64>) {
+    let role = format!("postgres://applicant_{suffix}@");
+    let url = url().replace("postgres://postgres@", &role);
+    let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    let applicant = adder("applicant", suffix, schema);
+    applicant
+        .submit_in(&client, "by-outbox", 1..=10)
+        .await
+        .unwrap();
+    let row = format!(
+        "INSERT INTO {schema}.outbox (deployment, id, items) VALUES ('adder', 'by-hand', '[1, 2]')"
+    );
+    client.batch_execute(&row).await.unwrap();
+    for statement in [
+        format!("SELECT FROM {schema}.outbox"),
+        format!("DELETE FROM {schema}.outbox"),
+        format!("UPDATE {schema}.outbox SET id = 'other'"),
+        format!(
+            "INSERT INTO {schema}.outbox (deployment, id, items, number) VALUES ('adder', 'a', '[]', 1)"
+        ),
+        format!(
+            "INSERT INTO {schema}.outbox (deployment, id, items, error) VALUES ('adder', 'a', '[]', '')"
+        ),
+        format!("SELECT FROM {schema}.runs"),
+        format!("SELECT FROM {schema}.bodies"),
+    ] {
+        let error = client.batch_execute(&statement).await.unwrap_err();
+        let code = error.code().map(tokio_postgres::error::SqlState::code);
+        assert!(
+            matches!(code, Some("42501" | "428C9")),
+            "{statement}: {error:?}"
+        );
+    }
+    is_refused(
+        "an applicant submits otherwise",
+        applicant.submit(1..=10).await.map(|run| run.id().clone()),
+    );
+    assert_eq!(worker.attach("by-outbox").result().await.unwrap(), 110);
+    assert_eq!(worker.attach("by-hand").result().await.unwrap(), 6);
 }

@@ -9,6 +9,7 @@ pub(crate) const RULE: &[(&str, &str)] = &[
     // The contracts and their implementations.
     ("queue", "core"),
     ("scratchpad", "core"),
+    ("outbox", "core"),
     ("progress", "core, the contracts"),
     ("backends", "core, the contracts"),
     // Building a pipeline, and running its functions.
@@ -41,7 +42,7 @@ pub(crate) const RULE: &[(&str, &str)] = &[
 /// The rooms that the words in the table mean.
 const WORDS: &[(&str, &str)] = &[
     ("nobody", ""),
-    ("the contracts", "queue, scratchpad"),
+    ("the contracts", "queue, scratchpad, outbox"),
     ("the builders", "progress, packet, stage, compute, pipeline"),
     (
         "all of these",

@@ -18,7 +18,8 @@ use tokio_postgres::types::Type;
 use self::front::Front;
 use self::named::PostgresQueue;
 use self::vacuum::Vacuum;
-use super::database::Database;
+use super::database::{Database, Param};
+use super::outbox::Outboxes;
 use super::schema;
 use super::watch::Watch;
 use crate::core::error::{Error, Result};
@@ -43,10 +44,12 @@ struct Shared {
     schema: Arc<str>,
     /// The schema has been found to be one that this library knows.
     is_checked: AtomicBool,
+    /// By the queue's id, or the key of an outbox.
     watch: Watch<i32>,
     /// By the queue's id.
     fronts: Arc<Fronts>,
     vacuum: Arc<Vacuum>,
+    outboxes: Arc<Outboxes>,
 }
 
 #[derive(Default)]
@@ -63,15 +66,16 @@ impl PostgresQueues {
     pub(super) fn new(database: Arc<Database>, schema: Arc<str>) -> Self {
         let fronts = Arc::new(Fronts::default());
         let vacuum = Arc::new(Vacuum::new(Arc::clone(&schema)));
+        let outboxes = Arc::new(Outboxes::default());
         let watch = {
             let (of, fronts) = (Arc::clone(&database), Arc::clone(&fronts));
-            let vacuum = Arc::clone(&vacuum);
-            Watch::new(database.notices.word(), move |queues| {
+            let (vacuum, outboxes) = (Arc::clone(&vacuum), Arc::clone(&outboxes));
+            Watch::new(database.notices.word(), move |keys| {
                 let (database, fronts) = (Arc::clone(&of), Arc::clone(&fronts));
-                let vacuum = Arc::clone(&vacuum);
+                let (vacuum, outboxes) = (Arc::clone(&vacuum), Arc::clone(&outboxes));
                 async move {
                     database.notices.listen(&database);
-                    let found = due(&database, &fronts, queues).await?;
+                    let found = due(&database, &fronts, &outboxes, keys).await?;
                     if found.is_empty() {
                         vacuum.is_idle(&database);
                     }
@@ -88,17 +92,35 @@ impl PostgresQueues {
                 watch,
                 fronts,
                 vacuum,
+                outboxes,
             }),
         }
     }
+
+    /// The key by which the outbox of a deployment is watched, in the same poll as all queues.
+    pub(super) fn outbox_key(&self, deployment: &str) -> i32 {
+        self.shared.outboxes.key(deployment)
+    }
+
+    pub(super) fn watch(&self) -> &Watch<i32> {
+        &self.shared.watch
+    }
 }
 
-/// The queues that have a message to receive.
-async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<Vec<i32>> {
+/// The queues that have a message to receive, and the outboxes with a submission to claim.
+async fn due(
+    database: &Database,
+    fronts: &Fronts,
+    outboxes: &Outboxes,
+    keys: Vec<i32>,
+) -> Result<Vec<i32>> {
     const DUE: &str = "SELECT w.queue FROM unnest($1, $2) AS w (queue, low), LATERAL (
         SELECT FROM @.messages m
         WHERE m.queue = w.queue AND m.visible_at <= now() AND m.visible_at >= w.low LIMIT 1
     ) AS found";
+    let (queues, watched) = outboxes.split(keys);
+    let (outboxes, deployments): (Vec<i32>, Vec<&str>) =
+        watched.iter().map(|(key, name)| (*key, &**name)).unzip();
     let mut sweeps = Vec::new();
     let lows: Vec<SystemTime> = queues
         .iter()
@@ -109,17 +131,18 @@ async fn due(database: &Database, fronts: &Fronts, queues: Vec<i32>) -> Result<V
             bound.low
         })
         .collect();
+    let mut statement = DUE.to_owned();
+    let mut params: Vec<Param<'_>> = vec![
+        (&queues, Type::INT4_ARRAY),
+        (&lows, Type::TIMESTAMPTZ_ARRAY),
+    ];
+    if !outboxes.is_empty() {
+        statement.push_str(super::outbox::DUE);
+        params.push((&outboxes, Type::INT4_ARRAY));
+        params.push((&deployments, Type::TEXT_ARRAY));
+    }
     let begin = tokio::time::Instant::now();
-    let rows = database
-        .query(
-            "polling",
-            DUE,
-            &[
-                (&queues, Type::INT4_ARRAY),
-                (&lows, Type::TIMESTAMPTZ_ARRAY),
-            ],
-        )
-        .await?;
+    let rows = database.query("polling", &statement, &params).await?;
     let found: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     for (queue, front) in sweeps {
         front.swept(begin.elapsed());

@@ -15,10 +15,16 @@ struct Migration {
 }
 
 /// In order; the first is version 1. One that has been released is never changed.
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "queues, dead letters, runs and their trees",
-    statements: include_str!("schema/0001_tables.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "queues, dead letters, runs and their trees",
+        statements: include_str!("schema/0001_tables.sql"),
+    },
+    Migration {
+        name: "the outbox",
+        statements: include_str!("schema/0002_outbox.sql"),
+    },
+];
 
 /// The table of the migrations that have been applied.
 const BEGIN: &str = "CREATE TABLE IF NOT EXISTS @.migrations (
