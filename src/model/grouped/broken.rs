@@ -69,6 +69,7 @@ fn holds(setting: Setting) {
 #[test]
 fn a_packet_is_not_split_where_it_is_mapped() {
     let setting = Setting {
+        leaves: 1,
         makes: Leaves::Fickle,
         ..two_leaves(Sealed::First, 1, &[SplitAtTheLeaves])
     };
@@ -86,7 +87,10 @@ fn all_workers_have_the_same_hash() {
 
 #[test]
 fn each_partition_has_keys_of_its_own() {
-    breaks_in_short_too(NOT_STUCK, two_leaves(Sealed::First, 0, &[KeysWithoutPartition]));
+    breaks_in_short_too(
+        NOT_STUCK,
+        two_leaves(Sealed::First, 0, &[KeysWithoutPartition]),
+    );
     let setting = and_a_reduction(two_leaves(Sealed::First, 0, &[KeysWithoutPartition]));
     breaks_in_short_too(NOT_STUCK, setting);
 }
@@ -116,7 +120,10 @@ fn a_partitions_root_is_strict_too() {
 
 #[test]
 fn every_partition_is_sealed() {
-    breaks_in_short_too(NOT_STUCK, two_leaves(Sealed::First, 0, &[SealPartitionZero]));
+    breaks_in_short_too(
+        NOT_STUCK,
+        two_leaves(Sealed::First, 0, &[SealPartitionZero]),
+    );
 }
 
 /// Without leaves each partition's root is complete when it is sealed.
@@ -132,7 +139,10 @@ fn sealing_that_completes_a_partitions_group_must_ask() {
 
 #[test]
 fn empty_parts_arrive_and_stand_for_their_group() {
-    breaks_in_short_too(NOT_STUCK, four_leaves(Empty::Alone, 0, &[EmptyPartsStayAway]));
+    breaks_in_short_too(
+        NOT_STUCK,
+        four_leaves(Empty::Alone, 0, &[EmptyPartsStayAway]),
+    );
     let setting = |empty| four_leaves(empty, 0, &[EmptyPartsWithoutCounts]);
     breaks_in_short_too(WHOLE_ARRAY, setting(Empty::Alone));
     breaks_in_short_too(WHOLE_ARRAY, setting(Empty::Beside));
@@ -200,7 +210,13 @@ fn with_a_record_of_empty_parts_each_writer_reads_the_other_record_after_its_wri
         leaves: 2,
         ..setting(SealReadsOne)
     };
-    breaks_in_short_too(NOT_STUCK, Setting { makes: Leaves::WithoutItems, ..sealed_last });
+    breaks_in_short_too(
+        NOT_STUCK,
+        Setting {
+            makes: Leaves::WithoutItems,
+            ..sealed_last
+        },
+    );
     holds(setting(ReadTheOtherFirst));
 }
 
@@ -211,12 +227,18 @@ fn the_result_is_done_when_it_has_all_parts() {
 
 #[test]
 fn a_part_of_the_result_is_stored_before_it_is_listed() {
-    breaks(RIGHT, two_leaves(Sealed::First, 0, &[PartListedBeforeItIsStored]));
+    breaks(
+        RIGHT,
+        two_leaves(Sealed::First, 0, &[PartListedBeforeItIsStored]),
+    );
 }
 
 #[test]
 fn whoever_finds_all_parts_there_must_complete_again() {
-    breaks_in_short_too(NOT_STUCK, two_leaves(Sealed::First, 1, &[NobodyCompletesAgain]));
+    breaks_in_short_too(
+        NOT_STUCK,
+        two_leaves(Sealed::First, 1, &[NobodyCompletesAgain]),
+    );
 }
 
 #[test]

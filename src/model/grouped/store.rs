@@ -216,7 +216,9 @@ impl System {
         };
         let mut made = made.iter();
         let is_there = made.all(|made| match self.shape[*made].place {
-            Place::Packet(_) if program == Program::Root => state.sent.has(*made),
+            Place::Packet(partition) if program == Program::Root => {
+                state.carried[partition].is_some()
+            }
             _ => self.has_arrived(state, *made),
         });
         is_there && (node.is_packet() || state.retired.has(message))
