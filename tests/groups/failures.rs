@@ -13,7 +13,7 @@ fn grouped(stage: Stage) -> Pipeline<u64, (u64, u64), catchment::pipeline::Keyed
 #[tokio::test]
 async fn a_key_that_panics_is_the_failure_of_its_item() {
     let error = grouped(Stage::new().attempts(1))
-        .run(0..20)
+        .run(0..=7)
         .await
         .unwrap_err();
     let Error::Failed { failure, .. } = error else {
