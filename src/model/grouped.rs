@@ -47,7 +47,7 @@ enum After {
     Reduction,
 }
 
-/// How the empty parts of a group arrive.
+/// How the parts of a group arrive that are empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Empty {
     /// As the others do: each by a write of its own.
@@ -56,6 +56,9 @@ enum Empty {
     AtOnce,
     /// In one write to a record beside their groups, which neighbours share.
     Beside,
+    /// With the others: the first groups of all partitions share one set of slots, to which a split adds itself once, after
+    /// it has stored its parts that are not empty.
+    WithTheOthers,
 }
 
 /// What a leaf makes.

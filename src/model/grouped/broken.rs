@@ -1,7 +1,7 @@
 //! Each rule that grouping adds, broken: the checker has to notice.
 
 use super::explore::{explore, shortest};
-use super::promises::{DURABLE, IN_ORDER, NOT_STUCK, RIGHT, TIDY, WHOLE_ARRAY};
+use super::promises::{DURABLE, IN_ORDER, NOT_STUCK, RIGHT, TIDY, WHOLE, WHOLE_ARRAY};
 use super::rules::Mutation::{self, *};
 use super::tests::setting;
 use super::{After, Detail, Empty, Leaves, Sealed, Setting};
@@ -218,6 +218,14 @@ fn with_a_record_of_empty_parts_each_writer_reads_the_other_record_after_its_wri
         },
     );
     holds(setting(ReadTheOtherFirst));
+}
+
+/// A reducer that sees the slots would read fewer values.
+#[test]
+fn parts_that_arrive_in_one_write_are_stored_before() {
+    let setting = |mutation| four_leaves(Empty::WithTheOthers, 0, &[mutation]);
+    breaks(WHOLE, setting(PartsListedBeforeTheyAreStored));
+    holds(setting(PartsListedBeforeTheyAreStored));
 }
 
 #[test]

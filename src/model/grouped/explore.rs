@@ -90,6 +90,7 @@ impl Setting {
                 self.empty == Empty::Beside,
                 "empty parts on a record beside",
             ),
+            (self.empty == Empty::WithTheOthers, "all parts at once"),
             (self.reads_back, "state read later"),
             (self.forgets, "tree dropped at the end"),
         ];

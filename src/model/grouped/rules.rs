@@ -42,6 +42,8 @@ pub(super) enum Mutation {
     WriterOfPartsReadsOne,
     /// A worker that writes to the record of empty parts does not read the groups.
     WriterOfEmptyReadsOne,
+    /// All parts join the set of slots that their groups share before those that are not empty are stored.
+    PartsListedBeforeTheyAreStored,
     /// Sealing does not read the record of empty parts.
     SealReadsOne,
     /// A reducer does not read the record of empty parts.

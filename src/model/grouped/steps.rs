@@ -28,6 +28,8 @@ pub(super) enum Step {
     Add(usize, Of),
     /// Store and add all empty parts in one write.
     AddEmpty,
+    /// Add all parts in one write, which stores the empty ones as well.
+    AddAll,
     /// Read that group's state, or the half of it that the write did not return.
     ReadBack(usize, Of),
     /// Send the message that asks for that group's reduction, if it is complete.
@@ -94,27 +96,23 @@ fn work(setting: &Setting, shape: &Shape, message: usize) -> Vec<Step> {
     if node.is_group() {
         steps.extend([Step::ReadState, Step::ReadValues]);
     }
-    if !shape.splits(message) {
-        steps.extend(
-            node.makes
-                .iter()
-                .flat_map(|node| arrival(setting, *node, Of::Any)),
-        );
-    } else if setting.empty == Empty::Alone && !setting.has(Mutation::EmptyPartsStayAway) {
-        steps.extend(
-            node.makes
-                .iter()
-                .flat_map(|node| arrival(setting, *node, Of::Any)),
-        );
-    } else {
-        steps.extend(
-            node.makes
-                .iter()
-                .flat_map(|node| arrival(setting, *node, Of::Filled)),
-        );
-        if !setting.has(Mutation::EmptyPartsStayAway) {
-            steps.extend(empty_parts(setting, &node.makes));
+    let arrivals = |of| {
+        let made = node.makes.iter();
+        made.flat_map(move |node| arrival(setting, *node, of))
+    };
+    let stays_away = setting.has(Mutation::EmptyPartsStayAway);
+    match setting.empty {
+        Empty::WithTheOthers if shape.splits(message) => {
+            steps.extend(all_parts(setting, &node.makes));
         }
+        Empty::Alone if !stays_away => steps.extend(arrivals(Of::Any)),
+        _ if shape.splits(message) => {
+            steps.extend(arrivals(Of::Filled));
+            if !stays_away {
+                steps.extend(empty_parts(setting, &node.makes));
+            }
+        }
+        _ => steps.extend(arrivals(Of::Any)),
     }
     let after_first = steps.iter().position(|step| matches!(step, Step::Ask(..)));
     let after_first = after_first.map_or(0, |place| place + 1);
@@ -136,6 +134,20 @@ fn work(setting: &Setting, shape: &Shape, message: usize) -> Vec<Step> {
     }
     steps.extend(retire.then_some(Step::Retire));
     steps.extend(acknowledge.then_some(Step::Acknowledge));
+    steps
+}
+
+/// The parts that are not empty are stored, and then all of them are added at once.
+fn all_parts(setting: &Setting, parts: &[usize]) -> Vec<Step> {
+    let store = parts.iter().map(|part| Step::Store(*part, Of::Filled));
+    let mut steps: Vec<Step> = store.collect();
+    let add_first = setting.has(Mutation::PartsListedBeforeTheyAreStored);
+    let place = if add_first { 0 } else { steps.len() };
+    steps.insert(place, Step::AddAll);
+    if setting.reads_back {
+        steps.extend(parts.iter().map(|part| Step::ReadBack(*part, Of::Any)));
+    }
+    steps.extend(parts.iter().map(|part| Step::Ask(*part, Of::Any)));
     steps
 }
 
@@ -242,7 +254,8 @@ impl System {
                 self.store(state, node, value);
             }
             Step::Add(node, _) => self.add(state, &mut worker, node),
-            Step::AddEmpty => self.add_empty(state, index, &mut worker),
+            Step::AddEmpty => self.add_parts(state, index, &mut worker, Of::Empty),
+            Step::AddAll => self.add_parts(state, index, &mut worker, Of::Any),
             Step::ReadBack(node, _) => self.read_back(state, &mut worker, node),
             Step::Ask(node, _) => {
                 send(state, self.shape[node].parent);

@@ -3,6 +3,7 @@
 use super::rules::Mutation;
 use super::shape::Place;
 use super::state::{Breaches, Partial, Program, Set, State, Worker};
+use super::steps::Of;
 use super::{Empty, System};
 use crate::model::state::Receipt;
 use crate::scratchpad::GroupState;
@@ -114,13 +115,18 @@ impl System {
         }
     }
 
-    /// All empty parts of a worker's value arrive in one write.
-    pub(super) fn add_empty(&self, state: &mut State, index: usize, worker: &mut Worker) {
+    /// All empty parts of a worker's value arrive in one write, or all parts, of which the others have been stored.
+    pub(super) fn add_parts(&self, state: &mut State, index: usize, worker: &mut Worker, of: Of) {
         let parts = self.shape[usize::from(worker.message)].makes.iter();
         let parts = parts.map(|part| (*part, self.made(index, worker, *part)));
-        let parts: Vec<(usize, Partial)> = parts.filter(|(_, made)| made.is_empty()).collect();
+        let of_all = of == Of::Any;
+        let parts: Vec<(usize, Partial)> = parts
+            .filter(|(_, made)| of_all || made.is_empty())
+            .collect();
         for (part, made) in &parts {
-            self.store(state, *part, *made);
+            if made.is_empty() {
+                self.store(state, *part, *made);
+            }
             if !state.retired.has(self.shape[*part].parent) {
                 match self.setting.empty {
                     Empty::Beside => state.shared.insert(*part),

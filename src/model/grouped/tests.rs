@@ -69,6 +69,11 @@ fn beside(setting: &mut Setting) {
     setting.empty = Empty::Beside;
 }
 
+fn with_the_others(setting: &mut Setting) {
+    setting.makes = Leaves::InHalves;
+    setting.empty = Empty::WithTheOthers;
+}
+
 fn all_empty_beside(setting: &mut Setting) {
     setting.makes = Leaves::WithoutItems;
     setting.empty = Empty::Beside;
@@ -139,6 +144,8 @@ fn larger_trees() {
 fn empty_parts_that_share_a_write() {
     explore_all([
         split(alone(settings(1..=1, 1, Detail::Full, all_empty_beside))),
+        split(alone(settings(1..=2, 1, Detail::Full, with_the_others))),
+        split(settings(1..=4, 1, Detail::Short, with_the_others)),
         split(settings(1..=4, 1, Detail::Short, at_once)),
         split(settings(1..=2, 1, Detail::Short, beside)),
         split(alone(settings(3..=4, 1, Detail::Short, beside))[..3].to_vec()),
@@ -172,6 +179,7 @@ fn all_that_fits_in_minutes() {
         settings(0..=4, 2, Detail::Short, as_it_is),
         split(settings(0..=4, 1, Detail::Short, in_halves)),
         split(settings(0..=4, 1, Detail::Short, at_once)),
+        split(settings(0..=3, 2, Detail::Short, with_the_others)),
         split(settings(0..=4, 1, Detail::Short, beside)),
         split(settings(0..=3, 2, Detail::Short, beside)),
         split(settings(0..=4, 1, Detail::Short, all_empty_beside)),
