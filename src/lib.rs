@@ -196,7 +196,7 @@ pub use packet::codec::Codec;
 #[cfg(feature = "signed")]
 pub use packet::keys::{Key, Keys};
 #[doc(inline)]
-pub use pipeline::Pipeline;
+pub use pipeline::{Groups, Pipeline};
 pub use progress::{Progress, StageProgress, Unit};
 pub use scratchpad::{RunFilter, RunState, RunSummary};
 pub use stage::{Combine, Context, Data, Emitter, Execution, Items, Map, OnFailure, Stage};

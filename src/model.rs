@@ -20,6 +20,7 @@
 mod attempts;
 mod broken;
 mod explore;
+mod grouped;
 mod items;
 mod measure;
 mod mutation;

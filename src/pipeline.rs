@@ -3,6 +3,7 @@
 mod closures;
 pub(crate) mod definition;
 mod draft;
+mod keyed;
 mod maps;
 mod reductions;
 mod state;
@@ -23,10 +24,11 @@ use closures::Identity;
 use definition::{Definition, StageKind};
 use draft::Draft;
 
-pub use state::{Answer, Many, One, Unreduced};
+pub use keyed::{Grouped, Groups};
+pub use state::{Answer, Keyed, Many, One, State, Unreduced};
 
 /// A map/reduce pipeline that turns items of type `I` into values of type `O`. `S` is
-/// [`Many`] before a reduction and [`One`] after it.
+/// [`Many`] before a reduction and [`One`] after it, or [`Keyed`] after one [by key](Self::group_by).
 ///
 /// Functions in a row are one stage, and a stage is a queue: a packet's items go through `map`, `filter`, `map` without a
 /// queue in between. A stage ends at a reduction, where CPU-bound functions (`map`, `try_map`, `filter`, `filter_map`,
@@ -97,22 +99,27 @@ impl<I: Data> Default for Pipeline<I> {
 }
 
 impl<I: Data, O: Data, S> Pipeline<I, O, S> {
-    fn map_by<K>(self, map: K) -> Pipeline<I, K::Output, S>
+    fn map_by<K>(self, map: K) -> Pipeline<I, K::Output, S::Mapped>
     where
+        S: State,
         K: MapKernel<Input = O>,
     {
         self.extended_by(Chain::in_turn(Arc::new(map)))
     }
 
-    fn then_by<K>(self, map: K) -> Pipeline<I, K::Output, S>
+    fn then_by<K>(self, map: K) -> Pipeline<I, K::Output, S::Mapped>
     where
+        S: State,
         K: AsyncKernel<Input = O>,
     {
         self.extended_by(Chain::side_by_side(Arc::new(map)))
     }
 
     /// Adds a function whose inputs are this pipeline's outputs.
-    fn extended_by<U>(mut self, next: Chain) -> Pipeline<I, U, S> {
+    fn extended_by<U>(mut self, next: Chain) -> Pipeline<I, U, S::Mapped>
+    where
+        S: State,
+    {
         self.draft.map(next, || Arc::new(Encode::<O>::new()));
         self.retyped()
     }

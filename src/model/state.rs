@@ -32,6 +32,12 @@ impl Value {
         self.0.max(1).ilog2() / 3
     }
 
+    /// Its leaves, in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
+        let places = (0..self.len()).rev();
+        places.map(move |place| (self.0 >> (3 * place) & 7) as usize)
+    }
+
     /// Both values, in this order.
     pub(super) fn then(self, next: Self) -> Self {
         let is_too_long = self.len() + next.len() > Self::ROOM;
@@ -48,9 +54,7 @@ impl std::fmt::Debug for Value {
         if !self.is_some() {
             return write!(formatter, "none");
         }
-        let leaves = (0..self.len()).rev();
-        let leaves = leaves.map(|place| self.0 >> (3 * place) & 7);
-        formatter.debug_list().entries(leaves).finish()
+        formatter.debug_list().entries(self.iter()).finish()
     }
 }
 

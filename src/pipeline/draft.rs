@@ -14,6 +14,8 @@ use crate::stage::{Execution, Stage};
 pub(super) struct Draft {
     stages: Vec<DraftStage>,
     last: Last,
+    /// Makes items of what the last stage, a reduction, leaves, for a stage that follows.
+    spread: Option<Chain>,
     pub(super) problem: Option<String>,
     pub(super) codec: Codec,
     pub(super) listener: Listener,
@@ -37,6 +39,7 @@ impl Draft {
         Self {
             stages: Vec::new(),
             last: Last::Identity(identity),
+            spread: None,
             problem: None,
             codec: Codec::default(),
             listener: Listener::default(),
@@ -51,6 +54,7 @@ impl Draft {
     /// Adds a function: to the last stage if that is open and of the same kind, else as a new stage. `encode` is the
     /// destination of the outputs of a stage that ends here.
     pub(super) fn map(&mut self, next: Chain, encode: impl FnOnce() -> Arc<dyn Sink>) {
+        self.spread();
         match &mut self.last {
             Last::Open(chain) if chain.execution() == next.execution() => chain.append(next),
             Last::Identity(_) => self.last = Last::Open(next),
@@ -63,12 +67,26 @@ impl Draft {
 
     /// Adds a reduction, which is the destination of the outputs so far, too.
     pub(super) fn reduce(&mut self, kind: StageKind, execution: Execution, sink: Arc<dyn Sink>) {
+        self.spread();
         self.end(|| sink);
         self.last = Last::Reduced(DraftStage {
             options: Stage::new(),
             kind,
             execution,
         });
+    }
+
+    /// Sets the function that makes items of what the last stage, a reduction, leaves.
+    pub(super) fn spreads_by(&mut self, spread: Chain) {
+        self.spread = Some(spread);
+    }
+
+    /// Begins a stage with that function, if there is one.
+    fn spread(&mut self) {
+        if let (Some(chain), Last::Reduced(stage)) = (self.spread.take(), &self.last) {
+            self.stages.push(stage.clone());
+            self.last = Last::Open(chain);
+        }
     }
 
     /// Gives options to the last stage, and ends it.

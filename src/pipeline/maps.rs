@@ -3,12 +3,12 @@
 use std::future::Future;
 
 use super::closures::{Async, FilterFn, FilterMapFn, FlatMapFn, MapFn, TryMapFn};
-use super::{Pipeline, Unreduced};
+use super::{Pipeline, State, Unreduced};
 use crate::core::error::BoxError;
 use crate::stage::kernel::User;
 use crate::stage::{Context, Data, Execution, Map};
 
-impl<I: Data, O: Data, S> Pipeline<I, O, S> {
+impl<I: Data, O: Data, S: State> Pipeline<I, O, S> {
     /// Adds a pure, CPU-bound function. It runs on threads for blocking work, one item of a packet
     /// at a time, so that heartbeats never starve. After a reduction it finishes the one value.
     ///
@@ -22,7 +22,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert_eq!(doubled.run([1, 2, 3]).await?, [2, 4, 6]);
     /// # Ok(()) }
     /// ```
-    pub fn map<U, F>(self, function: F) -> Pipeline<I, U, S>
+    pub fn map<U, F>(self, function: F) -> Pipeline<I, U, S::Mapped>
     where
         U: Data,
         F: Fn(O) -> U + Send + Sync + 'static,
@@ -52,7 +52,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert!(matches!(error, Error::Failed { .. }));
     /// # Ok(()) }
     /// ```
-    pub fn try_map<U, E, F>(self, function: F) -> Pipeline<I, U, S>
+    pub fn try_map<U, E, F>(self, function: F) -> Pipeline<I, U, S::Mapped>
     where
         U: Data,
         E: Into<BoxError> + 'static,
@@ -76,7 +76,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert_eq!(numbered.run(["a".to_owned(), "b".to_owned()]).await?, ["0: a", "1: b"]);
     /// # Ok(()) }
     /// ```
-    pub fn try_map_with<U, E, F>(self, function: F) -> Pipeline<I, U, S>
+    pub fn try_map_with<U, E, F>(self, function: F) -> Pipeline<I, U, S::Mapped>
     where
         U: Data,
         E: Into<BoxError> + 'static,
@@ -98,7 +98,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert!(sizes.run(["Cargo.toml".to_owned(), "README.md".to_owned()]).await? > 0);
     /// # Ok(()) }
     /// ```
-    pub fn then<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S>
+    pub fn then<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S::Mapped>
     where
         U: Data,
         E: Into<BoxError> + 'static,
@@ -125,7 +125,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// # async fn charge(_key: &str, _cents: u64) -> std::io::Result<()> { Ok(()) }
     /// # Ok(()) }
     /// ```
-    pub fn then_with<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S>
+    pub fn then_with<U, E, Fut, F>(self, function: F) -> Pipeline<I, U, S::Mapped>
     where
         U: Data,
         E: Into<BoxError> + 'static,
@@ -154,7 +154,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
         V::Item: Data,
         F: Fn(O) -> V + Send + Sync + 'static,
     {
-        let pipeline: Pipeline<I, V::Item, S> = self.map_by(FlatMapFn::new(function));
+        let pipeline: Pipeline<I, V::Item, S::Mapped> = self.map_by(FlatMapFn::new(function));
         pipeline.retyped()
     }
 
@@ -185,7 +185,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert_eq!(scaled.run([1.0, 3.0]).await?, [0.5, 1.5]);
     /// # Ok(()) }
     /// ```
-    pub fn stage<M>(self, map: M) -> Pipeline<I, M::Output, S>
+    pub fn stage<M>(self, map: M) -> Pipeline<I, M::Output, S::Mapped>
     where
         M: Map<Input = O>,
     {
@@ -206,7 +206,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert_eq!(even.run(1..=5).await?, [2, 4]);
     /// # Ok(()) }
     /// ```
-    pub fn filter<F>(self, keep: F) -> Pipeline<I, O, S>
+    pub fn filter<F>(self, keep: F) -> Pipeline<I, O, S::Mapped>
     where
         S: Unreduced,
         F: Fn(&O) -> bool + Send + Sync + 'static,
@@ -224,7 +224,7 @@ impl<I: Data, O: Data, S> Pipeline<I, O, S> {
     /// assert_eq!(numbers.run(["1".to_owned(), "two".to_owned()]).await?, [1]);
     /// # Ok(()) }
     /// ```
-    pub fn filter_map<U, F>(self, function: F) -> Pipeline<I, U, S>
+    pub fn filter_map<U, F>(self, function: F) -> Pipeline<I, U, S::Mapped>
     where
         S: Unreduced,
         U: Data,
