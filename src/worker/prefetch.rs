@@ -11,7 +11,7 @@ const AHEAD: Duration = Duration::from_secs(1);
 /// The same where there is no charge, by how long a receive takes: so many times as long, within these bounds. A message that
 /// waits in a worker has no turn any more: what a small run waits for is what workers hold of a large one.
 const RECEIVES_AHEAD: u32 = 64;
-const LEAST_AHEAD: Duration = Duration::from_millis(2);
+const LEAST_AHEAD: Duration = Duration::from_millis(4);
 const MOST_AHEAD: Duration = Duration::from_millis(20);
 const FIRST_OF_MEMORY: usize = 10;
 const MOST_OF_MEMORY: usize = 512;
@@ -133,7 +133,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn quick_messages_are_taken_in_bulk_and_slow_ones_one_by_one() {
         for (millis, of_a_service, of_memory) in
-            [(0, 20, 512), (1, 20, 2), (100, 10, 1), (5_000, 0, 1)]
+            [(0, 20, 512), (1, 20, 4), (100, 10, 1), (5_000, 0, 1)]
         {
             let each = Duration::from_millis(millis);
             assert_eq!(after(each, Some(10)).await, of_a_service, "{each:?}");
@@ -150,7 +150,7 @@ mod tests {
             advance(Duration::from_micros(100)).await;
             prefetch.worked(1, false);
         }
-        assert_eq!(prefetch.messages(), 20);
+        assert_eq!(prefetch.messages(), 40);
         (0..40).for_each(|_| prefetch.received(Duration::from_micros(100)));
         assert_eq!(prefetch.messages(), 64);
         (0..40).for_each(|_| prefetch.received(Duration::from_millis(1)));
@@ -158,7 +158,7 @@ mod tests {
         // One that has waited for a message says nothing of what receiving takes.
         prefetch.received(Duration::from_micros(20));
         prefetch.received(Duration::from_secs(20));
-        assert_eq!(prefetch.messages(), 22);
+        assert_eq!(prefetch.messages(), 40);
     }
 
     #[test]

@@ -131,9 +131,14 @@ impl<T: Send + 'static> Running<T> {
         can_be_cancelled: bool,
     ) -> Self {
         let unreported = jobs.len();
+        // A waiter that spins takes all of them together.
+        let few = match cpu.waiter_spins {
+            true => 0,
+            false => cpu.max_runners,
+        };
         let mut running = Self {
             cpu: Arc::clone(cpu),
-            reports: Arc::new(Reports::new(unreported)),
+            reports: Arc::new(Reports::new(unreported, few)),
             batches: Vec::new(),
             stage,
             unreported,

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 /// The waiter is notified after this many completions, if not sooner …
 const REPORT_AFTER_JOBS: usize = 256;
-/// … of the first completion this long after the last notification, and of the last job's.
+/// … of the first completion this long after the last notification, of the last job's, and of the one after which there are
+/// only as many left as run at once: the waiter can fetch others meanwhile.
 const REPORT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The outcome of a job.
@@ -30,15 +31,19 @@ struct Completions<T> {
     /// Each with the job's position.
     untaken: Vec<(usize, Ended<T>)>,
     unfinished_jobs: usize,
+    /// Jobs left at which the waiter is notified.
+    few: usize,
     last_report: Instant,
 }
 
 impl<T> Reports<T> {
-    pub(super) fn new(jobs: usize) -> Self {
+    /// The waiter is notified when `few` of the jobs are left, and when none is.
+    pub(super) fn new(jobs: usize, few: usize) -> Self {
         Self {
             completions: Mutex::new(Completions {
                 untaken: Vec::new(),
                 unfinished_jobs: jobs,
+                few,
                 last_report: Instant::now(),
             }),
             due: Notify::new(),
@@ -68,6 +73,7 @@ impl<T> Reports<T> {
         completions.untaken.push((position, outcome));
         completions.unfinished_jobs = completions.unfinished_jobs.saturating_sub(1);
         let is_due = completions.unfinished_jobs == 0
+            || completions.unfinished_jobs == completions.few
             || completions.untaken.len() >= REPORT_AFTER_JOBS
             || now - completions.last_report >= REPORT_INTERVAL;
         if is_due {
