@@ -22,7 +22,13 @@ async fn no_items_make_no_groups() {
 #[tokio::test]
 async fn keys_are_of_any_type_that_has_an_order_and_a_hash() {
     let pipeline = Pipeline::new()
-        .group_by(|n: &u64| (n % 2 == 0, Some(format!("{}", n % 3)), [*n as u8 % 2; 2]))
+        .group_by(|n: &u64| {
+            (
+                n.is_multiple_of(2),
+                Some(format!("{}", n % 3)),
+                [*n as u8 % 2; 2],
+            )
+        })
         .fold(
             || f64::NEG_INFINITY,
             |largest, n| largest.max(n as f64),

@@ -58,13 +58,13 @@ async fn the_same_input_has_the_same_bits() {
 /// Nearly all items have one key.
 #[tokio::test]
 async fn one_key_may_have_nearly_all_items() {
-    let pipeline = Pipeline::new().group_by(|n: &u64| if n % 10 > 0 { 0 } else { *n });
+    let pipeline = Pipeline::new().group_by(|n: &u64| if n.is_multiple_of(10) { *n } else { 0 });
     let groups = pipeline
         .reduce(|| 0, |a, b| a + b)
         .run(0..50_000)
         .await
         .unwrap();
-    let hot: u64 = (0..50_000).filter(|n| n % 10 > 0).sum();
+    let hot: u64 = (0..50_000).filter(|n| !u64::is_multiple_of(*n, 10)).sum();
     assert_eq!(groups.get(&0).await.unwrap(), Some(hot));
     assert_eq!(groups.len(), 5_000);
 }

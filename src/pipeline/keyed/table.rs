@@ -61,9 +61,19 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
     pub(super) fn into_sorted(self) -> Vec<(K, V)> {
         let mut pairs = Vec::with_capacity(self.len());
         for map in self.maps {
-            let map = Arc::try_unwrap(map).unwrap_or_else(|map| Map::clone(&map));
-            let entries = map.into_iter();
-            pairs.extend(entries.filter_map(|(key, value)| Some((key.key, value?))));
+            match Arc::try_unwrap(map) {
+                Ok(map) => {
+                    let entries = map.into_iter();
+                    pairs.extend(entries.filter_map(|(key, value)| Some((key.key, value?))));
+                }
+                Err(map) => {
+                    let entries = map.iter();
+                    let clone = |(key, value): (&Hashed<K>, &Option<V>)| {
+                        Some((key.key.clone(), value.clone()?))
+                    };
+                    pairs.extend(entries.filter_map(clone));
+                }
+            }
         }
         pairs.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         pairs
