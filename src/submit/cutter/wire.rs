@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::growth::Growth;
-use super::{BATCH_BYTES, Cutter, Leaves, Position};
+use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
 use crate::core::fingerprint::Fingerprint;
 use crate::packet::carrier::Carrier;
@@ -16,8 +16,6 @@ use crate::stage::Data;
 
 /// Full requests per call, for a queue whose service has a maximum of messages per request.
 const REQUESTS_AT_ONCE: usize = 8;
-/// Messages per call, for a queue without a batch size of its own. Such a queue may be a database, whose calls are not free.
-const MESSAGES_AT_ONCE: usize = 100;
 
 /// When there are enough messages for a call.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +33,7 @@ impl Batch {
                 bytes: REQUESTS_AT_ONCE * BATCH_BYTES,
             },
             None => Self {
-                messages: MESSAGES_AT_ONCE,
+                messages: BATCH_MESSAGES,
                 bytes: BATCH_BYTES,
             },
         }
