@@ -127,7 +127,9 @@ async fn listen(
                 heard.send_replace(());
             }
             message = messages.next() => match message {
-                Some(Ok(AsyncMessage::Notification(_))) => drop(heard.send_replace(())),
+                Some(Ok(AsyncMessage::Notification(_))) => {
+                    heard.send_replace(());
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(fail(error)),
                 None => return Ok(()),
