@@ -25,7 +25,7 @@ use growth::Growth;
 use kept::Kept;
 use wire::{Batch, Limit, Wire};
 
-/// Messages and bytes per call, for a queue without a batch size of its own.
+/// Messages per call inside the process, and bytes per call on any queue without a batch size of its own.
 pub(super) const BATCH_MESSAGES: usize = 10;
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
