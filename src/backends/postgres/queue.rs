@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use tokio_postgres::types::Type;
 
-use self::front::Front;
+use self::front::{Bound, Front};
 use self::named::PostgresQueue;
 use self::vacuum::Vacuum;
 use super::database::{Database, Param};
@@ -121,16 +121,9 @@ async fn due(
     let (queues, watched) = outboxes.split(keys);
     let (outboxes, deployments): (Vec<i32>, Vec<&str>) =
         watched.iter().map(|(key, name)| (*key, &**name)).unzip();
-    let mut sweeps = Vec::new();
-    let lows: Vec<SystemTime> = queues
-        .iter()
-        .map(|queue| {
-            let front = fronts.of(*queue);
-            let bound = front.bound();
-            sweeps.extend(bound.is_sweep.then_some((*queue, front)));
-            bound.low
-        })
-        .collect();
+    let fronts: Vec<Arc<Front>> = queues.iter().map(|queue| fronts.of(*queue)).collect();
+    let bounds: Vec<Bound> = fronts.iter().map(|front| front.bound()).collect();
+    let lows: Vec<SystemTime> = bounds.iter().map(|bound| bound.low).collect();
     let mut statement = DUE.to_owned();
     let mut params: Vec<Param<'_>> = vec![
         (&queues, Type::INT4_ARRAY),
@@ -144,10 +137,10 @@ async fn due(
     let begin = tokio::time::Instant::now();
     let rows = database.query("polling", &statement, &params).await?;
     let found: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
-    for (queue, front) in sweeps {
-        front.swept(begin.elapsed());
-        if found.contains(&queue) {
-            front.found();
+    for ((queue, front), bound) in queues.iter().zip(fronts).zip(&bounds) {
+        front.looked(bound, begin.elapsed());
+        if found.contains(queue) {
+            front.found(bound);
         }
     }
     Ok(found)

@@ -5,14 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// A message counts as visible from when its sender's transaction began, and is seen when that has committed. Claims allow
-/// for this much time in between: as little as may be, since they step over what earlier claims have left in that time, and
-/// twice as much each time that a message was later.
-const LEAST_LATE: Duration = Duration::from_millis(20);
-const MOST_LATE: Duration = Duration::from_secs(1);
-/// How often a claim begins from the beginning, for messages that were later than that.
-const SWEEP: Duration = Duration::from_secs(1);
-/// A sweep takes at most this part of the time.
+/// A message counts as visible from when its sender's transaction began, and is seen when that has committed. Every claim
+/// allows for this much time in between. It is short, because a claim steps over what earlier ones have left in that time.
+const LATE: Duration = Duration::from_millis(20);
+/// Some claims look further back, for messages that were later than that: this often, and this far.
+const RECENT_EVERY: Duration = Duration::from_millis(100);
+const RECENT: Duration = Duration::from_secs(1);
+/// How often a claim begins from the beginning, for messages that were later still.
+const ALL_EVERY: Duration = Duration::from_secs(1);
+/// Claims of each of these two kinds take at most this part of the time.
 const PART: u32 = 20;
 
 /// The least time from a claim that did not find as many messages as it could have taken to the next one that may wait.
@@ -29,32 +30,37 @@ pub(super) struct Front(Mutex<State>);
 
 struct State {
     low: SystemTime,
-    /// How long ago a message may have become visible that has not been seen yet.
-    late: Duration,
-    /// When the next claim has to begin from the beginning.
-    sweep: Instant,
+    /// When the next claim has to look at what is recent, and when at everything.
+    recent: Instant,
+    all: Instant,
     /// The bytes of the largest message of late.
     largest: usize,
     /// When the next claim should begin.
     next: Instant,
 }
 
+/// How far back a claim looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Front,
+    Recent,
+    All,
+}
+
 /// Where a claim begins.
+#[derive(Clone, Copy)]
 pub(super) struct Bound {
     /// Messages that became visible before this time are not looked for.
     pub(super) low: SystemTime,
-    /// Whether it looks for all of them; then [`Front::swept`] takes how long that took.
-    pub(super) is_sweep: bool,
-    /// What `low` is to others meanwhile: messages that became visible before it come late.
-    known: SystemTime,
+    reach: Reach,
 }
 
 impl Default for Front {
     fn default() -> Self {
         Self(Mutex::new(State {
             low: SystemTime::UNIX_EPOCH,
-            late: LEAST_LATE,
-            sweep: Instant::now(),
+            recent: Instant::now(),
+            all: Instant::now(),
             largest: UNKNOWN,
             next: Instant::now(),
         }))
@@ -62,57 +68,55 @@ impl Default for Front {
 }
 
 impl Front {
+    /// Where the next claim begins. [`looked`](Self::looked) takes how long it took.
     pub(super) fn bound(&self) -> Bound {
         let mut state = self.lock();
         let now = Instant::now();
-        let is_sweep = now >= state.sweep;
-        if is_sweep {
-            state.sweep = now + SWEEP;
+        if now >= state.all {
+            state.all = now + ALL_EVERY;
+            state.recent = now + RECENT_EVERY;
+            return Bound {
+                low: SystemTime::UNIX_EPOCH,
+                reach: Reach::All,
+            };
         }
-        let known = state.low;
+        if now >= state.recent {
+            state.recent = now + RECENT_EVERY;
+            return Bound {
+                low: before(state.low, RECENT),
+                reach: Reach::Recent,
+            };
+        }
         Bound {
-            low: match is_sweep {
-                true => SystemTime::UNIX_EPOCH,
-                false => known,
-            },
-            is_sweep,
-            known,
+            low: state.low,
+            reach: Reach::Front,
         }
     }
 
-    pub(super) fn swept(&self, took: Duration) {
+    pub(super) fn looked(&self, bound: &Bound, took: Duration) {
         let mut state = self.lock();
-        let next = Instant::now() + SWEEP.max(took * PART);
-        state.sweep = state.sweep.max(next);
+        let next = Instant::now() + took * PART;
+        match bound.reach {
+            Reach::Front => {}
+            Reach::Recent => state.recent = state.recent.max(next),
+            Reach::All => state.all = state.all.max(next),
+        }
     }
 
-    /// A look from the beginning has found messages, and has taken none: the next claim begins there as well.
-    pub(super) fn found(&self) {
-        self.lock().low = SystemTime::UNIX_EPOCH;
+    /// A look that takes nothing has found messages within `bound`: the next claim begins there as well.
+    pub(super) fn found(&self, bound: &Bound) {
+        let mut state = self.lock();
+        state.low = state.low.min(bound.low);
     }
 
-    /// A claim within `bound`, at `now` by the server's clock, took messages that became visible between `first` and `last`,
-    /// and left others if `is_full`.
-    pub(super) fn claimed(
-        &self,
-        bound: &Bound,
-        (first, last): (SystemTime, SystemTime),
-        now: SystemTime,
-        is_full: bool,
-    ) {
+    /// A claim at `now`, by the server's clock, took messages of which the last became visible at `last`, and left others if
+    /// `is_full`.
+    pub(super) fn claimed(&self, last: SystemTime, now: SystemTime, is_full: bool) {
         let mut state = self.lock();
         if !is_full {
             state.next = Instant::now() + PACE;
         }
-        if bound.is_sweep {
-            state.late = match first < bound.known {
-                true => state.late * 2,
-                false => state.late - state.late / 8,
-            };
-            state.late = state.late.clamp(LEAST_LATE, MOST_LATE);
-        }
-        let settled = now.checked_sub(state.late);
-        let settled = settled.unwrap_or(SystemTime::UNIX_EPOCH);
+        let settled = before(now, LATE);
         state.low = match is_full {
             true => last.min(settled),
             false => settled,
@@ -140,6 +144,10 @@ impl Front {
     }
 }
 
+fn before(time: SystemTime, by: Duration) -> SystemTime {
+    time.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,38 +162,25 @@ mod tests {
     async fn a_claim_begins_where_the_last_one_ended() {
         let front = Front::default();
         let first = front.bound();
-        assert!(first.is_sweep && first.low == SystemTime::UNIX_EPOCH);
+        assert_eq!(
+            (first.reach, first.low),
+            (Reach::All, SystemTime::UNIX_EPOCH)
+        );
         // A backlog: the front is long ago.
-        front.claimed(&first, (at(90), at(100)), at(500), true);
+        front.claimed(at(100), at(500), true);
         let next = front.bound();
-        assert!(!next.is_sweep);
-        assert_eq!(next.low, at(100));
+        assert_eq!((next.reach, next.low), (Reach::Front, at(100)));
         // Nothing is left: later senders may still commit.
-        front.claimed(&next, (at(100), at(499)), at(500), false);
-        assert_eq!(front.bound().low, at(500) - LEAST_LATE);
-        front.claimed(&next, (at(499), at(500)), at(500), true);
-        let low = front.bound().low;
-        assert_eq!(low, at(500) - LEAST_LATE, "the front is not settled yet");
-        front.found();
+        front.claimed(at(499), at(500), false);
+        assert_eq!(front.bound().low, at(500) - LATE);
+        front.claimed(at(500), at(500), true);
+        assert_eq!(
+            front.bound().low,
+            at(500) - LATE,
+            "the front is not settled yet"
+        );
+        front.found(&first);
         assert_eq!(front.bound().low, SystemTime::UNIX_EPOCH);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn claims_allow_for_messages_that_come_late_as_long_as_some_do() {
-        let front = Front::default();
-        front.claimed(&front.bound(), (at(99), at(100)), at(100), false);
-        let mut allowed = Vec::new();
-        for second in 101..=170 {
-            tokio::time::advance(SECOND).await;
-            let sweep = front.bound();
-            assert!(sweep.is_sweep);
-            let first = if second <= 110 { at(50) } else { at(second) };
-            front.claimed(&sweep, (first, at(second)), at(second), false);
-            allowed.push(at(second).duration_since(front.bound().low).unwrap());
-        }
-        assert_eq!(allowed[0], LEAST_LATE * 2);
-        assert_eq!(allowed[9], MOST_LATE);
-        assert_eq!(allowed.last(), Some(&LEAST_LATE));
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,18 +196,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn everything_is_looked_at_now_and_then() {
+    async fn what_came_late_is_looked_for_now_and_then() {
         let front = Front::default();
-        assert!(front.bound().is_sweep);
-        front.claimed(&front.bound(), (at(500), at(500)), at(500), false);
-        tokio::time::advance(SECOND / 2).await;
-        assert!(!front.bound().is_sweep);
-        tokio::time::advance(SECOND / 2).await;
-        assert!(front.bound().is_sweep);
-        front.swept(SECOND);
+        let mut reaches = Vec::new();
+        for _ in 0..40 {
+            let bound = front.bound();
+            front.claimed(at(500), at(500), false);
+            reaches.push(bound.reach);
+            if bound.reach == Reach::Recent {
+                assert_eq!(bound.low, at(500) - LATE - RECENT);
+            }
+            tokio::time::advance(SECOND / 20).await;
+        }
+        let count = |reach| reaches.iter().filter(|one| **one == reach).count();
+        assert_eq!((count(Reach::All), count(Reach::Recent)), (2, 18));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_that_take_long_are_rare() {
+        let front = Front::default();
+        let all = front.bound();
+        front.looked(&all, SECOND);
         tokio::time::advance(SECOND * 19).await;
-        assert!(!front.bound().is_sweep, "one that takes long is rare");
+        let recent = front.bound();
+        assert_eq!(recent.reach, Reach::Recent);
+        front.looked(&recent, SECOND);
         tokio::time::advance(SECOND).await;
-        assert!(front.bound().is_sweep);
+        assert_eq!(front.bound().reach, Reach::All);
+        assert_eq!(front.bound().reach, Reach::Front);
+        tokio::time::advance(SECOND / 2).await;
+        assert_eq!(front.bound().reach, Reach::Front);
     }
 }

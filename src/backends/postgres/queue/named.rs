@@ -115,13 +115,10 @@ impl PostgresQueue {
             .database
             .query("receiving", CLAIM, &params)
             .await?;
-        if bound.is_sweep {
-            self.front.swept(begin.elapsed());
-        }
-        if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
-            let since: (SystemTime, SystemTime) = (first.get(2), last.get(2));
-            let is_full = rows.len() >= max;
-            self.front.claimed(&bound, since, last.get(3), is_full);
+        self.front.looked(&bound, begin.elapsed());
+        if let Some(last) = rows.last() {
+            let (since, now): (SystemTime, SystemTime) = (last.get(2), last.get(3));
+            self.front.claimed(since, now, rows.len() >= max);
             self.shared.watch.is_active();
         }
         let deliveries: Vec<Delivery> = rows.iter().map(delivery).collect::<Result<_>>()?;
