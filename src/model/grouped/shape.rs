@@ -75,7 +75,6 @@ impl Node {
 pub(super) struct Shape {
     nodes: Vec<Node>,
     pub(super) leaves: usize,
-    pub(super) partitions: usize,
     /// The groups that no run has: a root that is treated as an inner node writes there.
     above: Set,
 }
@@ -93,7 +92,6 @@ impl Shape {
         let mut shape = Self {
             nodes: Vec::new(),
             leaves: setting.leaves as usize,
-            partitions: setting.partitions,
             above: Set::default(),
         };
         let leaves = (0..setting.leaves).map(|leaf| shape.add(Place::Leaf(leaf), &[]));
