@@ -78,7 +78,9 @@ async fn measure(
     let mut row = Row::new(name);
     let mut running = peer.start(&database.url).await?;
     // Caches, connections, and the intervals of pollers.
-    running.many(arguments.messages.min(2_000)).await?;
+    let patience = Duration::from_secs(arguments.patience);
+    let warming = running.many(arguments.messages.min(2_000));
+    tokio::time::timeout(patience, warming).await??;
     let size = database.size().await?;
     row.alone = Some(many(arguments, &database, running.as_mut()).await?);
     row.grown = Some(database.size().await?.saturating_sub(size));

@@ -1,4 +1,5 @@
-//! apalis-postgres, with larger batches, one statement per message less, and `NOTIFY`.
+//! apalis-postgres, with larger batches and one statement per message less. It polls: with its `NOTIFY` a backlog of tasks
+//! that were pushed in batches was not taken up.
 
 use anyhow::anyhow;
 use apalis::prelude::*;
@@ -39,8 +40,7 @@ impl Peer for Apalis {
         let pool = PgPool::connect(url).await?;
         PostgresStorage::setup(&pool).await?;
         let backend = PostgresStorage::new(&pool)
-            .with_config(config())
-            .with_pubsub();
+            .with_config(config());
         let worker = WorkerBuilder::new("bench")
             .backend(backend)
             .parallelize(tokio::spawn)
