@@ -1,10 +1,8 @@
-//! How fast a SQLite file is as a backend: packets per second, and how long a run of five items takes; beside apalis-sqlite.
+//! How fast a SQLite file is as a backend: packets per second, and how long a run of five items takes.
 //!
 //! ```text
 //! scripts/bench file [PACKETS] [FOLDER]      20,000 packets, in the folder for temporary files, unless told otherwise
 //! ```
-
-mod apalis;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -99,14 +97,11 @@ async fn five(folder: &Path, synchronous: Synchronous) -> Result<(), BoxError> {
 async fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1);
     let count = arguments.next().map_or(Ok(20_000), |count| count.parse())?;
-    let folder = arguments
-        .next()
-        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     println!("a flush to the disk: {:.2?}", flush(&folder)?);
     for synchronous in [Synchronous::Full, Synchronous::Normal] {
         packets(count, &folder, synchronous).await?;
         five(&folder, synchronous).await?;
-        apalis::measure(count, RUNS, &folder, synchronous).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! apalis-postgres, with larger batches, one statement per message less, and `NOTIFY`.
+//! apalis-postgres, with larger batches. Its worker registers, and has taken none of the tasks up here yet.
 
 use anyhow::anyhow;
 use apalis::prelude::*;
@@ -18,10 +18,7 @@ struct Started {
 }
 
 fn config() -> Config {
-    Config::default()
-        .queue("bench")
-        .batch_size(100)
-        .lock_tasks(false)
+    Config::default().queue("bench").batch_size(100)
 }
 
 async fn work(_number: u64) -> Result<(), BoxDynError> {
@@ -38,9 +35,7 @@ impl Peer for Apalis {
     async fn start(&self, url: &str) -> anyhow::Result<Box<dyn Running>> {
         let pool = PgPool::connect(url).await?;
         PostgresStorage::setup(&pool).await?;
-        let backend = PostgresStorage::new(&pool)
-            .with_config(config())
-            .with_pubsub();
+        let backend = PostgresStorage::new(&pool).with_config(config());
         let worker = WorkerBuilder::new("bench")
             .backend(backend)
             .parallelize(tokio::spawn)
