@@ -74,7 +74,7 @@ impl Front {
         let now = Instant::now();
         if now >= state.all {
             state.all = now + ALL_EVERY;
-            state.recent = now + RECENT_EVERY;
+            state.recent = state.recent.max(now + RECENT_EVERY);
             return Bound {
                 low: SystemTime::UNIX_EPOCH,
                 reach: Reach::All,
