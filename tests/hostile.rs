@@ -12,6 +12,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use catchment::scratchpad::{RunRecord, Scratchpad};
 use catchment::testing::hostile;
 use catchment::{Pipeline, Stage};
 use proptest::prelude::*;
@@ -108,6 +109,10 @@ async fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
         .count()
         .deploy("deep", store.backend())
         .unwrap();
+    // Of a run that is not on record, no value would be read.
+    let record = RunRecord::decode(RECORD.as_bytes()).unwrap();
+    let bound = store.scratchpad.bind("deep").unwrap();
+    bound.begin(&record).await.unwrap();
     let queue = store.queue("deep--double").await;
     for depth in [1_000, 1_000_000] {
         queue.send(vec![deep(depth).into()]).await.unwrap();
