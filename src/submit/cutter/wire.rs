@@ -395,7 +395,7 @@ mod tests {
     #[test]
     fn there_is_enough_for_a_call_by_messages_or_by_bytes() {
         // Messages of a call, and bytes, by the queue's batch.
-        for (batch, messages, bytes) in [(None, 100, 256 * 1024), (Some(5), 40, 2 * 1024 * 1024)] {
+        for (batch, messages, bytes) in [(None, 10, 256 * 1024), (Some(5), 40, 2 * 1024 * 1024)] {
             let mut small = wire(None, batch);
             let mut at = Position::default();
             for n in 1..=messages {
