@@ -273,6 +273,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// How many messages a submitter gathers for a call, if the queue has no [`batch`](Self::batch): ten by default. More
+    /// pay where each call is a statement.
+    fn messages_per_call(&self) -> usize {
+        10
+    }
+
     /// The number of receives after which the service itself moves a message to the dead letters, or
     /// drops it, without the library taking part. The engine buries a message shortly before, so that
     /// its run is told. `None`, the default, if the service never does. The number may change while the queue is

@@ -25,7 +25,7 @@ use growth::Growth;
 use kept::Kept;
 use wire::{Batch, Limit, Wire};
 
-/// Messages and bytes per call, for a queue without a batch size of its own.
+/// Messages per call inside the process, and bytes per call on any queue without a batch size of its own.
 pub(super) const BATCH_MESSAGES: usize = 10;
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
@@ -102,7 +102,8 @@ pub(super) fn choose<T: Data>(
         }
         Form::Wire(codec) => {
             let growth = Growth::of(&site.definition, first, codec);
-            let (limit, batch) = (Limit::of(queue, growth), Batch::new(queue.batch()));
+            let limit = Limit::of(queue, growth);
+            let batch = Batch::new(queue.batch(), queue.messages_per_call());
             Box::new(Wire::new(&site.carrier, leaves, codec, limit, batch))
         }
     }

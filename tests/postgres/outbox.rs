@@ -35,6 +35,11 @@ async fn provisioned(name: &str) -> (String, Deployment<i64, i64>, Client) {
 }
 
 async fn count(client: &Client, schema: &str, what: &str) -> i64 {
+    // The rows that the schema begins with are for the planner, and no messages.
+    let what = match what {
+        "messages" => "messages WHERE id > 0",
+        what => what,
+    };
     let count = format!("SELECT count(*) FROM \"{schema}\".{what}");
     client.query_one(&count, &[]).await.unwrap().get(0)
 }

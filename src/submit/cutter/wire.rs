@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::growth::Growth;
-use super::{BATCH_BYTES, BATCH_MESSAGES, Cutter, Leaves, Position};
+use super::{BATCH_BYTES, Cutter, Leaves, Position};
 use crate::core::error::{Error, Oversized, Result};
 use crate::core::fingerprint::Fingerprint;
 use crate::packet::carrier::Carrier;
@@ -25,15 +25,16 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// For a queue with this [`batch`](crate::queue::Queue::batch).
-    pub(super) fn new(batch: Option<usize>) -> Self {
+    /// For a queue with this [`batch`](crate::queue::Queue::batch), or with these
+    /// [`messages_per_call`](crate::queue::Queue::messages_per_call) where it has none.
+    pub(super) fn new(batch: Option<usize>, messages_per_call: usize) -> Self {
         match batch {
             Some(batch) => Self {
                 messages: REQUESTS_AT_ONCE * batch,
                 bytes: REQUESTS_AT_ONCE * BATCH_BYTES,
             },
             None => Self {
-                messages: BATCH_MESSAGES,
+                messages: messages_per_call.max(1),
                 bytes: BATCH_BYTES,
             },
         }
@@ -244,7 +245,7 @@ mod tests {
             leaves,
             Codec::Json,
             limit,
-            Batch::new(batch),
+            Batch::new(batch, 10),
         )
     }
 
@@ -336,7 +337,7 @@ mod tests {
                     let mut leaves = wire::<String>(None, None).leaves;
                     leaves.array_length = length;
                     let carrier = carrier(codec);
-                    let batch = Batch::new(None);
+                    let batch = Batch::new(None, 10);
                     let limit = up_to(Some(max_body));
                     let mut wire = Wire::new(&carrier, leaves, codec, limit, batch);
                     wire.items().extend((0..24).map(|n| "x".repeat(n)));

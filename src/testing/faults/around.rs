@@ -133,6 +133,10 @@ impl<F: Around> Queue for Wrapped<F, dyn Queue> {
         self.inner.batch()
     }
 
+    fn messages_per_call(&self) -> usize {
+        self.inner.messages_per_call()
+    }
+
     fn most_receives(&self) -> Option<u32> {
         self.inner.most_receives()
     }

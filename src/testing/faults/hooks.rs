@@ -160,6 +160,10 @@ impl<H: Hooks> Queue for HookedQueue<H> {
         self.queue.inner.batch()
     }
 
+    fn messages_per_call(&self) -> usize {
+        self.queue.inner.messages_per_call()
+    }
+
     fn most_receives(&self) -> Option<u32> {
         self.queue.inner.most_receives()
     }

@@ -299,6 +299,10 @@ impl Queue for PostgresQueue {
             .dead(count(3)))
     }
 
+    fn messages_per_call(&self) -> usize {
+        100
+    }
+
     fn max_body(&self) -> Option<usize> {
         Some(LARGEST)
     }
