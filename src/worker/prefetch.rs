@@ -1,5 +1,5 @@
 //! How many messages to hold in waiting: few where each takes long, so that other workers get
-//! theirs, and a run that comes later its turn; many where they are quick, so that nobody waits for
+//! theirs, and a run that comes later its turn; many where they are quick, so that no thread waits for
 //! the queue.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Word to other processes by `NOTIFY`, if the application wants it.
 //!
-//! A notification says that something may be new, and nothing of what: whoever hears it polls at once, and often for a
+//! A notification says that something may be new, and nothing of what: a process that hears it polls at once, and often for a
 //! while. So one that follows another within a moment is not needed, and is not sent.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,6 +1,6 @@
 //! The outbox: a table into which applications write submissions inside their own transactions.
 //!
-//! A lease belongs to an id and not to a submission. It is a row under a unique key, so that whoever takes up one submission
+//! A lease belongs to an id and not to a submission. It is a row under a unique key, so that a worker that takes up one submission
 //! of an id keeps all others from taking up another one, whatever their statements have seen of the table.
 
 mod insert;
@@ -270,7 +270,7 @@ impl Outbox for PostgresOutbox {
     }
 
     async fn put_off(&self, entry: &Entry, by: Duration) -> Result<()> {
-        // Without a holder, so that nobody extends it.
+        // Without a holder, so that it is not extended.
         const PUT_OFF: &str =
             "UPDATE @.outbox_leases SET holder = '', until = now() + make_interval(secs => $4)
             WHERE deployment = $1 AND id = $2 AND holder = $3";

@@ -66,7 +66,7 @@ fn encrypted(mode: Mode, roots: Option<&str>) -> Result<Connect> {
 
     let trust = match (mode, roots) {
         (Mode::VerifyFull, _) => Trust::AuthorityAndName,
-        // A file of authorities that nobody looks at would be a trap. It is so for `psql` too.
+        // A file of authorities that is not looked at would be a trap. It is so for `psql` too.
         (Mode::VerifyCa, _) | (Mode::Require, Some(_)) => Trust::Authority,
         _ => Trust::Anybody,
     };

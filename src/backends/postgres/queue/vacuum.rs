@@ -136,7 +136,7 @@ impl Vacuum {
         if before.dead < before.live / 20 {
             return Ok(false);
         }
-        // Cutting off takes a lock that stops everybody for a moment, if nobody else has one.
+        // Cutting off takes a lock that stops all statements on the table for a moment, if none is under way.
         let tables = TABLES.map(|table| format!("@.{table}")).join(", ");
         let text = database.text(&format!(
             "VACUUM (SKIP_LOCKED, TRUNCATE {cut_off}) {tables}"

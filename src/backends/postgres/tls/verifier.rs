@@ -19,9 +19,9 @@ use crate::core::error::{BoxError, Error, Result};
 pub(super) enum Trust {
     /// The connection is encrypted, and that is all.
     Anybody,
-    /// Whoever has a certificate of an authority that is trusted.
+    /// A server that has a certificate of an authority that is trusted.
     Authority,
-    /// Whoever has such a certificate for the name of the host.
+    /// A server that has such a certificate for the name of the host.
     AuthorityAndName,
 }
 
